@@ -1,0 +1,1 @@
+"""Beatline: raw recordings of hearts and machines in; trained, compared models out."""

@@ -1,0 +1,36 @@
+"""Mistakes that a user can mend, told in one sentence.
+
+Every stage runs inside :func:`reporting_mistakes`, so a wrong parameter or a broken file ends in
+``error: <what is wrong, where, and what to do>`` and exit status 1 instead of a traceback. An error
+that is ours (a bug) still shows its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class UserError(Exception):
+    """Bad input. The message names the file or key, what is wrong, and the cure."""
+
+
+@contextmanager
+def reporting_mistakes() -> Iterator[None]:
+    """Turn a :class:`UserError` or a full disk into one sentence on stderr and exit status 1."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        sys.exit(f"error: the disk is full{where}: free some space and run the command again")
+
+
+def warn(message: str) -> None:
+    """Print a warning that stays readable in a CI log, in place among a stage's other lines."""
+    print(f"warning: {message}", flush=True)
