@@ -34,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield beside
         if path.is_dir():
             shutil.rmtree(path)
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
@@ -77,7 +77,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro` to make it") from None
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): remove it and run `dvc repro`") from None
+        raise UserError(
+            f"{path} is not valid JSON ({error}): remove it and run `dvc repro`"
+        ) from None
 
 
 def write_csv(path: Path, table: pd.DataFrame, digits: int = 6) -> None:

@@ -1,0 +1,266 @@
+"""How sure the metrics are: cluster bootstrap over patients or machines, with percentile intervals.
+
+Records of one patient are alike, so not records but groups are drawn, with replacement, and all
+records of a group come along (Davison & Hinkley, "Bootstrap Methods and their Application", 1997,
+section 3.8). A resample is a vector of weights: how often each record counts. Metrics of all
+resamples then come from one sort of the scores and cumulative sums of the weights, exactly as if
+each resample had been written out and measured.
+
+The functions take the weights as an argument. Two models are compared in pairs by giving both the
+same weights and subtracting what comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from beatline import metrics
+from beatline.metrics import Array, Confusion
+
+# Weights worked on at a time. Some ten arrays of 8 bytes per weight are needed, so below 100 MB.
+# Scores are sorted once per block: smaller blocks would sort large test sets too often.
+BLOCK = 2**20
+
+CLASSIFICATION = ("multilabel", "multiclass", "binary")
+
+Estimate = dict[str, float]
+
+
+def group_weights(
+    groups: ArrayLike, resamples: int = 1000, seed: int = 0
+) -> NDArray[np.unsignedinteger]:
+    """How often each record counts in each resample: [resamples, N], unsigned integers.
+
+    `groups` [N] names the patient or machine of each record. As many groups as there are get drawn
+    with replacement, so the number of records varies between resamples where groups differ in size.
+    The same groups, number and seed give the same weights, in whatever order the records come.
+    Raises ValueError for no records or less than one resample.
+    """
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, not {resamples}")
+    names, group_of_record = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) == 0:
+        raise ValueError("there are no records")
+    # No group can be drawn more often than there are draws.
+    smallest = np.uint16 if len(names) <= np.iinfo(np.uint16).max else np.uint32
+    weights = np.empty((resamples, len(group_of_record)), dtype=smallest)
+    rng = np.random.default_rng(seed)
+    for row in weights:
+        drawn = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
+        row[:] = drawn[group_of_record]
+    return weights
+
+
+def percentile_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[Array, Array]:
+    """Lower and upper end of the percentile interval over resamples.
+
+    `values` [R, ...] gives two arrays [...]: the (1 - confidence) / 2 quantile and its opposite
+    (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13). NaN, a resample in
+    which the metric is undefined, is left out; NaN where nothing is left. Raises ValueError if
+    `confidence` is not in (0, 1).
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be above 0 and below 1, not {confidence}")
+    values = np.asarray(values, dtype=np.float64)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    undefined = np.isnan(values).all(axis=0)
+    low, high = np.nanquantile(np.where(undefined, 0.0, values), tails, axis=0)
+    return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
+
+
+# ---------------------------------------------------------------- metrics of every resample
+# Each is the metric of the same name in beatline.metrics with `weights` [R, N], worked off in
+# blocks of resamples so that memory stays bounded.
+
+
+def bootstrap_auc(labels: ArrayLike, scores: ArrayLike, weights: NDArray[Any]) -> Array:
+    """Area under the ROC curve [R, K] in every resample; see :func:`metrics.roc_auc`."""
+    return _in_blocks(lambda block: metrics.roc_auc(labels, scores, block), weights)
+
+
+def bootstrap_partial_auc(
+    labels: ArrayLike, scores: ArrayLike, weights: NDArray[Any], max_fpr: float = 0.1
+) -> Array:
+    """Standardised partial AUC [R, K] in every resample; see :func:`metrics.partial_auc`."""
+    return _in_blocks(lambda block: metrics.partial_auc(labels, scores, max_fpr, block), weights)
+
+
+def bootstrap_average_precision(
+    labels: ArrayLike, scores: ArrayLike, weights: NDArray[Any]
+) -> Array:
+    """Average precision [R, K] in every resample; see :func:`metrics.average_precision`."""
+    return _in_blocks(lambda block: metrics.average_precision(labels, scores, block), weights)
+
+
+def bootstrap_brier(labels: ArrayLike, probabilities: ArrayLike, weights: NDArray[Any]) -> Array:
+    """Brier score [R, K] in every resample; see :func:`metrics.brier`."""
+    return _in_blocks(lambda block: metrics.brier(labels, probabilities, block), weights)
+
+
+def bootstrap_calibration_error(
+    labels: ArrayLike, probabilities: ArrayLike, weights: NDArray[Any], bins: int = 15
+) -> Array:
+    """Expected calibration error [R, K]; see :func:`metrics.expected_calibration_error`."""
+    return _in_blocks(
+        lambda block: metrics.expected_calibration_error(labels, probabilities, bins, block),
+        weights,
+    )
+
+
+def bootstrap_confusion(
+    labels: ArrayLike, decisions: ArrayLike, weights: NDArray[Any]
+) -> Confusion:
+    """Confusion counts, each [R, K], in every resample; for `metrics.f1` and its like."""
+    counts = _in_blocks(
+        lambda block: np.stack(metrics.confusion(labels, decisions, block), axis=-1), weights
+    )
+    return Confusion(*np.moveaxis(counts, -1, 0))
+
+
+def bootstrap_multiclass_accuracy(
+    labels: ArrayLike, decisions: ArrayLike, weights: NDArray[Any]
+) -> Array:
+    """Fraction of records decided right [R]; see :func:`metrics.multiclass_accuracy`."""
+    return _in_blocks(lambda block: metrics.multiclass_accuracy(labels, decisions, block), weights)
+
+
+def _in_blocks(metric: Callable[[NDArray[Any]], Array], weights: NDArray[Any]) -> Array:
+    step = max(1, BLOCK // weights.shape[1])
+    return np.concatenate(
+        [metric(weights[first : first + step]) for first in range(0, len(weights), step)]
+    )
+
+
+def macro_mean(values: Array) -> Array:
+    """Mean over classes of `values` [R, K], without those that are NaN: [R]. NaN where all are."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=1)
+    total = np.where(defined, values, 0.0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+# ---------------------------------------------------------------- whole evaluations
+
+
+def evaluate_classification(
+    task: str,
+    classes: Sequence[str],
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    decisions: ArrayLike,
+    groups: ArrayLike,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """Metrics with intervals, overall and of every class.
+
+    `task` is multilabel, multiclass or binary; `labels`, `probabilities` and `decisions` are
+    [N, K], `groups` [N]. Exclusive classes need exactly one decision per record, the most probable.
+
+    Gives `{"macro": {metric: estimate}, "classes": {class: {metric: estimate, "positives": n}}}`
+    with the metrics auc, average_precision, f1, recall, precision, accuracy, brier and ece, and
+    `estimate = {"value", "low", "high"}`. Macro is the mean over the classes where the metric is
+    defined, except that the accuracy of exclusive classes is the fraction of records that are
+    right. A class without positives has no precision, recall or F1 (NaN, not 0: an interval would
+    otherwise measure how often a rare class is drawn), nor has such a resample. Raises ValueError
+    for another task, or shapes that do not match.
+    """
+    if task not in CLASSIFICATION:
+        raise ValueError(f"task must be one of {', '.join(CLASSIFICATION)}, not {task!r}")
+    weights = _once_and_resampled(groups, resamples, seed)
+    values = _ranking_metrics(labels, probabilities, weights)
+    values |= _decision_metrics(labels, decisions, weights)
+    values["brier"] = bootstrap_brier(labels, probabilities, weights)
+    values["ece"] = bootstrap_calibration_error(labels, probabilities, weights)
+
+    macro = {name: macro_mean(value) for name, value in values.items()}
+    if task == "multiclass":
+        macro["accuracy"] = bootstrap_multiclass_accuracy(labels, decisions, weights)
+    positives = np.asarray(labels).astype(bool).sum(axis=0)
+    by_class = {
+        name: {
+            **_estimates({metric: value[:, k] for metric, value in values.items()}, confidence),
+            "positives": int(positives[k]),
+        }
+        for k, name in _numbered(classes, len(positives))
+    }
+    return {"macro": _estimates(macro, confidence), "classes": by_class}
+
+
+def evaluate_anomaly(
+    is_anomaly: ArrayLike,
+    scores: ArrayLike,
+    threshold: float,
+    groups: ArrayLike,
+    *,
+    max_fpr: float = 0.1,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """Metrics with intervals of anomaly detection: `is_anomaly` [N], unbounded `scores` [N].
+
+    A record is called anomalous at or above `threshold`. Gives auc, pauc (standardised, up to the
+    false positive rate `max_fpr`), average_precision, f1, recall, precision and accuracy, each
+    `{"value", "low", "high"}`, and the counts tp, fp, tn and fn. NaN stands for what is undefined:
+    everything but accuracy if there are no anomalies, auc, pauc and average_precision if there is
+    nothing else. Raises ValueError for shapes that do not match.
+    """
+    labels = np.asarray(is_anomaly)[:, None]
+    ranked_by = np.asarray(scores, dtype=np.float64)[:, None]
+    decisions = ranked_by >= threshold
+    weights = _once_and_resampled(groups, resamples, seed)
+    values = _ranking_metrics(labels, ranked_by, weights)
+    values["pauc"] = bootstrap_partial_auc(labels, ranked_by, weights, max_fpr)
+    values |= _decision_metrics(labels, decisions, weights)
+    table = metrics.confusion(labels, decisions)
+    counts = {name: int(count[0]) for name, count in table._asdict().items()}
+    return _estimates({name: value[:, 0] for name, value in values.items()}, confidence) | counts
+
+
+def _once_and_resampled(groups: ArrayLike, resamples: int, seed: int) -> NDArray[Any]:
+    """Weights [1 + resamples, N]: every record once, for the value itself, then the resamples."""
+    weights = group_weights(groups, resamples, seed)
+    return np.concatenate([np.ones_like(weights[:1]), weights])
+
+
+def _ranking_metrics(
+    labels: ArrayLike, scores: ArrayLike, weights: NDArray[Any]
+) -> dict[str, Array]:
+    return {
+        "auc": bootstrap_auc(labels, scores, weights),
+        "average_precision": bootstrap_average_precision(labels, scores, weights),
+    }
+
+
+def _decision_metrics(
+    labels: ArrayLike, decisions: ArrayLike, weights: NDArray[Any]
+) -> dict[str, Array]:
+    table = bootstrap_confusion(labels, decisions, weights)
+    no_positives = table.tp + table.fn == 0
+    of_positives = {"f1": metrics.f1, "recall": metrics.recall, "precision": metrics.precision}
+    values = {
+        name: np.where(no_positives, np.nan, metric(table)) for name, metric in of_positives.items()
+    }
+    return values | {"accuracy": metrics.accuracy(table)}
+
+
+def _estimates(values: Mapping[str, Array], confidence: float) -> dict[str, Any]:
+    """Value, low and high of each metric; the first of its values is of the records themselves."""
+    estimates: dict[str, Estimate] = {}
+    for name, value in values.items():
+        low, high = percentile_interval(value[1:], confidence)
+        estimates[name] = {"value": float(value[0]), "low": float(low), "high": float(high)}
+    return estimates
+
+
+def _numbered(classes: Sequence[str], expected: int) -> list[tuple[int, str]]:
+    if len(classes) != expected:
+        raise ValueError(f"{len(classes)} class names for {expected} columns of labels")
+    return list(enumerate(classes))

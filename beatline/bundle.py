@@ -1,0 +1,158 @@
+"""A trained model as a folder that explains itself.
+
+``weights.safetensors`` holds the tensors, ``model.json`` everything else that leads from a raw
+recording to an answer, ``history.csv`` a row per epoch of training. One call loads it::
+
+    from beatline import bundle
+    model = bundle.load("data/models/ptbxl/cnn")
+    answers = model.predict(recordings)  # [N, T, C] in the data set's unit
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from beatline import devices, inference, models, tasks
+from beatline.arrays import Recordings
+from beatline.errors import UserError
+from beatline.files import read_json, replacing, write_csv, write_json
+from beatline.normalization import Normalization
+from beatline.params import validated
+
+WEIGHTS, DESCRIPTION, HISTORY = "weights.safetensors", "model.json", "history.csv"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Answers:
+    """`values` `[N, K]`: probabilities per class, or an anomaly score. `decisions` `[N, K]`: 0/1 at
+    the thresholds that were chosen on validation data (the most probable class, if exclusive)."""
+
+    classes: list[str]
+    values: np.ndarray
+    decisions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model. `description` is the content of model.json."""
+
+    network: nn.Module
+    description: dict[str, Any]
+
+    @property
+    def task(self) -> tasks.Task:
+        return tasks.TASKS[self.description["task"]]
+
+    @property
+    def classes(self) -> list[str]:
+        return self.description["classes"]
+
+    def predict(self, recordings: np.ndarray) -> Answers:
+        """Answers for raw recordings `[N, T, C]`, in the unit, the channel order and at the sampling
+        rate of the data set (`description["dataset"]`); NaN marks an invalid sample.
+
+        Raises UserError if the shape does not fit.
+        """
+        channels = self.description["dataset"]["channels"]
+        if recordings.ndim != 3 or recordings.shape[2] != len(channels) or not recordings.shape[1]:
+            raise UserError(
+                f"recordings of shape {list(recordings.shape)} do not fit: this model takes "
+                f"[N, T, {len(channels)}], the channels being {', '.join(channels)}"
+            )
+        return self.answer(self.normalization.apply(recordings))
+
+    def answer(self, signals: np.ndarray) -> Answers:
+        """Answers for recordings `[N, T, C]` that are normalized already."""
+        device = devices.choose()
+        recordings = Recordings(signals, np.arange(len(signals)), device)
+        windows = validated(self.description["windows"], "windows", inference.Windows)
+        values = inference.answers(self.network.to(device), self.task, recordings, windows)
+        return Answers(
+            self.classes, values, self.task.decide(values, self.description["thresholds"])
+        )
+
+    @property
+    def normalization(self) -> Normalization:
+        return Normalization(**self.description["normalization"])
+
+
+def save(
+    folder: Path, network: nn.Module, description: dict[str, Any], history: pd.DataFrame
+) -> None:
+    """Write a bundle. `description` needs what :func:`load` and :class:`Bundle` read."""
+    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with replacing(folder) as beside:
+        beside.mkdir()
+        save_file(state, beside / WEIGHTS)
+        # Nine digits tell any two float32 apart: the normalization must come back as it was.
+        write_json(beside / DESCRIPTION, {"format": FORMAT, **description}, digits=9)
+        write_csv(beside / HISTORY, history)
+
+
+def load(folder: Path | str) -> Bundle:
+    """The bundle in a folder. Raises UserError if it is missing or damaged."""
+    folder = Path(folder)
+    description = read_json(folder / DESCRIPTION)
+    if description.get("format") != FORMAT:
+        raise UserError(f"{folder} is a bundle of another format than {FORMAT}: train it again")
+    name = description["architecture"]["name"]
+    architecture = validated(
+        description["architecture"]["parameters"],
+        f"{folder / DESCRIPTION}: architecture",
+        models.module(name).Architecture,
+    )
+    network = models.create(
+        name, architecture, len(description["dataset"]["channels"]), len(description["classes"])
+    )
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except Exception as error:
+        raise UserError(
+            f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({type(error).__name__}): "
+            f"run `dvc checkout` or train it again"
+        ) from None
+    return Bundle(network.eval(), description)
+
+
+def history(folder: Path) -> pd.DataFrame:
+    """A bundle's training history, a row per epoch."""
+    return pd.read_csv(folder / HISTORY)
+
+
+def code_identity() -> str:
+    """SHA-256 of the project's modules that are loaded now: what made the model, less its libraries."""
+    root = Path(__file__).resolve().parent.parent
+    files = {
+        Path(file).resolve()
+        for module in list(sys.modules.values())
+        if (file := getattr(module, "__file__", None)) and file.endswith(".py")
+    }
+    digest = hashlib.sha256()
+    for folder in ("beatline", "stages"):
+        for path in sorted(files & set((root / folder).rglob("*.py"))):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """Versions that the numbers depend on, and what computed them."""
+    device = devices.choose()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "numpy")},
+        "device": f"{device.type} ({name})",
+    }

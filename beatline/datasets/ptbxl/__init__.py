@@ -1,0 +1,210 @@
+"""PTB-XL: 12-lead ECGs of 10 s with five diagnostic superclasses, several of which may hold at once.
+
+Wagner et al. 2020, PTB-XL, a large publicly available electrocardiography dataset, Scientific Data
+7:154; version 1.0.3 on PhysioNet (Goldberger et al. 2000), CC BY 4.0. Where the archive is not at
+hand, a simulator writes records in the same layout, and everything downstream says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from tqdm import tqdm
+
+from beatline import fetch
+from beatline.datasets import Labels, Manifest, leave_out_small_classes
+from beatline.datasets.ptbxl import simulator
+from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
+from beatline.datasets.ptbxl.records import check_records, read_records
+from beatline.errors import UserError, warn
+from beatline.pack import Pack, PackWriter
+from beatline.params import Parameters
+
+ARCHIVE = "ptb-xl-a-large-publicly-available-electrocardiography-dataset-1.0.3.zip"
+ARCHIVE_URL = f"https://physionet.org/static/published-projects/ptb-xl/{ARCHIVE}"
+DATABASE, STATEMENTS, CHECKSUMS = "ptbxl_database.csv", "scp_statements.csv", "SHA256SUMS.txt"
+LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
+SECONDS = 10
+FILENAME = {100: "filename_lr", 500: "filename_hr"}
+FOLDER = {100: "records100/", 500: "records500/"}
+NAMED = 5  # so many records are named in a message about many
+CITATION = "Wagner et al. 2020, PTB-XL, Scientific Data 7:154; PhysioNet version 1.0.3, CC BY 4.0"
+SIMULATION = "simulated after McSharry et al. 2003 and Sameni et al. 2007, in the layout of PTB-XL"
+
+
+class Simulated(Parameters):
+    """How many records the simulator makes, and its seed."""
+
+    records: int = Field(ge=20)
+    seed: int = Field(ge=0)
+
+
+class Download(Parameters):
+    """`source`: simulated, physionet, or a folder or archive in the official layout, complete or
+    not. `sha256`: of the published archive, if it shall be held to one; the sums of the single files
+    that come with it are verified in any case."""
+
+    source: str
+    sampling_rate: Literal[100, 500]
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    simulated: Simulated
+
+
+class AggregateLabels(Parameters):
+    """`classes`: superclasses to keep, in the order of the outputs. `min_likelihood`: of a statement,
+    in percent. `max_bad_records`: so many unreadable records are skipped; more are an error."""
+
+    classes: list[str] = Field(min_length=1)
+    min_likelihood: float = Field(ge=0, le=100)
+    min_records: int = Field(ge=1)
+    unlabelled: Literal["drop", "keep"]
+    max_bad_records: int = Field(ge=0)
+
+
+def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifest:
+    """Add the two tables and the records of one sampling rate, in the official layout, to the pack.
+
+    Rows of the table without files and files without a row are left out, counted and reported.
+    """
+    with ExitStack() as stack:
+        if parameters.source == "simulated":
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=workspace)))
+            simulator.simulate(
+                path,
+                records=parameters.simulated.records,
+                seed=parameters.simulated.seed,
+                sampling_rate=parameters.sampling_rate,
+            )
+        elif parameters.source == "physionet":
+            path = workspace / ARCHIVE
+            if not path.exists():
+                fetch.download(ARCHIVE_URL, path, parameters.sha256)
+        else:
+            path = Path(parameters.source)
+        counts = _add(stack.enter_context(fetch.open_source(path, DATABASE)), parameters, pack)
+    simulated = parameters.source == "simulated"
+    return Manifest(
+        title="simulated 12-lead ECGs (PTB-XL layout)" if simulated else "PTB-XL",
+        source=parameters.source,
+        simulated=simulated,
+        channels=list(LEADS),
+        sampling_rate=parameters.sampling_rate,
+        unit="mV",
+        citation=SIMULATION if simulated else CITATION,
+        counts=counts,
+    )
+
+
+def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
+    """Superclasses of the records that can be read; raises UserError if too many cannot."""
+    table = RecordsTable.parse(pack.text(DATABASE), DATABASE)
+    rate = 100 if any(name.startswith(FOLDER[100]) for name in pack.names()) else 500
+    rows = table.rows[[f"{name}.hea" in pack for name in table.rows[FILENAME[rate]]]]
+    rows = rows.assign(record=rows[FILENAME[rate]])
+
+    bad = _bad_records(pack, list(rows["record"]), rate, parameters.max_bad_records)
+    rows = rows[~rows["record"].isin(bad)].reset_index(drop=True)
+    labels = superclasses(
+        rows, pack.text(STATEMENTS), parameters.classes, parameters.min_likelihood
+    )
+    kept, small = leave_out_small_classes(
+        labels, parameters.classes, parameters.min_records, "datasets.ptbxl.aggregate_labels"
+    )
+    for name, total in small.items():
+        warn(f"class {name} has {total} records, fewer than min_records: it is left out")
+    full = rows[["record", "group", "fold", "age", "sex"]].assign(
+        normal=labels["normal"], **{name: labels[name] for name in kept}
+    )
+    without = full[kept].sum(axis=1) == 0
+    if parameters.unlabelled == "drop":
+        full = full[~without].reset_index(drop=True)
+    counts = {"bad_records": len(bad), f"without_class_{parameters.unlabelled}": int(without.sum())}
+    columns = ["record", "group", "normal", "fold", *kept, "age", "sex"]
+    return Labels(table=full[columns], classes=kept, task="multilabel", counts=counts)
+
+
+def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
+    """The records as batches `[B, T, 12]` in mV, leads as in LEADS, NaN where a sample is missing."""
+    rate = 100 if records[0].startswith(FOLDER[100]) else 500
+    yield from read_records(pack, records, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS)
+
+
+def _add(source: fetch.Source, parameters: Download, pack: PackWriter) -> dict[str, int]:
+    """Pack the tables and every record that has both a row and files; count the others."""
+    sums = _checksums(source)
+    for name in (DATABASE, STATEMENTS):
+        if not source.exists(name):
+            raise UserError(f"{source.path} holds no {name}: give the official PTB-XL layout")
+        pack.add(name, _verified(source, name, source.read(name), sums))
+    text = source.read(DATABASE).decode()
+    rows = RecordsTable.parse(text, f"{source.path}: {DATABASE}").rows
+    rate = parameters.sampling_rate
+    named = set(rows[FILENAME[rate]])
+    stems = {name[:-4] for name in source.names() if name.startswith(FOLDER[rate])}
+    found = sorted(
+        name for name in named if source.exists(f"{name}.hea") and source.exists(f"{name}.dat")
+    )
+    counts = {
+        "rows": len(rows),
+        "rows_without_files": len(named) - len(found),
+        "files_without_rows": len(stems - named),
+    }
+    for what, names in (
+        ("rows without files", sorted(named - set(found))),
+        ("files without a row", sorted(stems - named)),
+    ):
+        if names:
+            warn(f"{len(names)} {what} are skipped: {_some(names)}")
+    if not found:
+        raise UserError(
+            f"{parameters.source} holds none of the records of {DATABASE} at {rate} Hz "
+            f"({FOLDER[rate]}…): check datasets.ptbxl.download.source and sampling_rate"
+        )
+    files = [name + extension for name in found for extension in (".hea", ".dat")]
+    items = tqdm(source.items(files), "pack", len(files), mininterval=10, unit=" files")
+    for name, content in items:
+        pack.add(name, _verified(source, name, content, sums))
+    return counts
+
+
+def _checksums(source: fetch.Source) -> dict[str, str]:
+    """SHA-256 by file name, from the list that PhysioNet publishes beside the files."""
+    if not source.exists(CHECKSUMS):
+        return {}
+    lines = io.StringIO(source.read(CHECKSUMS).decode())
+    return {name.strip(): digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+
+
+def _verified(source: fetch.Source, name: str, content: bytes, sums: dict[str, str]) -> bytes:
+    expected = sums.get(name)
+    if expected and (got := hashlib.sha256(content).hexdigest()) != expected:
+        raise UserError(
+            f"{source.path}: {name} has SHA-256 {got}, {CHECKSUMS} says {expected}: the archive is "
+            f"damaged; remove it and download it again"
+        )
+    return content
+
+
+def _bad_records(pack: Pack, names: list[str], rate: int, most: int) -> dict[str, str]:
+    bad = check_records(pack, names, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS)
+    for sentence in list(bad.values())[:NAMED]:
+        warn(f"skipped: {sentence}")
+    if len(bad) > most:
+        raise UserError(
+            f"{len(bad)} records cannot be read ({_some(list(bad))}), more than "
+            f"datasets.ptbxl.aggregate_labels.max_bad_records = {most}: repair the source, or allow more"
+        )
+    return bad
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

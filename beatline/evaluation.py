@@ -1,0 +1,109 @@
+"""A trained model on the test records: predictions per record, metrics with intervals.
+
+The test split is read here and nowhere else; thresholds come with the bundle, from validation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from beatline import bootstrap
+from beatline.bundle import Answers, Bundle
+from beatline.params import Parameters
+
+HEADLINE = {  # name in the metrics file: name in the estimates
+    "auc": "auc",
+    "pauc": "pauc",
+    "ap": "average_precision",
+    "f1": "f1",
+    "recall": "recall",
+    "precision": "precision",
+    "accuracy": "accuracy",
+    "brier": "brier",
+    "ece": "ece",
+}
+
+
+class Evaluate(Parameters):
+    """The block `evaluate`. Intervals are bootstrap percentiles over patients (groups).
+
+    `max_fpr`: pAUC is the standardised area under the ROC curve up to this false positive rate.
+    """
+
+    resamples: int = Field(ge=100)
+    confidence: float = Field(gt=0, lt=1)
+    max_fpr: float = Field(gt=0, le=1)
+    seed: int = Field(ge=0)
+
+
+def targets_of(model: Bundle, table: pd.DataFrame) -> np.ndarray:
+    """What the model should have said, 0/1 `[N, K]`."""
+    if model.task.learns_normal_only:
+        return 1 - table[["normal"]].to_numpy(dtype=np.int8)
+    return table[model.classes].to_numpy(dtype=np.int8)
+
+
+def predictions(model: Bundle, answers: Answers, table: pd.DataFrame) -> pd.DataFrame:
+    """A row per record: `record, group, normal`, then per class `<class>` (the label),
+    `<class> predicted` (probability or anomaly score) and `<class> decided`."""
+    columns: dict[str, Any] = {name: table[name] for name in ("record", "group", "normal")}
+    targets = targets_of(model, table)
+    for number, name in enumerate(model.classes):
+        columns[name] = targets[:, number]
+        columns[f"{name} predicted"] = answers.values[:, number]
+        columns[f"{name} decided"] = answers.decisions[:, number]
+    return pd.DataFrame(columns)
+
+
+def estimates(
+    model: Bundle, answers: Answers, table: pd.DataFrame, parameters: Evaluate
+) -> dict[str, Any]:
+    """`{"overall": {metric: {value, low, high}}, "classes": {class: {…}}, "counts": {…}}`."""
+    targets = targets_of(model, table)
+    groups = table["group"].to_numpy()
+    how = {
+        "resamples": parameters.resamples,
+        "seed": parameters.seed,
+        "confidence": parameters.confidence,
+    }
+    if model.task.name == "anomaly":
+        found = bootstrap.evaluate_anomaly(
+            targets[:, 0],
+            answers.values[:, 0],
+            model.description["thresholds"][0],
+            groups,
+            max_fpr=parameters.max_fpr,
+            **how,
+        )
+        counts = {name: found.pop(name) for name in ("tp", "fp", "tn", "fn")}
+        return {"overall": found, "classes": {}, "counts": counts}
+    found = bootstrap.evaluate_classification(
+        model.task.name, model.classes, targets, answers.values, answers.decisions, groups, **how
+    )
+    classes = found["classes"] if len(model.classes) > 1 else {}
+    return {"overall": found["macro"], "classes": classes, "counts": {}}
+
+
+def headline(model: Bundle, found: dict[str, Any], records: int) -> dict[str, Any]:
+    """What goes to the metrics file, short enough for the columns of `dvc metrics show`."""
+    overall = found["overall"]
+    metrics: dict[str, Any] = {"simulated": model.description["dataset"]["simulated"]}
+    for short, name in HEADLINE.items():
+        if name in overall:
+            metrics[short] = overall[name]["value"]
+        if name == "auc":
+            metrics["auc_low"], metrics["auc_high"] = overall[name]["low"], overall[name]["high"]
+    metrics |= found["counts"]
+    classes = {
+        name: {
+            "auc": value["auc"]["value"],
+            "low": value["auc"]["low"],
+            "high": value["auc"]["high"],
+        }
+        for name, value in found["classes"].items()
+    }
+    return {**metrics, "records": records, **({"class": classes} if classes else {})}

@@ -1,0 +1,68 @@
+"""From recordings to answers, the same way in training, in evaluation and in a bundle."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from beatline.arrays import Recordings
+from beatline.params import Parameters
+from beatline.tasks import Task
+
+BATCH = 128  # windows in one forward pass: bounds memory; small enough for the processor's cache
+
+
+class Windows(Parameters):
+    """How a recording is cut. Training draws one random crop of `length` samples per recording and
+    epoch (0: the whole recording); an answer is aggregated over windows of `length` every `stride`
+    samples, the last one at the recording's end."""
+
+    length: int = Field(ge=0)
+    stride: int = Field(ge=1)
+    aggregate: Literal["mean", "max"]
+
+
+def starts(recording_length: int, windows: Windows) -> list[int]:
+    """First samples of the windows over a recording."""
+    length = windows.length or recording_length
+    if length >= recording_length:
+        return [0]
+    regular = range(0, recording_length - length + 1, windows.stride)
+    last = recording_length - length
+    return [*regular] if regular[-1] == last else [*regular, last]
+
+
+@torch.inference_mode()
+def answers(network: nn.Module, task: Task, recordings: Recordings, windows: Windows) -> np.ndarray:
+    """Answers `[N, K]` (probabilities or an anomaly score) in float32, in the recordings' order.
+
+    The network computes in float32 here, whatever it was trained in, so that an answer does not
+    depend on the processor's 16-bit arithmetic.
+    """
+    network.eval()
+    first = starts(recordings.length, windows)
+    length = min(windows.length or recordings.length, recordings.length)
+    whole = first == [0] and length == recordings.length
+    at_once = max(BATCH // len(first), 1)
+    found = []
+    for begin in range(0, len(recordings), at_once):
+        positions = torch.arange(begin, min(begin + at_once, len(recordings)))
+        if whole:
+            inputs = recordings.batch(positions)
+        else:
+            inputs = recordings.batch(
+                positions.repeat_interleave(len(first)),
+                torch.tensor(first).repeat(len(positions)),
+                length,
+            )
+        of_windows = task.answer(network(inputs), inputs).float()
+        of_windows = of_windows.reshape(len(positions), len(first), -1)
+        aggregated = (
+            of_windows.mean(dim=1) if windows.aggregate == "mean" else of_windows.amax(dim=1)
+        )
+        found.append(aggregated.cpu().numpy())
+    return np.concatenate(found)

@@ -1,0 +1,102 @@
+"""Mean and standard deviation of the training recordings, and what is done with them.
+
+Computed in one pass over batches (Chan, Golub & LeVeque 1979: counts, means and sums of squares of
+batches combined), so memory does not grow with the number of records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from beatline.errors import UserError
+from beatline.params import Parameters
+
+SMALLEST_SPREAD = 1e-12  # below this share of the largest value, a channel counts as constant
+
+
+class Normalize(Parameters):
+    """`datasets.<data set>.normalize`: one mean and deviation per channel (lead), or one for all."""
+
+    per: Literal["channel", "all"]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """``(sample - mean) / standard_deviation`` per channel; invalid samples become 0, the mean.
+
+    `mean`, `standard_deviation`: one number per channel, in the unit of the recordings. A channel
+    that is constant in train has deviation 1, so that it becomes 0 everywhere in train.
+    """
+
+    mean: list[float]
+    standard_deviation: list[float]
+    constant_channels: list[int]
+
+    def apply(self, recordings: np.ndarray) -> np.ndarray:
+        """Normalized float32 copies of recordings `[..., T, C]`."""
+        mean = np.asarray(self.mean, dtype=np.float32)
+        deviation = np.asarray(self.standard_deviation, dtype=np.float32)
+        return np.nan_to_num(
+            (recordings - mean) / deviation, nan=0.0, posinf=0.0, neginf=0.0
+        ).astype(np.float32, copy=False)
+
+    def undo(self, signals: np.ndarray) -> np.ndarray:
+        """Recordings in their own unit from normalized signals `[..., T, C]`."""
+        return signals * np.asarray(self.standard_deviation) + np.asarray(self.mean)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fit(batches: Iterable[np.ndarray], per: Literal["channel", "all"]) -> Normalization:
+    """The normalization of recordings that come as batches `[B, T, C]`; NaN and inf are left out.
+
+    Raises UserError if there is no valid sample in some channel.
+    """
+    count, mean, squares = np.zeros(1), np.zeros(1), np.zeros(1)
+    for batch in batches:
+        samples = batch.reshape(-1, batch.shape[-1]).astype(np.float64)
+        valid = np.isfinite(samples)
+        samples = np.where(valid, samples, 0.0)
+        batch_count = valid.sum(axis=0)
+        batch_mean = samples.sum(axis=0) / np.maximum(batch_count, 1)
+        batch_squares = (np.where(valid, samples - batch_mean, 0.0) ** 2).sum(axis=0)
+        count, mean, squares = _combined(
+            (count, mean, squares), (batch_count, batch_mean, batch_squares)
+        )
+    if per == "all":
+        count, mean, squares = _over_channels(count, mean, squares)
+    if not (count > 0).all():
+        channel = int(np.flatnonzero(count == 0)[0])
+        raise UserError(f"channel {channel} has no valid sample in the training recordings")
+    deviation = np.sqrt(squares / count)
+    constant = deviation <= SMALLEST_SPREAD * np.maximum(np.abs(mean), 1.0)
+    return Normalization(
+        mean=mean.tolist(),
+        standard_deviation=np.where(constant, 1.0, deviation).tolist(),
+        constant_channels=np.flatnonzero(constant).tolist(),
+    )
+
+
+Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _combined(a: Moments, b: Moments) -> Moments:
+    """Count, mean and sum of squared deviations of two samples taken together."""
+    count = a[0] + b[0]
+    safe = np.maximum(count, 1)
+    delta = b[1] - a[1]
+    mean = a[1] + delta * b[0] / safe
+    return count, mean, a[2] + b[2] + delta**2 * a[0] * b[0] / safe
+
+
+def _over_channels(count: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> Moments:
+    total = max(count.sum(), 1)
+    grand = float((count * mean).sum() / total)
+    spread = float(squares.sum() + (count * (mean - grand) ** 2).sum())
+    full = np.ones_like(mean)
+    return full * count.sum(), full * grand, full * spread

@@ -1,0 +1,140 @@
+"""What differs between tasks, in one place: targets, loss, answer, thresholds, decisions.
+
+A model's *answer* is what a user sees: probabilities `[B, K]`, or an anomaly score `[B, 1]`. Answers
+of several windows of one recording are aggregated before anything is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from beatline import metrics
+
+TaskName = Literal["multilabel", "binary", "multiclass", "anomaly"]
+TINY = 1e-7  # probabilities are kept this far from 0 and 1 in logarithms
+
+
+@dataclass(frozen=True)
+class Task:
+    """`loss(outputs, inputs, targets, class_weights)`: a scalar to minimize, from logits `[B, K]` (or
+    a reconstruction `[B, T, C]`), inputs `[B, T, C]`, targets `[B, K]` in {0, 1}, weights `[K]`.
+    `answer(outputs, inputs)`: `[B, K]`. `answer_loss(answers, targets)`: the same loss from answers.
+    `thresholds(targets, answers, percentile)`: `[K]`, from validation records; none if exclusive.
+    `decide(answers, thresholds)`: 0/1 `[N, K]`.
+    """
+
+    name: TaskName
+    learns_normal_only: bool
+    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+    answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    answer_loss: Callable[[np.ndarray, np.ndarray], float]
+    thresholds: Callable[[np.ndarray, np.ndarray, float], list[float]]
+    decide: Callable[[np.ndarray, list[float]], np.ndarray]
+    class_weights: Callable[[np.ndarray], np.ndarray]
+
+
+def of(model: str, dataset_task: str) -> Task:
+    """The task that a model has on a data set: an autoencoder always detects anomalies."""
+    return TASKS["anomaly" if model == "autoencoder" else dataset_task]
+
+
+def _binary_loss(
+    outputs: torch.Tensor, _: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
+) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weights)
+
+
+def _exclusive_loss(
+    outputs: torch.Tensor, _: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
+) -> torch.Tensor:
+    return functional.cross_entropy(outputs, targets, weight=weights)
+
+
+def _reconstruction_loss(
+    outputs: torch.Tensor, inputs: torch.Tensor, _: torch.Tensor, __: torch.Tensor | None
+) -> torch.Tensor:
+    return functional.mse_loss(outputs, inputs)
+
+
+def _reconstruction_error(outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    return ((outputs - inputs) ** 2).mean(dim=(1, 2)).unsqueeze(1)
+
+
+def _binary_answer_loss(answers: np.ndarray, targets: np.ndarray) -> float:
+    sure = np.clip(answers, TINY, 1 - TINY)
+    return float(-(targets * np.log(sure) + (1 - targets) * np.log(1 - sure)).mean())
+
+
+def _exclusive_answer_loss(answers: np.ndarray, targets: np.ndarray) -> float:
+    return float(-np.log(np.clip((answers * targets).sum(axis=1), TINY, 1)).mean())
+
+
+def _normal_error(answers: np.ndarray, targets: np.ndarray) -> float:
+    return float(answers[targets[:, 0] == 0].mean())
+
+
+def _f1_thresholds(targets: np.ndarray, answers: np.ndarray, _: float) -> list[float]:
+    return [float(value) for value in metrics.choose_thresholds(targets, answers)]
+
+
+def _normal_percentile(targets: np.ndarray, answers: np.ndarray, percentile: float) -> list[float]:
+    return [float(metrics.percentile_threshold(answers[targets[:, 0] == 0, 0], percentile))]
+
+
+def _above(answers: np.ndarray, thresholds: list[float]) -> np.ndarray:
+    return (answers >= np.asarray(thresholds)).astype(np.int8)
+
+
+def _largest(answers: np.ndarray, _: list[float]) -> np.ndarray:
+    return np.eye(answers.shape[1], dtype=np.int8)[answers.argmax(axis=1)]
+
+
+def _positive_weights(targets: np.ndarray) -> np.ndarray:
+    positives = targets.sum(axis=0)
+    return (len(targets) - positives) / np.maximum(positives, 1)
+
+
+def _inverse_frequency(targets: np.ndarray) -> np.ndarray:
+    return len(targets) / (targets.shape[1] * np.maximum(targets.sum(axis=0), 1))
+
+
+_YES_NO = {
+    "learns_normal_only": False,
+    "loss": _binary_loss,
+    "answer": lambda outputs, _: torch.sigmoid(outputs),
+    "answer_loss": _binary_answer_loss,
+    "thresholds": _f1_thresholds,
+    "decide": _above,
+    "class_weights": _positive_weights,
+}
+
+TASKS: dict[str, Task] = {
+    "multilabel": Task(name="multilabel", **_YES_NO),
+    "binary": Task(name="binary", **_YES_NO),
+    "multiclass": Task(
+        name="multiclass",
+        learns_normal_only=False,
+        loss=_exclusive_loss,
+        answer=lambda outputs, _: torch.softmax(outputs, dim=1),
+        answer_loss=_exclusive_answer_loss,
+        thresholds=lambda *_: [],
+        decide=_largest,
+        class_weights=_inverse_frequency,
+    ),
+    "anomaly": Task(
+        name="anomaly",
+        learns_normal_only=True,
+        loss=_reconstruction_loss,
+        answer=_reconstruction_error,
+        answer_loss=_normal_error,
+        thresholds=_normal_percentile,
+        decide=_above,
+        class_weights=lambda targets: np.ones(targets.shape[1]),
+    ),
+}

@@ -1,0 +1,248 @@
+"""One training loop for every network and task.
+
+There is no per-sample loader: recordings lie on the device where they fit, batches are drawn by
+index, crops are views. On the CPU, glibc is told to keep freed memory and, where the processor has
+fast bfloat16 arithmetic, that is used (`make bench` compares this with the plain loop).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import nn
+
+from beatline import devices, inference, metrics
+from beatline.arrays import Recordings
+from beatline.errors import UserError
+from beatline.inference import Windows
+from beatline.params import Parameters
+from beatline.tasks import Task
+
+
+class Optimizer(Parameters):
+    """`learning_rate` is the peak of the one-cycle schedule, the start of the others."""
+
+    name: Literal["adamw", "adam", "sgd"]
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class Schedule(Parameters):
+    """`one_cycle` (Smith & Topin 2018), by step; `reduce_on_plateau`, by epoch: a tenth of the rate
+    after `patience` epochs without a better monitored value; `constant`."""
+
+    name: Literal["one_cycle", "reduce_on_plateau", "constant"]
+    patience: int = Field(ge=1)
+
+
+class Augment(Parameters):
+    """Changes to a training recording, drawn anew each time: `noise`, standard deviation of added
+    white noise, and `scale`, spread of a random gain, both in standard deviations of the normalized
+    signal; `shift`, largest shift in samples, either way, filled with zeros. 0 leaves one out."""
+
+    noise: float = Field(ge=0)
+    scale: float = Field(ge=0)
+    shift: int = Field(ge=0)
+
+
+class Train(Parameters):
+    """A block `train.<model>.<data set>`, less its `architecture`.
+
+    `monitor`: the validation value whose best epoch is kept. `early_stopping`: epochs without a
+    better one before training ends, 0 for never. `gradient_clip`: largest norm of the gradient, 0
+    for none. `threshold_percentile`: of the validation normals' anomaly scores, for detectors.
+    """
+
+    windows: Windows
+    augment: Augment
+    optimizer: Optimizer
+    schedule: Schedule
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    monitor: Literal["auc", "accuracy", "loss"]
+    early_stopping: int = Field(ge=0)
+    gradient_clip: float = Field(ge=0)
+    class_weights: Literal["none", "balanced"]
+    label_smoothing: float = Field(ge=0, lt=1)
+    threshold_percentile: float = Field(gt=0, lt=100)
+    precision: devices.Precision
+    seed: int = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is learned from or validated on: recordings and 0/1 targets `[N, K]`."""
+
+    recordings: Recordings
+    targets: np.ndarray
+
+
+def fit(
+    network: nn.Module, task: Task, train: Examples, validation: Examples, parameters: Train
+) -> tuple[pd.DataFrame, int]:
+    """Train `network` in place and leave it at its best epoch.
+
+    Returns the history, a row per epoch (`epoch, train_loss, validation_loss, validation_auc,
+    learning_rate`), and the best epoch's number. Raises UserError if the loss stops being a number.
+    """
+    device = train.recordings.device
+    network.to(device)
+    draw = torch.Generator().manual_seed(parameters.seed)
+    weights = _class_weights(task, train, parameters)
+    optimizer = _optimizer(network, parameters.optimizer)
+    steps = math.ceil(len(train.recordings) / parameters.batch_size)
+    schedule = _schedule(optimizer, parameters, steps)
+    dtype = devices.autocast_type(parameters.precision, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+    history: list[dict[str, float]] = []
+    best, best_epoch, best_state = -math.inf, 0, {}
+    for epoch in range(1, parameters.epochs + 1):
+        began = time.perf_counter()
+        rate = optimizer.param_groups[0]["lr"]
+        network.train()
+        total = torch.zeros((), device=device)
+        for inputs, targets in _batches(train, parameters, draw):
+            with devices.autocast(dtype, device):
+                outputs = network(inputs)
+            loss = task.loss(outputs.float(), inputs, targets, weights)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            if parameters.gradient_clip:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(network.parameters(), parameters.gradient_clip)
+            scaler.step(optimizer)
+            scaler.update()
+            total += loss.detach() * len(inputs)
+            if parameters.schedule.name == "one_cycle":
+                schedule.step()
+        train_loss = float(total) / len(train.recordings)
+        if not math.isfinite(train_loss):
+            raise UserError(
+                f"the training loss became {train_loss} in epoch {epoch}: lower the learning rate, "
+                f"set gradient_clip, or set precision to float32"
+            )
+        found = inference.answers(network, task, validation.recordings, parameters.windows)
+        row = {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "validation_loss": task.answer_loss(found, validation.targets),
+            "validation_auc": float(np.nanmean(metrics.roc_auc(validation.targets, found))),
+            "learning_rate": rate,
+        }
+        history.append(row)
+        monitored = _monitored(task, found, validation.targets, row, parameters.monitor)
+        if parameters.schedule.name == "reduce_on_plateau":
+            schedule.step(monitored)
+        if monitored > best:
+            best, best_epoch = monitored, epoch
+            best_state = copy.deepcopy(network.state_dict())
+        print(_progress(row, parameters.epochs, time.perf_counter() - began), flush=True)
+        if parameters.early_stopping and epoch - best_epoch >= parameters.early_stopping:
+            print(f"no better epoch since {best_epoch}: stopped early", flush=True)
+            break
+    network.load_state_dict(best_state)
+    return pd.DataFrame(history), best_epoch
+
+
+def _batches(
+    train: Examples, parameters: Train, draw: torch.Generator
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """One epoch in random order; crops of `windows.length` samples where that is shorter."""
+    recordings, device = train.recordings, train.recordings.device
+    targets = torch.from_numpy(train.targets.astype(np.float32))
+    if parameters.label_smoothing:
+        even = 0.5 if targets.shape[1] == 1 else 1 / targets.shape[1]
+        targets = targets * (1 - parameters.label_smoothing) + parameters.label_smoothing * even
+    length = parameters.windows.length
+    crop = 0 < length < recordings.length
+    order = torch.randperm(len(recordings), generator=draw)
+    for positions in order.split(parameters.batch_size):
+        if crop:
+            room = recordings.length - length + 1
+            inputs = recordings.batch(
+                positions, torch.randint(room, (len(positions),), generator=draw), length
+            )
+        else:
+            inputs = recordings.batch(positions)
+        yield _augmented(inputs, parameters.augment, draw), targets[positions].to(device)
+
+
+def _augmented(inputs: torch.Tensor, augment: Augment, draw: torch.Generator) -> torch.Tensor:
+    if augment.shift:
+        inputs = _shifted(inputs, augment.shift, draw)
+    if augment.scale:
+        gain = 1 + augment.scale * torch.randn((len(inputs), 1, 1), generator=draw)
+        inputs = inputs * gain.to(inputs.device)
+    if augment.noise:
+        inputs = inputs + augment.noise * torch.randn(inputs.shape, generator=draw).to(
+            inputs.device
+        )
+    return inputs
+
+
+def _shifted(inputs: torch.Tensor, most: int, draw: torch.Generator) -> torch.Tensor:
+    padded = nn.functional.pad(inputs, (0, 0, most, most))
+    first = torch.randint(2 * most + 1, (len(inputs),), generator=draw).to(inputs.device)
+    rows = torch.arange(len(inputs), device=inputs.device)
+    return padded.unfold(1, inputs.shape[1], 1)[rows, first].transpose(1, 2)
+
+
+def _class_weights(task: Task, train: Examples, parameters: Train) -> torch.Tensor | None:
+    if parameters.class_weights == "none":
+        return None
+    weights = task.class_weights(train.targets).astype(np.float32)
+    return torch.from_numpy(weights).to(train.recordings.device)
+
+
+def _optimizer(network: nn.Module, parameters: Optimizer) -> torch.optim.Optimizer:
+    rate, decay = parameters.learning_rate, parameters.weight_decay
+    if parameters.name == "sgd":
+        return torch.optim.SGD(
+            network.parameters(), lr=rate, weight_decay=decay, momentum=0.9, nesterov=True
+        )
+    kind = torch.optim.AdamW if parameters.name == "adamw" else torch.optim.Adam
+    return kind(network.parameters(), lr=rate, weight_decay=decay, fused=True)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, parameters: Train, steps: int):
+    schedules = torch.optim.lr_scheduler
+    if parameters.schedule.name == "one_cycle":
+        rate = parameters.optimizer.learning_rate
+        return schedules.OneCycleLR(optimizer, rate, total_steps=steps * parameters.epochs)
+    if parameters.schedule.name == "reduce_on_plateau":
+        return schedules.ReduceLROnPlateau(
+            optimizer, mode="max", factor=0.1, patience=parameters.schedule.patience
+        )
+    return schedules.ConstantLR(optimizer, factor=1.0)
+
+
+def _monitored(
+    task: Task, answers: np.ndarray, targets: np.ndarray, row: dict[str, float], monitor: str
+) -> float:
+    """The value whose largest is the best epoch's; the loss stands in where AUC is undefined."""
+    if monitor == "accuracy":
+        thresholds = [0.5] * targets.shape[1]
+        right = task.decide(answers, thresholds) == targets
+        # Equal accuracies are told apart by the loss, which is far below one record's share.
+        return float(right.all(axis=1).mean()) - 1e-6 * row["validation_loss"]
+    if monitor == "auc" and math.isfinite(row["validation_auc"]):
+        return row["validation_auc"]
+    return -row["validation_loss"]
+
+
+def _progress(row: dict[str, float], epochs: int, seconds: float) -> str:
+    return (
+        f"epoch {row['epoch']:3d}/{epochs}  train loss {row['train_loss']:.4f}  "
+        f"validation loss {row['validation_loss']:.4f}  AUC {row['validation_auc']:.4f}  "
+        f"learning rate {row['learning_rate']:.2e}  {seconds:.1f} s"
+    )

@@ -1,0 +1,41 @@
+"""aggregate_labels: one row of 0/1 labels per usable record."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from beatline import datasets, params
+from beatline.errors import UserError, reporting_mistakes
+from beatline.files import replacing, write_csv, write_json
+from beatline.pack import Pack
+
+
+def main(name: str) -> None:
+    content = params.load()
+    dataset = datasets.module(content["datasets"][name]["module"])
+    parameters = params.block(content, f"datasets.{name}.aggregate_labels", dataset.AggregateLabels)
+    with Pack(Path(f"data/raw/{name}.zip")) as pack:
+        manifest = json.loads(pack.text(datasets.MANIFEST))
+        labels = dataset.read_labels(pack, parameters)
+    if labels.table.empty:
+        raise UserError(f"{name}: no record is left after labelling: check source and classes")
+    totals = {label: int(labels.table[label].sum()) for label in labels.classes}
+    description = {
+        **manifest,
+        "task": labels.task,
+        "classes": labels.classes,
+        "counts": {**manifest["counts"], **labels.counts, "records": len(labels.table)},
+        "class_totals": totals,
+    }
+    with replacing(Path(f"data/labels/{name}")) as folder:
+        folder.mkdir()
+        write_csv(folder / "labels.csv", labels.table)
+        write_json(folder / "dataset.json", description)
+    print(f"{len(labels.table)} records: " + ", ".join(f"{k} {v}" for k, v in totals.items()))
+
+
+if __name__ == "__main__":
+    with reporting_mistakes():
+        main(sys.argv[1])

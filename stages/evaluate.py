@@ -1,0 +1,34 @@
+"""evaluate: one trained model on the test records of its data set, which nothing has seen before."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from beatline import arrays, bundle, evaluation, params
+from beatline.errors import reporting_mistakes
+from beatline.files import replacing, write_csv, write_json
+
+
+def main(model: str, name: str) -> None:
+    parameters = params.block(params.load(), "evaluate", evaluation.Evaluate)
+    trained = bundle.load(Path(f"data/models/{name}/{model}"))
+    test = arrays.load_split(Path(f"data/normalized/{name}/test"))
+
+    answers = trained.answer(test.signals)
+    found = evaluation.estimates(trained, answers, test.table, parameters)
+    headline = evaluation.headline(trained, found, len(test.table))
+
+    with replacing(Path(f"data/predictions/{name}/{model}")) as folder:
+        folder.mkdir()
+        table = evaluation.predictions(trained, answers, test.table)
+        write_csv(folder / "predictions.csv", table, digits=9)
+        write_json(folder / "estimates.json", found)
+    write_json(Path(f"reports/metrics/{name}/{model}.json"), headline)
+    for metric, value in found["overall"].items():
+        print(f"{metric:18s} {value['value']:.4f}  [{value['low']:.4f}, {value['high']:.4f}]")
+
+
+if __name__ == "__main__":
+    with reporting_mistakes():
+        main(*sys.argv[1:])

@@ -1,0 +1,71 @@
+"""normalize: every recording as float32, scaled by what the training recordings say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from beatline import arrays, datasets, normalization, params, splitting
+from beatline.errors import reporting_mistakes
+from beatline.files import read_json, write_json
+from beatline.pack import Pack
+
+
+def main(name: str) -> None:
+    content = params.load()
+    dataset = datasets.module(content["datasets"][name]["module"])
+    parameters = params.block(content, f"datasets.{name}.normalize", normalization.Normalize)
+    description = read_json(Path(f"data/labels/{name}/dataset.json"))
+    table = pd.read_csv(f"data/labels/{name}/labels.csv", dtype={"record": str, "group": str})
+    split = pd.read_csv(f"data/splits/{name}.csv", dtype=str)["split"]
+    output = Path(f"data/normalized/{name}")
+
+    with Pack(Path(f"data/raw/{name}.zip")) as pack:
+
+        def read(records: pd.DataFrame, doing: str) -> Iterator[np.ndarray]:
+            names = list(records["record"])
+            with tqdm(total=len(names), desc=doing, mininterval=10, unit=" records") as progress:
+                for batch in dataset.read_recordings(pack, names):
+                    yield batch
+                    progress.update(len(batch))
+
+        fitted = normalization.fit(read(table[split == "train"], "fit on train"), parameters.per)
+        invalid = 0
+        for part in splitting.SPLITS:
+            records = table[split == part].reset_index(drop=True)
+            counted = _Counted(read(records, f"normalize {part}"))
+            arrays.write_split(output / part, map(fitted.apply, counted), records)
+            invalid += counted.invalid_samples
+
+    constant = [description["channels"][number] for number in fitted.constant_channels]
+    counts = {"invalid_samples": invalid, "constant_channels": len(constant)}
+    description |= {
+        "counts": {**description["counts"], **counts},
+        "length": arrays.load_split(output / "test").signals.shape[1],
+        "normalization": fitted.as_dict(),
+    }
+    write_json(output / "dataset.json", description, digits=9)
+    print(f"invalid samples set to the mean: {invalid}; constant channels: {constant or 'none'}")
+
+
+class _Counted:
+    """Batches as they come, and how many of their samples were invalid."""
+
+    def __init__(self, batches: Iterator[np.ndarray]) -> None:
+        self.batches = batches
+        self.invalid_samples = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for batch in self.batches:
+            self.invalid_samples += int(np.count_nonzero(~np.isfinite(batch)))
+            yield batch
+
+
+if __name__ == "__main__":
+    with reporting_mistakes():
+        main(sys.argv[1])

@@ -1,0 +1,45 @@
+"""split: who is in train, validation and test, and whether anyone is in two of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from beatline import params, splitting
+from beatline.errors import reporting_mistakes
+from beatline.files import read_json, write_csv, write_json
+
+
+def main(name: str) -> None:
+    content = params.load()
+    parameters = params.block(content, f"datasets.{name}.split", splitting.Split)
+    description = read_json(Path(f"data/labels/{name}/dataset.json"))
+    classes = description["classes"]
+    table = pd.read_csv(f"data/labels/{name}/labels.csv", dtype={"record": str, "group": str})
+
+    split = splitting.assign(table, classes, parameters)
+    counts = splitting.class_counts(table, classes, split)
+    shared = splitting.shared_groups(table["group"], split)
+
+    write_csv(
+        Path(f"data/splits/{name}.csv"), pd.DataFrame({"record": table["record"], "split": split})
+    )
+    write_csv(Path(f"reports/plots/{name}/class_counts.csv"), counts)
+    write_json(
+        Path(f"reports/metrics/{name}/split.json"),
+        {
+            "simulated": description["simulated"],
+            "records": len(table),
+            "patients": int(table["group"].nunique()),
+            "shared_patients": shared,
+        },
+    )
+    print(counts.pivot(index="class", columns="split", values="records").to_string())
+    print(f"patients in more than one split: {shared}")
+
+
+if __name__ == "__main__":
+    with reporting_mistakes():
+        main(sys.argv[1])
