@@ -88,8 +88,8 @@ def estimates(
     return {"overall": found["macro"], "classes": classes, "counts": {}}
 
 
-def headline(model: Bundle, found: dict[str, Any], records: int) -> dict[str, Any]:
-    """What goes to the metrics file, short enough for the columns of `dvc metrics show`."""
+def headline(model: Bundle, found: dict[str, Any]) -> dict[str, Any]:
+    """What goes to the metrics file: few enough for the columns of `dvc metrics show`."""
     overall = found["overall"]
     metrics: dict[str, Any] = {"simulated": model.description["dataset"]["simulated"]}
     for short, name in HEADLINE.items():
@@ -97,13 +97,25 @@ def headline(model: Bundle, found: dict[str, Any], records: int) -> dict[str, An
             metrics[short] = overall[name]["value"]
         if name == "auc":
             metrics["auc_low"], metrics["auc_high"] = overall[name]["low"], overall[name]["high"]
-    metrics |= found["counts"]
-    classes = {
-        name: {
-            "auc": value["auc"]["value"],
-            "low": value["auc"]["low"],
-            "high": value["auc"]["high"],
-        }
-        for name, value in found["classes"].items()
-    }
-    return {**metrics, "records": records, **({"class": classes} if classes else {})}
+    return metrics | found["counts"]
+
+
+def by_class(model: Bundle, found: dict[str, Any]) -> pd.DataFrame:
+    """A row per class (one, if there is only one): `class`, `positives`, then each metric with its
+    interval as `<metric>`, `<metric>_low`, `<metric>_high`."""
+    rows = []
+    for name, estimates_of_class in (
+        found["classes"] or {model.classes[0]: found["overall"]}
+    ).items():
+        row: dict[str, Any] = {"class": name}
+        for metric, value in estimates_of_class.items():
+            if isinstance(value, dict):
+                row |= {
+                    metric: value["value"],
+                    f"{metric}_low": value["low"],
+                    f"{metric}_high": value["high"],
+                }
+            else:
+                row[metric] = value
+        rows.append(row)
+    return pd.DataFrame(rows)

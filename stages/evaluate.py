@@ -17,14 +17,16 @@ def main(model: str, name: str) -> None:
 
     answers = trained.answer(test.signals)
     found = evaluation.estimates(trained, answers, test.table, parameters)
-    headline = evaluation.headline(trained, found, len(test.table))
 
     with replacing(Path(f"data/predictions/{name}/{model}")) as folder:
         folder.mkdir()
         table = evaluation.predictions(trained, answers, test.table)
         write_csv(folder / "predictions.csv", table, digits=9)
         write_json(folder / "estimates.json", found)
-    write_json(Path(f"reports/metrics/{name}/{model}.json"), headline)
+    headline = evaluation.headline(trained, found)
+    write_json(Path(f"reports/metrics/{name}/{model}.json"), headline, digits=4)
+    by_class = evaluation.by_class(trained, found)
+    write_csv(Path(f"reports/plots/{name}/{model}_classes.csv"), by_class, digits=4)
     for metric, value in found["overall"].items():
         print(f"{metric:18s} {value['value']:.4f}  [{value['low']:.4f}, {value['high']:.4f}]")
 

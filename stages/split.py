@@ -31,8 +31,6 @@ def main(name: str) -> None:
         Path(f"reports/metrics/{name}/split.json"),
         {
             "simulated": description["simulated"],
-            "records": len(table),
-            "patients": int(table["group"].nunique()),
             "shared_patients": shared,
         },
     )

@@ -76,7 +76,16 @@ def main(model: str, name: str) -> None:
     print(f"best epoch {best_epoch} of {len(history)}, {seconds:.0f} s: {output}")
 
 
-DATASET_KEYS = ("title", "source", "simulated", "channels", "sampling_rate", "unit", "length")
+DATASET_KEYS = (
+    "title",
+    "source",
+    "simulated",
+    "channels",
+    "sampling_rate",
+    "unit",
+    "drawing",
+    "length",
+)
 
 
 def _examples(

@@ -27,6 +27,7 @@ import pandas as pd
 from beatline.errors import UserError
 
 Task = Literal["multilabel", "binary", "multiclass"]
+Drawing = Literal["twelve_leads", "trace"]
 MANIFEST = "manifest.json"  # the pack's own description of itself
 
 
@@ -35,7 +36,8 @@ class Manifest:
     """What a raw pack says of itself.
 
     `channels`: names in the order of the last axis. `sampling_rate`: in Hz, None if there is no time
-    axis in seconds. `unit`: of the samples. `counts`: what was found, skipped and why, for the report.
+    axis in seconds. `unit`: of the samples. `drawing`: how its readers know a recording.
+    `counts`: what was found, skipped and why, for the report.
     """
 
     title: str
@@ -44,6 +46,7 @@ class Manifest:
     channels: list[str]
     sampling_rate: float | None
     unit: str
+    drawing: Drawing
     citation: str
     counts: dict[str, int] = field(default_factory=dict)
 

@@ -98,6 +98,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
         channels=list(LEADS),
         sampling_rate=parameters.sampling_rate,
         unit="mV",
+        drawing="twelve_leads",
         citation=SIMULATION if simulated else CITATION,
         counts=counts,
     )

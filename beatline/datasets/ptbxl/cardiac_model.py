@@ -96,10 +96,10 @@ class Rhythm:
 
     `heart_rate` is the mean ventricular rate in 1/min, `variability` the standard deviation of the
     RR intervals over their mean, `respiration_rate` in Hz. `atria` is "sinus", "fibrillation",
-    "flutter" (RR intervals are whole flutter cycles) or "paced" (no P waves). `ventricular_ectopy` and
-    `atrial_ectopy` are the probabilities that a beat is premature; `ectopic_every` (2: bigeminy,
-    3: trigeminy, 0: at random) makes every n-th beat a ventricular one. `av_block` is the degree of
-    a block that drops beats: 0 (none), 2 or 3.
+    "flutter" (RR intervals are whole flutter cycles) or "paced" (no P waves).
+    `ventricular_ectopy` and `atrial_ectopy` are the probabilities that a beat is premature;
+    `ectopic_every` (2: bigeminy, 3: trigeminy, 0: at random) makes every n-th beat a ventricular
+    one. `av_block` is the degree of a block that drops beats: 0 (none), 2 or 3.
     """
 
     heart_rate: float = 70.0
@@ -140,7 +140,7 @@ def individual_beat(rng: Generator, age: float, male: bool) -> Beat:
     """The beat of one healthy person: axis, voltages and intervals vary with age and sex.
 
     The mean electrical axis turns to the left and voltages shrink with age; men have higher QRS and
-    T voltages (Macfarlane et al. 2010, Comprehensive Electrocardiology, chapter 13).
+    T voltages (Macfarlane et al. 2010, Comprehensive Electrocardiology).
     """
     beat = standard_beat()
     scale = np.exp(rng.normal(0, 0.13, (len(NORMAL_WAVES), 1)))

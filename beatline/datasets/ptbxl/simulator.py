@@ -64,7 +64,7 @@ SUPERCLASS_COMBINATIONS: dict[tuple[str, ...], int] = {
     ("NORM", "STTC", "CD"): 5,
     ("NORM", "HYP"): 2,
     ("NORM", "CD", "HYP"): 2,
-    ("NORM", "MI", "CD"): 1,
+    ("NORM", "MI", "CD", "HYP"): 1,
 }
 
 # Records of PTB-XL with each diagnostic statement.

@@ -67,6 +67,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
         channels=[f"channel {number + 1}" for number in range(channels)],
         sampling_rate=None,
         unit="archive units",
+        drawing="trace",
         citation=CITATION,
         counts=counts,
     )
