@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import torch
 
 from beatline.errors import UserError
-from beatline.files import replacing, write_csv
+from beatline.files import read_csv, replacing, write_csv
 
 SIGNALS, RECORDS = "signals.npy", "records.csv"
 RESIDENT_SHARE = 0.5  # of the free device memory that recordings may take
@@ -33,16 +34,22 @@ class SplitArrays:
         return 1 - self.table[["normal"]].to_numpy(dtype=np.int8)
 
 
-def load_split(folder: Path) -> SplitArrays:
-    """The split that :func:`write_signals` and its records table make up in `folder`."""
+def load_split(folder: Path, classes: Sequence[str] = ()) -> SplitArrays:
+    """The split that :func:`write_split` wrote. Raises UserError if it is missing or damaged, or has no
+    labels of `classes`."""
     try:
         signals = np.load(folder / SIGNALS, mmap_mode="r")
-        table = pd.read_csv(folder / RECORDS, dtype={"record": str, "group": str})
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing: run `dvc repro` to make it") from None
+    except (ValueError, EOFError) as error:
+        raise UserError(
+            f"{folder / SIGNALS} is damaged ({error}): remove it and run `dvc repro`"
+        ) from None
+    table = read_csv(folder / RECORDS, ("record", "group", "normal", *classes))
     if len(signals) != len(table):
         raise UserError(
-            f"{folder} is damaged ({len(signals)} recordings, {len(table)} rows): remove it"
+            f"{folder} is damaged ({len(signals)} recordings, {len(table)} rows): remove it and "
+            f"run `dvc repro`"
         )
     return SplitArrays(signals, table)
 
@@ -50,23 +57,26 @@ def load_split(folder: Path) -> SplitArrays:
 def write_split(folder: Path, batches: Iterable[np.ndarray], table: pd.DataFrame) -> None:
     """Write a split: the recordings of `table`'s rows, which come as float32 batches `[B, T, C]`.
 
-    One batch is in memory at a time. Raises UserError if there are fewer recordings than rows.
+    One batch is in memory at a time. Raises UserError if there are not as many recordings as rows.
     """
     with replacing(folder) as beside:
         beside.mkdir()
-        target: np.ndarray | None = None
         done = 0
-        for batch in batches:
-            if target is None:
-                target = np.lib.format.open_memmap(
-                    beside / SIGNALS, "w+", dtype=np.float32, shape=(len(table), *batch.shape[1:])
-                )
-            target[done : done + len(batch)] = batch
-            done += len(batch)
-        if target is None or done != len(table):
+        # Written, not mapped: a full disk under a memory map kills the process without a word.
+        with (beside / SIGNALS).open("wb") as file:
+            for batch in batches:
+                if not done:
+                    _write_header(file, (len(table), *batch.shape[1:]))
+                file.write(np.ascontiguousarray(batch, dtype="<f4").data)
+                done += len(batch)
+        if done != len(table) or not done:
             raise UserError(f"{folder}: {done} of {len(table)} recordings could be read")
-        target.flush()
         write_csv(beside / RECORDS, table)
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 class Recordings:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import torch as safetensors
 from torch import nn
 
 from beatline import devices, inference, models, tasks
@@ -33,6 +33,18 @@ from beatline.params import validated
 
 WEIGHTS, DESCRIPTION, HISTORY = "weights.safetensors", "model.json", "history.csv"
 FORMAT = 1
+PROMISED = (  # what model.json holds at least
+    "architecture",
+    "task",
+    "classes",
+    "thresholds",
+    "windows",
+    "normalization",
+    "dataset",
+    "training",
+    "best_epoch",
+    "identity",
+)
 
 
 @dataclass(frozen=True)
@@ -64,13 +76,18 @@ class Bundle:
         """Answers for raw recordings `[N, T, C]`, in the unit, the channel order and at the sampling
         rate of the data set (`description["dataset"]`); NaN marks an invalid sample.
 
-        Raises UserError if the shape does not fit.
+        Raises UserError if the shape does not fit: other channels, no recordings, or fewer samples
+        than the window that the model looks at.
         """
+        recordings = np.asarray(recordings)
         channels = self.description["dataset"]["channels"]
-        if recordings.ndim != 3 or recordings.shape[2] != len(channels) or not recordings.shape[1]:
+        length = self.description["dataset"]["length"]
+        shortest = min(self.windows.length or length, length)
+        shape = list(recordings.shape)
+        if len(shape) != 3 or not shape[0] or shape[1] < shortest or shape[2] != len(channels):
             raise UserError(
-                f"recordings of shape {list(recordings.shape)} do not fit: this model takes "
-                f"[N, T, {len(channels)}], the channels being {', '.join(channels)}"
+                f"recordings of shape {shape} do not fit: this model takes [N, T, C] with T at least "
+                f"{shortest} and the {len(channels)} channels {', '.join(channels)}"
             )
         return self.answer(self.normalization.apply(recordings))
 
@@ -78,11 +95,15 @@ class Bundle:
         """Answers for recordings `[N, T, C]` that are normalized already."""
         device = devices.choose()
         recordings = Recordings(signals, np.arange(len(signals)), device)
-        windows = validated(self.description["windows"], "windows", inference.Windows)
-        values = inference.answers(self.network.to(device), self.task, recordings, windows)
+        network = self.network.to(device)
+        values = inference.answers(network, self.task, recordings, self.windows)
         return Answers(
             self.classes, values, self.task.decide(values, self.description["thresholds"])
         )
+
+    @property
+    def windows(self) -> inference.Windows:
+        return inference.Windows(**self.description["windows"])
 
     @property
     def normalization(self) -> Normalization:
@@ -92,13 +113,14 @@ class Bundle:
 def save(
     folder: Path, network: nn.Module, description: dict[str, Any], history: pd.DataFrame
 ) -> None:
-    """Write a bundle. `description` needs what :func:`load` and :class:`Bundle` read."""
+    """Write a bundle. `description` needs the keys PROMISED."""
     state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(folder) as beside:
         beside.mkdir()
-        save_file(state, beside / WEIGHTS)
-        # Nine digits tell any two float32 apart: the normalization must come back as it was.
-        write_json(beside / DESCRIPTION, {"format": FORMAT, **description}, digits=9)
+        # As bytes: save_file would not report a full disk as an OSError.
+        (beside / WEIGHTS).write_bytes(safetensors.save(state))
+        # Seventeen digits tell any two numbers apart: the normalization must come back as it was.
+        write_json(beside / DESCRIPTION, {"format": FORMAT, **description}, digits=17)
         write_csv(beside / HISTORY, history)
 
 
@@ -106,25 +128,34 @@ def load(folder: Path | str) -> Bundle:
     """The bundle in a folder. Raises UserError if it is missing or damaged."""
     folder = Path(folder)
     description = read_json(folder / DESCRIPTION)
-    if description.get("format") != FORMAT:
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise UserError(f"{folder} is a bundle of another format than {FORMAT}: train it again")
-    name = description["architecture"]["name"]
-    architecture = validated(
-        description["architecture"]["parameters"],
-        f"{folder / DESCRIPTION}: architecture",
-        models.module(name).Architecture,
-    )
-    network = models.create(
-        name, architecture, len(description["dataset"]["channels"]), len(description["classes"])
-    )
+    if missing := [name for name in PROMISED if name not in description]:
+        raise UserError(f"{folder / DESCRIPTION} has no {missing[0]}: train the model again")
+    network = _network(description, folder / DESCRIPTION)
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
+        network.load_state_dict(safetensors.load_file(folder / WEIGHTS))
     except Exception as error:
         raise UserError(
             f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({type(error).__name__}): "
             f"run `dvc checkout` or train it again"
         ) from None
     return Bundle(network.eval(), description)
+
+
+def _network(description: dict[str, Any], path: Path) -> nn.Module:
+    """The network that a description describes, its weights not yet loaded."""
+    name = description["architecture"]["name"]
+    try:
+        schema = models.module(name).Architecture
+    except ModuleNotFoundError:
+        raise UserError(
+            f"{path}: there is no architecture {name!r}: train the model again"
+        ) from None
+    parameters = description["architecture"]["parameters"]
+    architecture = validated(parameters, "architecture.parameters", schema, path)
+    channels = description["dataset"]["channels"]
+    return models.create(name, architecture, len(channels), len(description["classes"]))
 
 
 def history(folder: Path) -> pd.DataFrame:

@@ -19,11 +19,14 @@ class UserError(Exception):
 
 @contextmanager
 def reporting_mistakes() -> Iterator[None]:
-    """Turn a :class:`UserError` or a full disk into one sentence on stderr and exit status 1."""
+    """Turn a :class:`UserError`, a full disk or a file that may not be read or written into one
+    sentence on stderr and exit status 1."""
     try:
         yield
     except UserError as error:
         sys.exit(f"error: {error}")
+    except PermissionError as error:
+        sys.exit(f"error: {error.filename} may not be read or written: correct its permissions")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -259,7 +259,8 @@ def _failure(url: str, error: Exception) -> Exception:
 
 
 def _words(error: object) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return words.splitlines()[0].rstrip(":")  # tarfile goes on with a line per compression
 
 
 def _verify(partial: _Partial, sha256: str | None) -> None:
@@ -516,6 +517,18 @@ class _Tar(Source):
         """In the archive's order: to go back in a compressed stream is to begin it again."""
         known = {name: number for number, name in enumerate(self._members)}
         yield from super().items(sorted(names, key=lambda name: known.get(name, -1)))
+
+
+def own(path: Path, sha256: str | None) -> Path:
+    """`path`, a folder or archive of one's own. Raises UserError if it has not that SHA-256."""
+    if sha256 and path.is_dir():
+        raise UserError(f"{path} is a folder, which has no SHA-256: set `sha256: null`")
+    if sha256 and path.is_file() and (found := files.sha256(path)) != sha256.lower():
+        raise UserError(
+            f"{path} has the SHA-256 {found} instead of {sha256}: get it again, or correct `sha256:`"
+            " in params.yaml"
+        )
+    return path
 
 
 def open_source(path: Path, root_marker: str | None = None) -> Source:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ import numpy as np
 import pandas as pd
 
 from beatline.errors import UserError
+
+# Columns that may look like numbers and are texts.
+TEXTS: dict[Hashable, type[str]] = {"record": str, "group": str, "split": str}
 
 
 @contextmanager
@@ -86,6 +89,25 @@ def write_csv(path: Path, table: pd.DataFrame, digits: int = 6) -> None:
     """Write a table as CSV with a header line, no index, and floats of `digits` digits."""
     with replacing(path) as beside:
         table.to_csv(beside, index=False, float_format=f"%.{digits}g", lineterminator="\n")
+
+
+def read_csv(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
+    """A table that a stage wrote; `record`, `group` and `split` are texts.
+
+    Raises UserError if it is missing, is no table, or has not all of `columns`.
+    """
+    try:
+        table = pd.read_csv(path, dtype=TEXTS)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `dvc repro` to make it") from None
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not a CSV table ({' '.join(str(error).split())}): remove it and run "
+            f"`dvc repro`"
+        ) from None
+    if missing := [name for name in columns if name not in table.columns]:
+        raise UserError(f"{path} has no column {missing[0]}: remove it and run `dvc repro`")
+    return table
 
 
 def sha256(*paths: Path) -> str:

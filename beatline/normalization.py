@@ -6,7 +6,7 @@ batches combined), so memory does not grow with the number of records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -37,12 +37,13 @@ class Normalization:
     constant_channels: list[int]
 
     def apply(self, recordings: np.ndarray) -> np.ndarray:
-        """Normalized float32 copies of recordings `[..., T, C]`."""
-        mean = np.asarray(self.mean, dtype=np.float32)
-        deviation = np.asarray(self.standard_deviation, dtype=np.float32)
-        return np.nan_to_num(
-            (recordings - mean) / deviation, nan=0.0, posinf=0.0, neginf=0.0
-        ).astype(np.float32, copy=False)
+        """Normalized float32 copies of recordings `[..., T, C]`.
+
+        Computed in float64: in float32 a large offset would leave few digits of the difference.
+        """
+        normalized = (recordings - np.asarray(self.mean)) / np.asarray(self.standard_deviation)
+        normalized[~np.isfinite(normalized)] = 0.0
+        return normalized.astype(np.float32)
 
     def undo(self, signals: np.ndarray) -> np.ndarray:
         """Recordings in their own unit from normalized signals `[..., T, C]`."""
@@ -52,10 +53,12 @@ class Normalization:
         return asdict(self)
 
 
-def fit(batches: Iterable[np.ndarray], per: Literal["channel", "all"]) -> Normalization:
+def fit(
+    batches: Iterable[np.ndarray], per: Literal["channel", "all"], channels: Sequence[str] = ()
+) -> Normalization:
     """The normalization of recordings that come as batches `[B, T, C]`; NaN and inf are left out.
 
-    Raises UserError if there is no valid sample in some channel.
+    `channels`: their names, for the UserError that there is if one of them has no valid sample.
     """
     count, mean, squares = np.zeros(1), np.zeros(1), np.zeros(1)
     for batch in batches:
@@ -71,8 +74,12 @@ def fit(batches: Iterable[np.ndarray], per: Literal["channel", "all"]) -> Normal
     if per == "all":
         count, mean, squares = _over_channels(count, mean, squares)
     if not (count > 0).all():
-        channel = int(np.flatnonzero(count == 0)[0])
-        raise UserError(f"channel {channel} has no valid sample in the training recordings")
+        number = int(np.flatnonzero(count == 0)[0])
+        name = channels[number] if channels else f"number {number + 1}"
+        raise UserError(
+            f"channel {name} has no valid sample in the training recordings: repair the source, or "
+            f"set normalize.per to all"
+        )
     deviation = np.sqrt(squares / count)
     constant = deviation <= SMALLEST_SPREAD * np.maximum(np.abs(mean), 1.0)
     return Normalization(

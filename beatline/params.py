@@ -9,26 +9,29 @@ sentence that names the key.
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from beatline.errors import UserError
 
 PATH = Path("params.yaml")
 BLOCKS = ("datasets", "train", "evaluate", "report")
+NAME = r"[A-Za-z0-9_-]+"  # of a data set: part of file names, of stage names and of dotted keys
 DATASET_BLOCKS = ("module", "download", "aggregate_labels", "split", "normalize")
 
 
 class Parameters(BaseModel):
     """A block of params.yaml: every key known, no silent conversion of types, not changeable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+AtLeastOne = Annotated[int, Field(ge=1)]
 Schema = TypeVar("Schema", bound=Parameters)
 
 
@@ -43,8 +46,8 @@ def load(path: Path = PATH) -> dict[str, Any]:
         raise UserError(
             f"{path} is missing: run the command in the project's root folder"
         ) from None
-    except YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {_yaml_problem(error)}") from None
     _check_outline(content, path)
     return content
 
@@ -67,12 +70,12 @@ def block(content: dict[str, Any], key: str, schema: type[Schema]) -> Schema:
     return validated(block_of(content, key), key, schema)
 
 
-def validated(value: Any, key: str, schema: type[Schema]) -> Schema:
-    """`value` as an instance of `schema`; `key` is where in params.yaml it stands."""
+def validated(value: Any, key: str, schema: type[Schema], path: Path = PATH) -> Schema:
+    """`value` as an instance of `schema`; `key` is where in the file `path` it stands."""
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        raise UserError(f"{PATH}: {_sentence(error, key, schema)}") from None
+        raise UserError(f"{path}: {_sentence(error, key, schema)}") from None
 
 
 def models_of(content: dict[str, Any], dataset: str) -> list[str]:
@@ -84,7 +87,12 @@ def _check_outline(content: Any, path: Path) -> None:
     _check_keys(content, BLOCKS, "the file", path)
     if missing := [name for name in BLOCKS if name not in content]:
         raise UserError(f"{path} has no block {missing[0]}: add it")
-    for name, blocks in content["datasets"].items():
+    for name, blocks in _mapping(content["datasets"], "datasets", "data set", path).items():
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
+            raise UserError(
+                f"{path}: datasets.{name}: the name of a data set is a text of letters, digits, "
+                f"_ and -: rename it"
+            )
         _check_keys(blocks, DATASET_BLOCKS, f"datasets.{name}", path)
         if missing := [key for key in DATASET_BLOCKS if key not in blocks]:
             raise UserError(f"{path} has no datasets.{name}.{missing[0]}: add it")
@@ -94,17 +102,23 @@ def _check_outline(content: Any, path: Path) -> None:
                 f"{path}: datasets.{name}.module: there is no data set module "
                 f"{blocks['module']!r}{_suggestion(str(blocks['module']), modules)}"
             )
-    for model, datasets in content["train"].items():
+    for model, datasets in _mapping(content["train"], "train", "model", path).items():
         if model not in (modules := _modules("models")):
             raise UserError(
-                f"{path}: train.{model}: there is no such model{_suggestion(model, modules)}"
+                f"{path}: train.{model}: there is no such model{_suggestion(str(model), modules)}"
             )
-        for dataset in datasets or {}:
+        for dataset in _mapping(datasets or {}, f"train.{model}", "data set", path):
             if dataset not in content["datasets"]:
                 raise UserError(
                     f"{path}: train.{model}.{dataset}: there is no such data set"
-                    f"{_suggestion(dataset, list(content['datasets']))}"
+                    f"{_suggestion(str(dataset), list(content['datasets']))}"
                 )
+
+
+def _mapping(value: Any, where: str, of: str, path: Path) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: {where} must be a mapping with one block per {of}, not {value!r}")
+    return value
 
 
 def _check_keys(value: Any, known: tuple[str, ...], where: str, path: Path) -> None:
@@ -128,6 +142,14 @@ def _modules(package: str) -> list[str]:
 def _suggestion(wrong: str, known: list[str]) -> str:
     close = difflib.get_close_matches(wrong, known, n=1)
     return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
+
+
+def _yaml_problem(error: YAMLError | UnicodeDecodeError) -> str:
+    """The problem and its line, in one sentence."""
+    if not isinstance(error, MarkedYAMLError) or not error.problem:
+        return " ".join(str(error).split())
+    line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+    return f"{error.problem}{line}"
 
 
 def _sentence(error: ValidationError, key: str, schema: type[Parameters]) -> str:

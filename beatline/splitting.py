@@ -45,8 +45,8 @@ class Split(Parameters):
 def assign(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.Series:
     """The split of each record: a series of train, validation or test, in the order of `table`.
 
-    Raises UserError if a split would be empty, or a class has too few records (or patients) to be in
-    all three.
+    Raises UserError if a split would be empty, a class has too few records (or patients) to be in
+    all three, or none in train.
     """
     if parameters.method == "official":
         split = _official(table, classes, parameters)
@@ -57,27 +57,31 @@ def assign(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.Ser
             raise UserError(
                 f"the {name} split is empty: use more records, or another datasets.….split.method"
             )
+    _check_classes(table, classes, split)
     return split
 
 
 def shared_groups(groups: pd.Series, split: pd.Series) -> int:
     """How many groups have records in more than one split: 0, or the scores are flattered."""
-    return int((split.groupby(groups.to_numpy()).nunique() > 1).sum())
+    return int(np.count_nonzero(split.groupby(groups.to_numpy()).nunique() > 1))
 
 
 def class_counts(table: pd.DataFrame, classes: list[str], split: pd.Series) -> pd.DataFrame:
     """Records per split and class, long: columns `split`, `class`, `records`."""
     rows = []
     for name in SPLITS:
-        inside = table[(split == name).to_numpy()]
-        rows += [(name, label, int(inside[label].sum())) for label in classes]
-        rows += [(name, "no class", int((inside[classes].sum(axis=1) == 0).sum()))]
+        inside = table[classes].to_numpy()[(split == name).to_numpy()]
+        totals = inside.sum(axis=0).tolist()
+        rows += [(name, label, total) for label, total in zip(classes, totals, strict=True)]
+        rows += [(name, "no class", int(np.count_nonzero(inside.sum(axis=1) == 0)))]
         rows += [(name, "all", len(inside))]
     return pd.DataFrame(rows, columns=["split", "class", "records"])
 
 
 def _official(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.Series:
-    split = table["fold"].astype("string").fillna("").astype(object)
+    split = pd.Series(
+        ["" if pd.isna(fold) else str(fold) for fold in table["fold"]], table.index, dtype=object
+    )
     if unknown := set(split) - set(SPLITS):
         raise UserError(
             f"split.method is official, but the publishers give no fold for some records "
@@ -86,31 +90,48 @@ def _official(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.
     if not (split == "validation").any():
         train = np.flatnonzero(split == "train")
         share = parameters.validation / (parameters.train + parameters.validation)
-        chosen = _draw(_targets(table.iloc[train], classes), share, parameters.seed)
+        codes, targets = _units(table.iloc[train], classes, parameters.by)
+        chosen = np.isin(codes, _draw(targets, share, parameters.seed))
         split.iloc[train[chosen]] = "validation"
-    for name in classes:
-        if not table.loc[(split == "train").to_numpy(), name].any():
-            raise UserError(f"class {name} has no record in the official train split: leave it out")
-        for other in ("validation", "test"):
-            if not table.loc[(split == other).to_numpy(), name].any():
-                warn(f"class {name} has no record in {other}: it has no score there")
     return split
 
 
+def _check_classes(table: pd.DataFrame, classes: list[str], split: pd.Series) -> None:
+    present = {
+        part: table.loc[(split == part).to_numpy(), classes].to_numpy().any(axis=0)
+        for part in SPLITS
+    }
+    for number, name in enumerate(classes):
+        if not present["train"][number]:
+            raise UserError(
+                f"class {name} has no record in the train split: leave it out of "
+                f"aggregate_labels, or use more records"
+            )
+        for other in ("validation", "test"):
+            if not present[other][number]:
+                warn(f"class {name} has no record in {other}: it has no score there")
+
+
 def _stratified(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.Series:
-    unit = table["group"] if parameters.by == "patient" else table["record"]
-    codes, names = pd.factorize(unit)
-    targets = np.zeros((len(names), len(classes) + 1), dtype=np.int8)
-    np.maximum.at(targets, codes, _targets(table, classes))
+    codes, targets = _units(table, classes, parameters.by)
     _require_three(targets[:, :-1], classes, parameters.by)
 
-    of_unit = np.full(len(names), "train", dtype=object)
+    of_unit = np.full(len(targets), "train", dtype=object)
     rest = _draw(targets, parameters.validation + parameters.test, parameters.seed)
     share = parameters.test / (parameters.validation + parameters.test)
     is_test = np.zeros(len(rest), dtype=bool)
     is_test[_draw(targets[rest], share, parameters.seed + 1)] = True
     of_unit[rest] = np.where(is_test, "test", "validation")
     return pd.Series(of_unit[codes], index=table.index)
+
+
+def _units(table: pd.DataFrame, classes: list[str], by: str) -> tuple[np.ndarray, np.ndarray]:
+    """What is drawn as a whole, patients or records: the number of each record's unit `[N]`, and
+    the units' targets, a unit having every label that any of its records has."""
+    codes, names = pd.factorize(table["group" if by == "patient" else "record"])
+    targets = np.zeros((len(names), len(classes) + 1), dtype=np.int8)
+    np.maximum.at(targets, codes, _targets(table, classes))
+    return codes, targets
 
 
 def _targets(table: pd.DataFrame, classes: list[str]) -> np.ndarray:
@@ -134,7 +155,12 @@ def _draw(targets: np.ndarray, share: float, seed: int) -> np.ndarray:
     if len(targets) < 2:
         raise UserError(f"{len(targets)} records cannot be split in two: use more records")
     size = min(max(round(len(targets) * share), 1), len(targets) - 1)
-    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=size, random_state=seed)
+    # Its stub takes the default of test_size, a text, for the only type.
+    splitter = MultilabelStratifiedShuffleSplit(
+        n_splits=1,
+        test_size=size,  # pyright: ignore[reportArgumentType]
+        random_state=seed,
+    )
     _, drawn = next(splitter.split(np.zeros(len(targets)), targets))
     if len(drawn) in (0, len(targets)):
         raise UserError(

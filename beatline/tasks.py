@@ -7,7 +7,7 @@ of several windows of one recording are aggregated before anything is decided.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,7 +26,8 @@ class Task:
     a reconstruction `[B, T, C]`), inputs `[B, T, C]`, targets `[B, K]` in {0, 1}, weights `[K]`.
     `answer(outputs, inputs)`: `[B, K]`. `answer_loss(answers, targets)`: the same loss from answers.
     `thresholds(targets, answers, percentile)`: `[K]`, from validation records; none if exclusive.
-    `decide(answers, thresholds)`: 0/1 `[N, K]`.
+    `decide(answers, thresholds)`: 0/1 `[N, K]`. `uninformed(K)`: the probability that each of K
+    classes has for one who knows nothing, towards which labels are smoothed.
     """
 
     name: TaskName
@@ -37,6 +38,11 @@ class Task:
     thresholds: Callable[[np.ndarray, np.ndarray, float], list[float]]
     decide: Callable[[np.ndarray, list[float]], np.ndarray]
     class_weights: Callable[[np.ndarray], np.ndarray]
+    uninformed: Callable[[int], float]
+
+    def labels(self, classes: list[str]) -> list[str]:
+        """The columns of labels that it needs; what is normal is always known."""
+        return [] if self.learns_normal_only else classes
 
 
 def of(model: str, dataset_task: str) -> Task:
@@ -104,19 +110,21 @@ def _inverse_frequency(targets: np.ndarray) -> np.ndarray:
     return len(targets) / (targets.shape[1] * np.maximum(targets.sum(axis=0), 1))
 
 
-_YES_NO = {
-    "learns_normal_only": False,
-    "loss": _binary_loss,
-    "answer": lambda outputs, _: torch.sigmoid(outputs),
-    "answer_loss": _binary_answer_loss,
-    "thresholds": _f1_thresholds,
-    "decide": _above,
-    "class_weights": _positive_weights,
-}
+_MULTILABEL = Task(
+    name="multilabel",
+    learns_normal_only=False,
+    loss=_binary_loss,
+    answer=lambda outputs, _: torch.sigmoid(outputs),
+    answer_loss=_binary_answer_loss,
+    thresholds=_f1_thresholds,
+    decide=_above,
+    class_weights=_positive_weights,
+    uninformed=lambda _: 0.5,
+)
 
 TASKS: dict[str, Task] = {
-    "multilabel": Task(name="multilabel", **_YES_NO),
-    "binary": Task(name="binary", **_YES_NO),
+    "multilabel": _MULTILABEL,
+    "binary": replace(_MULTILABEL, name="binary"),
     "multiclass": Task(
         name="multiclass",
         learns_normal_only=False,
@@ -126,6 +134,7 @@ TASKS: dict[str, Task] = {
         thresholds=lambda *_: [],
         decide=_largest,
         class_weights=_inverse_frequency,
+        uninformed=lambda classes: 1 / classes,
     ),
     "anomaly": Task(
         name="anomaly",
@@ -136,5 +145,6 @@ TASKS: dict[str, Task] = {
         thresholds=_normal_percentile,
         decide=_above,
         class_weights=lambda targets: np.ones(targets.shape[1]),
+        uninformed=lambda _: 0.5,
     ),
 }

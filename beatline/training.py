@@ -12,15 +12,16 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
 from torch import nn
+from torch.optim import lr_scheduler
 
-from beatline import devices, inference, metrics
+from beatline import devices, inference, metrics, models, params
 from beatline.arrays import Recordings
 from beatline.errors import UserError
 from beatline.inference import Windows
@@ -78,6 +79,15 @@ class Train(Parameters):
     seed: int = Field(ge=0)
 
 
+def parameters_of(content: dict[str, Any], model: str, dataset: str) -> tuple[Parameters, Train]:
+    """The block `train.<model>.<data set>` of params.yaml: its architecture, and the rest of it."""
+    key = f"train.{model}.{dataset}"
+    block = params.block_of(content, key)
+    architecture = params.block(content, f"{key}.architecture", models.module(model).Architecture)
+    rest = {name: value for name, value in block.items() if name != "architecture"}
+    return architecture, params.validated(rest, key, Train)
+
+
 @dataclass(frozen=True)
 class Examples:
     """What is learned from or validated on: recordings and 0/1 targets `[N, K]`."""
@@ -100,7 +110,7 @@ def fit(
     weights = _class_weights(task, train, parameters)
     optimizer = _optimizer(network, parameters.optimizer)
     steps = math.ceil(len(train.recordings) / parameters.batch_size)
-    schedule = _schedule(optimizer, parameters, steps)
+    schedule = _Schedule(optimizer, parameters, steps)
     dtype = devices.autocast_type(parameters.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
@@ -111,7 +121,7 @@ def fit(
         rate = optimizer.param_groups[0]["lr"]
         network.train()
         total = torch.zeros((), device=device)
-        for inputs, targets in _batches(train, parameters, draw):
+        for inputs, targets in _batches(train, task, parameters, draw):
             with devices.autocast(dtype, device):
                 outputs = network(inputs)
             loss = task.loss(outputs.float(), inputs, targets, weights)
@@ -123,26 +133,24 @@ def fit(
             scaler.step(optimizer)
             scaler.update()
             total += loss.detach() * len(inputs)
-            if parameters.schedule.name == "one_cycle":
-                schedule.step()
+            schedule.after_step()
         train_loss = float(total) / len(train.recordings)
-        if not math.isfinite(train_loss):
-            raise UserError(
-                f"the training loss became {train_loss} in epoch {epoch}: lower the learning rate, "
-                f"set gradient_clip, or set precision to float32"
-            )
         found = inference.answers(network, task, validation.recordings, parameters.windows)
+        if not (math.isfinite(train_loss) and np.isfinite(found).all()):
+            raise UserError(
+                f"training diverged in epoch {epoch} (training loss {train_loss:.4g}): lower "
+                f"optimizer.learning_rate, set gradient_clip, or set precision to float32"
+            )
         row = {
             "epoch": epoch,
             "train_loss": train_loss,
             "validation_loss": task.answer_loss(found, validation.targets),
-            "validation_auc": float(np.nanmean(metrics.roc_auc(validation.targets, found))),
+            "validation_auc": _mean_auc(validation.targets, found),
             "learning_rate": rate,
         }
         history.append(row)
         monitored = _monitored(task, found, validation.targets, row, parameters.monitor)
-        if parameters.schedule.name == "reduce_on_plateau":
-            schedule.step(monitored)
+        schedule.after_epoch(monitored)
         if monitored > best:
             best, best_epoch = monitored, epoch
             best_state = copy.deepcopy(network.state_dict())
@@ -155,14 +163,14 @@ def fit(
 
 
 def _batches(
-    train: Examples, parameters: Train, draw: torch.Generator
+    train: Examples, task: Task, parameters: Train, draw: torch.Generator
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One epoch in random order; crops of `windows.length` samples where that is shorter."""
     recordings, device = train.recordings, train.recordings.device
     targets = torch.from_numpy(train.targets.astype(np.float32))
-    if parameters.label_smoothing:
-        even = 0.5 if targets.shape[1] == 1 else 1 / targets.shape[1]
-        targets = targets * (1 - parameters.label_smoothing) + parameters.label_smoothing * even
+    smoothing = parameters.label_smoothing
+    if smoothing:
+        targets = targets * (1 - smoothing) + smoothing * task.uninformed(targets.shape[1])
     length = parameters.windows.length
     crop = 0 < length < recordings.length
     order = torch.randperm(len(recordings), generator=draw)
@@ -214,16 +222,39 @@ def _optimizer(network: nn.Module, parameters: Optimizer) -> torch.optim.Optimiz
     return kind(network.parameters(), lr=rate, weight_decay=decay, fused=True)
 
 
-def _schedule(optimizer: torch.optim.Optimizer, parameters: Train, steps: int):
-    schedules = torch.optim.lr_scheduler
-    if parameters.schedule.name == "one_cycle":
-        rate = parameters.optimizer.learning_rate
-        return schedules.OneCycleLR(optimizer, rate, total_steps=steps * parameters.epochs)
-    if parameters.schedule.name == "reduce_on_plateau":
-        return schedules.ReduceLROnPlateau(
-            optimizer, mode="max", factor=0.1, patience=parameters.schedule.patience
-        )
-    return schedules.ConstantLR(optimizer, factor=1.0)
+class _Schedule:
+    """The learning rate's course: told after each step, and the monitored value after each epoch."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, parameters: Train, steps: int) -> None:
+        rate, name = parameters.optimizer.learning_rate, parameters.schedule.name
+        self.one_cycle, self.plateau = None, None
+        if name == "one_cycle":
+            total = steps * parameters.epochs
+            self.one_cycle = lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total)
+        if name == "reduce_on_plateau":
+            self.plateau = lr_scheduler.ReduceLROnPlateau(
+                optimizer,
+                mode="max",
+                factor=0.1,
+                patience=parameters.schedule.patience,
+                threshold=0,
+                threshold_mode="abs",  # a relative one takes every equal negative value for better
+            )
+
+    def after_step(self) -> None:
+        if self.one_cycle:
+            self.one_cycle.step()
+
+    def after_epoch(self, monitored: float) -> None:
+        if self.plateau:
+            self.plateau.step(monitored)
+
+
+def _mean_auc(targets: np.ndarray, answers: np.ndarray) -> float:
+    """Over the classes where it is defined; NaN if it is nowhere."""
+    values = metrics.roc_auc(targets, answers)
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if len(defined) else math.nan
 
 
 def _monitored(

@@ -14,7 +14,7 @@ from beatline.pack import Pack
 
 def main(name: str) -> None:
     content = params.load()
-    dataset = datasets.module(content["datasets"][name]["module"])
+    dataset = datasets.module(params.block_of(content, f"datasets.{name}.module"))
     parameters = params.block(content, f"datasets.{name}.aggregate_labels", dataset.AggregateLabels)
     with Pack(Path(f"data/raw/{name}.zip")) as pack:
         manifest = json.loads(pack.text(datasets.MANIFEST))

@@ -15,7 +15,7 @@ WORKSPACE = Path("data/downloads")  # survives the stage: a broken download goes
 
 def main(name: str) -> None:
     content = params.load()
-    dataset = datasets.module(content["datasets"][name]["module"])
+    dataset = datasets.module(params.block_of(content, f"datasets.{name}.module"))
     parameters = params.block(content, f"datasets.{name}.download", dataset.Download)
     WORKSPACE.mkdir(parents=True, exist_ok=True)
     with PackWriter(Path(f"data/raw/{name}.zip")) as pack:

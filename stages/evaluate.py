@@ -13,7 +13,8 @@ from beatline.files import replacing, write_csv, write_json
 def main(model: str, name: str) -> None:
     parameters = params.block(params.load(), "evaluate", evaluation.Evaluate)
     trained = bundle.load(Path(f"data/models/{name}/{model}"))
-    test = arrays.load_split(Path(f"data/normalized/{name}/test"))
+    labels = trained.task.labels(trained.classes)
+    test = arrays.load_split(Path(f"data/normalized/{name}/test"), labels)
 
     answers = trained.answer(test.signals)
     found = evaluation.estimates(trained, answers, test.table, parameters)

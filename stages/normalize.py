@@ -7,38 +7,41 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from beatline import arrays, datasets, normalization, params, splitting
-from beatline.errors import reporting_mistakes
-from beatline.files import read_json, write_json
+from beatline.errors import UserError, reporting_mistakes
+from beatline.files import read_csv, read_json, write_json
 from beatline.pack import Pack
 
 
 def main(name: str) -> None:
     content = params.load()
-    dataset = datasets.module(content["datasets"][name]["module"])
+    dataset = datasets.module(params.block_of(content, f"datasets.{name}.module"))
     parameters = params.block(content, f"datasets.{name}.normalize", normalization.Normalize)
     description = read_json(Path(f"data/labels/{name}/dataset.json"))
-    table = pd.read_csv(f"data/labels/{name}/labels.csv", dtype={"record": str, "group": str})
-    split = pd.read_csv(f"data/splits/{name}.csv", dtype=str)["split"]
+    table = read_csv(Path(f"data/labels/{name}/labels.csv"), ("record", "normal"))
+    split = read_csv(Path(f"data/splits/{name}.csv"), ("record", "split"))
+    if list(split["record"]) != list(table["record"]):
+        raise UserError(f"data/splits/{name}.csv is of other records: run `dvc repro`")
     output = Path(f"data/normalized/{name}")
 
     with Pack(Path(f"data/raw/{name}.zip")) as pack:
 
-        def read(records: pd.DataFrame, doing: str) -> Iterator[np.ndarray]:
-            names = list(records["record"])
+        def read(names: list[str], doing: str) -> Iterator[np.ndarray]:
             with tqdm(total=len(names), desc=doing, mininterval=10, unit=" records") as progress:
                 for batch in dataset.read_recordings(pack, names):
                     yield batch
                     progress.update(len(batch))
 
-        fitted = normalization.fit(read(table[split == "train"], "fit on train"), parameters.per)
+        train = split.loc[split["split"] == "train", "record"].to_list()
+        fitted = normalization.fit(
+            read(train, "fit on train"), parameters.per, description["channels"]
+        )
         invalid = 0
         for part in splitting.SPLITS:
-            records = table[split == part].reset_index(drop=True)
-            counted = _Counted(read(records, f"normalize {part}"))
+            records = table.loc[split["split"] == part].reset_index(drop=True)
+            counted = _Counted(read(records["record"].to_list(), f"normalize {part}"))
             arrays.write_split(output / part, map(fitted.apply, counted), records)
             invalid += counted.invalid_samples
 
@@ -49,7 +52,7 @@ def main(name: str) -> None:
         "length": arrays.load_split(output / "test").signals.shape[1],
         "normalization": fitted.as_dict(),
     }
-    write_json(output / "dataset.json", description, digits=9)
+    write_json(output / "dataset.json", description, digits=17)
     print(f"invalid samples set to the mean: {invalid}; constant channels: {constant or 'none'}")
 
 

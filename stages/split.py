@@ -9,7 +9,7 @@ import pandas as pd
 
 from beatline import params, splitting
 from beatline.errors import reporting_mistakes
-from beatline.files import read_json, write_csv, write_json
+from beatline.files import read_csv, read_json, write_csv, write_json
 
 
 def main(name: str) -> None:
@@ -17,11 +17,12 @@ def main(name: str) -> None:
     parameters = params.block(content, f"datasets.{name}.split", splitting.Split)
     description = read_json(Path(f"data/labels/{name}/dataset.json"))
     classes = description["classes"]
-    table = pd.read_csv(f"data/labels/{name}/labels.csv", dtype={"record": str, "group": str})
+    columns = ("record", "group", "fold", *classes)
+    table = read_csv(Path(f"data/labels/{name}/labels.csv"), columns)
 
     split = splitting.assign(table, classes, parameters)
     counts = splitting.class_counts(table, classes, split)
-    shared = splitting.shared_groups(table["group"], split)
+    shared = splitting.shared_groups(table.loc[:, "group"], split)
 
     write_csv(
         Path(f"data/splits/{name}.csv"), pd.DataFrame({"record": table["record"], "split": split})

@@ -17,32 +17,32 @@ from beatline.files import read_json, sha256, write_json
 
 def main(model: str, name: str) -> None:
     began = time.perf_counter()
-    key = f"train.{model}.{name}"
-    content = params.load()
-    block = dict(params.block_of(content, key))
-    architecture = params.validated(
-        block.pop("architecture", None), f"{key}.architecture", models.module(model).Architecture
-    )
-    parameters = params.validated(block, key, training.Train)
+    architecture, parameters = training.parameters_of(params.load(), model, name)
 
     folder = Path(f"data/normalized/{name}")
     dataset = read_json(folder / "dataset.json")
     task = tasks.of(model, dataset["task"])
     classes = ["anomaly"] if task.learns_normal_only else dataset["classes"]
-    train = arrays.load_split(folder / "train")
-    validation = arrays.load_split(folder / "validation")
+    labels = task.labels(classes)
+    train = arrays.load_split(folder / "train", labels)
+    validation = arrays.load_split(folder / "validation", labels)
 
     device = devices.choose()
     devices.keep_freed_memory()
     devices.make_deterministic(parameters.seed)
-    network = models.create(model, architecture, train.signals.shape[2], len(classes))
+    length, channels = train.signals.shape[1:]
+    network = models.create(model, architecture, channels, len(classes))
+    window = min(parameters.windows.length or length, length)
+    models.require_fit(network, window, channels, f"train.{model}.{name}.architecture")
     print(f"{models.count_parameters(network):,} parameters on {device.type}", flush=True)
 
-    validation_examples = _examples(validation, task, classes, device, everything=True)
+    validation_examples = _examples(
+        validation, folder / "validation", task, classes, device, everything=True
+    )
     history, best_epoch = training.fit(
         network,
         task,
-        _examples(train, task, classes, device),
+        _examples(train, folder / "train", task, classes, device),
         validation_examples,
         parameters,
     )
@@ -90,6 +90,7 @@ DATASET_KEYS = (
 
 def _examples(
     split: SplitArrays,
+    folder: Path,
     task: tasks.Task,
     classes: list[str],
     device: torch.device,
@@ -103,8 +104,8 @@ def _examples(
         normal = np.flatnonzero(targets[:, 0] == 0)
         if not len(normal):
             raise UserError(
-                "there is no normal record to learn from or to set the threshold by: check the "
-                "class that aggregate_labels calls normal, or use more records"
+                f"{folder} holds no normal record to learn from or to set the threshold by: check "
+                f"the class that aggregate_labels calls normal, or use more records"
             )
         rows = rows if everything else normal
     return training.Examples(Recordings(split.signals, rows, device), targets[rows])

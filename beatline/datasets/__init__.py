@@ -29,6 +29,7 @@ from beatline.errors import UserError
 Task = Literal["multilabel", "binary", "multiclass"]
 Drawing = Literal["twelve_leads", "trace"]
 MANIFEST = "manifest.json"  # the pack's own description of itself
+COLUMNS = ("record", "group", "normal", "fold")  # of a table of labels, besides its classes
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Labels:
     `table` has the columns `record` (its name in the pack), `group` (the patient or machine that may
     never be in two splits), `normal` (1 if an anomaly detector may learn it as normal), `fold` (the
     split of the publishers: train, validation, test; empty where there is none), one 0/1 column per
-    class, and any further columns that describe a record (age, sex, …).
+    class, and any further columns that describe a record (age, sex, …). No class is called as one
+    of COLUMNS.
     """
 
     table: pd.DataFrame
@@ -82,7 +84,7 @@ def leave_out_small_classes(
 
     Raises UserError, naming `key` of params.yaml, if none is left.
     """
-    totals = {name: int(table[name].sum()) for name in classes}
+    totals = dict(zip(classes, table[classes].to_numpy().sum(axis=0).tolist(), strict=True))
     kept = [name for name in classes if totals[name] >= min_records]
     if not kept:
         counts = ", ".join(f"{name} {total}" for name, total in totals.items())

@@ -8,22 +8,20 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from beatline.params import Parameters
+from beatline.params import AtLeastOne, Parameters
 
 
 class Architecture(Parameters):
     """`filters`: of the convolutions down, each of stride 2; the last of them is the width of the
     code, which keeps one step per 2 ** len(filters) samples. The way up is their mirror."""
 
-    filters: list[int] = Field(min_length=1)
+    filters: list[AtLeastOne] = Field(min_length=1)
     kernel: int = Field(ge=2)
 
 
 class Network(nn.Module):
     def __init__(self, architecture: Architecture, channels: int, outputs: int) -> None:
-        del (
-            outputs
-        )  # the interface of all networks; a reconstruction has as many channels as went in
+        del outputs  # the interface of all networks: a reconstruction has the channels of its input
         super().__init__()
         widths = [channels, *architecture.filters]
         padding = (architecture.kernel - 1) // 2

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from beatline.params import Parameters
+from beatline.params import AtLeastOne, Parameters
 
 
 class Architecture(Parameters):
@@ -24,9 +24,9 @@ class Architecture(Parameters):
 
     blocks: Literal["residual", "plain"]
     stem_kernel: int = Field(ge=0)
-    filters: list[int] = Field(min_length=1)
-    kernels: list[int] = Field(min_length=1)
-    strides: list[int] = Field(min_length=1)
+    filters: list[AtLeastOne] = Field(min_length=1)
+    kernels: list[AtLeastOne] = Field(min_length=1)
+    strides: list[AtLeastOne] = Field(min_length=1)
     pool: int = Field(ge=1)
     pooling: Literal["max", "average", "average_max"]
     dropout: float = Field(ge=0, lt=1)
@@ -41,6 +41,8 @@ class Architecture(Parameters):
             )
         if self.blocks == "residual" and len(self.kernels) != 2:
             raise ValueError("kernels must have two entries when blocks is residual")
+        if self.blocks == "residual" and any(kernel % 2 == 0 for kernel in self.kernels):
+            raise ValueError("kernels must be odd when blocks is residual, to keep the length")
         return self
 
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from beatline.params import Parameters
+from beatline.params import AtLeastOne, Parameters
 
 
 class Architecture(Parameters):
@@ -16,8 +16,8 @@ class Architecture(Parameters):
     maximum pooling of width `pool`. `hidden`: units of each direction. `dense`: units of the linear
     layer before the output."""
 
-    filters: list[int] = Field(min_length=1)
-    kernels: list[int] = Field(min_length=1)
+    filters: list[AtLeastOne] = Field(min_length=1)
+    kernels: list[AtLeastOne] = Field(min_length=1)
     pool: int = Field(ge=1)
     hidden: int = Field(ge=1)
     pooling: Literal["last", "average_max_last"]

@@ -8,7 +8,6 @@ hand, a simulator writes records in the same layout, and everything downstream s
 from __future__ import annotations
 
 import hashlib
-import io
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -16,11 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 from tqdm import tqdm
 
 from beatline import fetch
-from beatline.datasets import Labels, Manifest, leave_out_small_classes
+from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
 from beatline.datasets.ptbxl import simulator
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
 from beatline.datasets.ptbxl.records import check_records, read_records
@@ -49,10 +49,10 @@ class Simulated(Parameters):
 
 class Download(Parameters):
     """`source`: simulated, physionet, or a folder or archive in the official layout, complete or
-    not. `sha256`: of the published archive, if it shall be held to one; the sums of the single files
-    that come with it are verified in any case."""
+    not. `sha256`: of the archive, if it shall be held to one; the sums of the single files that come
+    with it are verified in any case."""
 
-    source: str
+    source: str = Field(min_length=1)
     sampling_rate: Literal[100, 500]
     sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
     simulated: Simulated
@@ -85,10 +85,10 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
             )
         elif parameters.source == "physionet":
             path = workspace / ARCHIVE
-            if not path.exists():
+            if parameters.sha256 or not path.exists():
                 fetch.download(ARCHIVE_URL, path, parameters.sha256)
         else:
-            path = Path(parameters.source)
+            path = fetch.own(Path(parameters.source), parameters.sha256)
         counts = _add(stack.enter_context(fetch.open_source(path, DATABASE)), parameters, pack)
     simulated = parameters.source == "simulated"
     return Manifest(
@@ -108,11 +108,12 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     """Superclasses of the records that can be read; raises UserError if too many cannot."""
     table = RecordsTable.parse(pack.text(DATABASE), DATABASE)
     rate = 100 if any(name.startswith(FOLDER[100]) for name in pack.names()) else 500
-    rows = table.rows[[f"{name}.hea" in pack for name in table.rows[FILENAME[rate]]]]
-    rows = rows.assign(record=rows[FILENAME[rate]])
-
-    bad = _bad_records(pack, list(rows["record"]), rate, parameters.max_bad_records)
-    rows = rows[~rows["record"].isin(bad)].reset_index(drop=True)
+    names = table.rows[FILENAME[rate]].to_list()
+    present = [name for name in names if f"{name}.hea" in pack]
+    bad = _bad_records(pack, present, rate, parameters.max_bad_records)
+    good = set(present) - bad.keys()
+    rows = table.rows.assign(record=names).loc[[name in good for name in names]]
+    rows = rows.reset_index(drop=True)
     labels = superclasses(
         rows, pack.text(STATEMENTS), parameters.classes, parameters.min_likelihood
     )
@@ -121,15 +122,14 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     )
     for name, total in small.items():
         warn(f"class {name} has {total} records, fewer than min_records: it is left out")
-    full = rows[["record", "group", "fold", "age", "sex"]].assign(
-        normal=labels["normal"], **{name: labels[name] for name in kept}
-    )
-    without = full[kept].sum(axis=1) == 0
+    described = rows.loc[:, ["record", "group", "fold", "age", "sex"]]
+    full = pd.concat([described, labels], axis=1)
+    without = labels[kept].to_numpy().sum(axis=1) == 0
     if parameters.unlabelled == "drop":
-        full = full[~without].reset_index(drop=True)
+        full = full.loc[~without].reset_index(drop=True)
     counts = {"bad_records": len(bad), f"without_class_{parameters.unlabelled}": int(without.sum())}
-    columns = ["record", "group", "normal", "fold", *kept, "age", "sex"]
-    return Labels(table=full[columns], classes=kept, task="multilabel", counts=counts)
+    table_of_labels = full.loc[:, [*COLUMNS, *kept, "age", "sex"]]
+    return Labels(table=table_of_labels, classes=kept, task="multilabel", counts=counts)
 
 
 def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
@@ -145,17 +145,17 @@ def _add(source: fetch.Source, parameters: Download, pack: PackWriter) -> dict[s
         if not source.exists(name):
             raise UserError(f"{source.path} holds no {name}: give the official PTB-XL layout")
         pack.add(name, _verified(source, name, source.read(name), sums))
-    text = source.read(DATABASE).decode()
+    text = _text(source, DATABASE)
     rows = RecordsTable.parse(text, f"{source.path}: {DATABASE}").rows
     rate = parameters.sampling_rate
-    named = set(rows[FILENAME[rate]])
+    named = set(rows[FILENAME[rate]]) - {""}
     stems = {name[:-4] for name in source.names() if name.startswith(FOLDER[rate])}
     found = sorted(
         name for name in named if source.exists(f"{name}.hea") and source.exists(f"{name}.dat")
     )
     counts = {
         "rows": len(rows),
-        "rows_without_files": len(named) - len(found),
+        "rows_without_files": len(rows) - len(found),
         "files_without_rows": len(stems - named),
     }
     for what, names in (
@@ -180,8 +180,15 @@ def _checksums(source: fetch.Source) -> dict[str, str]:
     """SHA-256 by file name, from the list that PhysioNet publishes beside the files."""
     if not source.exists(CHECKSUMS):
         return {}
-    lines = io.StringIO(source.read(CHECKSUMS).decode())
-    return {name.strip(): digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+    lines = [line.split(maxsplit=1) for line in _text(source, CHECKSUMS).splitlines()]
+    return {line[1].strip(): line[0] for line in lines if len(line) == 2}
+
+
+def _text(source: fetch.Source, name: str) -> str:
+    try:
+        return source.read(name).decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{source.path}: {name} is no UTF-8 text: get the file again") from None
 
 
 def _verified(source: fetch.Source, name: str, content: bytes, sums: dict[str, str]) -> bytes:

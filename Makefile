@@ -1,0 +1,76 @@
+# Every step that a person or a CI job takes is a target here. `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+TORCH := torch==2.13.0
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro metrics check test bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## create .venv and install the pinned requirements
+
+repro: $(VENV)/.ready ## run the pipeline with the committed params.yaml
+	@python -m beatline.validate
+	@dvc repro
+	@echo
+	@echo "report:  reports/report.html (open in a browser) and reports/report.md"
+	@echo "metrics: make metrics, dvc metrics show, or the files in reports/metrics/"
+
+metrics: $(VENV)/.ready ## print the metrics, one row per model
+	@dvc metrics show
+
+# ECG5000 in its five classes, 500 records to learn from and 4,500 to test on: a recipe for so few.
+CLASSES := {architecture: {blocks: residual, stem_kernel: 15, filters: [64, 64, 128], \
+  kernels: [9, 5], strides: [1, 2, 2], pool: 1, pooling: average_max, dropout: 0.3}, \
+  windows: {length: 0, stride: 140, aggregate: mean}, augment: {noise: 0.2, scale: 0.2, shift: 4}, \
+  optimizer: {name: adamw, learning_rate: 0.01, weight_decay: 0.01}, \
+  schedule: {name: one_cycle, patience: 3}, epochs: 40, batch_size: 32, monitor: accuracy, \
+  early_stopping: 0, gradient_clip: 1.0, class_weights: none, label_smoothing: 0.1, \
+  threshold_percentile: 95, precision: auto, seed: 1}
+
+exp-classes: $(VENV)/.ready ## experiment: ECG5000 in five classes, official split
+	dvc exp run --name ecg5000-classes \
+	  -S datasets.ecg5000.aggregate_labels.target=classes -S datasets.ecg5000.split.method=official \
+	  -S datasets.ecg5000.split.train=0.8 -S datasets.ecg5000.split.validation=0.1 \
+	  -S datasets.ecg5000.split.test=0.1 -S 'train.cnn.ecg5000=$(CLASSES)'
+
+check: $(VENV)/.ready-dev ## check parameters, style and types
+	python -m beatline.validate
+	ruff check .
+	ruff format --check .
+	basedpyright --level error
+
+test: $(VENV)/.ready-dev ## run the tests (under 10 minutes on two cores)
+	pytest
+
+bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in the same run
+	python -m benchmarks.read_records
+	python -m benchmarks.train
+	python -m benchmarks.bootstrap
+
+lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --no-emit-package torch -q requirements.in -o requirements.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate -q requirements-dev.in -o requirements-dev.txt
+
+clean: ## remove the environment and all that is machine-made, but not the DVC cache
+	rm -rf $(VENV) data
+
+# torch first and alone: pip then picks the build that fits the machine, and the hashed
+# requirements, which leave torch out, cannot replace it.
+$(VENV)/.ready: requirements.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"error: Python {sys.version.split()[0]} is too old: install 3.11 or newer, or name one by make PYTHON=python3.12")'
+	@echo "Installing the pinned requirements into $(VENV) (one to three minutes, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@pip install --quiet --disable-pip-version-check $(TORCH)
+	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

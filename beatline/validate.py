@@ -1,0 +1,47 @@
+"""Is params.yaml valid? ``python -m beatline.validate`` checks every block, before anything runs.
+
+The stages check the same blocks against the same schemas, each its own; here a mistake in the last
+stage's block is found before the first stage has begun.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beatline import datasets, evaluation, normalization, params, reporting, splitting, training
+from beatline.errors import reporting_mistakes
+
+
+def validate(content: dict[str, Any]) -> tuple[int, int]:
+    """The numbers of data sets and of training runs. Raises UserError for the first mistake."""
+    for name in content["datasets"]:
+        _validate_dataset(content, name)
+    runs = [(model, name) for model, names in content["train"].items() for name in names or {}]
+    for model, name in runs:
+        training.parameters_of(content, model, name)
+    params.block(content, "evaluate", evaluation.Evaluate)
+    params.block(content, "report", reporting.Report)
+    return len(content["datasets"]), len(runs)
+
+
+def _validate_dataset(content: dict[str, Any], name: str) -> None:
+    key = f"datasets.{name}"
+    module = datasets.module(params.block_of(content, f"{key}.module"))
+    schemas = {
+        "download": module.Download,
+        "aggregate_labels": module.AggregateLabels,
+        "split": splitting.Split,
+        "normalize": normalization.Normalize,
+    }
+    for stage, schema in schemas.items():
+        params.block(content, f"{key}.{stage}", schema)
+
+
+def main() -> None:
+    data_sets, runs = validate(params.load())
+    print(f"{params.PATH} is valid: {data_sets} data sets, {runs} training runs")
+
+
+if __name__ == "__main__":
+    with reporting_mistakes():
+        main()

@@ -1,0 +1,38 @@
+"""report: data, models, curves and mistakes, as a page for people and as tables for `dvc plots`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from beatline import params, reporting
+from beatline.errors import reporting_mistakes
+from beatline.files import replacing, write_csv
+
+REPORTS = Path("reports")
+
+
+def main() -> None:
+    content = params.load()
+    parameters = params.block(content, "report", reporting.Report)
+    report = reporting.compose(content, parameters, Path())
+
+    for kind, tables in report.curves.items():
+        with replacing(REPORTS / "plots" / kind) as folder:
+            folder.mkdir()
+            for name, table in tables.items():
+                write_csv(folder / f"{name}.csv", table, digits=4)
+    with replacing(REPORTS / reporting.FIGURES) as folder:
+        for path, content_of_file in report.figures.items():
+            target = folder / Path(path).relative_to(reporting.FIGURES)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content_of_file)
+    with replacing(REPORTS / "report.md") as beside:
+        beside.write_text(report.markdown, encoding="utf-8")
+    with replacing(REPORTS / "report.html") as beside:
+        beside.write_text(reporting.page(report), encoding="utf-8")
+    print(f"report: {REPORTS / 'report.html'} (and {REPORTS / 'report.md'})")
+
+
+if __name__ == "__main__":
+    with reporting_mistakes():
+        main()

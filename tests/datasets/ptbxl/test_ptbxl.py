@@ -1,0 +1,332 @@
+"""PTB-XL from source to labels and recordings: what is partial or damaged is skipped, counted, named."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from beatline.datasets import Labels, Manifest, ptbxl
+from beatline.datasets.ptbxl import simulator
+from beatline.errors import UserError
+from beatline.pack import Pack, PackWriter
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "ptbxl"
+real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: 400 real records")
+CLASSES = ["NORM", "MI", "STTC", "CD", "HYP"]
+FIRST = "records100/00000/00001_lr"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 simulated records in the official layout; tests copy it before they damage it."""
+    folder = tmp_path_factory.mktemp("made")
+    simulator.simulate(folder, records=30, seed=1)
+    return folder
+
+
+@pytest.fixture
+def source(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "source"))
+
+
+def downloaded(source: Path | str, workspace: Path, **changes: Any) -> tuple[Path, Manifest]:
+    block = {
+        "source": str(source),
+        "sampling_rate": 100,
+        "sha256": None,
+        "simulated": {"records": 20, "seed": 1},
+        **changes,
+    }
+    path = workspace / "raw.zip"
+    with PackWriter(path) as pack:
+        manifest = ptbxl.download(ptbxl.Download.model_validate(block), pack, workspace)
+    return path, manifest
+
+
+def labels_of(path: Path, **changes: Any) -> Labels:
+    block = {
+        "classes": CLASSES,
+        "min_likelihood": 0,
+        "min_records": 1,
+        "unlabelled": "drop",
+        "max_bad_records": 20,
+        **changes,
+    }
+    with Pack(path) as pack:
+        return ptbxl.read_labels(pack, ptbxl.AggregateLabels.model_validate(block))
+
+
+def recordings_of(path: Path, records: list[str]) -> np.ndarray:
+    with Pack(path) as pack:
+        return np.concatenate(list(ptbxl.read_recordings(pack, records)))
+
+
+def edit(path: Path, change: Callable[[str], str]) -> None:
+    path.write_text(change(path.read_text()))
+
+
+def zipped(folder: Path, path: Path, top: str = "") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, top + file.relative_to(folder).as_posix())
+    return path
+
+
+@real
+def test_the_real_records(tmp_path: Path) -> None:
+    """400 records from the folder as PhysioNet lays it out: counts, labels, and a known recording."""
+    path, manifest = downloaded(REAL, tmp_path)
+    assert manifest.counts == {"rows": 400, "rows_without_files": 0, "files_without_rows": 0}
+    assert (manifest.simulated, manifest.title, manifest.unit) == (False, "PTB-XL", "mV")
+    labels = labels_of(path, unlabelled="keep")
+    assert labels.task == "multilabel" and labels.classes == CLASSES
+    assert labels.counts["bad_records"] == 0 and len(labels.table) == 400
+    assert labels.table["record"].to_list()[0] == FIRST
+    assert labels.table["group"].to_list()[0] == "15709"
+    dropped = labels_of(path).table
+    assert len(dropped) == 400 - labels.counts["without_class_keep"]
+    assert (dropped[CLASSES].to_numpy().sum(axis=1) > 0).all()
+    recording = recordings_of(path, [FIRST])
+    assert recording.shape == (1, 1000, 12)
+    first_sample = [
+        -0.119,
+        -0.055,
+        0.064,
+        0.086,
+        -0.091,
+        0.004,
+        -0.069,
+        -0.031,
+        0.0,
+        -0.026,
+        -0.039,
+        -0.079,
+    ]
+    np.testing.assert_allclose(recording[0, 0], first_sample, atol=1e-6)
+
+
+@real
+def test_partial_real_records_at_500_hz(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the first 20 are there at 500 Hz: 380 rows without files are counted, some are named."""
+    path, manifest = downloaded(REAL, tmp_path, sampling_rate=500)
+    assert manifest.sampling_rate == 500
+    assert manifest.counts == {"rows": 400, "rows_without_files": 380, "files_without_rows": 0}
+    said = capsys.readouterr().out
+    assert "warning: 380 rows without files are skipped: records500/00000/00021_hr, " in said
+    assert "and 375 more" in said
+    labels = labels_of(path, unlabelled="keep")
+    assert len(labels.table) == 20
+    assert recordings_of(path, labels.table["record"].to_list()).shape == (20, 5000, 12)
+
+
+def test_folder_and_zip_give_the_same_pack(source: Path, tmp_path: Path) -> None:
+    """A mirror as a folder or a zip, also with a folder on top as PhysioNet's: equal bytes."""
+    packs = []
+    for name, place in {
+        "folder": source,
+        "zip": zipped(source, tmp_path / "flat.zip"),
+        "top": zipped(source, tmp_path / "top.zip", "ptb-xl-1.0.3/"),
+    }.items():
+        (tmp_path / name).mkdir()
+        packs.append(downloaded(place, tmp_path / name)[0].read_bytes())
+    assert packs[0] == packs[1] == packs[2]
+
+
+def test_partial_source(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows without files, half records, and files without a row: skipped, counted and named."""
+    (source / "records100/00000/00003_lr.dat").unlink()
+    (source / "records100/00000/00004_lr.hea").unlink()
+    for ending in (".hea", ".dat"):
+        (source / f"records100/00000/00005_lr{ending}").unlink()
+        (source / f"records100/00000/09999_lr{ending}").write_bytes(b"")
+    path, manifest = downloaded(source, tmp_path)
+    assert manifest.counts == {"rows": 30, "rows_without_files": 3, "files_without_rows": 1}
+    said = capsys.readouterr().out
+    missing = ", ".join(f"records100/00000/0000{number}_lr" for number in (3, 4, 5))
+    assert f"3 rows without files are skipped: {missing}" in said
+    assert "1 files without a row are skipped: records100/00000/09999_lr" in said
+    labels = labels_of(path, unlabelled="keep")
+    assert len(labels.table) == 27
+    assert labels.counts["bad_records"] == 0
+
+
+def test_rows_without_a_file_name(source: Path, tmp_path: Path) -> None:
+    """New recordings at one rate leave the other rate's file name empty: a row without files."""
+    table = pd.read_csv(source / ptbxl.DATABASE)
+    table.loc[[0, 1], "filename_lr"] = None
+    table.to_csv(source / ptbxl.DATABASE, index=False)
+    path, manifest = downloaded(source, tmp_path)
+    assert manifest.counts == {"rows": 30, "rows_without_files": 2, "files_without_rows": 2}
+    assert len(labels_of(path, unlabelled="keep").table) == 28
+
+
+def test_wrong_rate_for_the_source(source: Path, tmp_path: Path) -> None:
+    """500 Hz from a source that has 100 Hz only: the keys to check."""
+    with pytest.raises(UserError, match=r"500 Hz \(records500/…\).*source and sampling_rate"):
+        downloaded(source, tmp_path, sampling_rate=500)
+
+
+@pytest.mark.parametrize("table", [ptbxl.DATABASE, ptbxl.STATEMENTS])
+def test_missing_table(source: Path, tmp_path: Path, table: str) -> None:
+    """A source without one of the tables: the table is named, and no pack is left behind."""
+    (source / table).unlink()
+    with pytest.raises(UserError, match=table):
+        downloaded(source, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_table_that_is_no_text(source: Path, tmp_path: Path) -> None:
+    """A table in another encoding is refused by name."""
+    (source / ptbxl.DATABASE).write_bytes("ecg_id\né\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"ptbxl_database\.csv is no UTF-8 text"):
+        downloaded(source, tmp_path)
+
+
+def checksums(source: Path) -> str:
+    lines = [
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()} {file.relative_to(source).as_posix()}\n"
+        for file in sorted(source.rglob("*"))
+        if file.is_file()
+    ]
+    return "".join(lines) + "\n"
+
+
+def test_published_checksums(source: Path, tmp_path: Path) -> None:
+    """SHA256SUMS.txt, where it is there, is held to: a changed file is named and nothing is packed."""
+    (source / ptbxl.CHECKSUMS).write_text(checksums(source))
+    path, _ = downloaded(source, tmp_path)
+    path.unlink()
+    damaged = source / f"{FIRST}.dat"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match=rf"{FIRST}\.dat has SHA-256 .*SHA256SUMS\.txt says"):
+        downloaded(source, tmp_path)
+    assert not path.exists()
+
+
+def damage_header(source: Path) -> str:
+    edit(source / f"{FIRST}.hea", lambda text: text.replace("12", "twelve", 1))
+    return f"{FIRST}.hea"
+
+
+def drop_lead(source: Path) -> str:
+    lines = (source / f"{FIRST}.hea").read_text().splitlines()
+    lines[0] = lines[0].replace(" 12 ", " 11 ")
+    (source / f"{FIRST}.hea").write_text("\n".join(lines[:-1]) + "\n")
+    samples = np.fromfile(source / f"{FIRST}.dat", "<i2").reshape(-1, 12)
+    samples[:, :11].tofile(source / f"{FIRST}.dat")
+    return f"{FIRST}.hea has no lead v6"
+
+
+def wrong_rate(source: Path) -> str:
+    edit(source / f"{FIRST}.hea", lambda text: text.replace(" 12 100 ", " 12 250 ", 1))
+    return f"{FIRST}.hea has 250 Hz instead of 100 Hz"
+
+
+def cut_short(source: Path) -> str:
+    path = source / f"{FIRST}.dat"
+    path.write_bytes(path.read_bytes()[:-2])
+    return "is cut short to 23998 bytes"
+
+
+def flip_sample(source: Path) -> str:
+    path = source / f"{FIRST}.dat"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    return f"{FIRST}.hea does not fit 00001_lr.dat: the checksum"
+
+
+@pytest.mark.parametrize("damage", [damage_header, drop_lead, wrong_rate, cut_short, flip_sample])
+def test_one_bad_record_is_skipped(
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], str],
+) -> None:
+    """Corrupt .hea, a lead too few, wrong rate, truncated or changed .dat: skipped, counted, named;
+    more than `max_bad_records` of them are an error."""
+    expected = damage(source)
+    path, _ = downloaded(source, tmp_path)
+    labels = labels_of(path, unlabelled="keep", max_bad_records=1)
+    assert labels.counts["bad_records"] == 1
+    assert len(labels.table) == 29 and FIRST not in set(labels.table["record"])
+    said = capsys.readouterr().out
+    assert "warning: skipped: " in said and expected in said
+    with pytest.raises(
+        UserError, match=rf"^1 records cannot be read \({FIRST}\).*max_bad_records = 0"
+    ):
+        labels_of(path, max_bad_records=0)
+
+
+def test_unlabelled_records(source: Path, tmp_path: Path) -> None:
+    """Records without a superclass are dropped or kept, and counted either way."""
+    table = pd.read_csv(source / ptbxl.DATABASE)
+    table.loc[:3, "scp_codes"] = "{'SR': 0.0}"
+    table.to_csv(source / ptbxl.DATABASE, index=False)
+    path, _ = downloaded(source, tmp_path)
+    kept, dropped = labels_of(path, unlabelled="keep"), labels_of(path)
+    without = kept.counts["without_class_keep"]
+    assert without == dropped.counts["without_class_drop"] >= 4
+    assert (len(kept.table), len(dropped.table)) == (30, 30 - without)
+    assert kept.table.loc[:3, ["normal", *kept.classes]].to_numpy().sum() == 0
+
+
+def test_classes_and_their_order(made: Path, tmp_path: Path) -> None:
+    """The outputs are the classes that were asked for, in that order."""
+    path, _ = downloaded(made, tmp_path)
+    labels = labels_of(path, classes=["MI", "NORM"])
+    assert labels.classes == ["MI", "NORM"]
+    assert list(labels.table.columns) == [
+        "record",
+        "group",
+        "normal",
+        "fold",
+        "MI",
+        "NORM",
+        "age",
+        "sex",
+    ]
+
+
+def test_small_classes(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A class below `min_records` is left out with a warning, none left is an error."""
+    path, _ = downloaded(made, tmp_path)
+    totals = labels_of(path).table[CLASSES].to_numpy().sum(axis=0)
+    least = int(totals.max())
+    labels = labels_of(path, min_records=least)
+    assert labels.classes == [
+        name for name, total in zip(CLASSES, totals, strict=True) if total >= least
+    ]
+    assert capsys.readouterr().out.count("fewer than min_records") == 5 - len(labels.classes)
+    with pytest.raises(
+        UserError, match=r"no class has 31 records .*ptbxl\.aggregate_labels\.min_records"
+    ):
+        labels_of(path, min_records=31)
+
+
+def test_simulated_says_so(tmp_path: Path) -> None:
+    """The default source is real to every later stage, and says that it is simulated."""
+    path, manifest = downloaded("simulated", tmp_path)
+    assert manifest.simulated and "simulated" in manifest.title and "PTB-XL" in manifest.title
+    assert manifest.counts == {"rows": 20, "rows_without_files": 0, "files_without_rows": 0}
+    assert manifest.channels == list(ptbxl.LEADS)
+    assert len(labels_of(path, unlabelled="keep").table) == 20
+    assert [file.name for file in tmp_path.iterdir()] == ["raw.zip"]  # the workspace is clean again
+
+
+def test_published_archive_is_not_fetched_twice(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`source: physionet` takes the archive that lies in the workspace, without the network."""
+    monkeypatch.setattr(ptbxl.fetch, "download", None)
+    zipped(source, tmp_path / ptbxl.ARCHIVE, "ptb-xl-1.0.3/")
+    assert downloaded("physionet", tmp_path)[1].counts["rows"] == 30

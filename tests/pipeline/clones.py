@@ -1,0 +1,115 @@
+"""A temporary clone of the project with a small configuration, whose pipeline really runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_OUTPUTS = ("durations", "downloads")  # folders of data/ that no stage has as an output
+
+
+@dataclass
+class Clone:
+    """A project folder with a Git repository and a DVC cache of its own."""
+
+    root: Path
+
+    def run(self, *command: str, ok: bool = True) -> str:
+        """What a command prints, run in the clone as in the activated environment."""
+        bin_folder = str(Path(sys.executable).parent)
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("DVC_")},
+            "PATH": bin_folder + os.pathsep + os.environ["PATH"],
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode == 0) == ok, (
+            f"{command} exited with {done.returncode}:\n{done.stdout}"
+        )
+        return done.stdout
+
+    def repro(self, *options: str) -> set[str]:
+        """Run `dvc repro` and give the names of the stages whose commands ran."""
+        return set(re.findall(r"^Running stage '(.+)':", self.run("dvc", "repro", *options), re.M))
+
+    def params(self) -> dict[str, Any]:
+        return YAML(typ="safe").load((self.root / "params.yaml").read_text())
+
+    def set_params(self, content: dict[str, Any]) -> None:
+        with (self.root / "params.yaml").open("w") as file:
+            YAML().dump(content, file)
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def outputs(self) -> dict[str, str]:
+        """SHA-256 by path of every file that the stages made."""
+        files = [path for folder in ("data", "reports") for path in (self.root / folder).rglob("*")]
+        return {
+            str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+            if path.is_file() and path.relative_to(self.root).parts[1] not in NOT_OUTPUTS
+        }
+
+
+def make_clone(root: Path) -> Clone:
+    """The project's own files, without data, results and lock, as a repository at `root`."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in files.splitlines():
+        if (ROOT / name).is_file() and not name.startswith(("reports/", "tests/", "dvc.lock")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
+    clone = Clone(root)
+    clone.run("git", "init", "--quiet")
+    clone.run("git", "config", "user.name", "Test")
+    clone.run("git", "config", "user.email", "test@example.invalid")
+    return clone
+
+
+def make_small(clone: Clone) -> None:
+    """Few records, one epoch, few resamples; heartbeats written by the test instead of fetched."""
+    write_heartbeats(clone.root / "heartbeats")
+    content = clone.params()
+    ptbxl, ecg5000 = content["datasets"]["ptbxl"], content["datasets"]["ecg5000"]
+    ptbxl["download"] |= {"source": "simulated", "simulated": {"records": 120, "seed": 1}}
+    ptbxl["aggregate_labels"]["min_records"] = 3
+    ecg5000["download"] |= {"source": "heartbeats", "name": "ECG5000"}
+    for datasets in content["train"].values():
+        for block in datasets.values():
+            block["epochs"] = 1
+    content["evaluate"]["resamples"] = 100
+    clone.set_params(content)
+
+
+def write_heartbeats(folder: Path) -> None:
+    """A UCR data set of 160 series of 140 samples: class 1 has a positive wave, 2 an inverted one."""
+    folder.mkdir()
+    draw = np.random.default_rng(1)
+    wave = np.exp(-(((np.arange(140) - 70) / 10) ** 2))
+    for part, count in (("TRAIN", 40), ("TEST", 120)):
+        labels = draw.integers(1, 3, count)
+        series = np.where(labels[:, None] == 1, wave, -wave) + 0.3 * draw.standard_normal(
+            (count, 140)
+        )
+        np.savetxt(folder / f"ECG5000_{part}.tsv", np.column_stack([labels, series]), fmt="%.5f")

@@ -1,0 +1,152 @@
+"""The whole pipeline, run as a user runs it, in a temporary clone with a small configuration."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from beatline import bundle, datasets
+from beatline.pack import Pack
+from tests.pipeline.clones import ROOT, Clone, make_clone, make_small
+
+SHARED = ROOT.parent / "shared/data"
+
+TRAINED = [
+    (model, dataset)
+    for model in ("cnn", "lstm", "cnn_lstm", "autoencoder")
+    for dataset in ("ptbxl", "ecg5000")
+]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the pipeline has run once and been committed."""
+    made = make_clone(tmp_path_factory.mktemp("clone"))
+    make_small(made)
+    made.repro()
+    made.commit("A small run")
+    return made
+
+
+def test_every_stage_runs_and_leaves_what_it_promises(clone: Clone) -> None:
+    """From nothing to bundles, metrics and a report in one command."""
+    for model, dataset in TRAINED:
+        metrics = json.loads((clone.root / f"reports/metrics/{dataset}/{model}.json").read_text())
+        assert metrics["auc_low"] <= metrics["auc"] <= metrics["auc_high"]
+        assert metrics["simulated"] == (dataset == "ptbxl")
+    assert "simulated" in (clone.root / "reports/report.md").read_text().splitlines()[0].lower()
+    assert (clone.root / "reports/report.html").stat().st_size > 10_000
+
+
+def test_no_patient_is_in_two_splits(clone: Clone) -> None:
+    """The scores are of patients whom the model has never met."""
+    split = json.loads((clone.root / "reports/metrics/ptbxl/split.json").read_text())
+    assert split["shared_patients"] == 0
+
+
+def test_nothing_runs_when_nothing_changed(clone: Clone) -> None:
+    """A team trusts that only what changed runs again."""
+    assert clone.repro() == set()
+    assert "up to date" in clone.run("dvc", "status")
+
+
+def test_two_forced_runs_give_the_same_bytes(clone: Clone) -> None:
+    """Every output of every stage is reproducible on one machine."""
+    before = clone.outputs()
+    ran = clone.repro("--force")
+    assert len(ran) == 4 * 2 + 2 * len(TRAINED) + 1
+    after = clone.outputs()
+    assert {path for path in before if before[path] != after.get(path)} == set()
+    assert before.keys() == after.keys()
+
+
+def test_one_hyperparameter_retrains_one_model(clone: Clone) -> None:
+    """Only its train, its evaluate and the report run."""
+    content = clone.params()
+    content["train"]["lstm"]["ecg5000"]["optimizer"]["learning_rate"] = 0.002
+    clone.set_params(content)
+    assert clone.repro() == {"train_lstm@ecg5000", "evaluate_lstm@ecg5000", "report"}
+    difference = clone.run("dvc", "params", "diff")
+    assert "train.lstm.ecg5000.optimizer.learning_rate" in difference
+    assert "reports/metrics/ecg5000/lstm.json" in clone.run("dvc", "metrics", "diff", "--all")
+    _back_to_commit(clone)
+
+
+def test_one_module_retrains_its_models(clone: Clone) -> None:
+    """A change to beatline/models/lstm.py concerns the LSTMs alone."""
+    module = clone.root / "beatline/models/lstm.py"
+    module.write_text(module.read_text() + "\n# another remark\n")
+    ran = clone.repro()
+    models = {
+        f"{kind}_lstm@{name}" for kind in ("train", "evaluate") for name in ("ptbxl", "ecg5000")
+    }
+    assert ran == {*models, "report"}
+    _back_to_commit(clone)
+
+
+def test_results_come_back_from_the_run_cache(clone: Clone) -> None:
+    """What was trained once is never trained again, even if everything but the cache is lost."""
+    before = clone.outputs()
+    shutil.rmtree(clone.root / "data")
+    shutil.rmtree(clone.root / "reports")
+    (clone.root / "dvc.lock").unlink()
+    assert clone.repro() == set()
+    assert clone.outputs() == before
+    _back_to_commit(clone)
+
+
+@pytest.mark.parametrize(("model", "dataset"), TRAINED)
+def test_a_bundle_answers_from_raw_recordings(clone: Clone, model: str, dataset: str) -> None:
+    """One call leads from the raw file to the probabilities that evaluate found."""
+    trained = bundle.load(clone.root / f"data/models/{dataset}/{model}")
+    folder = clone.root / f"data/predictions/{dataset}/{model}"
+    table = pd.read_csv(folder / "predictions.csv", dtype={"record": str})
+    module = datasets.module(clone.params()["datasets"][dataset]["module"])
+    with Pack(clone.root / f"data/raw/{dataset}.zip") as pack:
+        recordings = np.concatenate(list(module.read_recordings(pack, list(table["record"]))))
+    answers = trained.predict(recordings)
+    predicted = table[[f"{name} predicted" for name in trained.classes]].to_numpy()
+    np.testing.assert_allclose(answers.values, predicted, rtol=1e-5, atol=1e-5)
+
+
+def test_experiments_and_plots_work(clone: Clone) -> None:
+    """`dvc exp run -S`, `exp show`, `plots show` and `plots diff` do what the README says."""
+    changed = "train.cnn.ecg5000.optimizer.learning_rate=0.001"
+    out = clone.run("dvc", "exp", "run", "-S", changed, "--name", "slower")
+    assert "train_cnn@ecg5000" in out
+    assert "train_cnn@ptbxl" not in out.replace("Stage 'train_cnn@ptbxl' didn't change", "")
+    assert "slower" in clone.run("dvc", "exp", "show", "--no-pager")
+    assert Path(clone.root / "dvc_plots/index.html").exists() or "index.html" in clone.run(
+        "dvc", "plots", "diff", "HEAD"
+    )
+    _back_to_commit(clone)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real recordings at {SHARED}")
+def test_the_real_records_go_through_every_stage(clone: Clone) -> None:
+    """400 records of PTB-XL by `-S datasets.ptbxl.download.source=…`, all counts right."""
+    source = SHARED / "ptbxl"
+    clone.run("dvc", "exp", "run", "-S", f"datasets.ptbxl.download.source={source}")
+    dataset = json.loads((clone.root / "data/labels/ptbxl/dataset.json").read_text())
+    labels = pd.read_csv(SHARED / "ptbxl_superclass_labels_21799.csv").head(400)
+    classes = ["NORM", "MI", "STTC", "CD", "HYP"]
+    assert dataset["simulated"] is False
+    assert dataset["counts"]["rows"] == 400
+    assert dataset["counts"]["rows_without_files"] == 0
+    assert dataset["counts"]["bad_records"] == 0
+    assert dataset["counts"]["without_class_drop"] == int((labels[classes].sum(axis=1) == 0).sum())
+    assert dataset["class_totals"] == {name: int(labels[name].sum()) for name in classes}
+    for model in ("cnn", "lstm", "cnn_lstm", "autoencoder"):
+        metrics = json.loads((clone.root / f"reports/metrics/ptbxl/{model}.json").read_text())
+        assert metrics["simulated"] is False
+    _back_to_commit(clone)
+
+
+def _back_to_commit(clone: Clone) -> None:
+    clone.run("git", "checkout", "--quiet", "--force", "HEAD")
+    clone.run("dvc", "checkout", "--force")

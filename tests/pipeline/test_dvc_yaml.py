@@ -1,0 +1,167 @@
+"""dvc.yaml says what runs when; a module missing there is a stale result that nobody notices."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+DVC_YAML = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
+PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+DATA_STAGES = ("download", "aggregate_labels", "split", "normalize")
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, set[str]]:
+    """The code that each stage names as a dependency, templates filled in."""
+    with Repo(str(ROOT)) as repo:
+        return {
+            stage.addressing: {
+                dep.def_path
+                for dep in stage.deps
+                if dep.def_path.startswith(("beatline", "stages"))
+            }
+            for stage in repo.index.stages
+        }
+
+
+def test_every_stage_names_exactly_the_modules_that_it_imports(stages: dict[str, set[str]]) -> None:
+    """A change re-runs all that it can affect, and nothing else."""
+    assert len(stages) > 20
+    wrong = {}
+    for name, named in stages.items():
+        imported = {_as_named(path, named) for path in _all_imports(_entry_points(name))}
+        if named != imported:
+            wrong[name] = {"missing": imported - named, "too many": named - imported}
+    assert not wrong
+
+
+def test_a_folder_that_a_stage_names_holds_nothing_that_its_code_does_not_import() -> None:
+    """A data set's folder stands for its modules: a stray file there would re-run its stages."""
+    for folder in sorted((ROOT / "beatline/datasets").iterdir()):
+        if (init := folder / "__init__.py").exists():
+            inside = {path for path in _all_imports({init}) if folder in path.parents}
+            assert inside == set(folder.rglob("*.py"))
+
+
+def test_dvc_yaml_fits_dvcs_own_schema() -> None:
+    """A key that DVC does not know is found here and not at a user's."""
+    COMPILED_MULTI_STAGE_SCHEMA(DVC_YAML)
+
+
+def test_every_stage_says_what_it_does() -> None:
+    """A reader of dvc.yaml needs no other file to know what happens."""
+    for name, stage in DVC_YAML["stages"].items():
+        assert stage.get("do", stage).get("desc"), name
+
+
+def test_every_stage_can_be_taken_from_the_run_cache() -> None:
+    """What was trained once on a GPU must not be trained again: no option that forbids the cache."""
+    for name, stage in DVC_YAML["stages"].items():
+        body = stage.get("do", stage)
+        assert not body.get("always_changed"), name
+        assert body.get("deps"), name
+        for out in body.get("outs", []):
+            assert isinstance(out, str), f"{name}: {out} must be a plain cached output"
+        for kind in ("metrics", "plots"):
+            for out in body.get(kind, []):
+                ((path, options),) = out.items()
+                assert options.get("cache") is False, f"{name}: {path} belongs in Git"
+                assert not options.get("persist"), f"{name}: {path}"
+
+
+def test_each_model_stage_depends_on_its_own_parameters_only() -> None:
+    """Changing one model's hyperparameter on one data set must not retrain another."""
+    for model in PARAMS["train"]:
+        assert DVC_YAML["stages"][f"train_{model}"]["do"]["params"] == [f"train.{model}.${{key}}"]
+
+
+def test_training_does_not_depend_on_the_test_split() -> None:
+    """The test set is touched in evaluate alone: the graph itself must show it."""
+    for model in PARAMS["train"]:
+        for dep in DVC_YAML["stages"][f"train_{model}"]["do"]["deps"]:
+            assert not dep.startswith("data/") or dep.endswith(
+                ("/dataset.json", "/train", "/validation")
+            )
+
+
+def test_every_stage_of_params_is_in_dvc_yaml(stages: dict[str, set[str]]) -> None:
+    """params.yaml is the only list of what runs."""
+    wanted = {f"{stage}@{name}" for name in PARAMS["datasets"] for stage in DATA_STAGES}
+    for model, datasets in PARAMS["train"].items():
+        wanted |= {f"{kind}_{model}@{name}" for name in datasets for kind in ("train", "evaluate")}
+    assert set(stages) == wanted | {"report"}
+
+
+def test_every_stage_script_is_a_stage() -> None:
+    """The folder listing tells the pipeline."""
+    named = {stage.split("_")[0] for stage in DVC_YAML["stages"]}
+    scripts = {path.stem.split("_")[0] for path in (ROOT / "stages").glob("[a-z]*.py")}
+    assert scripts == named
+
+
+def _entry_points(stage: str) -> set[Path]:
+    """The stage's script and the modules that it loads by name."""
+    script, _, dataset = stage.partition("@")
+    kind, _, model = script.partition("_")
+    if kind in ("train", "evaluate"):
+        return {ROOT / f"stages/{kind}.py", ROOT / f"beatline/models/{model}.py"}
+    entry = {ROOT / f"stages/{script}.py"}
+    if script in ("download", "aggregate_labels", "normalize"):
+        module = PARAMS["datasets"][dataset]["module"]
+        entry.add(ROOT / f"beatline/datasets/{module}/__init__.py")
+    return entry
+
+
+def _as_named(path: Path, named: set[str]) -> str:
+    """How dvc.yaml would name a module: the folder that stands for it, or its own path."""
+    relative = path.relative_to(ROOT)
+    for folder in relative.parents:
+        if folder.as_posix() in named:
+            return folder.as_posix()
+    return relative.as_posix()
+
+
+def _all_imports(entry: set[Path]) -> set[Path]:
+    """The project's files that are imported, transitively, at the top of a module or inside it."""
+    found: set[Path] = set()
+    waiting = set(entry)
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        waiting |= _imports(path) - found
+    return {path for path in found if _has_code(path)}
+
+
+def _imports(path: Path) -> set[Path]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: imports are absolute here"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = set()
+    for name in names:
+        parts = name.split(".")
+        for depth in range(1, len(parts) + 1):  # importing a.b.c runs a and a.b too
+            files |= _file_of(parts[:depth])
+    return files
+
+
+def _file_of(parts: list[str]) -> set[Path]:
+    base = ROOT.joinpath(*parts)
+    return {path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()}
+
+
+def _has_code(path: Path) -> bool:
+    """Whether there is anything but a docstring."""
+    body = ast.parse(path.read_text()).body
+    return any(
+        not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in body
+    )

@@ -1,0 +1,623 @@
+"""Bad input to the stages: one sentence that names file or key, exit status 1, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from beatline import arrays, bundle, files, params, tasks
+from beatline.datasets.ptbxl import simulator
+from beatline.errors import reporting_mistakes
+from stages import train
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = params.load(ROOT / "params.yaml")
+DATA_STAGES = ("download", "aggregate_labels", "split", "normalize")
+FIRST = "records100/00000/00001_lr"
+CNN = {
+    "blocks": "plain",
+    "stem_kernel": 0,
+    "filters": [4],
+    "kernels": [3],
+    "strides": [1],
+    "pool": 2,
+    "pooling": "max",
+    "dropout": 0.0,
+}
+
+
+def run(stage: str, *arguments: str) -> None:
+    """A stage, in this process."""
+    importlib.import_module(f"stages.{stage}").main(*arguments)
+
+
+def listing(folder: Path) -> dict[str, str]:
+    """Content of every file of a project, but for what a download may keep to go on from."""
+    return {
+        path.relative_to(folder).as_posix(): files.sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def refused(stage: str, *arguments: str) -> str:
+    """The one sentence in which a stage ends that leaves every file as it was."""
+    before = listing(Path())
+    with pytest.raises(SystemExit) as exit_, reporting_mistakes():
+        run(stage, *arguments)
+    sentence = str(exit_.value)
+    assert sentence.startswith("error: ") and len(sentence.splitlines()) == 1
+    assert listing(Path()) == before
+    return sentence
+
+
+def set_parameters(changes: dict[str, Any]) -> None:
+    """Change values in the project's params.yaml, by dotted keys."""
+    path = Path("params.yaml")
+    content = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        *outer, last = key.split(".")
+        block = content
+        for name in outer:
+            block = block[name]
+        block[last] = value
+    path.write_text(yaml.safe_dump(content))
+
+
+def write_ucr(folder: Path, rare: int = 0) -> None:
+    """120 waves of two classes, and `rare` of a third, as a data set of the archive."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for part in ("TRAIN", "TEST"):
+        kinds = np.concatenate([np.arange(60) % 2 + 1, np.full(rare, 3)])
+        waves = (
+            np.sin(np.outer(kinds, np.arange(24) / 3)) + rng.standard_normal((len(kinds), 24)) / 5
+        )
+        rows = np.column_stack([kinds, waves])
+        np.savetxt(folder / f"ECG5000_{part}.tsv", rows, delimiter="\t", fmt="%.5f")
+        rare = 0
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of two small data sets and two small models that ran to the end."""
+    folder = tmp_path_factory.mktemp("project")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        _make()
+    finally:
+        os.chdir(before)
+        torch.use_deterministic_algorithms(False)
+    return folder
+
+
+def _make() -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(COMMITTED))
+    simulator.simulate(Path("ecgs"), records=80, seed=1)
+    write_ucr(Path("beats"))
+    set_parameters(
+        {
+            "datasets.ptbxl.download.source": "ecgs",
+            "datasets.ptbxl.aggregate_labels.classes": ["NORM", "MI", "STTC"],
+            "datasets.ecg5000.download.source": "beats",
+            "train.cnn.ecg5000.architecture": CNN,
+            "train.cnn.ecg5000.epochs": 1,
+            "train.autoencoder.ecg5000.architecture": {"filters": [4, 3], "kernel": 3},
+            "train.autoencoder.ecg5000.epochs": 1,
+            "evaluate.resamples": 100,
+        }
+    )
+    for stage in DATA_STAGES:
+        run(stage, "ptbxl")
+        run(stage, "ecg5000")
+    for model in ("cnn", "autoencoder"):
+        run("train", model, "ecg5000")
+        run("evaluate", model, "ecg5000")
+
+
+@pytest.fixture(autouse=True)
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that project, to be damaged; the current folder."""
+    folder = Path(shutil.copytree(made, tmp_path / "project"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_project_is_whole() -> None:
+    """What the tests below damage is a run that went well, and goes well again with equal bytes."""
+    before = listing(Path())
+    for stage in DATA_STAGES:
+        run(stage, "ecg5000")
+    run("train", "cnn", "ecg5000")
+    run("evaluate", "cnn", "ecg5000")
+    torch.use_deterministic_algorithms(False)
+    after = listing(Path())
+    # A stage that is a process of its own has the modules that it loads, and no others.
+    of_process = {"data/durations/ecg5000/cnn.json", "data/models/ecg5000/cnn/model.json"}
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} <= of_process
+
+
+@pytest.mark.parametrize("name", ["ptbxl", "ecg5000"])
+def test_normalized_by_train_alone(name: str) -> None:
+    """Mean 0 and deviation 1 in train, and nowhere else: the other splits had no say."""
+    for part in ("train", "validation", "test"):
+        signals = np.load(f"data/normalized/{name}/{part}/signals.npy").astype(np.float64)
+        samples = signals.reshape(-1, signals.shape[2])
+        exact = np.allclose(samples.mean(axis=0), 0, atol=1e-6)
+        exact &= np.allclose(samples.std(axis=0), 1, atol=1e-6)
+        assert exact == (part == "train")
+
+
+def test_threshold_is_that_of_validation_normals() -> None:
+    """The autoencoder's threshold: the percentile of what it says to the validation normals."""
+    model = bundle.load("data/models/ecg5000/autoencoder")
+    validation = arrays.load_split(Path("data/normalized/ecg5000/validation"))
+    scores = model.answer(validation.signals).values[validation.anomalies() == 0]
+    percentile = model.description["training"]["threshold_percentile"]
+    expected = np.percentile(scores.astype(np.float64), percentile)
+    assert model.description["thresholds"] == [pytest.approx(expected, rel=1e-6)]
+    assert np.isfinite(bundle.history(Path("data/models/ecg5000/autoencoder")).to_numpy()).all()
+
+
+def test_what_a_model_learns_from() -> None:
+    """A detector learns from normal records alone and is validated on all; a classifier from all."""
+    folder = Path("data/normalized/ecg5000/train")
+    split, cpu = arrays.load_split(folder), torch.device("cpu")
+    detector, classifier = tasks.TASKS["anomaly"], tasks.TASKS["binary"]
+    normals = train._examples(split, folder, detector, ["anomaly"], cpu)
+    assert (
+        0 < len(normals.targets) == len(normals.recordings) == int((split.anomalies() == 0).sum())
+    )
+    assert not normals.targets.any()
+    everything = train._examples(split, folder, detector, ["anomaly"], cpu, everything=True)
+    assert np.array_equal(everything.targets, split.anomalies())
+    labelled = train._examples(split, folder, classifier, ["anomaly"], cpu)
+    assert np.array_equal(labelled.targets, split.targets(["anomaly"]))
+    assert len(labelled.recordings) == len(split.signals)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["download", "nowhere"], "error: params.yaml has no datasets.nowhere: add it"),
+        (["train", "gru", "ecg5000"], "error: params.yaml has no train.gru: add it"),
+        (
+            ["split", "ecg5000"],
+            "error: data/labels/ecg5000/dataset.json is missing: run `dvc repro`",
+        ),
+    ],
+)
+def test_as_a_command(project: Path, arguments: list[str], expected: str) -> None:
+    """To the shell: exit status 1, one line on stderr, no traceback, nothing written."""
+    shutil.rmtree("data/labels")
+    before = listing(project)
+    stage, *rest = arguments
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", f"stages.{stage}", *rest]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=project)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [done.stderr.strip()]
+    assert done.stderr.startswith(expected)
+    assert done.stdout == ""
+    assert listing(project) == before
+
+
+# ------------------------------------------------------------------------------- params.yaml
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "value", "expected"),
+    [
+        (
+            "download ptbxl",
+            "datasets.ptbxl.download.source",
+            3,
+            "download.source: should be a valid string, not 3",
+        ),
+        ("download ptbxl", "datasets.ptbxl.download.source", "", "download.source: "),
+        (
+            "download ptbxl",
+            "datasets.ptbxl.download.sampling_rate",
+            250,
+            "download.sampling_rate: ",
+        ),
+        ("download ptbxl", "datasets.ptbxl.download.sha256", "abc", "download.sha256: "),
+        (
+            "download ptbxl",
+            "datasets.ptbxl.module",
+            "ptb_xl",
+            "datasets.ptbxl.module: there is no data set module 'ptb_xl' (did you mean ptbxl?)",
+        ),
+        ("download ecg5000", "datasets.ecg5000.download.name", "../x", "download.name: "),
+        (
+            "aggregate_labels ptbxl",
+            "datasets.ptbxl.aggregate_labels.classes",
+            [],
+            "aggregate_labels.classes: ",
+        ),
+        (
+            "aggregate_labels ptbxl",
+            "datasets.ptbxl.aggregate_labels.classes",
+            ["NORMAL"],
+            "aggregate_labels.classes: 'NORMAL'",
+        ),
+        (
+            "aggregate_labels ptbxl",
+            "datasets.ptbxl.aggregate_labels.min_record",
+            1,
+            "unknown parameter (did you mean min_records?)",
+        ),
+        (
+            "aggregate_labels ecg5000",
+            "datasets.ecg5000.aggregate_labels.normal_class",
+            1,
+            "normal_class: should be a valid string, not 1",
+        ),
+        (
+            "split ptbxl",
+            "datasets.ptbxl.split.train",
+            0.9,
+            "split: train + validation + test must be 1",
+        ),
+        (
+            "normalize ptbxl",
+            "datasets.ptbxl.normalize.per",
+            "lead",
+            "normalize.per: should be 'channel' or 'all', not 'lead'",
+        ),
+        (
+            "train cnn ecg5000",
+            "train.cnn.ecg5000.epochs",
+            "ten",
+            "train.cnn.ecg5000.epochs: should be a valid integer, not 'ten'",
+        ),
+        (
+            "train cnn ecg5000",
+            "train.cnn.ecg5000.architecture.pool",
+            99,
+            "train.cnn.ecg5000.architecture does not fit recordings or windows of 24 samples",
+        ),
+        (
+            "train cnn ecg5000",
+            "train.cnnn",
+            {},
+            "train.cnnn: there is no such model (did you mean cnn?)",
+        ),
+        ("train cnn ecg5000", "train.cnn.ecg", {}, "train.cnn.ecg: there is no such data set"),
+        (
+            "evaluate cnn ecg5000",
+            "evaluate.confidence",
+            95,
+            "evaluate.confidence: should be less than 1, not 95",
+        ),
+    ],
+)
+def test_parameters(arguments: str, key: str, value: Any, expected: str) -> None:
+    """Unknown, mistyped, of a wrong type or impossible: each stage names the key."""
+    set_parameters({key: value})
+    found = refused(*arguments.split())
+    assert found.startswith("error: params.yaml: ") and expected in found
+
+
+def test_no_parameters() -> None:
+    """Without params.yaml every stage says where it wants to be run."""
+    Path("params.yaml").unlink()
+    for stage in DATA_STAGES:
+        assert "params.yaml is missing: run the command in the project's root" in refused(
+            stage, "x"
+        )
+    for stage in ("train", "evaluate"):
+        assert "params.yaml is missing" in refused(stage, "cnn", "x")
+
+
+# ------------------------------------------------------------------------------------ sources
+
+
+def test_missing_source() -> None:
+    """A folder or archive that is not there."""
+    set_parameters({"datasets.ptbxl.download.source": "nowhere"})
+    assert "nowhere is missing: correct `source:` in params.yaml" in refused("download", "ptbxl")
+
+
+def test_archive_with_a_wrong_checksum() -> None:
+    """An archive that is not the one that was asked for; a folder that cannot be."""
+    with zipfile.ZipFile("own.zip", "w") as archive:
+        archive.write("beats/ECG5000_TRAIN.tsv")
+        archive.write("beats/ECG5000_TEST.tsv")
+    right = hashlib.sha256(Path("own.zip").read_bytes()).hexdigest()
+    source, digest = "datasets.ecg5000.download.source", "datasets.ecg5000.download.sha256"
+    set_parameters({source: "own.zip", digest: "0" * 64})
+    assert f"own.zip has the SHA-256 {right} instead of 000" in refused("download", "ecg5000")
+    set_parameters({source: "beats"})
+    assert "beats is a folder, which has no SHA-256" in refused("download", "ecg5000")
+    set_parameters({source: "own.zip", digest: right})
+    run("download", "ecg5000")
+
+
+@pytest.mark.parametrize("name", ["../ECG5000_TRAIN.tsv", "/tmp/ECG5000_TRAIN.tsv"])
+def test_path_that_leaves_the_archive(name: str) -> None:
+    """An archive that would write elsewhere is refused as a whole."""
+    with zipfile.ZipFile("own.zip", "w") as archive:
+        archive.writestr(name, "1\t2\n")
+    set_parameters({"datasets.ecg5000.download.source": "own.zip"})
+    assert "whose name leads out of the archive" in refused("download", "ecg5000")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", b"text"])
+def test_damaged_archive(damage: bytes) -> None:
+    """An archive that is none, or half of one."""
+    Path("own.zip").write_bytes(damage)
+    set_parameters({"datasets.ptbxl.download.source": "own.zip"})
+    assert "own.zip is no ZIP or tar archive, or is damaged" in refused("download", "ptbxl")
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "expected"),
+    [
+        (
+            "ecgs/ptbxl_database.csv",
+            "ecg_id,patient_id\n1,2\n",
+            "ptbxl_database.csv has no column age",
+        ),
+        ("ecgs/ptbxl_database.csv", "", "ptbxl_database.csv is not a CSV table"),
+        ("ecgs/scp_statements.csv", None, "holds no scp_statements.csv"),
+    ],
+)
+def test_damaged_tables_of_ptbxl(path: str, content: str | None, expected: str) -> None:
+    """A table that is missing, empty, or lacks a column."""
+    if content is None:
+        Path(path).unlink()
+    else:
+        Path(path).write_text(content)
+    assert expected in refused("download", "ptbxl")
+
+
+def test_labels_outside_the_table() -> None:
+    """A statement that scp_statements.csv does not know: the record and the statement."""
+    path = Path("ecgs/ptbxl_database.csv")
+    table = pd.read_csv(path)
+    table.loc[4, "scp_codes"] = "{'NORM': 100.0, 'XYZ': 0.0}"
+    table.to_csv(path, index=False)
+    run("download", "ptbxl")
+    found = refused("aggregate_labels", "ptbxl")
+    assert "ecg_id 5 has the statement 'XYZ', which is not in scp_statements.csv" in found
+
+
+def test_labels_that_are_no_numbers() -> None:
+    """A UCR file with a broken line: file and line."""
+    path = Path("beats/ECG5000_TEST.tsv")
+    lines = path.read_text().splitlines()
+    lines[2] = lines[2].replace("\t", "\tx", 1)
+    path.write_text("\n".join(lines))
+    assert "ECG5000_TEST.tsv, line 3 holds a sample that is no number" in refused(
+        "download", "ecg5000"
+    )
+
+
+# ------------------------------------------------------------------------------------ records
+
+
+def rewrite(name: str, change: Callable[[np.ndarray], None]) -> None:
+    """Change the samples `[1000, 12]` of a record, checksums included."""
+    samples = np.fromfile(f"ecgs/{name}.dat", "<i2").reshape(-1, 12)
+    change(samples)
+    samples.tofile(f"ecgs/{name}.dat")
+    header = Path(f"ecgs/{name}.hea")
+    first, *leads = header.read_text().splitlines()
+    for number, line in enumerate(leads):
+        fields = line.split(" ")
+        fields[6] = str(int(samples[:, number].sum(dtype=np.int64)) % 65536)
+        leads[number] = " ".join(fields)
+    header.write_text("\n".join([first, *leads]) + "\n")
+
+
+def no_number(folder: Path) -> None:
+    path = folder / f"{FIRST}.hea"
+    path.write_text(path.read_text().replace(" 100 ", " often ", 1))
+
+
+def one_lead_less(folder: Path) -> None:
+    path = folder / f"{FIRST}.hea"
+    path.write_text(path.read_text().replace(" 12 ", " 11 ", 1).rsplit("\n", 2)[0] + "\n")
+
+
+def other_rate(folder: Path) -> None:
+    path = folder / f"{FIRST}.hea"
+    path.write_text(path.read_text().replace(" 100 ", " 257 ", 1))
+
+
+def cut_short(folder: Path) -> None:
+    path = folder / f"{FIRST}.dat"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("damage", [no_number, one_lead_less, other_rate, cut_short])
+def test_bad_records(damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]) -> None:
+    """One is skipped, counted and named; more than `max_bad_records` stop the stage."""
+    damage(Path("ecgs"))
+    run("download", "ptbxl")
+    key = "datasets.ptbxl.aggregate_labels.max_bad_records"
+    set_parameters({key: 0})
+    assert re.search(
+        rf"1 records cannot be read \({FIRST}\).*{key} = 0", refused("aggregate_labels", "ptbxl")
+    )
+    set_parameters({key: 1})
+    capsys.readouterr()
+    run("aggregate_labels", "ptbxl")
+    assert capsys.readouterr().out.startswith(f"warning: skipped: data/raw/ptbxl.zip: {FIRST}.hea ")
+    assert files.read_json(Path("data/labels/ptbxl/dataset.json"))["counts"]["bad_records"] == 1
+    run("split", "ptbxl")
+    run("normalize", "ptbxl")
+
+
+def test_missing_samples_are_counted() -> None:
+    """NaN samples are no error: they become the mean and are counted."""
+
+    def change(samples: np.ndarray) -> None:
+        samples[:7, 3] = -32768
+
+    table = pd.read_csv("data/labels/ptbxl/labels.csv")
+    rewrite(str(table["record"].iloc[0]), change)
+    for stage in DATA_STAGES:
+        run(stage, "ptbxl")
+    counts = files.read_json(Path("data/normalized/ptbxl/dataset.json"))["counts"]
+    assert (counts["invalid_samples"], counts["bad_records"]) == (7, 0)
+
+
+def test_lead_without_samples() -> None:
+    """A lead that no training record has is named."""
+
+    def change(samples: np.ndarray) -> None:
+        samples[:, 6] = -32768
+
+    for header in sorted(Path("ecgs/records100").rglob("*.hea")):
+        rewrite(header.relative_to("ecgs").with_suffix("").as_posix(), change)
+    for stage in DATA_STAGES[:-1]:
+        run(stage, "ptbxl")
+    assert "channel V1 has no valid sample" in refused("normalize", "ptbxl")
+
+
+# ------------------------------------------------------------------------------------- splits
+
+
+def test_class_with_one_record() -> None:
+    """It cannot be in three splits: the class and the cure."""
+    shutil.rmtree("beats")
+    write_ucr(Path("beats"), rare=1)
+    prefix = "datasets.ecg5000.aggregate_labels"
+    set_parameters({f"{prefix}.target": "classes", f"{prefix}.min_records": 1})
+    run("download", "ecg5000")
+    run("aggregate_labels", "ecg5000")
+    assert "class 3 has 1 record, too few" in refused("split", "ecg5000")
+
+
+def test_no_class_is_left() -> None:
+    """Every class too small: the key to lower."""
+    set_parameters({"datasets.ptbxl.aggregate_labels.min_records": 1000})
+    found = refused("aggregate_labels", "ptbxl")
+    assert "lower datasets.ptbxl.aggregate_labels.min_records" in found
+
+
+def test_empty_split() -> None:
+    """Official folds without a test fold."""
+    path = Path("data/labels/ptbxl/labels.csv")
+    table = pd.read_csv(path)
+    table["fold"] = table["fold"].replace("test", "train")
+    table.to_csv(path, index=False)
+    set_parameters({"datasets.ptbxl.split.method": "official"})
+    assert "the test split is empty" in refused("split", "ptbxl")
+
+
+def without_normals(part: str) -> None:
+    path = Path(f"data/normalized/ecg5000/{part}/records.csv")
+    pd.read_csv(path).assign(normal=0, anomaly=1).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_no_normals(part: str) -> None:
+    """A detector of anomalies needs normal records to learn from, and others to set its threshold."""
+    without_normals(part)
+    found = refused("train", "autoencoder", "ecg5000")
+    assert f"data/normalized/ecg5000/{part} holds no normal record" in found
+    torch.use_deterministic_algorithms(False)
+
+
+# ----------------------------------------------------------------------- between the stages
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        ("data/raw/ptbxl.zip", "aggregate_labels ptbxl"),
+        ("data/raw/ptbxl.zip", "normalize ptbxl"),
+        ("data/labels/ptbxl/labels.csv", "split ptbxl"),
+        ("data/labels/ptbxl/dataset.json", "split ptbxl"),
+        ("data/labels/ptbxl/labels.csv", "normalize ptbxl"),
+        ("data/splits/ptbxl.csv", "normalize ptbxl"),
+        ("data/normalized/ecg5000/dataset.json", "train cnn ecg5000"),
+        ("data/normalized/ecg5000/train/signals.npy", "train cnn ecg5000"),
+        ("data/normalized/ecg5000/validation/records.csv", "train cnn ecg5000"),
+        ("data/normalized/ecg5000/test/signals.npy", "evaluate cnn ecg5000"),
+        ("data/models/ecg5000/cnn/model.json", "evaluate cnn ecg5000"),
+        ("data/models/ecg5000/cnn/weights.safetensors", "evaluate cnn ecg5000"),
+    ],
+)
+def test_missing_and_damaged_files(path: str, arguments: str) -> None:
+    """A file of an earlier stage that is missing, empty or cut short is named."""
+    whole = Path(path).read_bytes()
+    for content in (None, b"", whole[: len(whole) // 2]):
+        Path(path).unlink() if content is None else Path(path).write_bytes(content)
+        if content and path.endswith(".csv"):
+            continue  # half a table is a table
+        assert Path(path).parent.as_posix() in refused(*arguments.split())
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    ("path", "column", "arguments"),
+    [
+        ("data/labels/ptbxl/labels.csv", "MI", "split ptbxl"),
+        ("data/labels/ptbxl/labels.csv", "record", "normalize ptbxl"),
+        ("data/splits/ptbxl.csv", "split", "normalize ptbxl"),
+        ("data/normalized/ecg5000/train/records.csv", "normal", "train cnn ecg5000"),
+        ("data/normalized/ecg5000/train/records.csv", "anomaly", "train cnn ecg5000"),
+        ("data/normalized/ecg5000/test/records.csv", "anomaly", "evaluate cnn ecg5000"),
+    ],
+)
+def test_missing_columns(path: str, column: str, arguments: str) -> None:
+    """A table without a column that the stage needs: file and column."""
+    table = pd.read_csv(path)
+    table.drop(columns=column).to_csv(path, index=False)
+    found = refused(*arguments.split())
+    assert path in found and f"has no column {column}" in found
+    torch.use_deterministic_algorithms(False)
+
+
+def test_split_of_other_records() -> None:
+    """Labels that changed under a split are not mixed up with it."""
+    path = Path("data/splits/ptbxl.csv")
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    assert "data/splits/ptbxl.csv is of other records" in refused("normalize", "ptbxl")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "download ptbxl",
+        "aggregate_labels ptbxl",
+        "split ptbxl",
+        "normalize ptbxl",
+        "train cnn ecg5000",
+        "evaluate cnn ecg5000",
+    ],
+)
+def test_full_disk(arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full when the first output is written: one sentence, and the old outputs stay."""
+
+    def full(self: Path, *_: object, **__: object) -> Path:
+        if ".partial-" in str(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, *_, **__)  # pyright: ignore[reportArgumentType]
+
+    real = Path.replace
+    monkeypatch.setattr(Path, "replace", full)
+    assert "the disk is full while writing " in refused(*arguments.split())
+    torch.use_deterministic_algorithms(False)

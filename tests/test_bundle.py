@@ -1,0 +1,266 @@
+"""A bundle explains itself: it answers as the network did, from raw recordings, and refuses damage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from beatline import bundle, inference, models, normalization, tasks
+from beatline.arrays import Recordings
+from beatline.errors import UserError
+
+LENGTH, CHANNELS = 23, ["I", "II", "V1"]
+ARCHITECTURES = {
+    "cnn": {
+        "blocks": "residual",
+        "stem_kernel": 3,
+        "filters": [4, 5],
+        "kernels": [5, 3],
+        "strides": [1, 2],
+        "pool": 1,
+        "pooling": "average_max",
+        "dropout": 0.5,
+    },
+    "lstm": {
+        "hidden": 5,
+        "layers": 2,
+        "bidirectional": True,
+        "frame": 2,
+        "pooling": "average_max_last",
+        "dropout": 0.5,
+    },
+    "cnn_lstm": {
+        "filters": [4],
+        "kernels": [5],
+        "pool": 2,
+        "hidden": 3,
+        "pooling": "average_max_last",
+        "dense": 3,
+        "dropout": 0.5,
+    },
+    "autoencoder": {"filters": [4, 3], "kernel": 5},
+}
+CASES = [
+    ("cnn", "multilabel"),
+    ("lstm", "multiclass"),
+    ("cnn_lstm", "binary"),
+    ("autoencoder", "anomaly"),
+]
+
+
+def raw_recordings(records: int = 9) -> np.ndarray:
+    """`[N, T, 3]` with channels of very different offset and scale, and invalid samples."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((records, LENGTH, 3)) * [0.1, 1e3, 1] + [0.7, 1e5, 0]
+    values[0, 3, 1] = np.nan
+    return values.astype(np.float32)
+
+
+def made(model: str = "cnn", task: str = "multilabel") -> tuple[nn.Module, dict[str, Any]]:
+    """A network whose batch statistics are not those of the start, and its description."""
+    classes = ["anomaly"] if task in ("anomaly", "binary") else ["NORM", "MI", "CD"]
+    torch.manual_seed(1)
+    architecture = models.module(model).Architecture.model_validate(ARCHITECTURES[model])
+    network = models.create(model, architecture, len(CHANNELS), len(classes))
+    fitted = normalization.fit([raw_recordings()], "channel")
+    network.train()(torch.from_numpy(fitted.apply(raw_recordings())))
+    description = {
+        "architecture": {"name": model, "parameters": architecture.model_dump()},
+        "task": task,
+        "classes": classes,
+        "thresholds": [] if task == "multiclass" else [1 / 3] * len(classes),
+        "windows": {"length": 10, "stride": 5, "aggregate": "mean"},
+        "normalization": fitted.as_dict(),
+        "dataset": {"channels": CHANNELS, "length": LENGTH, "simulated": True},
+        "training": {"seed": 1},
+        "best_epoch": 1,
+        "identity": {"data": "0", "code": bundle.code_identity(), "environment": {}},
+    }
+    return network, description
+
+
+HISTORY = pd.DataFrame({"epoch": [1, 2], "train_loss": [0.5, 0.25]})
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    network, description = made()
+    bundle.save(tmp_path / "model", network, description, HISTORY)
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize(("model", "task"), CASES)
+def test_loaded_answers_are_those_before_saving(tmp_path: Path, model: str, task: str) -> None:
+    """Every model and task, after a round trip through the disk, answers bit for bit the same."""
+    network, description = made(model, task)
+    signals = normalization.Normalization(**description["normalization"]).apply(raw_recordings())
+    windows = inference.Windows(**description["windows"])
+    recordings = Recordings(signals, np.arange(len(signals)), torch.device("cpu"))
+    expected = inference.answers(network, tasks.TASKS[task], recordings, windows)
+    bundle.save(tmp_path / "model", network, description, HISTORY)
+    found = bundle.load(tmp_path / "model").answer(signals)
+    assert np.array_equal(found.values, expected)
+    decided = tasks.TASKS[task].decide(expected, description["thresholds"])
+    assert np.array_equal(found.decisions, decided)
+    assert found.classes == description["classes"]
+
+
+@pytest.mark.parametrize(("model", "task"), CASES)
+def test_raw_and_normalized_recordings_have_the_same_answer(
+    tmp_path: Path, model: str, task: str
+) -> None:
+    """predict(raw) is answer(normalized), bit for bit: the normalization comes back as it was."""
+    network, description = made(model, task)
+    normalized = normalization.Normalization(**description["normalization"]).apply(raw_recordings())
+    bundle.save(tmp_path / "model", network, description, HISTORY)
+    loaded = bundle.load(tmp_path / "model")
+    predicted, answered = loaded.predict(raw_recordings()), loaded.answer(normalized)
+    assert np.array_equal(predicted.values, answered.values)
+    assert np.array_equal(predicted.decisions, answered.decisions)
+
+
+def test_answers_are_what_they_say(saved: Path) -> None:
+    """Probabilities `[N, K]` in [0, 1], and decisions 0/1 at the thresholds."""
+    found = bundle.load(saved).predict(raw_recordings())
+    assert found.values.shape == found.decisions.shape == (9, 3)
+    assert (found.values >= 0).all() and (found.values <= 1).all()
+    assert np.array_equal(found.decisions, found.values >= 1 / 3)
+
+
+def test_one_recording_alone(saved: Path) -> None:
+    """The answer to a recording does not depend on the others that are asked about."""
+    model = bundle.load(str(saved))
+    alone = np.concatenate([model.predict(one[None]).values for one in raw_recordings()])
+    np.testing.assert_allclose(alone, model.predict(raw_recordings()).values, rtol=1e-5)
+
+
+def test_longer_recordings_and_lists(saved: Path) -> None:
+    """Windows run over recordings of any greater length; nested lists will do."""
+    model = bundle.load(saved)
+    assert model.predict(np.zeros((2, 500, 3), dtype=np.float32)).values.shape == (2, 3)
+    values = raw_recordings(2).tolist()
+    np.testing.assert_allclose(
+        model.predict(values).values,  # pyright: ignore[reportArgumentType]
+        model.predict(raw_recordings(2)).values,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(9, LENGTH, 2), (LENGTH, 3), (1, 3, LENGTH), (0, LENGTH, 3), (1, 0, 3), (1, 9, 3)],
+)
+def test_wrong_shapes_are_refused(saved: Path, shape: tuple[int, ...]) -> None:
+    """Other leads, no batch axis, axes in another order, nothing at all, or too short."""
+    with pytest.raises(
+        UserError, match=r"of shape \[.*\] do not fit: .*10 and the 3 channels I, II, V1"
+    ):
+        bundle.load(saved).predict(np.zeros(shape, dtype=np.float32))
+
+
+def test_same_bytes_twice(tmp_path: Path) -> None:
+    """Equal models are equal files: no time, no random name."""
+    network, description = made()
+    for name in "ab":
+        bundle.save(tmp_path / name, network, description, HISTORY)
+    for file in (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_weights_are_safetensors(saved: Path) -> None:
+    """Any tool reads the weights; nothing in a bundle is a pickle."""
+    network, _ = made()
+    weights = load_file(saved / bundle.WEIGHTS)
+    assert weights.keys() == network.state_dict().keys()
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "history.csv",
+        "model.json",
+        "weights.safetensors",
+    ]
+
+
+def test_history(saved: Path) -> None:
+    """A row per epoch comes back."""
+    pd.testing.assert_frame_equal(bundle.history(saved), HISTORY)
+
+
+def test_description(saved: Path) -> None:
+    """model.json holds what is promised: all that leads from a raw recording to an answer, and the
+    identity of data and code."""
+    description = json.loads((saved / bundle.DESCRIPTION).read_text())
+    assert {"format", *bundle.PROMISED} <= description.keys()
+    _, expected = made()
+    assert {key: description[key] for key in expected} == expected  # floats to the last digit
+    assert bundle.load(saved).description == description
+
+
+@pytest.mark.parametrize("key", bundle.PROMISED)
+def test_missing_key_is_named(saved: Path, key: str) -> None:
+    """A description without one of them is refused by name."""
+    change(saved, lambda description: description.pop(key))
+    with pytest.raises(UserError, match=rf"model\.json has no {key}: train the model again"):
+        bundle.load(saved)
+
+
+def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
+    description = json.loads((folder / bundle.DESCRIPTION).read_text())
+    how(description)
+    (folder / bundle.DESCRIPTION).write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        (lambda d: d.update(format=2), "is a bundle of another format than 1"),
+        (lambda d: d["architecture"].update(name="gru"), "there is no architecture 'gru'"),
+        (
+            lambda d: d["architecture"]["parameters"].update(depth=3),
+            r"model\.json: architecture\.parameters\.depth: unknown parameter",
+        ),
+        (
+            lambda d: d["architecture"]["parameters"].update(filters=[4, 6]),
+            r"weights\.safetensors does not fit model\.json",
+        ),
+        (lambda d: d["classes"].append("HYP"), r"weights\.safetensors does not fit model\.json"),
+    ],
+)
+def test_descriptions_that_do_not_fit(saved: Path, how: Any, expected: str) -> None:
+    """A description of another format, architecture or number of classes."""
+    change(saved, how)
+    with pytest.raises(UserError, match=expected) as error:
+        bundle.load(saved)
+    assert str(saved) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_damaged_and_missing_files(saved: Path) -> None:
+    """Weights cut short, no weights, no description, no folder: the file and the cure."""
+    weights = saved / bundle.WEIGHTS
+    whole = weights.read_bytes()
+    for damaged in (whole[:-8], whole[:4], b""):
+        weights.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"weights\.safetensors does not fit .*dvc checkout"):
+            bundle.load(saved)
+    weights.unlink()
+    with pytest.raises(UserError, match=r"weights\.safetensors"):
+        bundle.load(saved)
+    (saved / bundle.DESCRIPTION).write_text("[]")
+    with pytest.raises(UserError, match="another format"):
+        bundle.load(saved)
+    with pytest.raises(UserError, match=r"nowhere/model\.json is missing: run `dvc repro`"):
+        bundle.load(saved.parent / "nowhere")
+
+
+def test_code_identity() -> None:
+    """The code's identity is of the project's own modules, and of what is loaded."""
+    assert bundle.code_identity() == bundle.code_identity()
+    assert len(bundle.code_identity()) == 64
+    assert {"python", "torch", "numpy", "device"} <= bundle.environment().keys()
