@@ -12,6 +12,7 @@ from typing import Literal
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
+import torch.utils.deterministic
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -30,7 +31,7 @@ def make_deterministic(seed: int) -> None:
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True)
     # Filling what is about to be overwritten anyway costs time; it only helps to find bugs of torch.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     torch.backends.cudnn.benchmark = False
 
 

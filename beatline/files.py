@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     On any error what was written is removed and `path` keeps what it held before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    beside = path.with_name(f".{path.name}.partial")  # a killed run's is removed by the next
     _remove(beside)
     try:
         yield beside

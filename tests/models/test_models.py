@@ -255,9 +255,11 @@ def test_residual_block_is_the_published_one() -> None:
     assert (first[0].stride, shortcut[0].stride, second[0].stride) == ((2,), (2,), (1,))
 
 
-def test_pooling_of_the_lstm() -> None:
-    """Average, maximum and last step together; the backward direction's last step is the first."""
-    network: Any = create("lstm", {**LSTM, "layers": 1, "dropout": 0.0}, 3, 2).eval()
+@pytest.mark.parametrize("layers", [1, 2])
+def test_pooling_of_the_lstm(layers: int) -> None:
+    """Average, maximum and last step of the last layer; the backward direction's last step is the
+    first in time."""
+    network: Any = create("lstm", {**LSTM, "layers": layers}, 3, 2).eval()
     signals = recordings(2, 10, 3)
     framed = nn.functional.pad(signals, (0, 0, 0, 2)).reshape(2, 3, 12)
     steps, _ = network.lstm(framed)

@@ -1,4 +1,5 @@
-"""Bad input to the stages: one sentence that names file or key, exit status 1, nothing half-written."""
+"""The stages on a small project: a good run, and bad input, which ends in one sentence that names file
+or key, exit status 1, and nothing half-written."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The real pipeline in temporary clones."""
