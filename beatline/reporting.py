@@ -333,6 +333,11 @@ def _comparison(
             f"pAUC is the standardised area under the ROC curve up to a false positive rate of "
             f"{content['evaluate']['max_fpr']:g}: 0.5 is chance, 1 is perfect."
         )
+    if any("ece" in model.estimates["overall"] for model in results.models):
+        document.add(
+            "The expected calibration error is read with care: drawing records again makes bins "
+            "noisier, so that its bootstrap interval lies somewhat too high."
+        )
     estimates, groups = _rows_of_comparison(results.models)
     document.add_figure(
         f"{results.name}/comparison",

@@ -127,7 +127,8 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     without = labels[kept].to_numpy().sum(axis=1) == 0
     if parameters.unlabelled == "drop":
         full = full.loc[~without].reset_index(drop=True)
-    counts = {"bad_records": len(bad), f"without_class_{parameters.unlabelled}": int(without.sum())}
+    fate = "dropped" if parameters.unlabelled == "drop" else "kept"
+    counts = {"bad_records": len(bad), f"without_class_{fate}": int(without.sum())}
     table_of_labels = full.loc[:, [*COLUMNS, *kept, "age", "sex"]]
     return Labels(table=table_of_labels, classes=kept, task="multilabel", counts=counts)
 

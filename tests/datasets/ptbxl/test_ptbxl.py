@@ -93,7 +93,7 @@ def test_the_real_records(tmp_path: Path) -> None:
     assert labels.table["record"].to_list()[0] == FIRST
     assert labels.table["group"].to_list()[0] == "15709"
     dropped = labels_of(path).table
-    assert len(dropped) == 400 - labels.counts["without_class_keep"]
+    assert len(dropped) == 400 - labels.counts["without_class_kept"]
     assert (dropped[CLASSES].to_numpy().sum(axis=1) > 0).all()
     recording = recordings_of(path, [FIRST])
     assert recording.shape == (1, 1000, 12)
@@ -274,8 +274,8 @@ def test_unlabelled_records(source: Path, tmp_path: Path) -> None:
     table.to_csv(source / ptbxl.DATABASE, index=False)
     path, _ = downloaded(source, tmp_path)
     kept, dropped = labels_of(path, unlabelled="keep"), labels_of(path)
-    without = kept.counts["without_class_keep"]
-    assert without == dropped.counts["without_class_drop"] >= 4
+    without = kept.counts["without_class_kept"]
+    assert without == dropped.counts["without_class_dropped"] >= 4
     assert (len(kept.table), len(dropped.table)) == (30, 30 - without)
     assert kept.table.loc[:3, ["normal", *kept.classes]].to_numpy().sum() == 0
 
