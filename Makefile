@@ -28,7 +28,7 @@ CLASSES := {architecture: {blocks: residual, stem_kernel: 15, filters: [64, 64, 
   kernels: [9, 5], strides: [1, 2, 2], pool: 1, pooling: average_max, dropout: 0.3}, \
   windows: {length: 0, stride: 140, aggregate: mean}, augment: {noise: 0.2, scale: 0.2, shift: 4}, \
   optimizer: {name: adamw, learning_rate: 0.01, weight_decay: 0.01}, \
-  schedule: {name: one_cycle, patience: 3}, epochs: 40, batch_size: 32, monitor: accuracy, \
+  schedule: {name: one_cycle, patience: 3}, epochs: 40, batch_size: 32, monitor: epoch, \
   early_stopping: 0, gradient_clip: 1.0, class_weights: none, label_smoothing: 0.1, \
   threshold_percentile: 95, precision: auto, seed: 1}
 

@@ -290,29 +290,16 @@ def choose_thresholds(labels: ArrayLike, probabilities: ArrayLike) -> Array:
     nothing about its threshold: 0.5.
     """
     flags, p = _checked_probabilities(labels, probabilities)
-    chosen = [_best_threshold(flags[:, k], p[:, k], f1) for k in range(p.shape[1])]
+    chosen = [_best_threshold(flags[:, k], p[:, k]) for k in range(p.shape[1])]
     # Below the lowest probability there may be no room for a positive threshold.
     return np.maximum(chosen, 0.0)
 
 
-def choose_accuracy_threshold(labels: ArrayLike, scores: ArrayLike) -> Array:
-    """The threshold of each class [K] with the largest accuracy; meant for validation records.
-
-    Chosen as in :func:`choose_thresholds`, but scores may be unbounded. Where calling every record
-    positive (or none) is best, it lies half a gap beyond the outermost score. A class with only
-    positives or only negatives gets 0.5, which suits probabilities; for anomaly scores of normal
-    records alone there is :func:`percentile_threshold`.
-    """
-    flags, ranked_by = _checked(labels, scores)
-    columns = range(ranked_by.shape[1])
-    return np.array([_best_threshold(flags[:, k], ranked_by[:, k], accuracy) for k in columns])
-
-
-def _best_threshold(positive: Flags, scores: Array, quality: Callable[[Confusion], Array]) -> float:
+def _best_threshold(positive: Flags, scores: Array) -> float:
     if positive.all() or not positive.any():
         return 0.5
     tp, fp, _ = _curve(positive, scores)
-    values = quality(Confusion(tp, fp, tp[-1] - tp, fp[-1] - fp))
+    values = f1(Confusion(tp, fp, tp[-1] - tp, fp[-1] - fp))
     upper, lower = _gaps(scores)
     best = np.flatnonzero(values == values.max())
     gap = best[np.argmax((upper - lower)[best])]

@@ -11,7 +11,6 @@ directory), 4.3.14 to 4.3.16 (its ends) and 4.5.3 (ZIP64).
 from __future__ import annotations
 
 import mmap
-import shutil
 import struct
 import zipfile
 import zlib
@@ -61,13 +60,6 @@ class PackWriter:
     def add(self, name: str, content: bytes) -> None:
         """Add `content` as the member `name`, a relative path with `/`."""
         self._zip.writestr(self._member(name), content)
-
-    def add_file(self, name: str, path: Path) -> None:
-        """Add the content of the file at `path`, of any size, as the member `name`."""
-        member = self._member(name)
-        member.file_size = path.stat().st_size  # tells zipfile early whether ZIP64 is needed
-        with path.open("rb") as file, self._zip.open(member, "w") as target:
-            shutil.copyfileobj(file, target, 1 << 20)
 
     def _member(self, name: str) -> zipfile.ZipInfo:
         if name in self._zip.NameToInfo:

@@ -58,7 +58,8 @@ class Augment(Parameters):
 class Train(Parameters):
     """A block `train.<model>.<data set>`, less its `architecture`.
 
-    `monitor`: the validation value whose best epoch is kept. `early_stopping`: epochs without a
+    `monitor`: the validation value whose best epoch is kept; `epoch` keeps the last one, for data so
+    few that the best of many epochs is best by luck. `early_stopping`: epochs without a
     better one before training ends, 0 for never. `gradient_clip`: largest norm of the gradient, 0
     for none. `threshold_percentile`: of the validation normals' anomaly scores, for detectors.
     """
@@ -69,7 +70,7 @@ class Train(Parameters):
     schedule: Schedule
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
-    monitor: Literal["auc", "accuracy", "loss"]
+    monitor: Literal["auc", "accuracy", "loss", "epoch"]
     early_stopping: int = Field(ge=0)
     gradient_clip: float = Field(ge=0)
     class_weights: Literal["none", "balanced"]
@@ -261,6 +262,8 @@ def _monitored(
     task: Task, answers: np.ndarray, targets: np.ndarray, row: dict[str, float], monitor: str
 ) -> float:
     """The value whose largest is the best epoch's; the loss stands in where AUC is undefined."""
+    if monitor == "epoch":
+        return row["epoch"]
     if monitor == "accuracy":
         thresholds = [0.5] * targets.shape[1]
         right = task.decide(answers, thresholds) == targets

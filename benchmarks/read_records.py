@@ -55,7 +55,7 @@ def pack_records(folder: Path, names: list[str], path: Path) -> None:
     with PackWriter(path) as pack:
         for name in names:
             for ending in (".hea", ".dat"):
-                pack.add_file(name + ending, folder / (name + ending))
+                pack.add(name + ending, (folder / (name + ending)).read_bytes())
 
 
 def median_time(run: Callable[[], object], repeats: int = N_REPEATS) -> float:

@@ -182,21 +182,6 @@ def test_thresholds_reach_the_best_f1_there_is(data: tuple[np.ndarray, np.ndarra
     assert 0 <= threshold[0] <= 1
 
 
-@given(_predictions())
-@settings(max_examples=60, deadline=None)
-def test_accuracy_threshold_reaches_the_best_accuracy(
-    data: tuple[np.ndarray, np.ndarray],
-) -> None:
-    """Also where calling all records positive, or none, is best; for unbounded scores."""
-    labels, scores = data[0], 40 * data[1] - 7
-    if not _has_both(labels):
-        return
-    candidates = [-np.inf, *np.unique(scores), np.inf]
-    best = max(np.mean((scores >= candidate) == labels) for candidate in candidates)
-    decisions = scores >= metrics.choose_accuracy_threshold(labels, scores)
-    assert_allclose(metrics.accuracy(metrics.confusion(labels, decisions)), best, **EXACT)
-
-
 def test_thresholds_lie_midway_in_the_widest_gap() -> None:
     """Validation scores leave a range of equally good thresholds: take its safest point."""
     p = np.array([[0.1], [0.2], [0.6], [0.9]])

@@ -84,7 +84,7 @@ def test_all_real_records(folder: str, n_samples: int, tmp_path: Path) -> None:
     with PackWriter(tmp_path / "raw.zip") as writer:
         for header in headers:
             for file in (header, header.with_suffix(".dat")):
-                writer.add_file(file.relative_to(REAL).as_posix(), file)
+                writer.add(file.relative_to(REAL).as_posix(), file.read_bytes())
     names = [header.relative_to(REAL).with_suffix("").as_posix() for header in headers]
     expected = {"leads": LEADS, "sampling_rate": n_samples / 10, "samples": n_samples}
     with Pack(tmp_path / "raw.zip") as pack:
