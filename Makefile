@@ -6,10 +6,10 @@ TORCH := torch==2.13.0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro metrics check test bench lock clean
+.PHONY: help setup repro metrics exp-start exp-classes check test bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## create .venv and install the pinned requirements
 
@@ -22,6 +22,20 @@ repro: $(VENV)/.ready ## run the pipeline with the committed params.yaml
 
 metrics: $(VENV)/.ready ## print the metrics, one row per model
 	@dvc metrics show
+
+# The textbook networks and training that the project started from, on ptbxl.
+START = -S 'train.$(1).ptbxl.architecture={$(2)}' -S train.$(1).ptbxl.windows.length=0 \
+  -S 'train.$(1).ptbxl.optimizer={name: adam, learning_rate: 0.001, weight_decay: 0.0}' \
+  -S train.$(1).ptbxl.schedule.name=constant -S train.$(1).ptbxl.batch_size=32
+CNN := blocks: plain, stem_kernel: 0, filters: [32, 64], kernels: [5, 5], strides: [1, 1], \
+  pool: 2, pooling: max, dropout: 0.5
+LSTM := hidden: 128, layers: 1, bidirectional: false, frame: 1, pooling: last, dropout: 0.5
+CNN_LSTM := filters: [64, 128], kernels: [7, 5], pool: 2, hidden: 128, pooling: last, dense: 64, \
+  dropout: 0.5
+
+exp-start: $(VENV)/.ready ## experiment: the textbook networks on ptbxl, to see what ours are worth
+	dvc exp run --name starting-point $(call START,cnn,$(CNN)) $(call START,lstm,$(LSTM)) \
+	  $(call START,cnn_lstm,$(CNN_LSTM))
 
 # ECG5000 in its five classes, 500 records to learn from and 4,500 to test on: a recipe for so few.
 CLASSES := {architecture: {blocks: residual, stem_kernel: 15, filters: [64, 64, 128], \
