@@ -614,7 +614,7 @@ def test_full_disk(arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full when the first output is written: one sentence, and the old outputs stay."""
 
     def full(self: Path, *_: object, **__: object) -> Path:
-        if ".partial-" in str(self):
+        if self.suffix == ".partial":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(self, *_, **__)  # pyright: ignore[reportArgumentType]
 
