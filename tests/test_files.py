@@ -233,10 +233,11 @@ def test_sha256(tmp_path_factory: pytest.TempPathFactory, contents: list[bytes])
     assert sha256(*paths) == hashlib.sha256(b"".join(contents)).hexdigest()
 
 
-def test_partial_files_of_other_processes_stay(tmp_path: Path) -> None:
-    """Two stages that write the same file at once do not remove each other's half."""
-    other = tmp_path / ".a.txt.partial-1"
-    other.write_text("of another process")
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    """A half-written file of a run that was killed does not stay for ever, nor get into the output."""
+    left = tmp_path / ".a.txt.partial"
+    left.write_text("half")
     with replacing(tmp_path / "a.txt") as beside:
-        beside.write_text("mine")
-    assert names(tmp_path) == [".a.txt.partial-1", "a.txt"]
+        beside.write_text("whole")
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "whole"
