@@ -30,6 +30,7 @@ CITATION = (
     "ECG5000: Goldberger et al. 2000, PhysioBank, Circulation 101(23)"
 )
 PARTS = ("TRAIN", "TEST")
+KEY = "datasets.….aggregate_labels"  # the data set's name is params.yaml's, which is not known here
 
 
 class Download(Parameters):
@@ -95,13 +96,12 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     table["normal"] = (table["label"] == parameters.normal_class).astype(int)
     if parameters.target == "anomaly":
         table["anomaly"] = 1 - table["normal"]
+        leave_out_small_classes(table, ["anomaly"], parameters.min_records, KEY)
         return _labels(table, ["anomaly"], "binary", {})
     classes = {_class_name(label): label for label in labels}
     for name, label in classes.items():
         table[name] = (table["label"] == label).astype(int)
-    kept, small = leave_out_small_classes(
-        table, list(classes), parameters.min_records, "datasets.….aggregate_labels"
-    )
+    kept, small = leave_out_small_classes(table, list(classes), parameters.min_records, KEY)
     for name, total in small.items():
         warn(f"class {name} has {total} records, fewer than min_records: its records are left out")
     table = table.loc[table[kept].to_numpy().any(axis=1)].reset_index(drop=True)

@@ -182,10 +182,11 @@ def test_small_classes_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "class 5 has 24 records, fewer than min_records" in capsys.readouterr().out
 
 
-def test_no_class_left_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["classes", "anomaly"])
+def test_no_class_left_is_an_error(tmp_path: Path, target: str) -> None:
     """All classes too small: the parameter to change is named."""
     with pytest.raises(UserError, match=r"aggregate_labels\.min_records"):
-        labels_of(downloaded(small(tmp_path / "s"), tmp_path)[0], target="classes", min_records=9)
+        labels_of(downloaded(small(tmp_path / "s"), tmp_path)[0], target=target, min_records=9)
 
 
 def test_unknown_normal_class_is_an_error(tmp_path: Path) -> None:
