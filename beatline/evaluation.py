@@ -15,7 +15,7 @@ from beatline import bootstrap
 from beatline.bundle import Answers, Bundle
 from beatline.params import Parameters
 
-HEADLINE = {  # name in the metrics file: name in the estimates
+SHORT = {  # name in the metrics file: name in the estimates
     "auc": "auc",
     "pauc": "pauc",
     "ap": "average_precision",
@@ -88,16 +88,26 @@ def estimates(
     return {"overall": found["macro"], "classes": classes, "counts": {}}
 
 
-def headline(model: Bundle, found: dict[str, Any]) -> dict[str, Any]:
-    """What goes to the metrics file: few enough for the columns of `dvc metrics show`."""
-    overall = found["overall"]
-    metrics: dict[str, Any] = {"simulated": model.description["dataset"]["simulated"]}
-    for short, name in HEADLINE.items():
-        if name in overall:
-            metrics[short] = overall[name]["value"]
-        if name == "auc":
-            metrics["auc_low"], metrics["auc_high"] = overall[name]["low"], overall[name]["high"]
-    return metrics | found["counts"]
+def metrics_of(model: Bundle, found: dict[str, Any]) -> dict[str, Any]:
+    """The content of the metrics file: the overall metrics, and a list with those of each class.
+
+    `dvc metrics show` prints numbers and leaves lists out, so the table stays as narrow as the
+    overall metrics are few; who reads the file finds every class in it.
+    """
+    simulated = model.description["dataset"]["simulated"]
+    overall = {"simulated": simulated, **_short(found["overall"]), **found["counts"]}
+    classes = [
+        {"class": name, "positives": estimates["positives"], **_short(estimates)}
+        for name, estimates in found["classes"].items()
+    ]
+    return {**overall, "classes": classes} if classes else overall
+
+
+def _short(estimates: dict[str, Any]) -> dict[str, float]:
+    """The values under their short names, and the interval of the AUC."""
+    values = {short: estimates[name]["value"] for short, name in SHORT.items() if name in estimates}
+    interval = {"auc_low": estimates["auc"]["low"], "auc_high": estimates["auc"]["high"]}
+    return {"auc": values.pop("auc"), **interval, **values}
 
 
 def by_class(model: Bundle, found: dict[str, Any]) -> pd.DataFrame:

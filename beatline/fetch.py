@@ -468,7 +468,7 @@ class _Folder(Source):
         self._keep_below_root(root_marker)
 
     def close(self) -> None:
-        pass
+        """Nothing is open: each file is opened for its reading."""
 
     def _content(self, member: Path) -> bytes:
         return member.read_bytes()

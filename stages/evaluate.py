@@ -24,8 +24,8 @@ def main(model: str, name: str) -> None:
         table = evaluation.predictions(trained, answers, test.table)
         write_csv(folder / "predictions.csv", table, digits=9)
         write_json(folder / "estimates.json", found)
-    headline = evaluation.headline(trained, found)
-    write_json(Path(f"reports/metrics/{name}/{model}.json"), headline, digits=4)
+    metrics = evaluation.metrics_of(trained, found)
+    write_json(Path(f"reports/metrics/{name}/{model}.json"), metrics, digits=4)
     by_class = evaluation.by_class(trained, found)
     write_csv(Path(f"reports/plots/{name}/{model}_classes.csv"), by_class, digits=4)
     for metric, value in found["overall"].items():

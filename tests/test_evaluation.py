@@ -125,11 +125,11 @@ def test_intervals_are_by_patient() -> None:
 
 
 @pytest.mark.parametrize("task", list(tasks.TASKS))
-def test_headline(task: str, tmp_path: Path) -> None:
-    """What `dvc metrics show` prints: few names, always the same, and whether data is simulated."""
+def test_metrics_file(task: str, tmp_path: Path) -> None:
+    """Few names for the table of `dvc metrics show`, every class with its interval for a reader."""
     model, answers, table = case(task)
     found = evaluation.estimates(model, answers, table, EVALUATE)
-    metrics_file = evaluation.headline(model, found)
+    metrics_file = evaluation.metrics_of(model, found)
     write_json(tmp_path / "m.json", metrics_file)
     content = json.loads((tmp_path / "m.json").read_text())
     assert list(content)[:4] == ["simulated", "auc", "auc_low", "auc_high"]
@@ -138,6 +138,11 @@ def test_headline(task: str, tmp_path: Path) -> None:
         assert {"pauc", "f1", "tp", "fp", "tn", "fn"} <= content.keys()
     else:
         assert {"ap", "f1", "recall", "precision", "accuracy", "brier", "ece"} <= content.keys()
+    of_classes = content.get("classes", [])
+    assert [one["class"] for one in of_classes] == (model.classes if len(model.classes) > 1 else [])
+    for one in of_classes:
+        assert one["auc_low"] <= one["auc"] <= one["auc_high"]
+        assert {"positives", "ap", "f1", "brier", "ece"} <= one.keys()
 
 
 @pytest.mark.parametrize("task", list(tasks.TASKS))
