@@ -1,21 +1,23 @@
-"""Recordings on disk and on the device: `signals.npy` `[N, T, C]` float32 with a table of its rows."""
+"""Recordings on disk: `signals.npy` `[N, T, C]` float32 with a table of its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
-import torch
 
 from beatline.errors import UserError
 from beatline.files import read_csv, replacing, write_csv
 
 SIGNALS, RECORDS = "signals.npy", "records.csv"
-RESIDENT_SHARE = 0.5  # of the free device memory that recordings may take
+BATCH = 256  # recordings read at a time
+
+Reader = Callable[[Sequence[str]], Iterator[np.ndarray]]
+"""Reads recordings by their names, as batches `[B, T, C]`."""
 
 
 @dataclass(frozen=True)
@@ -74,70 +76,21 @@ def write_split(folder: Path, batches: Iterable[np.ndarray], table: pd.DataFrame
         write_csv(beside / RECORDS, table)
 
 
+def reader(folder: Path) -> Reader:
+    """Reads the recordings that :func:`write_split` wrote. It raises UserError for a name that is none
+    of theirs."""
+    stored = load_split(folder)
+    row_of = {name: row for row, name in enumerate(stored.table["record"].astype(str))}
+
+    def read(names: Sequence[str]) -> Iterator[np.ndarray]:
+        if unknown := [name for name in names if name not in row_of]:
+            raise UserError(f"{folder} has no recording {unknown[0]}: run `dvc repro`")
+        for first in range(0, len(names), BATCH):
+            yield stored.signals[[row_of[name] for name in names[first : first + BATCH]]]
+
+    return read
+
+
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
-
-
-class Recordings:
-    """Recordings that a training loop draws from by index: on the device where they fit, otherwise
-    gathered from the memory map batch by batch."""
-
-    def __init__(self, signals: np.ndarray, rows: np.ndarray, device: torch.device) -> None:
-        self.device = device
-        self.length = signals.shape[1]
-        self._rows = rows
-        self._signals = signals
-        self._resident: torch.Tensor | None = None
-        if _fits(signals[:1].nbytes * len(rows), device):
-            self._resident = torch.from_numpy(np.ascontiguousarray(signals[rows])).to(device)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def batch(
-        self, positions: torch.Tensor, starts: torch.Tensor | None = None, length: int = 0
-    ) -> torch.Tensor:
-        """Recordings `[B, T, C]` at `positions` `[B]`, or of each the `length` samples from `starts`."""
-        if self._resident is None:
-            return self._gathered(
-                positions.numpy(), None if starts is None else starts.numpy(), length
-            )
-        positions = positions.to(self.device)
-        if starts is None:
-            return self._resident[positions]
-        crops = self._resident.unfold(1, length, 1)
-        return crops[positions, starts.to(self.device)].transpose(1, 2)
-
-    def _gathered(
-        self, positions: np.ndarray, starts: np.ndarray | None, length: int
-    ) -> torch.Tensor:
-        rows = self._rows[positions]
-        if starts is None:
-            batch = self._signals[rows]
-        else:
-            batch = np.stack(
-                [
-                    self._signals[row, start : start + length]
-                    for row, start in zip(rows, starts, strict=True)
-                ]
-            )
-        tensor = torch.from_numpy(np.ascontiguousarray(batch))
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
-
-
-def _fits(size: int, device: torch.device) -> bool:
-    if device.type == "cuda":
-        return size < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
-    return size < RESIDENT_SHARE * _free_memory()
-
-
-def _free_memory() -> float:
-    """Bytes of main memory that can be had without swapping; without limit where nobody tells."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return float("inf")
-    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

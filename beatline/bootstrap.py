@@ -199,6 +199,7 @@ def evaluate_anomaly(
     threshold: float,
     groups: ArrayLike,
     *,
+    sections: ArrayLike | None = None,
     max_fpr: float = 0.1,
     resamples: int = 1000,
     seed: int = 0,
@@ -206,22 +207,71 @@ def evaluate_anomaly(
 ) -> dict[str, Any]:
     """Metrics with intervals of anomaly detection: `is_anomaly` [N], unbounded `scores` [N].
 
-    A record is called anomalous at or above `threshold`. Gives auc, pauc (standardised, up to the
-    false positive rate `max_fpr`), average_precision, f1, recall, precision and accuracy, each
-    `{"value", "low", "high"}`, and the counts tp, fp, tn and fn. NaN stands for what is undefined:
-    everything but accuracy if there are no anomalies, auc, pauc and average_precision if there is
-    nothing else. Raises ValueError for shapes that do not match.
+    A record is called anomalous at or above `threshold`. Gives, as "overall", auc, pauc
+    (standardised, up to the false positive rate `max_fpr`), average_precision, f1, recall, precision
+    and accuracy, each `{"value", "low", "high"}`, and as "counts" tp, fp, tn and fn. NaN stands for
+    what is undefined: everything but accuracy if there are no anomalies, auc, pauc and
+    average_precision if there is nothing else.
+
+    `sections` [N] names machines, whose records no metric pools: "sections" then holds the same of
+    each of them, with its counts, "overall" holds their means, and as "harmonic_mean" that of the AUC
+    and pAUC of all sections, the score of DCASE Task 2 since 2022 (Dohi et al. 2022). Raises
+    ValueError for shapes that do not match.
     """
     labels = np.asarray(is_anomaly)[:, None]
     ranked_by = np.asarray(scores, dtype=np.float64)[:, None]
-    decisions = ranked_by >= threshold
     weights = _once_and_resampled(groups, resamples, seed)
-    values = _ranking_metrics(labels, ranked_by, weights)
-    values["pauc"] = bootstrap_partial_auc(labels, ranked_by, weights, max_fpr)
-    values |= _decision_metrics(labels, decisions, weights)
+    lengths = {len(labels), len(ranked_by), weights.shape[1]}
+    if len(lengths | ({len(np.asarray(sections))} if sections is not None else set())) > 1:
+        raise ValueError("is_anomaly, scores, groups and sections must be of the same records")
+    names = np.zeros(len(labels), dtype=int) if sections is None else np.asarray(sections)
+    values, found = [], {}
+    for name in np.unique(names):
+        inside = names == name
+        of_section = _detection_metrics(
+            labels[inside], ranked_by[inside], threshold, weights[:, inside], max_fpr
+        )
+        counts = _counts(labels[inside], ranked_by[inside] >= threshold)
+        values.append(of_section)
+        found[str(name)] = {
+            **_estimates(of_section, confidence),
+            "positives": int(np.count_nonzero(labels[inside])),
+            **counts,
+        }
+    mean = {
+        metric: macro_mean(np.stack([of_section[metric] for of_section in values], axis=1))
+        for metric in values[0]
+    }
+    if sections is not None:
+        ranking = [of_section[name] for of_section in values for name in ("auc", "pauc")]
+        mean["harmonic_mean"] = _harmonic_mean(np.stack(ranking, axis=1))
+    return {
+        "overall": _estimates(mean, confidence),
+        "sections": {} if sections is None else found,
+        "counts": _counts(labels, ranked_by >= threshold),
+    }
+
+
+def _detection_metrics(
+    labels: Array, scores: Array, threshold: float, weights: NDArray[Any], max_fpr: float
+) -> dict[str, Array]:
+    """Each metric of one section in every resample, [R]."""
+    values = _ranking_metrics(labels, scores, weights)
+    values["pauc"] = bootstrap_partial_auc(labels, scores, weights, max_fpr)
+    values |= _decision_metrics(labels, scores >= threshold, weights)
+    return {metric: value[:, 0] for metric, value in values.items()}
+
+
+def _counts(labels: Array, decisions: NDArray[Any]) -> dict[str, int]:
     table = metrics.confusion(labels, decisions)
-    counts = {name: int(count[0]) for name, count in table._asdict().items()}
-    return _estimates({name: value[:, 0] for name, value in values.items()}, confidence) | counts
+    return {name: int(count[0]) for name, count in table._asdict().items()}
+
+
+def _harmonic_mean(values: Array) -> Array:
+    """Over the columns of `values` [R, S] that are defined: [R]. 0 if one of them is 0."""
+    with np.errstate(divide="ignore"):
+        inverse = macro_mean(1 / values)
+    return 1 / inverse
 
 
 def _once_and_resampled(groups: ArrayLike, resamples: int, seed: int) -> NDArray[Any]:
@@ -248,7 +298,8 @@ def _decision_metrics(
     values = {
         name: np.where(no_positives, np.nan, metric(table)) for name, metric in of_positives.items()
     }
-    return values | {"accuracy": metrics.accuracy(table)}
+    no_records = table.tp + table.fp + table.tn + table.fn == 0
+    return values | {"accuracy": np.where(no_records, np.nan, metrics.accuracy(table))}
 
 
 def _estimates(values: Mapping[str, Array], confidence: float) -> dict[str, Any]:

@@ -25,18 +25,19 @@ from safetensors import torch as safetensors
 from torch import nn
 
 from beatline import devices, inference, models, tasks
-from beatline.arrays import Recordings
 from beatline.errors import UserError
-from beatline.files import read_json, replacing, write_csv, write_json
+from beatline.files import read_csv, read_json, replacing, write_csv, write_json
 from beatline.normalization import Normalization
 from beatline.params import validated
+from beatline.recordings import Recordings
 
 WEIGHTS, DESCRIPTION, HISTORY = "weights.safetensors", "model.json", "history.csv"
-FORMAT = 1
+FORMAT = 2
 PROMISED = (  # what model.json holds at least
     "architecture",
     "task",
     "classes",
+    "sections",
     "thresholds",
     "windows",
     "normalization",
@@ -76,20 +77,34 @@ class Bundle:
         """Answers for raw recordings `[N, T, C]`, in the unit, the channel order and at the sampling
         rate of the data set (`description["dataset"]`); NaN marks an invalid sample.
 
-        Raises UserError if the shape does not fit: other channels, no recordings, or fewer samples
-        than the window that the model looks at.
+        Raises UserError if the shape does not fit: other channels, no recordings, fewer samples
+        than the window that the model looks at, or more if it looks at whole recordings of one length.
         """
         recordings = np.asarray(recordings)
         channels = self.description["dataset"]["channels"]
-        length = self.description["dataset"]["length"]
-        shortest = min(self.windows.length or length, length)
+        shortest, _ = shape_of(self.description)
         shape = list(recordings.shape)
         if len(shape) != 3 or not shape[0] or shape[1] < shortest or shape[2] != len(channels):
             raise UserError(
                 f"recordings of shape {shape} do not fit: this model takes [N, T, C] with T at least "
                 f"{shortest} and the {len(channels)} channels {', '.join(channels)}"
             )
+        window = self.windows.length
+        if shape[1] > shortest and not 0 < window < shape[1] and not self._fits(shape[1]):
+            raise UserError(
+                f"recordings of {shape[1]} samples do not fit: this model looks at whole recordings of "
+                f"{shortest}"
+            )
         return self.answer(self.normalization.apply(recordings))
+
+    def _fits(self, samples: int) -> bool:
+        try:
+            models.look_at(
+                self.network.cpu(), (samples, len(self.description["dataset"]["channels"]))
+            )
+        except (RuntimeError, ValueError):
+            return False
+        return True
 
     def answer(self, signals: np.ndarray) -> Answers:
         """Answers for recordings `[N, T, C]` that are normalized already."""
@@ -132,7 +147,7 @@ def load(folder: Path | str) -> Bundle:
         raise UserError(f"{folder} is a bundle of another format than {FORMAT}: train it again")
     if missing := [name for name in PROMISED if name not in description]:
         raise UserError(f"{folder / DESCRIPTION} has no {missing[0]}: train the model again")
-    network = _network(description, folder / DESCRIPTION)
+    network = network_of(description, str(folder / DESCRIPTION))
     try:
         network.load_state_dict(safetensors.load_file(folder / WEIGHTS))
     except Exception as error:
@@ -143,24 +158,33 @@ def load(folder: Path | str) -> Bundle:
     return Bundle(network.eval(), description)
 
 
-def _network(description: dict[str, Any], path: Path) -> nn.Module:
-    """The network that a description describes, its weights not yet loaded."""
+def network_of(description: dict[str, Any], where: str) -> nn.Module:
+    """The untrained network that a description describes. `where` it stands, for errors.
+
+    Raises UserError if there is no such architecture or it does not fit the data set's recordings.
+    """
     name = description["architecture"]["name"]
     try:
         schema = models.module(name).Architecture
     except ModuleNotFoundError:
         raise UserError(
-            f"{path}: there is no architecture {name!r}: train the model again"
+            f"{where}: there is no architecture {name!r}: train the model again"
         ) from None
     parameters = description["architecture"]["parameters"]
-    architecture = validated(parameters, "architecture.parameters", schema, path)
-    channels = description["dataset"]["channels"]
-    return models.create(name, architecture, len(channels), len(description["classes"]))
+    architecture = validated(parameters, "architecture.parameters", schema, Path(where))
+    outputs = len(description["sections"] or description["classes"])
+    return models.create(name, architecture, shape_of(description), outputs, where)
+
+
+def shape_of(description: dict[str, Any]) -> models.Shape:
+    """Of the windows that the network of a bundle looks at: samples and channels."""
+    dataset, window = description["dataset"], description["windows"]["length"]
+    return min(window or dataset["length"], dataset["length"]), len(dataset["channels"])
 
 
 def history(folder: Path) -> pd.DataFrame:
-    """A bundle's training history, a row per epoch."""
-    return pd.read_csv(folder / HISTORY)
+    """A bundle's training history, a row per epoch. Raises UserError if it is missing or damaged."""
+    return read_csv(folder / HISTORY, ("epoch",))
 
 
 def code_identity() -> str:

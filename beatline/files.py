@@ -20,7 +20,7 @@ import pandas as pd
 from beatline.errors import UserError
 
 # Columns that may look like numbers and are texts.
-TEXTS: dict[Hashable, type[str]] = {"record": str, "group": str, "split": str}
+TEXTS: dict[Hashable, type[str]] = {"record": str, "group": str, "split": str, "machine_id": str}
 
 
 @contextmanager

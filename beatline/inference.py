@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -9,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from beatline.arrays import Recordings
 from beatline.params import Parameters
+from beatline.recordings import Recordings
 from beatline.tasks import Task
 
 BATCH = 128  # windows in one forward pass: bounds memory; small enough for the processor's cache
@@ -44,25 +45,31 @@ def answers(network: nn.Module, task: Task, recordings: Recordings, windows: Win
     depend on the processor's 16-bit arithmetic.
     """
     network.eval()
-    first = starts(recordings.length, windows)
-    length = min(windows.length or recordings.length, recordings.length)
-    whole = first == [0] and length == recordings.length
-    at_once = max(BATCH // len(first), 1)
+    each = len(starts(recordings.length, windows))
     found = []
-    for begin in range(0, len(recordings), at_once):
-        positions = torch.arange(begin, min(begin + at_once, len(recordings)))
-        if whole:
-            inputs = recordings.batch(positions)
-        else:
-            inputs = recordings.batch(
-                positions.repeat_interleave(len(first)),
-                torch.tensor(first).repeat(len(positions)),
-                length,
-            )
+    for inputs in batches(recordings, windows):
         of_windows = task.answer(network(inputs), inputs).float()
-        of_windows = of_windows.reshape(len(positions), len(first), -1)
+        of_windows = of_windows.reshape(len(inputs) // each, each, -1)
         aggregated = (
             of_windows.mean(dim=1) if windows.aggregate == "mean" else of_windows.amax(dim=1)
         )
         found.append(aggregated.cpu().numpy())
     return np.concatenate(found)
+
+
+def batches(recordings: Recordings, windows: Windows) -> Iterator[torch.Tensor]:
+    """The windows of all recordings in order, `[B, T, C]`, those of one recording in one batch."""
+    first = starts(recordings.length, windows)
+    length = min(windows.length or recordings.length, recordings.length)
+    whole = first == [0] and length == recordings.length
+    at_once = max(BATCH // len(first), 1)
+    for begin in range(0, len(recordings), at_once):
+        positions = torch.arange(begin, min(begin + at_once, len(recordings)))
+        if whole:
+            yield recordings.batch(positions)
+        else:
+            yield recordings.batch(
+                positions.repeat_interleave(len(first)),
+                torch.tensor(first).repeat(len(positions)),
+                length,
+            )

@@ -19,21 +19,30 @@ SMALLEST_SPREAD = 1e-12  # below this share of the largest value, a channel coun
 
 
 class Normalize(Parameters):
-    """`datasets.<data set>.normalize`: one mean and deviation per channel (lead), or one for all."""
+    """`datasets.<data set>.normalize`.
 
+    `recordings`: what is normalized, the raw pack (`data/raw/<data set>.zip`) or what
+    extract_features made of it (`data/features/<data set>`). `per`: one mean and deviation per channel
+    (lead), or one for all. `invalid`: what stands in for invalid samples and missing values, the
+    channel's mean or median over the training recordings.
+    """
+
+    recordings: str
     per: Literal["channel", "all"]
+    invalid: Literal["mean", "median"]
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """``(sample - mean) / standard_deviation`` per channel; invalid samples become 0, the mean.
+    """``(sample - mean) / standard_deviation`` per channel; invalid samples are `fill` before that.
 
-    `mean`, `standard_deviation`: one number per channel, in the unit of the recordings. A channel
+    `mean`, `standard_deviation`, `fill`: one number per channel, in the recordings' unit. A channel
     that is constant in train has deviation 1, so that it becomes 0 everywhere in train.
     """
 
     mean: list[float]
     standard_deviation: list[float]
+    fill: list[float]
     constant_channels: list[int]
 
     def apply(self, recordings: np.ndarray) -> np.ndarray:
@@ -41,8 +50,8 @@ class Normalization:
 
         Computed in float64: in float32 a large offset would leave few digits of the difference.
         """
-        normalized = (recordings - np.asarray(self.mean)) / np.asarray(self.standard_deviation)
-        normalized[~np.isfinite(normalized)] = 0.0
+        valid = np.where(np.isfinite(recordings), recordings, np.asarray(self.fill))
+        normalized = (valid - np.asarray(self.mean)) / np.asarray(self.standard_deviation)
         return normalized.astype(np.float32)
 
     def undo(self, signals: np.ndarray) -> np.ndarray:
@@ -54,16 +63,20 @@ class Normalization:
 
 
 def fit(
-    batches: Iterable[np.ndarray], per: Literal["channel", "all"], channels: Sequence[str] = ()
+    batches: Iterable[np.ndarray], parameters: Normalize, channels: Sequence[str] = ()
 ) -> Normalization:
     """The normalization of recordings that come as batches `[B, T, C]`; NaN and inf are left out.
 
+    A median needs all samples in memory, which suits tables; means are computed batch by batch.
     `channels`: their names, for the UserError that there is if one of them has no valid sample.
     """
     count, mean, squares = np.zeros(1), np.zeros(1), np.zeros(1)
+    kept: list[np.ndarray] = []
     for batch in batches:
         samples = batch.reshape(-1, batch.shape[-1]).astype(np.float64)
         valid = np.isfinite(samples)
+        if parameters.invalid == "median":
+            kept.append(np.where(valid, samples, np.nan))
         samples = np.where(valid, samples, 0.0)
         batch_count = valid.sum(axis=0)
         batch_mean = samples.sum(axis=0) / np.maximum(batch_count, 1)
@@ -71,22 +84,31 @@ def fit(
         count, mean, squares = _combined(
             (count, mean, squares), (batch_count, batch_mean, batch_squares)
         )
-    if per == "all":
+    if parameters.per == "all":
         count, mean, squares = _over_channels(count, mean, squares)
     if not (count > 0).all():
         number = int(np.flatnonzero(count == 0)[0])
         name = channels[number] if channels else f"number {number + 1}"
         raise UserError(
-            f"channel {name} has no valid sample in the training recordings: repair the source, or "
-            f"set normalize.per to all"
+            f"channel {name} has no valid sample in the training recordings: repair the source, "
+            f"leave the channel out, or set normalize.per to all"
         )
     deviation = np.sqrt(squares / count)
     constant = deviation <= SMALLEST_SPREAD * np.maximum(np.abs(mean), 1.0)
     return Normalization(
         mean=mean.tolist(),
         standard_deviation=np.where(constant, 1.0, deviation).tolist(),
+        fill=(_medians(kept, parameters.per) if kept else mean).tolist(),
         constant_channels=np.flatnonzero(constant).tolist(),
     )
+
+
+def _medians(samples: list[np.ndarray], per: Literal["channel", "all"]) -> np.ndarray:
+    """Of samples `[S, C]` per channel, or for all channels the same one."""
+    whole = np.concatenate(samples)
+    if per == "all":
+        return np.full(whole.shape[1], np.nanmedian(whole))
+    return np.nanmedian(whole, axis=0)
 
 
 Moments = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -20,7 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from beatline.errors import UserError
 
 PATH = Path("params.yaml")
-BLOCKS = ("datasets", "train", "evaluate", "report")
+BLOCKS = ("datasets", "extract_features", "train", "evaluate", "report")
 NAME = r"[A-Za-z0-9_-]+"  # of a data set: part of file names, of stage names and of dotted keys
 DATASET_BLOCKS = ("module", "download", "aggregate_labels", "split", "normalize")
 
@@ -96,28 +96,43 @@ def _check_outline(content: Any, path: Path) -> None:
         _check_keys(blocks, DATASET_BLOCKS, f"datasets.{name}", path)
         if missing := [key for key in DATASET_BLOCKS if key not in blocks]:
             raise UserError(f"{path} has no datasets.{name}.{missing[0]}: add it")
-        modules = _modules("datasets")
-        if blocks["module"] not in modules:
-            raise UserError(
-                f"{path}: datasets.{name}.module: there is no data set module "
-                f"{blocks['module']!r}{_suggestion(str(blocks['module']), modules)}"
-            )
+        _check_module(blocks["module"], "datasets", f"datasets.{name}.module", path)
+    extracted = _mapping(content["extract_features"], "extract_features", "data set", path)
+    for name, block in extracted.items():
+        where = f"extract_features.{name}"
+        _check_dataset(name, where, content, path)
+        for key, package in (("module", "datasets"), ("kind", "features")):
+            if key not in _mapping(block, where, "parameter", path):
+                raise UserError(f"{path} has no {where}.{key}: add it")
+            _check_module(block[key], package, f"{where}.{key}", path)
     for model, datasets in _mapping(content["train"], "train", "model", path).items():
         if model not in (modules := _modules("models")):
             raise UserError(
                 f"{path}: train.{model}: there is no such model{_suggestion(str(model), modules)}"
             )
         for dataset in _mapping(datasets or {}, f"train.{model}", "data set", path):
-            if dataset not in content["datasets"]:
-                raise UserError(
-                    f"{path}: train.{model}.{dataset}: there is no such data set"
-                    f"{_suggestion(str(dataset), list(content['datasets']))}"
-                )
+            _check_dataset(dataset, f"train.{model}.{dataset}", content, path)
+
+
+def _check_module(name: Any, package: str, where: str, path: Path) -> None:
+    if name not in (modules := _modules(package)):
+        raise UserError(
+            f"{path}: {where}: there is no module {name!r} in beatline/{package}"
+            f"{_suggestion(str(name), modules)}"
+        )
+
+
+def _check_dataset(name: Any, where: str, content: Any, path: Path) -> None:
+    if name not in content["datasets"]:
+        raise UserError(
+            f"{path}: {where}: there is no such data set"
+            f"{_suggestion(str(name), list(content['datasets']))}"
+        )
 
 
 def _mapping(value: Any, where: str, of: str, path: Path) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise UserError(f"{path}: {where} must be a mapping with one block per {of}, not {value!r}")
+        raise UserError(f"{path}: {where} must be a mapping with one entry per {of}, not {value!r}")
     return value
 
 
@@ -132,11 +147,11 @@ def _check_keys(value: Any, known: tuple[str, ...], where: str, path: Path) -> N
 
 
 def _modules(package: str) -> list[str]:
+    """What a name may stand for: the packages inside `package`, or its modules if it has none."""
     folder = Path(__file__).parent / package
-    found = [path.stem for path in folder.glob("*.py")] + [
-        path.parent.name for path in folder.glob("*/__init__.py")
-    ]
-    return sorted(name for name in found if not name.startswith("_"))
+    packages = [path.parent.name for path in folder.glob("*/__init__.py")]
+    names = packages or [path.stem for path in folder.glob("*.py")]
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def _suggestion(wrong: str, known: list[str]) -> str:

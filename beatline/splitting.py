@@ -25,11 +25,12 @@ class Split(Parameters):
 
     `official` takes the publishers' folds; where they have no validation fold, it is taken from
     train, stratified. `stratified` is iterative stratification (Sechidis et al. 2011), first train
-    against the rest, then validation against test.
+    against the rest, then validation against test. `by`: what is drawn as a whole; patients and
+    machines are what the labels call a group.
     """
 
     method: Literal["official", "stratified"]
-    by: Literal["patient", "record"]
+    by: Literal["patient", "machine", "record"]
     train: float = Field(gt=0, lt=1)
     validation: float = Field(gt=0, lt=1)
     test: float = Field(gt=0, lt=1)
@@ -42,12 +43,18 @@ class Split(Parameters):
         return self
 
 
-def assign(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.Series:
+def assign(
+    table: pd.DataFrame, classes: list[str], parameters: Split, *, sections: str | None = None
+) -> pd.Series:
     """The split of each record: a series of train, validation or test, in the order of `table`.
 
-    Raises UserError if a split would be empty, a class has too few records (or patients) to be in
-    all three, or none in train.
+    Records of each value in the column `sections`, if one is named, are in all splits too. Raises
+    UserError if a split would be empty, or a class has too few records (or patients) to be in all
+    three.
     """
+    if sections:
+        of_section = pd.get_dummies(table[sections].astype(str), prefix=sections, dtype=int)
+        table, classes = pd.concat([table, of_section], axis=1), [*classes, *of_section]
     if parameters.method == "official":
         split = _official(table, classes, parameters)
     else:
@@ -57,8 +64,25 @@ def assign(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.Ser
             raise UserError(
                 f"the {name} split is empty: use more records, or another datasets.….split.method"
             )
-    _check_classes(table, classes, split)
     return split
+
+
+def check_classes(table: pd.DataFrame, classes: list[str], split: pd.Series) -> None:
+    """Raise UserError if a class cannot be learned because train has no record of it; warn if it
+    cannot be measured because validation or test has none."""
+    present = {
+        part: table.loc[(split == part).to_numpy(), classes].to_numpy().any(axis=0)
+        for part in SPLITS
+    }
+    for number, name in enumerate(classes):
+        if not present["train"][number]:
+            raise UserError(
+                f"class {name} has no record in the train split: leave it out of "
+                f"aggregate_labels, or use more records"
+            )
+        for other in ("validation", "test"):
+            if not present[other][number]:
+                warn(f"class {name} has no record in {other}: it has no score there")
 
 
 def shared_groups(groups: pd.Series, split: pd.Series) -> int:
@@ -96,22 +120,6 @@ def _official(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.
     return split
 
 
-def _check_classes(table: pd.DataFrame, classes: list[str], split: pd.Series) -> None:
-    present = {
-        part: table.loc[(split == part).to_numpy(), classes].to_numpy().any(axis=0)
-        for part in SPLITS
-    }
-    for number, name in enumerate(classes):
-        if not present["train"][number]:
-            raise UserError(
-                f"class {name} has no record in the train split: leave it out of "
-                f"aggregate_labels, or use more records"
-            )
-        for other in ("validation", "test"):
-            if not present[other][number]:
-                warn(f"class {name} has no record in {other}: it has no score there")
-
-
 def _stratified(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.Series:
     codes, targets = _units(table, classes, parameters.by)
     _require_three(targets[:, :-1], classes, parameters.by)
@@ -128,7 +136,7 @@ def _stratified(table: pd.DataFrame, classes: list[str], parameters: Split) -> p
 def _units(table: pd.DataFrame, classes: list[str], by: str) -> tuple[np.ndarray, np.ndarray]:
     """What is drawn as a whole, patients or records: the number of each record's unit `[N]`, and
     the units' targets, a unit having every label that any of its records has."""
-    codes, names = pd.factorize(table["group" if by == "patient" else "record"])
+    codes, names = pd.factorize(table["record" if by == "record" else "group"])
     targets = np.zeros((len(names), len(classes) + 1), dtype=np.int8)
     np.maximum.at(targets, codes, _targets(table, classes))
     return codes, targets

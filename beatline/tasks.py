@@ -16,13 +16,14 @@ from torch.nn import functional
 
 from beatline import metrics
 
-TaskName = Literal["multilabel", "binary", "multiclass", "anomaly"]
+TaskName = Literal["multilabel", "binary", "multiclass", "reconstruction", "neighbours"]
 TINY = 1e-7  # probabilities are kept this far from 0 and 1 in logarithms
 
 
 @dataclass(frozen=True)
 class Task:
-    """`loss(outputs, inputs, targets, class_weights)`: a scalar to minimize, from logits `[B, K]` (or
+    """`learns_normal_only`: whether it detects anomalies and sees normal records alone.
+    `loss(outputs, inputs, targets, class_weights)`: a scalar to minimize, from logits `[B, K]` (or
     a reconstruction `[B, T, C]`), inputs `[B, T, C]`, targets `[B, K]` in {0, 1}, weights `[K]`.
     `answer(outputs, inputs)`: `[B, K]`. `answer_loss(answers, targets)`: the same loss from answers.
     `thresholds(targets, answers, percentile)`: `[K]`, from validation records; none if exclusive.
@@ -45,9 +46,13 @@ class Task:
         return [] if self.learns_normal_only else classes
 
 
-def of(model: str, dataset_task: str) -> Task:
-    """The task that a model has on a data set: an autoencoder always detects anomalies."""
-    return TASKS["anomaly" if model == "autoencoder" else dataset_task]
+def of(learns: str, dataset_task: str) -> Task | None:
+    """The task of a model that `learns` (see :mod:`beatline.models`) on a data set: detectors have the
+    same on all; labels cannot be learned (None) where no anomaly is for training."""
+    return TASKS.get(_DETECTORS.get(learns, dataset_task))
+
+
+_DETECTORS = {"normal": "reconstruction", "sections": "neighbours"}
 
 
 def _binary_loss(
@@ -70,6 +75,17 @@ def _reconstruction_loss(
 
 def _reconstruction_error(outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
     return ((outputs - inputs) ** 2).mean(dim=(1, 2)).unsqueeze(1)
+
+
+def _version_loss(
+    outputs: torch.Tensor, _: torch.Tensor, targets: torch.Tensor, __: torch.Tensor | None
+) -> torch.Tensor:
+    """Cross entropy over sections and versions: logits `[B, V, S * V]` of the V versions (ways of
+    changing a window) of each of B windows; version v of section s is class s * V + v."""
+    versions = outputs.shape[1]
+    section = targets.argmax(dim=1, keepdim=True) * versions
+    wanted = section + torch.arange(versions, device=outputs.device)
+    return functional.cross_entropy(outputs.flatten(0, 1), wanted.flatten())
 
 
 def _binary_answer_loss(answers: np.ndarray, targets: np.ndarray) -> float:
@@ -122,6 +138,18 @@ _MULTILABEL = Task(
     uninformed=lambda _: 0.5,
 )
 
+_RECONSTRUCTION = Task(
+    name="reconstruction",
+    learns_normal_only=True,
+    loss=_reconstruction_loss,
+    answer=_reconstruction_error,
+    answer_loss=_normal_error,
+    thresholds=_normal_percentile,
+    decide=_above,
+    class_weights=lambda targets: np.ones(targets.shape[1]),
+    uninformed=lambda _: 0.5,
+)
+
 TASKS: dict[str, Task] = {
     "multilabel": _MULTILABEL,
     "binary": replace(_MULTILABEL, name="binary"),
@@ -136,15 +164,8 @@ TASKS: dict[str, Task] = {
         class_weights=_inverse_frequency,
         uninformed=lambda classes: 1 / classes,
     ),
-    "anomaly": Task(
-        name="anomaly",
-        learns_normal_only=True,
-        loss=_reconstruction_loss,
-        answer=_reconstruction_error,
-        answer_loss=_normal_error,
-        thresholds=_normal_percentile,
-        decide=_above,
-        class_weights=lambda targets: np.ones(targets.shape[1]),
-        uninformed=lambda _: 0.5,
+    "reconstruction": _RECONSTRUCTION,
+    "neighbours": replace(
+        _RECONSTRUCTION, name="neighbours", loss=_version_loss, answer=lambda outputs, _: outputs
     ),
 }

@@ -10,8 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -22,9 +21,9 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from beatline import devices, inference, metrics, models, params
-from beatline.arrays import Recordings
+from beatline.augmentation import Augment, augmented
 from beatline.errors import UserError
-from beatline.inference import Windows
+from beatline.learning import Examples, Learning
 from beatline.params import Parameters
 from beatline.tasks import Task
 
@@ -45,26 +44,15 @@ class Schedule(Parameters):
     patience: int = Field(ge=1)
 
 
-class Augment(Parameters):
-    """Changes to a training recording, drawn anew each time: `noise`, standard deviation of added
-    white noise, and `scale`, spread of a random gain, both in standard deviations of the normalized
-    signal; `shift`, largest shift in samples, either way, filled with zeros. 0 leaves one out."""
-
-    noise: float = Field(ge=0)
-    scale: float = Field(ge=0)
-    shift: int = Field(ge=0)
-
-
-class Train(Parameters):
-    """A block `train.<model>.<data set>`, less its `architecture`.
+class Train(Learning):
+    """A block `train.<model>.<data set>` of a network, less its `architecture`.
 
     `monitor`: the validation value whose best epoch is kept; `epoch` keeps the last one, for data so
     few that the best of many epochs is best by luck. `early_stopping`: epochs without a
     better one before training ends, 0 for never. `gradient_clip`: largest norm of the gradient, 0
-    for none. `threshold_percentile`: of the validation normals' anomaly scores, for detectors.
+    for none.
     """
 
-    windows: Windows
     augment: Augment
     optimizer: Optimizer
     schedule: Schedule
@@ -75,26 +63,22 @@ class Train(Parameters):
     gradient_clip: float = Field(ge=0)
     class_weights: Literal["none", "balanced"]
     label_smoothing: float = Field(ge=0, lt=1)
-    threshold_percentile: float = Field(gt=0, lt=100)
     precision: devices.Precision
-    seed: int = Field(ge=0)
 
 
-def parameters_of(content: dict[str, Any], model: str, dataset: str) -> tuple[Parameters, Train]:
-    """The block `train.<model>.<data set>` of params.yaml: its architecture, and the rest of it."""
+def parameters_of(content: dict[str, Any], model: str, dataset: str) -> tuple[Parameters, Learning]:
+    """The block `train.<model>.<data set>` of params.yaml: its architecture, and the rest of it, which
+    is `Train` unless the model's module has its own."""
     key = f"train.{model}.{dataset}"
-    block = params.block_of(content, key)
-    architecture = params.block(content, f"{key}.architecture", models.module(model).Architecture)
+    block, module = params.block_of(content, key), models.module(model)
+    architecture = params.block(content, f"{key}.architecture", module.Architecture)
     rest = {name: value for name, value in block.items() if name != "architecture"}
-    return architecture, params.validated(rest, key, Train)
+    return architecture, params.validated(rest, key, getattr(module, "Train", Train))
 
 
-@dataclass(frozen=True)
-class Examples:
-    """What is learned from or validated on: recordings and 0/1 targets `[N, K]`."""
-
-    recordings: Recordings
-    targets: np.ndarray
+def way_of(model: str) -> Callable[..., tuple[pd.DataFrame, int]]:
+    """How a model learns: :func:`fit`, gradient descent, unless its module has a `fit` of its own."""
+    return getattr(models.module(model), "fit", fit)
 
 
 def fit(
@@ -136,6 +120,7 @@ def fit(
             total += loss.detach() * len(inputs)
             schedule.after_step()
         train_loss = float(total) / len(train.recordings)
+        _remember(network, train, parameters)
         found = inference.answers(network, task, validation.recordings, parameters.windows)
         if not (math.isfinite(train_loss) and np.isfinite(found).all()):
             raise UserError(
@@ -163,6 +148,14 @@ def fit(
     return pd.DataFrame(history), best_epoch
 
 
+@torch.no_grad()  # not inference_mode: what it keeps must be like any other tensor
+def _remember(network: nn.Module, train: Examples, parameters: Train) -> None:
+    """Let a network that scores by distance to what it knows see the training windows once more."""
+    if isinstance(network, models.Remembering):
+        network.eval()
+        network.remember(inference.batches(train.recordings, parameters.windows))
+
+
 def _batches(
     train: Examples, task: Task, parameters: Train, draw: torch.Generator
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -183,27 +176,7 @@ def _batches(
             )
         else:
             inputs = recordings.batch(positions)
-        yield _augmented(inputs, parameters.augment, draw), targets[positions].to(device)
-
-
-def _augmented(inputs: torch.Tensor, augment: Augment, draw: torch.Generator) -> torch.Tensor:
-    if augment.shift:
-        inputs = _shifted(inputs, augment.shift, draw)
-    if augment.scale:
-        gain = 1 + augment.scale * torch.randn((len(inputs), 1, 1), generator=draw)
-        inputs = inputs * gain.to(inputs.device)
-    if augment.noise:
-        inputs = inputs + augment.noise * torch.randn(inputs.shape, generator=draw).to(
-            inputs.device
-        )
-    return inputs
-
-
-def _shifted(inputs: torch.Tensor, most: int, draw: torch.Generator) -> torch.Tensor:
-    padded = nn.functional.pad(inputs, (0, 0, most, most))
-    first = torch.randint(2 * most + 1, (len(inputs),), generator=draw).to(inputs.device)
-    rows = torch.arange(len(inputs), device=inputs.device)
-    return padded.unfold(1, inputs.shape[1], 1)[rows, first].transpose(1, 2)
+        yield augmented(inputs, parameters.augment, draw), targets[positions].to(device)
 
 
 def _class_weights(task: Task, train: Examples, parameters: Train) -> torch.Tensor | None:

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from beatline import datasets, evaluation, normalization, params, reporting, splitting, training
-from beatline.errors import reporting_mistakes
+from beatline import (
+    datasets,
+    evaluation,
+    features,
+    normalization,
+    params,
+    reporting,
+    splitting,
+    training,
+)
+from beatline.errors import UserError, reporting_mistakes
 
 
 def validate(content: dict[str, Any]) -> tuple[int, int]:
     """The numbers of data sets and of training runs. Raises UserError for the first mistake."""
     for name in content["datasets"]:
         _validate_dataset(content, name)
+    for name in content["extract_features"]:
+        features.parameters_of(content, name)
     runs = [(model, name) for model, names in content["train"].items() for name in names or {}]
     for model, name in runs:
         training.parameters_of(content, model, name)
@@ -33,8 +44,24 @@ def _validate_dataset(content: dict[str, Any], name: str) -> None:
         "split": splitting.Split,
         "normalize": normalization.Normalize,
     }
-    for stage, schema in schemas.items():
-        params.block(content, f"{key}.{stage}", schema)
+    blocks = {
+        stage: params.block(content, f"{key}.{stage}", schema) for stage, schema in schemas.items()
+    }
+    extracted = {other: f"data/features/{other}" for other in content["extract_features"]}
+    own = f"beatline/datasets/{params.block_of(content, f'{key}.module')}"
+    sources = {
+        "download.needs": (blocks["download"].needs, [own, *extracted.values()]),
+        "normalize.recordings": (
+            blocks["normalize"].recordings,
+            [f"data/raw/{name}.zip", *([extracted[name]] if name in extracted else [])],
+        ),
+    }
+    for where, (value, known) in sources.items():
+        if value not in known:
+            raise UserError(
+                f"{params.PATH}: {key}.{where}: {value} is not what a stage can start from here "
+                f"(known: {', '.join(known)})"
+            )
 
 
 def main() -> None:

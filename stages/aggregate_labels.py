@@ -25,6 +25,8 @@ def main(name: str) -> None:
     description = {
         **manifest,
         "task": labels.task,
+        "sections": labels.sections,
+        "representation": None,  # of recordings as they are; extract_features makes others
         "classes": labels.classes,
         "counts": {**manifest["counts"], **labels.counts, "records": len(labels.table)},
         "class_totals": totals,

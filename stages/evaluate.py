@@ -13,7 +13,8 @@ from beatline.files import replacing, write_csv, write_json
 def main(model: str, name: str) -> None:
     parameters = params.block(params.load(), "evaluate", evaluation.Evaluate)
     trained = bundle.load(Path(f"data/models/{name}/{model}"))
-    labels = trained.task.labels(trained.classes)
+    sections = trained.description["dataset"]["sections"]
+    labels = [*trained.task.labels(trained.classes), *([sections] if sections else [])]
     test = arrays.load_split(Path(f"data/normalized/{name}/test"), labels)
 
     answers = trained.answer(test.signals)
@@ -24,12 +25,18 @@ def main(model: str, name: str) -> None:
         table = evaluation.predictions(trained, answers, test.table)
         write_csv(folder / "predictions.csv", table, digits=9)
         write_json(folder / "estimates.json", found)
+    milliseconds = evaluation.time_of_an_answer(trained, test.signals)
+    write_json(
+        Path(f"data/durations/{name}/{model}/predict.json"),
+        {"predict_milliseconds": round(milliseconds, 3)},
+    )
     metrics = evaluation.metrics_of(trained, found)
     write_json(Path(f"reports/metrics/{name}/{model}.json"), metrics, digits=4)
     by_class = evaluation.by_class(trained, found)
     write_csv(Path(f"reports/plots/{name}/{model}_classes.csv"), by_class, digits=4)
     for metric, value in found["overall"].items():
         print(f"{metric:18s} {value['value']:.4f}  [{value['low']:.4f}, {value['high']:.4f}]")
+    print(f"{milliseconds:.1f} ms for one record alone")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from beatline import arrays, datasets, normalization, params, splitting
+from beatline.arrays import Reader
 from beatline.errors import UserError, reporting_mistakes
 from beatline.files import read_csv, read_json, write_json
 from beatline.pack import Pack
@@ -17,31 +20,26 @@ from beatline.pack import Pack
 
 def main(name: str) -> None:
     content = params.load()
-    dataset = datasets.module(params.block_of(content, f"datasets.{name}.module"))
     parameters = params.block(content, f"datasets.{name}.normalize", normalization.Normalize)
+    recordings = Path(parameters.recordings)
     description = read_json(Path(f"data/labels/{name}/dataset.json"))
+    if recordings.is_dir():  # what extract_features made of the recordings says what it is
+        description |= read_json(recordings / "dataset.json")
     table = read_csv(Path(f"data/labels/{name}/labels.csv"), ("record", "normal"))
     split = read_csv(Path(f"data/splits/{name}.csv"), ("record", "split"))
     if list(split["record"]) != list(table["record"]):
         raise UserError(f"data/splits/{name}.csv is of other records: run `dvc repro`")
     output = Path(f"data/normalized/{name}")
 
-    with Pack(Path(f"data/raw/{name}.zip")) as pack:
-
-        def read(names: list[str], doing: str) -> Iterator[np.ndarray]:
-            with tqdm(total=len(names), desc=doing, mininterval=10, unit=" records") as progress:
-                for batch in dataset.read_recordings(pack, names):
-                    yield batch
-                    progress.update(len(batch))
-
+    module = params.block_of(content, f"datasets.{name}.module")
+    with _reader(recordings, module) as read:
         train = split.loc[split["split"] == "train", "record"].to_list()
-        fitted = normalization.fit(
-            read(train, "fit on train"), parameters.per, description["channels"]
-        )
+        batches = _shown(read, train, "fit on train")
+        fitted = normalization.fit(batches, parameters, description["channels"])
         invalid = 0
         for part in splitting.SPLITS:
             records = table.loc[split["split"] == part].reset_index(drop=True)
-            counted = _Counted(read(records["record"].to_list(), f"normalize {part}"))
+            counted = _Counted(_shown(read, records["record"].to_list(), f"normalize {part}"))
             arrays.write_split(output / part, map(fitted.apply, counted), records)
             invalid += counted.invalid_samples
 
@@ -53,7 +51,29 @@ def main(name: str) -> None:
         "normalization": fitted.as_dict(),
     }
     write_json(output / "dataset.json", description, digits=17)
-    print(f"invalid samples set to the mean: {invalid}; constant channels: {constant or 'none'}")
+    print(
+        f"invalid samples set to the {parameters.invalid}: {invalid}; "
+        f"constant channels: {constant or 'none'}"
+    )
+
+
+@contextmanager
+def _reader(recordings: Path, module: str) -> Iterator[Reader]:
+    """Reads recordings by name, from the raw pack or from what extract_features made of it."""
+    if recordings.is_dir():
+        yield arrays.reader(recordings / "recordings")
+        return
+    dataset = datasets.module(module)
+    with Pack(recordings) as pack:
+        yield partial(dataset.read_recordings, pack)
+
+
+def _shown(read: Reader, names: list[str], doing: str) -> Iterator[np.ndarray]:
+    """The recordings called `names` as batches, with progress."""
+    with tqdm(total=len(names), desc=doing, mininterval=10, unit=" records") as progress:
+        for batch in read(names):
+            yield batch
+            progress.update(len(batch))
 
 
 class _Counted:

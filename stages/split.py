@@ -17,10 +17,13 @@ def main(name: str) -> None:
     parameters = params.block(content, f"datasets.{name}.split", splitting.Split)
     description = read_json(Path(f"data/labels/{name}/dataset.json"))
     classes = description["classes"]
-    columns = ("record", "group", "fold", *classes)
+    sections = description["sections"]
+    columns = ("record", "group", "fold", *classes, *([sections] if sections else []))
     table = read_csv(Path(f"data/labels/{name}/labels.csv"), columns)
 
-    split = splitting.assign(table, classes, parameters)
+    split = splitting.assign(table, classes, parameters, sections=sections)
+    if description["task"] != "anomaly":  # whose anomalies nothing learns
+        splitting.check_classes(table, classes, split)
     counts = splitting.class_counts(table, classes, split)
     shared = splitting.shared_groups(table.loc[:, "group"], split)
 

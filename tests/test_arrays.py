@@ -1,23 +1,21 @@
-"""Recordings on disk and on the device: exact bytes, bounded memory, and the same from either place."""
+"""Recordings on disk: exact bytes, bounded memory, read back by name."""
 
 from __future__ import annotations
 
 import io
+import random
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beatline import arrays
-from beatline.arrays import Recordings, load_split, write_split
+from beatline.arrays import load_split, reader, write_split
 from beatline.errors import UserError
-
-CPU = torch.device("cpu")
 
 
 def table(records: int) -> pd.DataFrame:
@@ -29,12 +27,6 @@ def table(records: int) -> pd.DataFrame:
 def signals(records: int, samples: int = 9, channels: int = 2) -> np.ndarray:
     rng = np.random.default_rng(records)
     return rng.standard_normal((records, samples, channels)).astype(np.float32)
-
-
-def streamed(values: np.ndarray, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Recordings:
-    """Recordings that are read from the memory map batch by batch."""
-    monkeypatch.setattr(arrays, "_fits", lambda *_: False)
-    return Recordings(values, rows, CPU)
 
 
 @settings(max_examples=30, deadline=None)
@@ -102,36 +94,48 @@ def test_missing_and_damaged_splits(tmp_path: Path) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 12))
-def test_streamed_is_resident_bit_for_bit(seed: int, length: int, batch: int) -> None:
-    """Where recordings lie changes nothing: whole recordings and crops, rows in any order."""
-    rng = np.random.default_rng(seed)
-    values = signals(13)
-    rows = rng.permutation(13)[:8]
-    positions = torch.from_numpy(rng.integers(0, 8, batch))
-    starts = torch.from_numpy(rng.integers(0, 9 - length + 1, batch))
+@given(st.integers(1, 30), st.integers(1, 9), st.randoms(use_true_random=False))
+def test_reader_gives_recordings_in_the_order_asked_for(
+    tmp_path_factory: pytest.TempPathFactory, records: int, at_once: int, draw: random.Random
+) -> None:
+    """By name: any order, some left out, some twice; in batches of at most so many."""
+    folder = tmp_path_factory.mktemp("x") / "recordings"
+    values, names = signals(records), table(records)["record"].to_list()
+    write_split(folder, [values], table(records))
+    asked = [draw.randrange(records) for _ in range(draw.randrange(1, 40))]
     with pytest.MonkeyPatch.context() as patch:
-        from_map = streamed(values, rows, patch)
-    resident = Recordings(values, rows, CPU)
-    assert len(from_map) == len(resident) == 8
-    expected = values[rows[positions.numpy()]]
-    for recordings in (resident, from_map):
-        assert torch.equal(recordings.batch(positions), torch.from_numpy(expected))
-        crops = recordings.batch(positions, starts, length)
-        for crop, whole, start in zip(crops.numpy(), expected, starts.tolist(), strict=True):
-            assert np.array_equal(crop, whole[start : start + length])
+        patch.setattr(arrays, "BATCH", at_once)
+        batches = list(reader(folder)([names[number] for number in asked]))
+    assert all(len(batch) == at_once for batch in batches[:-1])
+    assert 1 <= len(batches[-1]) <= at_once
+    assert np.array_equal(np.concatenate(batches), values[asked])
 
 
-def test_large_recordings_are_not_made_resident(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit half of the free memory stays on the disk."""
-    monkeypatch.setattr(arrays, "_free_memory", lambda: 100.0)
-    assert not arrays._fits(50, CPU)
-    assert arrays._fits(49, CPU)
+def test_names_that_look_like_numbers_are_texts(tmp_path: Path) -> None:
+    """`007` is not `7`, neither in the table nor for the reader."""
+    names = ["007", "7", "7.0"]
+    write_split(tmp_path / "x", [signals(3)], table(3).assign(record=names))
+    (found,) = reader(tmp_path / "x")(["7", "007"])
+    assert np.array_equal(found, signals(3)[[1, 0]])
 
 
-def test_batches_may_be_changed() -> None:
-    """What the training loop does with a batch does not reach the recordings."""
-    values = signals(3)
-    recordings = Recordings(values, np.arange(3), CPU)
-    recordings.batch(torch.arange(3)).zero_()
-    assert torch.equal(recordings.batch(torch.arange(3)), torch.from_numpy(values))
+def test_reader_of_what_is_not_there(tmp_path: Path) -> None:
+    """A name that was not written and a folder that was not made are told, with the cure."""
+    write_split(tmp_path / "x", [signals(3)], table(3))
+    with pytest.raises(UserError, match=r"x has no recording 009: run `dvc repro`"):
+        list(reader(tmp_path / "x")(["000", "009"]))
+    with pytest.raises(UserError, match=r"nowhere/signals\.npy is missing: run `dvc repro`"):
+        reader(tmp_path / "nowhere")
+
+
+def test_reader_keeps_memory_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch at a time comes into memory, however many recordings are asked for."""
+    batch = signals(16, 500, 12)  # 0.4 MB
+    write_split(tmp_path / "x", (batch for _ in range(50)), table(800))
+    monkeypatch.setattr(arrays, "BATCH", 16)
+    tracemalloc.start()
+    for _ in reader(tmp_path / "x")(table(800)["record"].to_list()):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * batch.nbytes

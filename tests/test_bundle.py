@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,46 +16,23 @@ from safetensors.torch import load_file
 from torch import nn
 
 from beatline import bundle, inference, models, normalization, tasks
-from beatline.arrays import Recordings
 from beatline.errors import UserError
+from beatline.params import Parameters
+from beatline.recordings import Recordings
+from tests.parameters import ARCHITECTURES
 
 LENGTH, CHANNELS = 23, ["I", "II", "V1"]
-ARCHITECTURES = {
-    "cnn": {
-        "blocks": "residual",
-        "stem_kernel": 3,
-        "filters": [4, 5],
-        "kernels": [5, 3],
-        "strides": [1, 2],
-        "pool": 1,
-        "pooling": "average_max",
-        "dropout": 0.5,
-    },
-    "lstm": {
-        "hidden": 5,
-        "layers": 2,
-        "bidirectional": True,
-        "frame": 2,
-        "pooling": "average_max_last",
-        "dropout": 0.5,
-    },
-    "cnn_lstm": {
-        "filters": [4],
-        "kernels": [5],
-        "pool": 2,
-        "hidden": 3,
-        "pooling": "average_max_last",
-        "dense": 3,
-        "dropout": 0.5,
-    },
-    "autoencoder": {"filters": [4, 3], "kernel": 5},
-}
 CASES = [
     ("cnn", "multilabel"),
     ("lstm", "multiclass"),
     ("cnn_lstm", "binary"),
-    ("autoencoder", "anomaly"),
+    ("mlp", "multiclass"),
+    ("logistic_regression", "multilabel"),
+    ("boosted_trees", "multilabel"),
+    ("autoencoder", "reconstruction"),
+    ("embedding", "neighbours"),
 ]
+DETECTORS = ("reconstruction", "neighbours")
 
 
 def raw_recordings(records: int = 9) -> np.ndarray:
@@ -65,26 +43,39 @@ def raw_recordings(records: int = 9) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def made(model: str = "cnn", task: str = "multilabel") -> tuple[nn.Module, dict[str, Any]]:
+WINDOW = {"length": 10, "stride": 5, "aggregate": "mean"}
+
+
+def made(
+    model: str = "cnn", task: str = "multilabel", **changes: Any
+) -> tuple[nn.Module, dict[str, Any]]:
     """A network whose batch statistics are not those of the start, and its description."""
-    classes = ["anomaly"] if task in ("anomaly", "binary") else ["NORM", "MI", "CD"]
-    torch.manual_seed(1)
-    architecture = models.module(model).Architecture.model_validate(ARCHITECTURES[model])
-    network = models.create(model, architecture, len(CHANNELS), len(classes))
-    fitted = normalization.fit([raw_recordings()], "channel")
-    network.train()(torch.from_numpy(fitted.apply(raw_recordings())))
+    classes = ["anomaly"] if task in (*DETECTORS, "binary") else ["NORM", "MI", "CD"]
+    how = normalization.Normalize(recordings="x", per="channel", invalid="mean")
+    fitted = normalization.fit([raw_recordings()], how)
     description = {
-        "architecture": {"name": model, "parameters": architecture.model_dump()},
+        "architecture": {"name": model, "parameters": ARCHITECTURES[model]},
         "task": task,
         "classes": classes,
+        "sections": ["a", "b"] if task == "neighbours" else [],
         "thresholds": [] if task == "multiclass" else [1 / 3] * len(classes),
-        "windows": {"length": 10, "stride": 5, "aggregate": "mean"},
+        "windows": WINDOW,
         "normalization": fitted.as_dict(),
-        "dataset": {"channels": CHANNELS, "length": LENGTH, "simulated": True},
+        "dataset": {"channels": CHANNELS, "length": LENGTH, "sections": None, "simulated": True},
         "training": {"seed": 1},
         "best_epoch": 1,
         "identity": {"data": "0", "code": bundle.code_identity(), "environment": {}},
+        **changes,
     }
+    torch.manual_seed(1)
+    network = bundle.network_of(description, "x")
+    length = bundle.shape_of(description)[0]
+    windows = torch.from_numpy(fitted.apply(raw_recordings())[:, :length])
+    network.train()(windows)
+    if isinstance(network, models.Remembering):
+        with torch.inference_mode():
+            network.eval()
+            network.remember([windows])
     return network, description
 
 
@@ -156,6 +147,102 @@ def test_longer_recordings_and_lists(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("window", "length", "expected"),
+    [(10, LENGTH, 10), (0, LENGTH, LENGTH), (LENGTH, LENGTH, LENGTH), (1000, LENGTH, LENGTH)],
+)
+def test_what_a_network_looks_at(window: int, length: int, expected: int) -> None:
+    """Windows where they are shorter than the recordings, which are looked at whole otherwise."""
+    description = {
+        "dataset": {"length": length, "channels": CHANNELS},
+        "windows": {**WINDOW, "length": window},
+    }
+    assert bundle.shape_of(description) == (expected, 3)
+
+
+@pytest.mark.parametrize("model", ["mlp", "logistic_regression"])
+def test_windows_of_a_network_of_one_shape(tmp_path: Path, model: str) -> None:
+    """A network that takes windows of one length only is built for the windows, and answers longer
+    recordings window by window."""
+    network, description = made(model)
+    bundle.save(tmp_path / "model", network, description, HISTORY)
+    loaded = bundle.load(tmp_path / "model")
+    for length in (10, LENGTH, 500):
+        found = loaded.predict(np.zeros((2, length, 3), dtype=np.float32))
+        assert found.values.shape == (2, 3)
+
+
+@pytest.mark.parametrize("window", [0, 1000])
+@pytest.mark.parametrize("model", sorted(ARCHITECTURES))
+def test_recordings_longer_than_those_it_learned_from(
+    tmp_path: Path, model: str, window: int
+) -> None:
+    """A network that looks at whole recordings answers longer ones, or they are refused in a sentence;
+    there is no third way."""
+    detector = {"normal": "reconstruction", "sections": "neighbours"}
+    task = detector.get(models.module(model).LEARNS, "multilabel")
+    network, description = made(model, task, windows={**WINDOW, "length": window})
+    bundle.save(tmp_path / "model", network, description, HISTORY)
+    loaded = bundle.load(tmp_path / "model")
+    for length in (LENGTH + 1, 2 * LENGTH):
+        try:
+            found = loaded.predict(np.zeros((2, length, 3), dtype=np.float32))
+        except UserError as error:
+            assert "do not fit" in str(error)
+        else:
+            assert found.values.shape == (2, len(description["classes"]))
+
+
+def test_sections_are_what_a_network_tells_apart(tmp_path: Path) -> None:
+    """It has an output per section that it learned to know, and still one answer: the anomaly score."""
+    sections = [f"id_{number:02d}" for number in range(4)]
+    labels, _ = made("mlp")
+    network, description = made("mlp", sections=sections)
+    out = [list(one.state_dict().values())[-1].shape for one in (labels, network)]
+    assert out == [(3,), (4,)]
+    bundle.save(tmp_path / "model", network, description, HISTORY)
+    assert bundle.load(tmp_path / "model").description["sections"] == sections
+
+
+class Nearest(nn.Module, models.Remembering):
+    """Scores a window by its distance to the nearest of those that it remembers."""
+
+    def __init__(self, _: object, shape: models.Shape, __: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.known: torch.Tensor
+        self.register_buffer("known", torch.zeros(8, *shape))
+
+    def remember(self, windows: Iterable[torch.Tensor]) -> None:
+        self.known.copy_(torch.cat(list(windows))[:8])
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        gaps = (windows[:, None] - self.known[None]).square().mean(dim=(2, 3))
+        return self.scale * gaps.amin(dim=1, keepdim=True)
+
+
+def test_what_is_remembered_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network whose answers need training windows answers from a bundle as before, bit for bit, and
+    what it remembers is at distance 0."""
+    nearest = SimpleNamespace(Architecture=Parameters, Network=Nearest, LEARNS="sections")
+    found = models.module
+    monkeypatch.setattr(models, "module", lambda name: nearest if name == "x" else found(name))
+    monkeypatch.setitem(ARCHITECTURES, "x", {})
+    network, description = made("x", "neighbours")
+    signals = normalization.Normalization(**description["normalization"]).apply(raw_recordings())
+    recordings = Recordings(signals, np.arange(len(signals)), torch.device("cpu"))
+    windows = inference.Windows(**description["windows"])
+    assert isinstance(network, Nearest)
+    with torch.inference_mode():
+        network.remember(inference.batches(recordings, windows))
+    expected = inference.answers(network, tasks.TASKS["neighbours"], recordings, windows)
+    bundle.save(tmp_path / "model", network, description, HISTORY)
+    answers = bundle.load(tmp_path / "model").predict(raw_recordings())
+    assert answers.classes == ["anomaly"]
+    assert np.array_equal(answers.values, expected)
+    assert (expected[:2] == 0).all() and (expected[2:] > 0).all()
+
+
+@pytest.mark.parametrize(
     "shape",
     [(9, LENGTH, 2), (LENGTH, 3), (1, 3, LENGTH), (0, LENGTH, 3), (1, 0, 3), (1, 9, 3)],
 )
@@ -220,7 +307,8 @@ def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        (lambda d: d.update(format=2), "is a bundle of another format than 1"),
+        (lambda d: d.update(format=1), "is a bundle of another format than 2"),
+        (lambda d: d.pop("format"), "is a bundle of another format than 2"),
         (lambda d: d["architecture"].update(name="gru"), "there is no architecture 'gru'"),
         (
             lambda d: d["architecture"]["parameters"].update(depth=3),
@@ -231,6 +319,11 @@ def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
             r"weights\.safetensors does not fit model\.json",
         ),
         (lambda d: d["classes"].append("HYP"), r"weights\.safetensors does not fit model\.json"),
+        (lambda d: d.update(sections=["a", "b"]), r"weights\.safetensors does not fit model\.json"),
+        (
+            lambda d: d["dataset"]["channels"].append("V2"),
+            r"weights\.safetensors does not fit model\.json",
+        ),
     ],
 )
 def test_descriptions_that_do_not_fit(saved: Path, how: Any, expected: str) -> None:

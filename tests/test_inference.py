@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from beatline import arrays, inference, tasks
-from beatline.arrays import Recordings
+from beatline import inference, recordings, tasks
 from beatline.inference import Windows, starts
+from beatline.recordings import Recordings
 
 CPU = torch.device("cpu")
 
@@ -92,6 +92,24 @@ def test_batches_do_not_show(how: Windows, task: str, monkeypatch: pytest.Monkey
     np.testing.assert_allclose(alone, expected, rtol=1e-6)
 
 
+@given(st.integers(1, 9), st.integers(0, 14), st.integers(1, 6), st.integers(1, 30))
+def test_batches_are_all_windows_in_order(
+    records: int, length: int, stride: int, at_once: int
+) -> None:
+    """Every window of every recording once, recording by recording, told by slicing; those of one
+    recording are never in two batches, and a batch is no larger than it must be."""
+    values, how = recordings_of(records, 12), windows(length, stride)
+    first, width = starts(12, how), min(length or 12, 12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "BATCH", at_once)
+        found = list(inference.batches(Recordings(values, np.arange(records), CPU), how))
+    expected = [values[i, start : start + width] for i in range(records) for start in first]
+    assert np.array_equal(torch.cat(found).numpy(), np.stack(expected))
+    for batch in found:
+        assert len(batch) % len(first) == 0
+        assert len(batch) <= max(at_once, len(first))
+
+
 @pytest.mark.parametrize("how", [windows(0, 1), windows(5, 2)])
 def test_streamed_is_resident(
     how: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -100,7 +118,7 @@ def test_streamed_is_resident(
     np.save(tmp_path / "signals.npy", recordings_of(9, 12))
     values: Any = np.load(tmp_path / "signals.npy", mmap_mode="r")
     resident = answers(values, how)
-    monkeypatch.setattr(arrays, "_fits", lambda *_: False)
+    monkeypatch.setattr(recordings, "_fits", lambda *_: False)
     assert np.array_equal(answers(values, how), resident)
 
 
@@ -109,7 +127,7 @@ def test_the_network_is_asked_in_its_evaluation_mode() -> None:
     network = nn.Sequential(nn.Dropout(0.9), Probe())
     values = recordings_of(4, 6)
     network.train()
-    recordings = Recordings(values, np.arange(4), CPU)
-    first = inference.answers(network, tasks.TASKS["binary"], recordings, windows(0, 1))
+    asked = Recordings(values, np.arange(4), CPU)
+    first = inference.answers(network, tasks.TASKS["binary"], asked, windows(0, 1))
     assert not network.training
     assert np.array_equal(first, answers(values, windows(0, 1), "binary"))

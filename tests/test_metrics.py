@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import hmean
 from sklearn import metrics as sk
 
 from beatline import bootstrap, metrics
@@ -482,7 +483,8 @@ def test_anomaly_evaluation_agrees_with_scikit_learn() -> None:
     )
     decisions = scores >= threshold
     tn, fp, fn, tp = sk.confusion_matrix(anomalous, decisions).ravel()
-    assert [result[name] for name in ("tp", "fp", "fn", "tn")] == [tp, fp, fn, tn]
+    assert result["counts"] == {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
+    assert result["sections"] == {}
     expected = {
         "auc": sk.roc_auc_score(anomalous, scores),
         "pauc": sk.roc_auc_score(anomalous, scores, max_fpr=0.2),
@@ -492,6 +494,184 @@ def test_anomaly_evaluation_agrees_with_scikit_learn() -> None:
         "precision": sk.precision_score(anomalous, decisions),
         "accuracy": sk.accuracy_score(anomalous, decisions),
     }
+    assert result["overall"].keys() == expected.keys()
     for name, value in expected.items():
-        assert result[name]["value"] == pytest.approx(value, abs=1e-12)
-        assert result[name]["low"] < value < result[name]["high"]
+        found = result["overall"][name]
+        assert found["value"] == pytest.approx(value, abs=1e-12)
+        assert found["low"] < value < found["high"]
+
+
+def _machines(seed: int, sizes: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, scores and machines [N] of recordings in random order; each machine has both labels and
+    scores of a scale of its own."""
+    rng = np.random.default_rng(seed)
+    names = np.repeat([f"id_{number:02d}" for number in range(len(sizes))], sizes)
+    labels = (rng.random(len(names)) < 0.4).astype(np.int8)
+    ends = np.cumsum(sizes)
+    labels[ends - 1], labels[ends - 2] = 1, 0
+    scale = np.repeat(10.0 ** rng.uniform(-1, 1, len(sizes)), sizes)
+    scores = np.round(scale * (labels + rng.normal(size=len(names))), 1)  # with ties
+    order = rng.permutation(len(names))
+    return labels[order], scores[order], names[order]
+
+
+of_machines = st.builds(
+    _machines,
+    seed=st.integers(0, 10**6),
+    sizes=st.lists(st.integers(2, 30), min_size=1, max_size=5),
+)
+
+
+@given(of_machines)
+@settings(max_examples=25, deadline=None)
+def test_each_machine_is_measured_alone(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    """Each section's metrics are scikit-learn's on its records alone, overall is their plain mean, and
+    the harmonic mean is scipy's over all AUCs and pAUCs."""
+    labels, scores, names = data
+    threshold = float(np.median(scores))
+    result = bootstrap.evaluate_anomaly(
+        labels, scores, threshold, np.arange(len(labels)), sections=names, resamples=3
+    )
+    assert list(result["sections"]) == sorted(set(names.tolist()))
+    values: dict[str, list[float]] = {}
+    for name, found in result["sections"].items():
+        y, s = labels[names == name], scores[names == name]
+        d = (s >= threshold).astype(int)
+        expected = {
+            "auc": sk.roc_auc_score(y, s),
+            "pauc": sk.roc_auc_score(y, s, max_fpr=0.1),
+            "average_precision": sk.average_precision_score(y, s),
+            "f1": sk.f1_score(y, d, **ZERO_DIVISION),
+            "recall": sk.recall_score(y, d),
+            "precision": sk.precision_score(y, d, **ZERO_DIVISION),
+            "accuracy": sk.accuracy_score(y, d),
+        }
+        for metric, value in expected.items():
+            assert found[metric]["value"] == pytest.approx(value, abs=1e-12)
+            values.setdefault(metric, []).append(value)
+        tn, fp, fn, tp = sk.confusion_matrix(y, d, labels=[0, 1]).ravel()
+        assert [found[key] for key in ("tp", "fp", "fn", "tn")] == [tp, fp, fn, tn]
+        assert found["positives"] == y.sum()
+    harmonic = hmean([*values["auc"], *values["pauc"]])
+    assert result["overall"]["harmonic_mean"]["value"] == pytest.approx(harmonic, abs=1e-12)
+    for metric, of_sections in values.items():
+        assert result["overall"][metric]["value"] == pytest.approx(np.mean(of_sections), abs=1e-12)
+    for key, total in result["counts"].items():
+        assert total == sum(found[key] for found in result["sections"].values())
+
+
+def test_machines_are_never_pooled() -> None:
+    """A machine whose scores all lie higher changes no ranking metric, its own or the mean's; pooled,
+    it would."""
+    labels, scores, names = _machines(1, [40, 40, 40])
+    moved = np.where(names == "id_01", scores + 1000, scores)
+    found, other = (
+        bootstrap.evaluate_anomaly(
+            labels, values, 0.5, np.arange(120) // 2, sections=names, resamples=50
+        )
+        for values in (scores, moved)
+    )
+    for metric in ("auc", "pauc", "average_precision", "harmonic_mean"):
+        assert found["overall"][metric] == other["overall"][metric]
+    for name, of_section in found["sections"].items():
+        for metric in ("auc", "pauc", "average_precision"):
+            assert of_section[metric] == other["sections"][name][metric]
+    assert abs(sk.roc_auc_score(labels, scores) - sk.roc_auc_score(labels, moved)) > 0.05
+
+
+@pytest.mark.parametrize("per_group", [1, 3])
+def test_intervals_of_machines_contain_their_values(per_group: int) -> None:
+    """Each machine's interval and the means' surround what was measured, and the mean of several
+    machines is surer than one of them."""
+    labels, scores, names = _machines(2, [60, 45, 30])
+    groups = np.char.add(names, (np.arange(len(names)) // per_group).astype(str))
+    result = bootstrap.evaluate_anomaly(
+        labels, scores, 0.0, groups, sections=names, resamples=300, seed=4
+    )
+    for found in (result["overall"], *result["sections"].values()):
+        for estimate in (value for value in found.values() if isinstance(value, dict)):
+            assert estimate["low"] <= estimate["value"] <= estimate["high"]
+            assert estimate["low"] < estimate["high"]
+    widths = [found["auc"]["high"] - found["auc"]["low"] for found in result["sections"].values()]
+    overall = result["overall"]["auc"]
+    assert overall["high"] - overall["low"] < min(widths)
+
+
+def test_every_resample_of_machines_is_written_out() -> None:
+    """The mean's interval is that of resampled recordings measured machine by machine."""
+    labels, scores, names = _machines(3, [50, 40])
+    groups = np.arange(90) // 2
+    result = bootstrap.evaluate_anomaly(
+        labels, scores, 0.5, groups, sections=names, resamples=60, seed=5
+    )
+    aucs, harmonics = [], []
+    for row in bootstrap.group_weights(groups, 60, seed=5):
+        drawn = np.repeat(np.arange(90), row)
+        y, s, machine = labels[drawn], scores[drawn], names[drawn]
+        parts = [(y[machine == name], s[machine == name]) for name in ("id_00", "id_01")]
+        ranked = [[sk.roc_auc_score(*part), sk.roc_auc_score(*part, max_fpr=0.1)] for part in parts]
+        aucs.append(np.mean(ranked, axis=0)[0])
+        harmonics.append(hmean(np.ravel(ranked)))
+    for name, values in (("auc", aucs), ("harmonic_mean", harmonics)):
+        low, high = bootstrap.percentile_interval(values)
+        found = result["overall"][name]
+        assert [found["low"], found["high"]] == pytest.approx([float(low), float(high)], abs=1e-12)
+
+
+def test_machine_without_anomalies_has_no_ranking_and_is_left_out_of_the_means() -> None:
+    """Its AUC is undefined, its accuracy is not; the means are those of the others, without warnings."""
+    labels, scores, names = _machines(6, [30, 30, 30])
+    labels[names == "id_02"] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = bootstrap.evaluate_anomaly(
+            labels, scores, 0.5, np.arange(90), sections=names, resamples=20
+        )
+    found = result["sections"]
+    for metric in ("auc", "pauc", "average_precision", "f1", "recall", "precision"):
+        assert np.isnan(found["id_02"][metric]["value"])
+        others = [found[name][metric]["value"] for name in ("id_00", "id_01")]
+        assert result["overall"][metric]["value"] == pytest.approx(np.mean(others))
+    assert found["id_02"]["accuracy"]["value"] == np.mean(scores[names == "id_02"] < 0.5)
+    ranking = [found[name][m]["value"] for name in ("id_00", "id_01") for m in ("auc", "pauc")]
+    assert result["overall"]["harmonic_mean"]["value"] == pytest.approx(hmean(ranking))
+
+
+def test_machine_that_is_worse_than_none_makes_the_harmonic_mean_zero() -> None:
+    """An AUC of 0 is not hidden by the others, and divides nothing by zero."""
+    labels, scores = np.tile([0, 1], 20), np.tile([0.0, 1.0], 20)
+    names = np.repeat(["a", "b"], 20)
+    scores[names == "b"] *= -1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = bootstrap.evaluate_anomaly(
+            labels, scores, 0.5, np.arange(40), sections=names, resamples=20
+        )
+    assert result["overall"]["auc"]["value"] == 0.5
+    assert result["overall"]["harmonic_mean"]["value"] == 0
+    assert hmean([1.0, 1.0, 0.0, 9 / 19]) == 0
+
+
+def test_machine_that_a_resample_does_not_draw_has_no_accuracy_there() -> None:
+    """Where each machine is one group, a resample may lack it: it is left out, not measured as 0."""
+    labels, scores, names = _machines(7, [20, 20, 20])
+    result = bootstrap.evaluate_anomaly(labels, scores, 0.5, names, sections=names, resamples=100)
+    for found in result["sections"].values():
+        for metric in ("auc", "pauc", "average_precision", "f1", "recall", "precision", "accuracy"):
+            estimate = found[metric]
+            assert estimate["low"] == pytest.approx(estimate["value"])
+            assert estimate["high"] == pytest.approx(estimate["value"])
+
+
+def test_anomaly_evaluation_refuses_what_does_not_fit() -> None:
+    """Labels, scores, groups and sections are of the same records."""
+    labels, scores, names = _machines(8, [10, 10])
+    records = np.arange(20)
+    for arguments, sections in (
+        ((labels[1:], scores, 0.5, records), None),
+        ((labels, scores[1:], 0.5, records), names),
+        ((labels, scores, 0.5, records[1:]), None),
+        ((labels, scores, 0.5, records), names[1:]),
+    ):
+        with pytest.raises(ValueError):
+            bootstrap.evaluate_anomaly(*arguments, sections=sections, resamples=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,14 @@ from hypothesis import strategies as st
 
 from beatline import params, splitting, training
 from beatline.errors import UserError
-from beatline.models import autoencoder, cnn, cnn_lstm, lstm
+from beatline.models import autoencoder, boosted_trees, cnn, cnn_lstm, embedding, lstm, mlp
+from tests import parameters
 
 ROOT = Path(__file__).parents[1]
-COMMITTED = params.load(ROOT / "params.yaml")
 SPLIT = {"method": "official", "by": "record", "train": 0.7, "validation": 0.15, "test": 0.15}
+
+
+EXTRACT = {"module": "ucr", "kind": "sound"}
 
 
 def load(folder: Path, content: Any) -> dict[str, Any]:
@@ -37,15 +39,26 @@ def sentence_of(folder: Path, content: Any) -> str:
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    content = copy.deepcopy(COMMITTED)
+    content = parameters.content()
     change(content)
     return content
 
 
 def test_the_committed_file_is_read(tmp_path: Path) -> None:
     """The file in the repository has all blocks, and its outline is right."""
-    assert tuple(COMMITTED) == params.BLOCKS
-    assert load(tmp_path, (ROOT / "params.yaml").read_text()) == COMMITTED
+    text = (ROOT / "params.yaml").read_text()
+    assert tuple(load(tmp_path, text)) == params.BLOCKS
+
+
+def test_a_good_outline_is_read_as_it_stands(tmp_path: Path) -> None:
+    """What is valid comes back unchanged, whether data sets, features and models are many or none."""
+    content = parameters.content()
+    assert load(tmp_path, content) == content
+    extracting = changed(lambda c: c["extract_features"].update(ecg5000=EXTRACT))
+    assert load(tmp_path, extracting) == extracting
+    nothing = {"datasets": {}, "extract_features": {}, "train": {"cnn": None, "lstm": {}}}
+    empty = {**content, **nothing}
+    assert load(tmp_path, empty) == empty
 
 
 def test_numbers_are_those_that_dvc_reads(tmp_path: Path) -> None:
@@ -53,7 +66,9 @@ def test_numbers_are_those_that_dvc_reads(tmp_path: Path) -> None:
     from dvc.utils.serialize import load_yaml
 
     values = "[1e-3, 1E5, .5, 010, 1_000, no, off, ~, '1', 0x10, 1.5e+3, -1e-4, .inf]"
-    text = f"datasets: {{}}\ntrain: {{}}\nevaluate: {values}\nreport: {{}}\n"
+    text = (
+        f"datasets: {{}}\nextract_features: {{}}\ntrain: {{}}\nevaluate: {values}\nreport: {{}}\n"
+    )
     content = load(tmp_path, text)
     assert content == load_yaml(str(tmp_path / "params.yaml"))
     assert content["evaluate"][:3] == [0.001, 100000.0, 0.5]
@@ -66,6 +81,12 @@ def test_missing_file_names_the_cure(tmp_path: Path) -> None:
         params.load(tmp_path / "params.yaml")
 
 
+def outline(block: str) -> str:
+    """Empty blocks, but for one."""
+    key = block.partition(":")[0]
+    return "\n".join(block if name == key else f"{name}: {{}}" for name in params.BLOCKS)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -75,20 +96,21 @@ def test_missing_file_names_the_cure(tmp_path: Path) -> None:
             'is not valid YAML: found duplicate key "datasets".*line 2',
         ),
         ("train:\n  a: 1\n\tb: 2\n", "is not valid YAML: .*line 3"),
-        ("", "must be a mapping with the keys datasets, train"),
+        ("", "must be a mapping with the keys datasets, extract_features, train"),
         ("- datasets", "must be a mapping with the keys"),
-        ("datasets: {}", "has no block train"),
+        ("datasets: {}", "has no block extract_features"),
+        ("datasets: {}\nextract_features: {}", "has no block train"),
         ("dataset: {}", r"unknown key 'dataset' \(did you mean datasets\?\)"),
-        ("datasets: []\ntrain: {}\nevaluate: {}\nreport: {}", "datasets must be a mapping"),
-        ("datasets: {}\ntrain: cnn\nevaluate: {}\nreport: {}", "train must be a mapping"),
-        (
-            "datasets: {}\ntrain: {cnn: [a]}\nevaluate: {}\nreport: {}",
-            r"train\.cnn must be a mapping",
-        ),
-        ("datasets: {a b: {}}\ntrain: {}\nevaluate: {}\nreport: {}", r"datasets\.a b: .*rename"),
-        ("datasets: {a.b: {}}\ntrain: {}\nevaluate: {}\nreport: {}", r"datasets\.a\.b: .*rename"),
-        ("datasets: {1: {}}\ntrain: {}\nevaluate: {}\nreport: {}", r"datasets\.1: .*rename"),
-        ("datasets: {a: 1}\ntrain: {}\nevaluate: {}\nreport: {}", r"datasets\.a must be a mapping"),
+        (outline("datasets: []"), "datasets must be a mapping"),
+        (outline("extract_features: [x]"), "extract_features must be a mapping"),
+        (outline("extract_features:"), "extract_features must be a mapping"),
+        (outline("extract_features: {a: 1}"), r"extract_features\.a: there is no such data set"),
+        (outline("train: cnn"), "train must be a mapping"),
+        (outline("train: {cnn: [a]}"), r"train\.cnn must be a mapping"),
+        (outline("datasets: {a b: {}}"), r"datasets\.a b: .*rename"),
+        (outline("datasets: {a.b: {}}"), r"datasets\.a\.b: .*rename"),
+        (outline("datasets: {1: {}}"), r"datasets\.1: .*rename"),
+        (outline("datasets: {a: 1}"), r"datasets\.a must be a mapping"),
     ],
 )
 def test_wrong_outline_is_one_sentence(tmp_path: Path, text: str, expected: str) -> None:
@@ -110,11 +132,12 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
     [
         (
             lambda c: c["datasets"]["ptbxl"].update(module="ptbxll"),
-            "datasets.ptbxl.module: there is no data set module 'ptbxll' (did you mean ptbxl?)",
+            "datasets.ptbxl.module: there is no module 'ptbxll' in beatline/datasets "
+            "(did you mean ptbxl?)",
         ),
         (
             lambda c: c["datasets"]["ptbxl"].update(module=None),
-            "datasets.ptbxl.module: there is no data set module None",
+            "datasets.ptbxl.module: there is no module None in beatline/datasets",
         ),
         (lambda c: c["datasets"]["ptbxl"].pop("split"), "has no datasets.ptbxl.split: add it"),
         (
@@ -130,6 +153,41 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
             "train.cnn.ecg500: there is no such data set (did you mean ecg5000?)",
         ),
         (lambda c: c.pop("report"), "has no block report: add it"),
+        (
+            lambda c: c["extract_features"].update(ecg500=EXTRACT),
+            "extract_features.ecg500: there is no such data set (did you mean ecg5000?)",
+        ),
+        (
+            lambda c: c["extract_features"].update(ecg5000={**EXTRACT, "module": "urc"}),
+            "extract_features.ecg5000.module: there is no module 'urc' in beatline/datasets "
+            "(did you mean ucr?)",
+        ),
+        (
+            lambda c: c["extract_features"].update(ecg5000={**EXTRACT, "kind": "sounds"}),
+            "extract_features.ecg5000.kind: there is no module 'sounds' in beatline/features "
+            "(did you mean sound?)",
+        ),
+        (
+            lambda c: c["extract_features"].update(ecg5000={**EXTRACT, "kind": ["sound"]}),
+            "extract_features.ecg5000.kind: there is no module ['sound'] in beatline/features",
+        ),
+        (
+            # A module of the package that holds no kind of recordings.
+            lambda c: c["extract_features"].update(ecg5000={**EXTRACT, "kind": "tables"}),
+            "extract_features.ecg5000.kind: there is no module 'tables' in beatline/features",
+        ),
+        (
+            lambda c: c["extract_features"].update(ecg5000={"kind": "sound"}),
+            "has no extract_features.ecg5000.module: add it",
+        ),
+        (
+            lambda c: c["extract_features"].update(ecg5000={"module": "ucr"}),
+            "has no extract_features.ecg5000.kind: add it",
+        ),
+        (
+            lambda c: c["extract_features"].update(ecg5000=None),
+            "extract_features.ecg5000 must be a mapping",
+        ),
     ],
 )
 def test_unknown_names_are_refused(tmp_path: Path, change: Any, expected: str) -> None:
@@ -140,7 +198,10 @@ def test_unknown_names_are_refused(tmp_path: Path, change: Any, expected: str) -
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"by": "patients"}, "split.by: should be 'patient' or 'record', not 'patients'"),
+        (
+            {"by": "patients"},
+            "split.by: should be 'patient', 'machine' or 'record', not 'patients'",
+        ),
         ({"train": "0.7"}, "split.train: should be a valid number, not '0.7'"),
         ({"seed": True}, "split.seed: should be a valid integer, not True"),
         ({"seed": 1.5}, "split.seed: should be a valid integer, not 1.5"),
@@ -163,7 +224,7 @@ def test_missing_key_is_named() -> None:
     with pytest.raises(UserError, match=r"params\.yaml: split\.seed: missing, add it"):
         params.block({"split": SPLIT}, "split", splitting.Split)
     with pytest.raises(UserError, match=r"params\.yaml has no datasets\.mnist: add it"):
-        params.block_of(COMMITTED, "datasets.mnist.split")
+        params.block_of(parameters.content(), "datasets.mnist.split")
     with pytest.raises(UserError, match=r"params\.yaml has no report\.a\.b: add it"):
         params.block_of({"report": {"a": 1}}, "report.a.b.c")
 
@@ -193,7 +254,7 @@ def test_missing_key_is_named() -> None:
 )
 def test_wrong_training_parameters(key: str, value: Any, expected: str) -> None:
     """A training run's block, with its architecture, is held to its two schemas."""
-    content = copy.deepcopy(COMMITTED)
+    content = parameters.content()
     block = content["train"]["cnn"]["ecg5000"]
     *outer, last = key.split(".")
     for name in outer:
@@ -207,7 +268,7 @@ def test_wrong_training_parameters(key: str, value: Any, expected: str) -> None:
 
 def test_missing_architecture_is_named() -> None:
     """A training run without architecture, or that does not exist."""
-    content = copy.deepcopy(COMMITTED)
+    content = parameters.content()
     del content["train"]["cnn"]["ecg5000"]["architecture"]
     with pytest.raises(UserError, match=r"no train\.cnn\.ecg5000\.architecture: add it"):
         training.parameters_of(content, "cnn", "ecg5000")
@@ -218,18 +279,22 @@ def test_missing_architecture_is_named() -> None:
 @pytest.mark.parametrize(
     ("schema", "wrong"),
     [
-        (cnn_lstm.Architecture, {"kernels": [5]}),
-        (cnn_lstm.Architecture, {"hidden": 0}),
-        (lstm.Architecture, {"frame": 0}),
         (autoencoder.Architecture, {"filters": [0]}),
         (autoencoder.Architecture, {"kernel": 1}),
+        (autoencoder.Architecture, {"dimensions": 3}),
+        (boosted_trees.Architecture, {"leaves": 1}),
         (cnn.Architecture, {"blocks": "dense"}),
+        (cnn_lstm.Architecture, {"kernels": [5, 5]}),
+        (cnn_lstm.Architecture, {"hidden": 0}),
+        (embedding.Architecture, {"kernel": 2}),
+        (lstm.Architecture, {"frame": 0}),
+        (mlp.Architecture, {"dense": []}),
     ],
 )
 def test_impossible_architectures(schema: Any, wrong: dict[str, Any]) -> None:
     """Every model refuses what cannot be built."""
     model = schema.__module__.split(".")[-1]
-    good = COMMITTED["train"][model]["ecg5000"]["architecture"]
+    good = parameters.ARCHITECTURES[model]
     params.validated(good, model, schema)
     with pytest.raises(UserError, match=rf"params\.yaml: {model}"):
         params.validated({**good, **wrong}, model, schema)

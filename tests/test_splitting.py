@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beatline.errors import UserError
-from beatline.splitting import SPLITS, Split, assign, class_counts, shared_groups
+from beatline.splitting import (
+    SPLITS,
+    Split,
+    assign,
+    check_classes,
+    class_counts,
+    shared_groups,
+)
 
 FULL = Path(__file__).parents[2] / "shared" / "data" / "ptbxl_superclass_labels_21799.csv"
 SUPERCLASSES = ["NORM", "MI", "STTC", "CD", "HYP"]
@@ -174,19 +181,124 @@ def test_official_without_test_is_an_error() -> None:
 
 
 def test_class_that_train_lacks_is_an_error() -> None:
-    """Nothing can be learned of a class that is not in train."""
+    """Nothing can be learned of a class that is not in train: that is for those to say who want to
+    learn it, and the split itself is none the worse."""
     table, classes = official_table()
     table.loc[table["fold"] == "train", classes[1]] = 0
+    found = assign(table, classes, split(method="official"))
+    assert list(found) == list(table["fold"])
     with pytest.raises(UserError, match=f"{classes[1]} has no record in the train split"):
-        assign(table, classes, split(method="official"))
+        check_classes(table, classes, found)
 
 
-def test_class_that_test_lacks_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_class_that_test_lacks_is_a_warning(part: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A class without test records has no score: that is said, not hidden."""
     table, classes = official_table()
-    table.loc[table["fold"] == "test", classes[0]] = 0
-    assign(table, classes, split(method="official"))
-    assert f"warning: class {classes[0]} has no record in test" in capsys.readouterr().out
+    table.loc[table["fold"] == part, classes[0]] = 0
+    found = assign(table, classes, split(method="official"))
+    check_classes(table, classes, found)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"warning: class {classes[0]} has no record in {part}")
+
+
+def test_nothing_is_said_of_classes_that_are_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """A good split passes in silence."""
+    table, classes = official_table()
+    check_classes(table, classes, assign(table, classes, split()))
+    assert capsys.readouterr().out == ""
+
+
+def machine_table(seed: int, sizes: list[int], anomalies: int, fold: bool) -> pd.DataFrame:
+    """Recordings of machines that differ in number, in the order in which folders list them; as
+    published (`fold`), train holds normal ones alone and test all anomalies."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number, size in enumerate(sizes):
+        of_train = rng.random(size) < 0.7 if fold else np.zeros(size, dtype=bool)
+        # At least five of each machine are in train, and two in test.
+        of_train[:5], of_train[5:7] = fold, False
+        anomaly = ~of_train & (rng.random(size) < anomalies / 10)
+        anomaly[5:8] = not fold  # no split can do with fewer in all
+        rows.append(
+            pd.DataFrame(
+                {
+                    "machine_id": number,
+                    "anomaly": anomaly.astype(int),
+                    "fold": np.where(of_train, "train", "test") if fold else "",
+                }
+            )
+        )
+    table = pd.concat(rows, ignore_index=True)
+    names = [f"recording {number}" for number in range(len(table))]
+    return table.assign(record=names, group=names)
+
+
+machines = st.builds(
+    machine_table,
+    seed=st.integers(0, 10**6),
+    sizes=st.lists(st.integers(20, 60), min_size=1, max_size=6),
+    anomalies=st.integers(2, 6),
+    fold=st.just(False),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(machines, st.integers(0, 1000))
+def test_every_machine_is_in_every_split(table: pd.DataFrame, seed: int) -> None:
+    """Sections that no metric pools are stratified by: none is missing anywhere, and each has its
+    share."""
+    found = assign(table, ["anomaly"], split(by="record", seed=seed), sections="machine_id")
+    counts = pd.crosstab(table["machine_id"], found)
+    assert (counts[list(SPLITS)].to_numpy() > 0).all()
+    for part in SPLITS:
+        expected = counts.sum(axis=1) * SHARES[part]
+        assert (np.abs(counts[part] - expected) <= 3 + 0.05 * expected).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.builds(
+        machine_table,
+        seed=st.integers(0, 10**6),
+        sizes=st.lists(st.integers(40, 90), min_size=1, max_size=6),
+        anomalies=st.integers(0, 6),
+        fold=st.just(True),
+    ),
+    st.integers(0, 1000),
+)
+def test_official_split_of_machines(table: pd.DataFrame, seed: int) -> None:
+    """The publishers' test stays as it is, so that train and validation hold no anomaly; validation is
+    taken from train, of each machine its share."""
+    parameters = split("official", "record", seed)
+    found = assign(table, ["anomaly"], parameters, sections="machine_id")
+    assert ((found == "test") == (table["fold"] == "test")).all()
+    assert not table.loc[found != "test", "anomaly"].any()
+    counts = pd.crosstab(table["machine_id"], found)
+    assert (counts[list(SPLITS)].to_numpy() > 0).all()
+    of_train = counts["train"] + counts["validation"]
+    assert (np.abs(counts["validation"] - of_train * 0.15 / 0.85) <= 2).all()
+
+
+def test_machines_need_not_be_named_to_be_split() -> None:
+    """Without sections machines are as any other column: only the labels are stratified."""
+    table = machine_table(0, [30, 30], 3, fold=False)
+    assert set(assign(table, ["anomaly"], split(by="record"))) == set(SPLITS)
+
+
+def test_section_with_too_few_records_is_an_error() -> None:
+    """A machine with two recordings cannot be in three splits: it is named as such."""
+    table = machine_table(0, [30, 30], 3, fold=False)
+    table.loc[[4, 40], "machine_id"] = 7
+    with pytest.raises(UserError, match="machine_id_7 has 2 records, too few"):
+        assign(table, ["anomaly"], split(by="record"), sections="machine_id")
+
+
+def test_by_machine_is_by_group() -> None:
+    """`machine` is what a machine's data set calls its group, as `patient` is for hearts."""
+    table, classes = random_table(seed=3, patients=120, classes=3, per_patient=3)
+    by_machine = assign(table, classes, split(by="machine"))
+    assert by_machine.equals(assign(table, classes, split(by="patient")))
 
 
 @pytest.mark.parametrize("records", [0, 1, 2])

@@ -19,12 +19,26 @@ EXCLUSIVE = torch.from_numpy(np.eye(3, dtype=np.float32)[CHOSEN])
 SEVERAL = torch.from_numpy((RNG.random((40, 3)) < 0.4).astype(np.float32))
 
 
-def test_an_autoencoder_detects_anomalies() -> None:
-    """The task comes from the data set, except for the model that learns normal records only."""
-    assert tasks.of("autoencoder", "multilabel").name == "anomaly"
-    for name in ("multilabel", "multiclass", "binary"):
-        assert tasks.of("cnn", name).name == name
-    assert [task.name for task in TASKS.values() if task.learns_normal_only] == ["anomaly"]
+DATASET_TASKS = ("multilabel", "multiclass", "binary", "anomaly")
+
+
+@pytest.mark.parametrize("dataset_task", DATASET_TASKS)
+def test_what_a_model_learns_decides_its_task(dataset_task: str) -> None:
+    """Detectors have one task on every data set; labels are the data set's, if there are any to learn."""
+    of_normal, of_sections = tasks.of("normal", dataset_task), tasks.of("sections", dataset_task)
+    assert of_normal is TASKS["reconstruction"] and of_sections is TASKS["neighbours"]
+    of_labels = tasks.of("labels", dataset_task)
+    assert (of_labels and of_labels.name) == (None if dataset_task == "anomaly" else dataset_task)
+
+
+def test_tasks_know_their_names() -> None:
+    """A bundle finds its task again by name; detectors alone learn from normal records alone, and
+    need no column of labels."""
+    assert {name: task.name for name, task in TASKS.items()} == {name: name for name in TASKS}
+    detectors = {name for name, task in TASKS.items() if task.learns_normal_only}
+    assert detectors == {"reconstruction", "neighbours"}
+    for name, task in TASKS.items():
+        assert task.labels(["a", "b"]) == ([] if name in detectors else ["a", "b"])
 
 
 @pytest.mark.parametrize("name", ["multilabel", "binary"])
@@ -59,7 +73,7 @@ def test_cross_entropy() -> None:
 
 def test_reconstruction_error() -> None:
     """Mean squared error to learn; per record it is the anomaly score; validated on normals only."""
-    task = TASKS["anomaly"]
+    task = TASKS["reconstruction"]
     outputs = INPUTS * 0.9 + 0.1
     loss = task.loss(outputs, INPUTS, torch.zeros(40, 1), None)
     scores = task.answer(outputs, INPUTS)
@@ -70,6 +84,42 @@ def test_reconstruction_error() -> None:
     assert task.answer_loss(scores.numpy(), targets) == pytest.approx(
         expected[:30].mean(), rel=1e-5
     )
+
+
+def test_loss_of_versions_is_a_plain_loop() -> None:
+    """Version v of a window of section s is class s * V + v, told one window and version at a time."""
+    windows, versions, sections = 6, 3, 4
+    rng = np.random.default_rng(1)
+    logits = rng.standard_normal((windows, versions, sections * versions)) * 2
+    section = rng.integers(0, sections, windows)
+    expected = []
+    for b in range(windows):
+        for v in range(versions):
+            chances = np.exp(logits[b, v]) / np.exp(logits[b, v]).sum()
+            expected.append(-np.log(chances[section[b] * versions + v]))
+    found = TASKS["neighbours"].loss(
+        torch.from_numpy(logits),
+        torch.zeros(windows, 7, 2),
+        torch.from_numpy(np.eye(sections)[section]),
+        None,
+    )
+    assert float(found) == pytest.approx(np.mean(expected), rel=1e-12)
+
+
+def test_loss_of_one_version_is_cross_entropy_of_sections() -> None:
+    """Without versions the network tells sections apart, as a classifier would."""
+    expected = functional.cross_entropy(LOGITS, torch.from_numpy(CHOSEN))
+    found = TASKS["neighbours"].loss(LOGITS[:, None], INPUTS, EXCLUSIVE, None)
+    torch.testing.assert_close(found, expected)
+
+
+def test_answer_of_neighbours_is_what_the_network_says() -> None:
+    """The network itself measures how far a window is from what it knows."""
+    scores = torch.rand(40, 1)
+    task = TASKS["neighbours"]
+    assert torch.equal(task.answer(scores, INPUTS), scores)
+    targets = np.array([[0]] * 30 + [[1]] * 10)
+    assert task.answer_loss(scores.numpy(), targets) == pytest.approx(float(scores[:30].mean()))
 
 
 @pytest.mark.parametrize("name", ["multilabel", "multiclass"])
@@ -109,7 +159,7 @@ def test_decisions_at_thresholds() -> None:
     answers = np.array([[0.2, 0.5], [0.6, 0.4]])
     assert TASKS["multilabel"].decide(answers, [0.6, 0.5]).tolist() == [[0, 1], [1, 0]]
     assert TASKS["multiclass"].decide(answers, []).tolist() == [[0, 1], [1, 0]]
-    assert TASKS["anomaly"].decide(np.array([[1.0], [3.0]]), [3.0]).tolist() == [[0], [1]]
+    assert TASKS["reconstruction"].decide(np.array([[1.0], [3.0]]), [3.0]).tolist() == [[0], [1]]
 
 
 def test_thresholds_are_best_on_validation() -> None:
@@ -122,13 +172,14 @@ def test_thresholds_are_best_on_validation() -> None:
     assert TASKS["multiclass"].thresholds(targets, answers, 95) == []
 
 
-def test_threshold_of_an_anomaly_is_a_percentile_of_normals() -> None:
+@pytest.mark.parametrize("name", ["reconstruction", "neighbours"])
+def test_threshold_of_an_anomaly_is_a_percentile_of_normals(name: str) -> None:
     """The anomalies of validation have no say in the detector's threshold."""
     answers = np.arange(101, dtype=float)[:, None]
     targets = (answers > 99).astype(int)
-    (threshold,) = TASKS["anomaly"].thresholds(targets, answers, 95)
+    (threshold,) = TASKS[name].thresholds(targets, answers, 95)
     assert threshold == pytest.approx(np.percentile(np.arange(100), 95))
-    decided = TASKS["anomaly"].decide(answers, [threshold])
+    decided = TASKS[name].decide(answers, [threshold])
     assert accuracy_score(targets[:, 0], decided[:, 0]) == pytest.approx(96 / 101)
 
 

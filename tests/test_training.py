@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,63 +12,53 @@ import pytest
 import torch
 from torch import nn
 
-from beatline import arrays, inference, models, training
-from beatline.arrays import Recordings
+from beatline import inference, models, recordings, training
 from beatline.errors import UserError
+from beatline.learning import Examples, Learning
+from beatline.recordings import Recordings
 from beatline.tasks import TASKS, Task
-from beatline.training import Examples, Train
+from beatline.training import Train
+from tests.parameters import ARCHITECTURES as SMALL
+from tests.parameters import TRAIN
 
 CPU = torch.device("cpu")
-TRAIN = {
-    "windows": {"length": 0, "stride": 10, "aggregate": "mean"},
-    "augment": {"noise": 0.0, "scale": 0.0, "shift": 0},
-    "optimizer": {"name": "adamw", "learning_rate": 0.02, "weight_decay": 0.0},
-    "schedule": {"name": "constant", "patience": 1},
-    "epochs": 4,
-    "batch_size": 16,
-    "monitor": "loss",
-    "early_stopping": 0,
-    "gradient_clip": 0.0,
-    "class_weights": "none",
-    "label_smoothing": 0.0,
-    "threshold_percentile": 95,
-    "precision": "float32",
-    "seed": 1,
-}
+# Larger than those of the other tests, so that they learn, and without dropout, whose draws differ.
 ARCHITECTURES = {
     "cnn": {
-        "blocks": "residual",
-        "stem_kernel": 3,
+        **SMALL["cnn"],
         "filters": [8],
-        "kernels": [5, 3],
         "strides": [1],
-        "pool": 1,
-        "pooling": "average_max",
         "dropout": 0.0,
     },
     "lstm": {
+        **SMALL["lstm"],
         "hidden": 12,
         "layers": 1,
         "bidirectional": False,
-        "frame": 2,
-        "pooling": "average_max_last",
+        "dense": 0,
         "dropout": 0.0,
     },
     "cnn_lstm": {
+        **SMALL["cnn_lstm"],
         "filters": [8],
-        "kernels": [5],
-        "pool": 2,
         "hidden": 6,
-        "pooling": "average_max_last",
         "dense": 6,
         "dropout": 0.0,
     },
-    "autoencoder": {"filters": [8, 4], "kernel": 5},
+    "autoencoder": {**SMALL["autoencoder"], "filters": [8, 4]},
 }
 CLASSIFIERS, EXCLUSIVE_OR_NOT = ("cnn", "lstm", "cnn_lstm"), ("multilabel", "multiclass", "binary")
+OF_REGRESSION: dict[str, Any] = {
+    "windows": TRAIN["windows"],
+    "threshold_percentile": 95,
+    "seed": 1,
+    "l2": 1.0,
+    "iterations": 10,
+    "class_weights": "none",
+}
 TASKS_OF_MODELS = [
     *itertools.product(CLASSIFIERS, EXCLUSIVE_OR_NOT),
-    ("autoencoder", "anomaly"),
+    ("autoencoder", "reconstruction"),
 ]
 
 
@@ -101,7 +91,7 @@ def toy(task: str, records: int = 64, seed: int = 0) -> Examples:
     kind = rng.integers(0, 3, records)
     time = np.arange(20)
     waves = np.sin(2 * np.pi * np.array([0.05, 0.15, 0.3])[kind][:, None] * time)
-    if task == "anomaly":
+    if task == "reconstruction":
         waves = np.where(kind[:, None] == 2, rng.standard_normal((records, 20)), waves)
     signals = np.stack([waves, rng.standard_normal((records, 20)) * 0.1], axis=2)
     several = np.stack([kind == 0, kind != 2, kind != 1], axis=1)
@@ -109,7 +99,7 @@ def toy(task: str, records: int = 64, seed: int = 0) -> Examples:
         "multilabel": several,
         "multiclass": np.eye(3)[kind],
         "binary": (kind == 1)[:, None],
-        "anomaly": (kind == 2)[:, None],
+        "reconstruction": (kind == 2)[:, None],
     }[task].astype(np.int8)
     return Examples(Recordings(signals.astype(np.float32), np.arange(records), CPU), targets)
 
@@ -117,14 +107,14 @@ def toy(task: str, records: int = 64, seed: int = 0) -> Examples:
 def normals_of(examples: Examples) -> Examples:
     rows = torch.from_numpy(np.flatnonzero(examples.targets[:, 0] == 0))
     signals = examples.recordings.batch(rows).numpy()
-    recordings = Recordings(signals, np.arange(len(signals)), CPU)
-    return Examples(recordings, examples.targets[rows.numpy()])
+    normals = Recordings(signals, np.arange(len(signals)), CPU)
+    return Examples(normals, examples.targets[rows.numpy()])
 
 
 def network_of(model: str, outputs: int, seed: int = 1) -> nn.Module:
     torch.manual_seed(seed)
-    schema = models.module(model).Architecture
-    return models.create(model, schema.model_validate(ARCHITECTURES[model]), 2, outputs)
+    architecture = models.module(model).Architecture.model_validate(ARCHITECTURES[model])
+    return models.create(model, architecture, (20, 2), outputs, "key")
 
 
 def fitted(
@@ -213,7 +203,7 @@ def test_two_runs_are_equal_bit_for_bit() -> None:
 def test_streamed_training_is_resident_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recordings that do not fit the device train the same network, bit for bit."""
     resident, _, _ = fitted(windows__length=15)
-    monkeypatch.setattr(arrays, "_fits", lambda *_: False)
+    monkeypatch.setattr(recordings, "_fits", lambda *_: False)
     streamed, _, _ = fitted(windows__length=15)
     assert equal(resident, streamed)
 
@@ -227,7 +217,9 @@ def test_early_stopping() -> None:
     assert len(history) == 6
 
 
-@pytest.mark.parametrize(("model", "task"), [("cnn", "multilabel"), ("autoencoder", "anomaly")])
+@pytest.mark.parametrize(
+    ("model", "task"), [("cnn", "multilabel"), ("autoencoder", "reconstruction")]
+)
 @pytest.mark.parametrize("batch_size", [16, 64])
 def test_divergence_is_an_error(model: str, task: str, batch_size: int) -> None:
     """A loss that is no number, also one that only validation sees, ends in one sentence."""
@@ -270,7 +262,7 @@ def plain_loop(
         ("lstm", "multiclass", "adamw"),
         ("cnn_lstm", "binary", "adamw"),
         # Biases before batch norm have no gradient but rounding errors, which Adam would enlarge.
-        ("autoencoder", "anomaly", "sgd"),
+        ("autoencoder", "reconstruction", "sgd"),
     ],
 )
 def test_the_loop_is_the_plain_loop(model: str, task: str, optimizer: str, clip: float) -> None:
@@ -362,15 +354,15 @@ def crops_of(**changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_an_epoch_sees_every_recording_once() -> None:
     """Batches are a permutation of the recordings, each with its own target."""
-    inputs, recordings = crops_of()
-    assert torch.equal(inputs, recordings)
+    inputs, wholes = crops_of()
+    assert torch.equal(inputs, wholes)
 
 
 def test_crops() -> None:
     """Each crop is a piece of its own recording, from anywhere, the last start included."""
-    inputs, recordings = crops_of(windows__length=15)
+    inputs, wholes = crops_of(windows__length=15)
     found = set()
-    for crop, whole in zip(inputs, recordings, strict=True):
+    for crop, whole in zip(inputs, wholes, strict=True):
         found |= {start for start in range(6) if torch.equal(whole[start : start + 15], crop)}
     assert inputs.shape == (40, 15, 2)
     assert found == set(range(6))
@@ -378,14 +370,14 @@ def test_crops() -> None:
 
 def test_windows_longer_than_the_recordings_are_the_recordings() -> None:
     """A window of 1,000 samples over recordings of 20 takes the 20."""
-    inputs, recordings = crops_of(windows__length=1000)
-    assert torch.equal(inputs, recordings)
+    inputs, wholes = crops_of(windows__length=1000)
+    assert torch.equal(inputs, wholes)
 
 
 def test_shift() -> None:
     """Each recording is moved by at most `shift` samples, either way, and filled with zeros."""
-    inputs, recordings = crops_of(augment__shift=3)
-    padded = nn.functional.pad(recordings, (0, 0, 3, 3))
+    inputs, wholes = crops_of(augment__shift=3)
+    padded = nn.functional.pad(wholes, (0, 0, 3, 3))
     found = set()
     for moved, whole in zip(inputs, padded, strict=True):
         found |= {first for first in range(7) if torch.equal(whole[first : first + 20], moved)}
@@ -394,19 +386,132 @@ def test_shift() -> None:
 
 def test_scale_and_noise() -> None:
     """One gain per recording; white noise of the given deviation on every sample."""
-    inputs, recordings = crops_of(augment__scale=0.2)
-    gains = inputs / recordings.where(recordings != 0, torch.nan)
+    inputs, wholes = crops_of(augment__scale=0.2)
+    gains = inputs / wholes.where(wholes != 0, torch.nan)
     spread = gains.flatten(1).nan_to_num(1).std(dim=1)
     assert spread.median() < 0.3 and gains.nanmean(dim=(1, 2)).std() == pytest.approx(0.2, rel=0.4)
-    inputs, recordings = crops_of(augment__noise=0.2)
-    assert (inputs - recordings).std() == pytest.approx(0.2, rel=0.1)
+    inputs, wholes = crops_of(augment__noise=0.2)
+    assert (inputs - wholes).std() == pytest.approx(0.2, rel=0.1)
 
 
 def test_history_of_a_validation_without_anomalies() -> None:
     """Without anomalies in validation there is no AUC: the loss decides, and nothing breaks."""
-    train = normals_of(toy("anomaly"))
+    train = normals_of(toy("reconstruction"))
     network = network_of("autoencoder", 1)
     parameters = train_parameters(monitor="auc", epochs=3)
-    history, best = training.fit(network, TASKS["anomaly"], train, train, parameters)
+    history, best = training.fit(network, TASKS["reconstruction"], train, train, parameters)
     assert np.isnan(history["validation_auc"].to_numpy()).all()
     assert best == int(np.argmin(history["validation_loss"].to_numpy())) + 1
+
+
+class Remembers(nn.Module, models.Remembering):
+    """Scores a window by its distance to the mean of those that it remembers; learns sections as if
+    each window had two versions."""
+
+    def __init__(self, _: object, shape: models.Shape, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.linear = nn.Linear(shape[0] * shape[1], 2 * 2 * outputs)
+        self.mean: torch.Tensor
+        self.register_buffer("mean", torch.zeros(shape))
+        self.calls: list[tuple[bool, list[torch.Tensor]]] = []
+        self.answered = 0
+
+    def remember(self, windows: Iterable[torch.Tensor]) -> None:
+        seen = list(windows)
+        self.calls.append((self.training, seen))
+        self.answered = 0
+        # A new tensor, not the old one's content: what most would write.
+        self.mean = torch.cat(seen).mean(dim=0) * self.linear.weight.sum()
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            return self.linear(windows.flatten(1)).unflatten(1, (2, 2 * self.outputs))
+        assert self.calls, "asked before it has seen a training window"
+        self.answered += len(windows)
+        return (windows - self.mean).square().mean(dim=(1, 2)).unsqueeze(1)
+
+
+def remembering(**changes: Any) -> tuple[Remembers, pd.DataFrame, int]:
+    """A network that learned two sections, and its history."""
+    torch.manual_seed(1)
+    train, validation = toy("binary"), toy("binary", seed=1)
+    train = Examples(train.recordings, np.eye(2, dtype=np.int8)[train.targets[:, 0]])
+    length = changes.get("windows__length") or 20
+    network = Remembers(None, (length, 2), 2)
+    history, best = training.fit(
+        network, TASKS["neighbours"], train, validation, train_parameters(**changes)
+    )
+    return network, history, best
+
+
+@pytest.mark.parametrize("length", [0, 7])
+def test_a_network_remembers_before_it_is_validated(length: int) -> None:
+    """After each epoch it is shown every training window once, in order and unchanged, in evaluation
+    mode, and asked about the validation recordings only then."""
+    changes = {"windows__length": length, "windows__stride": 5, "augment__noise": 1.0}
+    network, history, _ = remembering(**changes, epochs=3)
+    parameters = train_parameters(**changes)
+    expected = torch.cat(list(inference.batches(toy("binary").recordings, parameters.windows)))
+    assert len(network.calls) == len(history) == 3
+    for in_training, seen in network.calls:
+        assert not in_training
+        assert torch.equal(torch.cat(seen), expected)
+    each = len(inference.starts(20, parameters.windows))
+    assert network.answered == 64 * each
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+
+
+def test_what_is_remembered_belongs_to_the_best_epoch() -> None:
+    """The network is left with the memory of its best epoch, as with its weights: its answers are those
+    of the history."""
+    network, history, best = remembering(optimizer__learning_rate=0.3, epochs=6)
+    assert 1 <= best < 6
+    validation = toy("binary", seed=1)
+    found = inference.answers(
+        network, TASKS["neighbours"], validation.recordings, train_parameters().windows
+    )
+    loss = TASKS["neighbours"].answer_loss(found, validation.targets)
+    assert loss == pytest.approx(history["validation_loss"].iloc[best - 1], abs=1e-12)
+
+
+def test_a_network_that_remembered_can_be_trained_on() -> None:
+    """What it remembers is a tensor like any other: weights can be learned, loaded and remembered again
+    from it."""
+    network, _, _ = remembering(epochs=1)
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(state)
+    train, validation = toy("binary"), toy("binary", seed=1)
+    train = Examples(train.recordings, np.eye(2, dtype=np.int8)[train.targets[:, 0]])
+    history, _ = training.fit(
+        network, TASKS["neighbours"], train, validation, train_parameters(epochs=2)
+    )
+    assert np.isfinite(history["validation_loss"].to_numpy()).all()
+
+
+def test_others_do_not_remember() -> None:
+    """Only a network that says so is shown the training windows again."""
+    assert not any(
+        issubclass(models.module(name).Network, models.Remembering) for name in ARCHITECTURES
+    )
+
+
+def test_the_last_epoch_may_be_kept() -> None:
+    """`monitor: epoch` keeps the last one, whatever validation says of it."""
+    _, history, best = fitted(monitor="epoch", optimizer__learning_rate=0.3, epochs=5)
+    assert best == len(history) == 5
+
+
+def test_a_model_has_its_own_parameters() -> None:
+    """A model that is not trained by gradient descent has its own schema and its own way to learn."""
+    content = {"train": {"logistic_regression": {"a": {"architecture": {}, **OF_REGRESSION}}}}
+    _, found = training.parameters_of(content, "logistic_regression", "a")
+    module = models.module("logistic_regression")
+    assert isinstance(found, module.Train) and isinstance(found, Learning)
+    content["train"]["logistic_regression"]["a"]["epochs"] = 3
+    with pytest.raises(
+        UserError, match=r"train\.logistic_regression\.a\.epochs: unknown parameter"
+    ):
+        training.parameters_of(content, "logistic_regression", "a")
+    assert training.way_of("logistic_regression") is module.fit
+    assert training.way_of("cnn") is training.fit

@@ -2,9 +2,9 @@
 
 ``beatline/datasets/<module>/__init__.py`` holds
 
-- ``Download``, ``AggregateLabels``: the parameters of its two own stages
-  (:class:`beatline.params.Parameters`), read from ``datasets.<name>.download`` and
-  ``datasets.<name>.aggregate_labels``;
+- ``Download``, ``AggregateLabels``: the parameters of its two own stages (subclasses of
+  :class:`Download` below and of :class:`beatline.params.Parameters`), read from
+  ``datasets.<name>.download`` and ``datasets.<name>.aggregate_labels``;
 - ``download(parameters, pack, workspace) -> dict``: gets or makes the raw files and adds them to
   the pack (:class:`beatline.pack.PackWriter`); returns the :func:`manifest`. `workspace` is a folder
   that survives the stage, for what a broken download must not lose;
@@ -25,11 +25,22 @@ from typing import Any, Literal
 import pandas as pd
 
 from beatline.errors import UserError
+from beatline.params import Parameters
 
-Task = Literal["multilabel", "binary", "multiclass"]
-Drawing = Literal["twelve_leads", "trace"]
+Task = Literal["multilabel", "binary", "multiclass", "anomaly"]
+Drawing = Literal["twelve_leads", "trace", "image", "features", "spectrogram"]
 MANIFEST = "manifest.json"  # the pack's own description of itself
 COLUMNS = ("record", "group", "normal", "fold")  # of a table of labels, besides its classes
+
+
+class Download(Parameters):
+    """What all blocks ``datasets.<name>.download`` hold.
+
+    `needs`: what the stage starts from, which DVC watches: the data set's own module, or what another
+    stage made, for a data set that is derived from another.
+    """
+
+    needs: str
 
 
 @dataclass(frozen=True)
@@ -63,13 +74,14 @@ class Labels:
     never be in two splits), `normal` (1 if an anomaly detector may learn it as normal), `fold` (the
     split of the publishers: train, validation, test; empty where there is none), one 0/1 column per
     class, and any further columns that describe a record (age, sex, …). No class is called as one
-    of COLUMNS.
+    of COLUMNS. `sections`: the column that tells apart what no metric may pool (machines), if any.
     """
 
     table: pd.DataFrame
     classes: list[str]
     task: Task
     counts: dict[str, int]
+    sections: str | None = None
 
 
 def module(name: str) -> ModuleType:

@@ -1,20 +1,40 @@
-"""Networks: recordings `[B, T, C]` in, logits `[B, K]` out; the autoencoder gives back `[B, T, C]`.
+"""Networks: windows `[B, T, C]` in; logits `[B, K]` out, or a reconstruction, or an anomaly score.
 
-One module per architecture. Each holds ``Architecture``, its hyperparameters as they stand in
-params.yaml, and ``Network(architecture, channels, outputs)``, the module that they describe.
+One module per architecture. Each holds
+
+- ``Architecture``, its hyperparameters as they stand in params.yaml;
+- ``LEARNS``, what it learns from: `labels` (it gives logits `[B, K]`), `normal` (it gives back the
+  normal windows that it saw, `[B, T, C]`), or `sections` (it tells apart the machines that normal
+  recordings come from, and scores by how far a window is from all of them: see `embedding`);
+- ``Network(architecture, shape, outputs)``, the module that they describe, for windows of `shape`
+  `(T, C)` and `outputs` classes or sections;
+- if it is not trained by gradient descent, ``Train`` and ``fit``, which stand in for those of
+  :mod:`beatline.training`, with the same arguments (see `logistic_regression`).
 """
 
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from types import ModuleType
 
 import torch
 from torch import nn
 
-from beatline import params
 from beatline.errors import UserError
 from beatline.params import Parameters
+
+
+class Remembering(ABC):
+    """A network whose answers need the training windows themselves, besides its weights."""
+
+    @abstractmethod
+    def remember(self, windows: Iterable[torch.Tensor]) -> None:
+        """Keep, in buffers, what it needs of the training windows, which come as `[B, T, C]`."""
+
+
+Shape = tuple[int, int]  # of what a network looks at: T time steps (or rows), C channels
 
 
 def module(name: str) -> ModuleType:
@@ -22,22 +42,28 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"beatline.models.{name}")
 
 
-def create(name: str, architecture: Parameters, channels: int, outputs: int) -> nn.Module:
-    """An untrained network. `channels`: of the input. `outputs`: classes (unused to reconstruct)."""
-    return module(name).Network(architecture, channels, outputs)
+def create(name: str, architecture: Parameters, shape: Shape, outputs: int, key: str) -> nn.Module:
+    """An untrained network for windows of `shape`.
 
-
-def require_fit(network: nn.Module, length: int, channels: int, key: str) -> None:
-    """Raise UserError, naming `key` of params.yaml, if recordings of `length` are too short for it."""
+    Raises UserError, naming `key`, where the architecture's hyperparameters stand, if they do not fit
+    windows of that shape.
+    """
     try:
-        with torch.inference_mode():
-            network.eval()(torch.zeros(1, length, channels))
+        network = module(name).Network(architecture, shape, outputs)
+        look_at(network, shape)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(
-            f"{params.PATH}: {key} does not fit recordings or windows of {length} samples "
-            f"({reason}): use fewer or narrower layers, or longer windows"
+            f"{key} does not fit recordings or windows of {shape[0]} samples of "
+            f"{shape[1]} channels ({reason}): use fewer or narrower layers, or longer windows"
         ) from None
+    return network
+
+
+@torch.inference_mode()
+def look_at(network: nn.Module, shape: Shape) -> None:
+    """Show a network one window of zeros. RuntimeError or ValueError if windows of `shape` do not fit."""
+    network.eval()(torch.zeros(1, *shape))
 
 
 def count_parameters(network: nn.Module) -> int:

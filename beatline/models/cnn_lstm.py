@@ -8,7 +8,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from beatline.models import Shape
 from beatline.params import AtLeastOne, Parameters
+
+LEARNS = "labels"
 
 
 class Architecture(Parameters):
@@ -32,10 +35,10 @@ class Architecture(Parameters):
 
 
 class Network(nn.Module):
-    def __init__(self, architecture: Architecture, channels: int, outputs: int) -> None:
+    def __init__(self, architecture: Architecture, shape: Shape, outputs: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        width = channels
+        width = shape[1]
         for filters, kernel in zip(architecture.filters, architecture.kernels, strict=True):
             layers += [
                 nn.Conv1d(width, filters, kernel, padding=kernel // 2, bias=False),

@@ -22,24 +22,28 @@ import pytest
 import torch
 import yaml
 
-from beatline import arrays, bundle, files, params, tasks
+from beatline import arrays, bundle, files, training
 from beatline.datasets.ptbxl import simulator
 from beatline.errors import reporting_mistakes
-from stages import train
+from tests import parameters
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = params.load(ROOT / "params.yaml")
 DATA_STAGES = ("download", "aggregate_labels", "split", "normalize")
+TRAINED = [
+    ("cnn", "ecg5000"),
+    ("autoencoder", "ecg5000"),
+    ("autoencoder", "machine_sound"),
+    ("embedding", "machine_sound"),
+]
 FIRST = "records100/00000/00001_lr"
 CNN = {
+    **parameters.ARCHITECTURES["cnn"],
     "blocks": "plain",
     "stem_kernel": 0,
     "filters": [4],
     "kernels": [3],
     "strides": [1],
     "pool": 2,
-    "pooling": "max",
-    "dropout": 0.0,
 }
 
 
@@ -97,7 +101,7 @@ def write_ucr(folder: Path, rare: int = 0) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of two small data sets and two small models that ran to the end."""
+    """A project of three small data sets and two small models on two of them that ran to the end."""
     folder = tmp_path_factory.mktemp("project")
     before = Path.cwd()
     os.chdir(folder)
@@ -110,27 +114,30 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _make() -> None:
-    Path("params.yaml").write_text(yaml.safe_dump(COMMITTED))
+    Path("params.yaml").write_text(yaml.safe_dump(parameters.content()))
     simulator.simulate(Path("ecgs"), records=80, seed=1)
     write_ucr(Path("beats"))
     set_parameters(
         {
             "datasets.ptbxl.download.source": "ecgs",
-            "datasets.ptbxl.aggregate_labels.classes": ["NORM", "MI", "STTC"],
             "datasets.ecg5000.download.source": "beats",
             "train.cnn.ecg5000.architecture": CNN,
-            "train.cnn.ecg5000.epochs": 1,
-            "train.autoencoder.ecg5000.architecture": {"filters": [4, 3], "kernel": 3},
-            "train.autoencoder.ecg5000.epochs": 1,
-            "evaluate.resamples": 100,
+            **{f"train.{model}.{name}.epochs": 1 for model, name in TRAINED},
         }
     )
+    for name in ("ptbxl", "ecg5000", "machine_sound"):
+        make_data(name)
+    for model, name in TRAINED:
+        run("train", model, name)
+        run("evaluate", model, name)
+
+
+def make_data(name: str) -> None:
+    """All stages of a data set before models are trained on it."""
     for stage in DATA_STAGES:
-        run(stage, "ptbxl")
-        run(stage, "ecg5000")
-    for model in ("cnn", "autoencoder"):
-        run("train", model, "ecg5000")
-        run("evaluate", model, "ecg5000")
+        if stage == "normalize" and name == "machine_sound":
+            run("extract_features", name)
+        run(stage, name)
 
 
 @pytest.fixture(autouse=True)
@@ -141,22 +148,33 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return folder
 
 
-def test_the_project_is_whole() -> None:
+@pytest.mark.parametrize("name", ["ptbxl", "ecg5000", "machine_sound"])
+def test_the_project_is_whole(name: str) -> None:
     """What the tests below damage is a run that went well, and goes well again with equal bytes."""
     before = listing(Path())
-    for stage in DATA_STAGES:
-        run(stage, "ecg5000")
-    run("train", "cnn", "ecg5000")
-    run("evaluate", "cnn", "ecg5000")
+    models = [pair for pair in TRAINED if pair[1] == name]
+    make_data(name)
+    for model, _ in models:
+        run("train", model, name)
+        run("evaluate", model, name)
     torch.use_deterministic_algorithms(False)
     after = listing(Path())
-    # A stage that is a process of its own has the modules that it loads, and no others.
-    of_process = {"data/durations/ecg5000/cnn.json", "data/models/ecg5000/cnn/model.json"}
     assert before.keys() == after.keys()
-    assert {name for name in before if before[name] != after[name]} <= of_process
+    # A stage that is a process of its own has the modules that it loads, and no others.
+    of_process = {f"data/models/{name}/{model}/model.json" for model, _ in models}
+    changed = {path for path in before if before[path] != after[path]}
+    assert {path for path in changed if not path.startswith("data/durations/")} <= of_process
 
 
-@pytest.mark.parametrize("name", ["ptbxl", "ecg5000"])
+def test_durations() -> None:
+    """How long training and an answer took, where no metric reads it."""
+    for model, name in TRAINED:
+        folder = Path(f"data/durations/{name}/{model}")
+        assert files.read_json(folder / "train.json")["train_seconds"] > 0
+        assert files.read_json(folder / "predict.json")["predict_milliseconds"] > 0
+
+
+@pytest.mark.parametrize("name", ["ptbxl", "ecg5000", "machine_sound"])
 def test_normalized_by_train_alone(name: str) -> None:
     """Mean 0 and deviation 1 in train, and nowhere else: the other splits had no say."""
     for part in ("train", "validation", "test"):
@@ -178,21 +196,107 @@ def test_threshold_is_that_of_validation_normals() -> None:
     assert np.isfinite(bundle.history(Path("data/models/ecg5000/autoencoder")).to_numpy()).all()
 
 
-def test_what_a_model_learns_from() -> None:
-    """A detector learns from normal records alone and is validated on all; a classifier from all."""
-    folder = Path("data/normalized/ecg5000/train")
-    split, cpu = arrays.load_split(folder), torch.device("cpu")
-    detector, classifier = tasks.TASKS["anomaly"], tasks.TASKS["binary"]
-    normals = train._examples(split, folder, detector, ["anomaly"], cpu)
-    assert (
-        0 < len(normals.targets) == len(normals.recordings) == int((split.anomalies() == 0).sum())
-    )
-    assert not normals.targets.any()
-    everything = train._examples(split, folder, detector, ["anomaly"], cpu, everything=True)
-    assert np.array_equal(everything.targets, split.anomalies())
-    labelled = train._examples(split, folder, classifier, ["anomaly"], cpu)
-    assert np.array_equal(labelled.targets, split.targets(["anomaly"]))
-    assert len(labelled.recordings) == len(split.signals)
+class _EnoughSeenError(Exception):
+    """Training got what the test wants to see."""
+
+
+def learned(model: str, name: str) -> dict[str, Any]:
+    """What a stage gives to the loop that trains a model: network, task, train, validation."""
+    seen: dict[str, Any] = {}
+
+    def fit(*arguments: Any) -> None:
+        seen.update(zip(("network", "task", "train", "validation"), arguments, strict=False))
+        raise _EnoughSeenError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(_EnoughSeenError):
+        patch.setattr(training, "fit", fit)
+        run("train", model, name)
+    torch.use_deterministic_algorithms(False)
+    return seen
+
+
+def recordings_of(examples: Any) -> np.ndarray:
+    return examples.recordings.batch(torch.arange(len(examples.recordings))).numpy()
+
+
+def split_of(name: str, part: str) -> arrays.SplitArrays:
+    return arrays.load_split(Path(f"data/normalized/{name}/{part}"))
+
+
+def test_a_classifier_learns_labels_from_all() -> None:
+    """Every training record with its labels; validated on every validation record."""
+    seen = learned("cnn", "ecg5000")
+    for part in ("train", "validation"):
+        split = split_of("ecg5000", part)
+        assert np.array_equal(seen[part].targets, split.targets(["anomaly"]))
+        assert np.array_equal(recordings_of(seen[part]), split.signals)
+
+
+@pytest.mark.parametrize("name", ["ecg5000", "machine_sound"])
+def test_a_detector_learns_from_normal_records_alone(name: str) -> None:
+    """Whatever labels train holds; validated on all of validation, whose anomalies are known."""
+    seen = learned("autoencoder", name)
+    train, validation = (split_of(name, part) for part in ("train", "validation"))
+    normal = train.anomalies()[:, 0] == 0
+    assert normal.any() and normal.all() == (name == "machine_sound")
+    assert np.array_equal(recordings_of(seen["train"]), train.signals[normal])
+    assert not seen["train"].targets.any()
+    assert np.array_equal(recordings_of(seen["validation"]), validation.signals)
+    assert np.array_equal(seen["validation"].targets, validation.anomalies())
+
+
+def test_sections_are_learned_to_be_told_apart() -> None:
+    """Which machine a recording is of, by the names in model.json; an anomaly or not, in validation."""
+    seen = learned("embedding", "machine_sound")
+    train, validation = (split_of("machine_sound", part) for part in ("train", "validation"))
+    sections = bundle.load("data/models/machine_sound/embedding").description["sections"]
+    assert sections == sorted(set(train.table["machine_id"])) and len(sections) == 2
+    of_record = [sections[number] for number in seen["train"].targets.argmax(axis=1)]
+    assert of_record == train.table["machine_id"].to_list()
+    assert (seen["train"].targets.sum(axis=1) == 1).all()
+    assert np.array_equal(seen["validation"].targets, validation.anomalies())
+
+
+def test_without_sections_all_are_of_one_kind() -> None:
+    """A detector that tells sections apart learns from a data set without them all the same."""
+    add_run("embedding", "ecg5000")
+    seen = learned("embedding", "ecg5000")
+    assert (seen["train"].targets == 1).all() and seen["train"].targets.shape[1] == 1
+    assert len(seen["train"].targets) == int((split_of("ecg5000", "train").anomalies() == 0).sum())
+
+
+def add_run(model: str, name: str) -> None:
+    block = {"architecture": parameters.ARCHITECTURES[model], **parameters.TRAIN}
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["train"].setdefault(model, {})[name] = block
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_machines_are_in_every_split_and_are_measured_apart() -> None:
+    """Machine sound, from its files to its metrics: no anomaly to learn from, a score per machine."""
+    for part in ("train", "validation", "test"):
+        table = split_of("machine_sound", part).table
+        assert len(set(table["machine_id"])) == 2
+        assert (0 in set(table["normal"])) == (part == "test")
+    for model in ("autoencoder", "embedding"):
+        content = files.read_json(Path(f"reports/metrics/machine_sound/{model}.json"))
+        aucs = [part["auc"] for part in content["parts"]]
+        assert len(aucs) == 2 and content["auc"] == pytest.approx(np.mean(aucs), abs=1e-3)
+        assert 0 < content["harmonic"] <= 1
+        predictions = files.read_csv(
+            Path(f"data/predictions/machine_sound/{model}/predictions.csv")
+        )
+        machines = split_of("machine_sound", "test").table["machine_id"]
+        assert predictions["machine_id"].to_list() == machines.to_list()
+
+
+@pytest.mark.parametrize("model", ["cnn", "lstm", "cnn_lstm", "mlp"])
+def test_labels_that_nobody_may_learn(model: str) -> None:
+    """A classifier on data whose anomalies are for testing alone: the run, why, and the cure."""
+    add_run(model, "machine_sound")
+    found = refused("train", model, "machine_sound")
+    assert f"params.yaml: train.{model}.machine_sound: {model} learns labels, but" in found
+    assert "train a detector on it (autoencoder, embedding)" in found
 
 
 @pytest.mark.parametrize(
@@ -245,7 +349,7 @@ def test_as_a_command(project: Path, arguments: list[str], expected: str) -> Non
             "download ptbxl",
             "datasets.ptbxl.module",
             "ptb_xl",
-            "datasets.ptbxl.module: there is no data set module 'ptb_xl' (did you mean ptbxl?)",
+            "there is no module 'ptb_xl' in beatline/datasets (did you mean ptbxl?)",
         ),
         ("download ecg5000", "datasets.ecg5000.download.name", "../x", "download.name: "),
         (
@@ -283,6 +387,24 @@ def test_as_a_command(project: Path, arguments: list[str], expected: str) -> Non
             "datasets.ptbxl.normalize.per",
             "lead",
             "normalize.per: should be 'channel' or 'all', not 'lead'",
+        ),
+        (
+            "normalize ptbxl",
+            "datasets.ptbxl.normalize.invalid",
+            "zero",
+            "normalize.invalid: should be 'mean' or 'median', not 'zero'",
+        ),
+        (
+            "extract_features machine_sound",
+            "extract_features.machine_sound.kind",
+            "sounds",
+            "extract_features.machine_sound.kind: there is no module 'sounds' in beatline/features",
+        ),
+        (
+            "extract_features machine_sound",
+            "extract_features.machine_sound.band",
+            3,
+            "extract_features.machine_sound.band: unknown parameter (did you mean bands?)",
         ),
         (
             "train cnn ecg5000",
@@ -553,6 +675,12 @@ def test_no_normals(part: str) -> None:
         ("data/labels/ptbxl/dataset.json", "split ptbxl"),
         ("data/labels/ptbxl/labels.csv", "normalize ptbxl"),
         ("data/splits/ptbxl.csv", "normalize ptbxl"),
+        ("data/labels/machine_sound/labels.csv", "extract_features machine_sound"),
+        ("data/labels/machine_sound/dataset.json", "extract_features machine_sound"),
+        ("data/raw/machine_sound.zip", "extract_features machine_sound"),
+        ("data/features/machine_sound/dataset.json", "normalize machine_sound"),
+        ("data/features/machine_sound/recordings/signals.npy", "normalize machine_sound"),
+        ("data/features/machine_sound/recordings/records.csv", "normalize machine_sound"),
         ("data/normalized/ecg5000/dataset.json", "train cnn ecg5000"),
         ("data/normalized/ecg5000/train/signals.npy", "train cnn ecg5000"),
         ("data/normalized/ecg5000/validation/records.csv", "train cnn ecg5000"),
@@ -581,6 +709,17 @@ def test_missing_and_damaged_files(path: str, arguments: str) -> None:
         ("data/normalized/ecg5000/train/records.csv", "normal", "train cnn ecg5000"),
         ("data/normalized/ecg5000/train/records.csv", "anomaly", "train cnn ecg5000"),
         ("data/normalized/ecg5000/test/records.csv", "anomaly", "evaluate cnn ecg5000"),
+        ("data/labels/machine_sound/labels.csv", "machine_id", "split machine_sound"),
+        (
+            "data/normalized/machine_sound/train/records.csv",
+            "machine_id",
+            "train embedding machine_sound",
+        ),
+        (
+            "data/normalized/machine_sound/test/records.csv",
+            "machine_id",
+            "evaluate autoencoder machine_sound",
+        ),
     ],
 )
 def test_missing_columns(path: str, column: str, arguments: str) -> None:
@@ -590,6 +729,23 @@ def test_missing_columns(path: str, column: str, arguments: str) -> None:
     found = refused(*arguments.split())
     assert path in found and f"has no column {column}" in found
     torch.use_deterministic_algorithms(False)
+
+
+def test_features_that_were_not_extracted() -> None:
+    """Without the features' folder there is nothing to normalize, which is not taken for a pack."""
+    shutil.rmtree("data/features/machine_sound")
+    found = refused("normalize", "machine_sound")
+    assert "data/features/machine_sound is missing: run `dvc repro`" in found
+
+
+def test_features_of_other_records() -> None:
+    """Recordings that were extracted before labels changed are not mixed up with them."""
+    path = Path("data/features/machine_sound/recordings/records.csv")
+    table = files.read_csv(path)
+    table.loc[table.index[-1], "record"] = "another"
+    files.write_csv(path, table)
+    found = refused("normalize", "machine_sound")
+    assert "data/features/machine_sound/recordings has no recording" in found
 
 
 def test_split_of_other_records() -> None:
@@ -605,7 +761,9 @@ def test_split_of_other_records() -> None:
         "download ptbxl",
         "aggregate_labels ptbxl",
         "split ptbxl",
+        "extract_features machine_sound",
         "normalize ptbxl",
+        "normalize machine_sound",
         "train cnn ecg5000",
         "evaluate cnn ecg5000",
     ],

@@ -19,7 +19,7 @@ import pandas as pd
 from pydantic import Field
 from tqdm import tqdm
 
-from beatline import fetch
+from beatline import datasets, fetch
 from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
 from beatline.datasets.ptbxl import simulator
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
@@ -47,7 +47,7 @@ class Simulated(Parameters):
     seed: int = Field(ge=0)
 
 
-class Download(Parameters):
+class Download(datasets.Download):
     """`source`: simulated, physionet, or a folder or archive in the official layout, complete or
     not. `sha256`: of the archive, if it shall be held to one; the sums of the single files that come
     with it are verified in any case."""

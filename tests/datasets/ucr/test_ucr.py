@@ -42,7 +42,13 @@ def member(folder: Path, name: str, content: bytes) -> None:
 
 def downloaded(source: Path | str, workspace: Path, **changes: Any) -> tuple[Path, Manifest]:
     """The pack of a data set and its manifest."""
-    block = {"source": str(source), "name": "ECG5000", "sha256": None, **changes}
+    block = {
+        "source": str(source),
+        "name": "ECG5000",
+        "sha256": None,
+        "needs": "beatline/datasets/ucr",
+        **changes,
+    }
     path = workspace / "raw.zip"
     with PackWriter(path) as pack:
         manifest = ucr.download(ucr.Download.model_validate(block), pack, workspace)

@@ -1,0 +1,31 @@
+"""What every way of learning shares: its examples, and the parameters that outlast it in a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from beatline.inference import Windows
+from beatline.params import Parameters
+from beatline.recordings import Recordings
+
+
+class Learning(Parameters):
+    """Of each block `train.<model>.<data set>`.
+
+    `threshold_percentile`: of the validation normals' anomaly scores, for detectors.
+    """
+
+    windows: Windows
+    threshold_percentile: float = Field(gt=0, lt=100)
+    seed: int = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is learned from or validated on: recordings and 0/1 targets `[N, K]`."""
+
+    recordings: Recordings
+    targets: np.ndarray

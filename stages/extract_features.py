@@ -1,0 +1,37 @@
+"""extract_features: what can be measured of each recording, as a table and as what networks learn."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from beatline import datasets, features, params
+from beatline.errors import reporting_mistakes
+from beatline.features import Recorded
+from beatline.files import read_csv, read_json, replacing, write_json
+from beatline.pack import Pack
+
+
+def main(name: str) -> None:
+    content = params.load()
+    key = f"extract_features.{name}"
+    kind = features.module(params.block_of(content, f"{key}.kind"))
+    dataset = datasets.module(params.block_of(content, f"{key}.module"))
+    parameters = features.parameters_of(content, name)
+    labels = Path(f"data/labels/{name}")
+    description = read_json(labels / "dataset.json")
+    columns = ("record", "group", "normal", *description["classes"])
+    table = read_csv(labels / "labels.csv", columns)
+
+    with (
+        Pack(Path(f"data/raw/{name}.zip")) as pack,
+        replacing(Path(f"data/features/{name}")) as folder,
+    ):
+        folder.mkdir()
+        said = kind.write(folder, Recorded(dataset, pack, table, description), parameters)
+        write_json(folder / "dataset.json", {**description, **said}, digits=17)
+
+
+if __name__ == "__main__":
+    with reporting_mistakes():
+        main(sys.argv[1])

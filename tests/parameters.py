@@ -1,0 +1,170 @@
+"""A small params.yaml of the tests' own, so that no test depends on the values of the one in use."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from beatline.augmentation import Augment
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "autoencoder": {"dimensions": 1, "filters": [4, 3], "kernel": 5, "code": 0},
+    "boosted_trees": {"iterations": 3, "leaves": 4},
+    "cnn": {
+        "dimensions": 1,
+        "blocks": "residual",
+        "stem_kernel": 3,
+        "filters": [4, 5],
+        "kernels": [5, 3],
+        "strides": [1, 2],
+        "pool": 1,
+        "pooling": "average_max",
+        "dense": 0,
+        "dropout": 0.5,
+    },
+    "cnn_lstm": {
+        "filters": [4],
+        "kernels": [5],
+        "pool": 2,
+        "hidden": 3,
+        "pooling": "average_max_last",
+        "dense": 3,
+        "dropout": 0.5,
+    },
+    "embedding": {
+        "filters": [3, 4],
+        "kernel": 3,
+        "embedding": 5,
+        "scale": 10.0,
+        "neighbours": 2,
+        "versions": {
+            "shift": 1,
+            "tilt": 1.0,
+            "boost": 1.0,
+            "regions": 2,
+            "stretch": 1.5,
+            "smooth": 3,
+            "reverse": True,
+        },
+    },
+    "logistic_regression": {},
+    "lstm": {
+        "hidden": 5,
+        "layers": 2,
+        "bidirectional": True,
+        "frame": 2,
+        "pooling": "average_max_last",
+        "dense": 0,
+        "dropout": 0.5,
+    },
+    "mlp": {"dense": [6], "batch_norm": True, "dropout": 0.5},
+}
+TRAIN: dict[str, Any] = {
+    "windows": {"length": 0, "stride": 10, "aggregate": "mean"},
+    "augment": dict.fromkeys(Augment.model_fields, 0),  # none
+    "optimizer": {"name": "adamw", "learning_rate": 0.02, "weight_decay": 0.0},
+    "schedule": {"name": "constant", "patience": 1},
+    "epochs": 4,
+    "batch_size": 16,
+    "monitor": "loss",
+    "early_stopping": 0,
+    "gradient_clip": 0.0,
+    "class_weights": "none",
+    "label_smoothing": 0.0,
+    "threshold_percentile": 95,
+    "precision": "float32",
+    "seed": 1,
+}
+SOUND: dict[str, Any] = {
+    "module": "sound",
+    "kind": "sound",
+    "channel": "mean",
+    "sampling_rate": None,
+    "frame": 512,
+    "hop": 256,
+    "bands": 20,
+    "lowest_frequency": 0.0,
+    "highest_frequency": None,
+    "top_db": 80.0,
+    "contrast_bands": 2,
+}
+_SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15, "seed": 1}
+_PTBXL = {
+    "module": "ptbxl",
+    "download": {
+        "source": "simulated",
+        "sampling_rate": 100,
+        "sha256": None,
+        "needs": "beatline/datasets/ptbxl",
+        "simulated": {"records": 80, "seed": 1},
+    },
+    "aggregate_labels": {
+        "classes": ["NORM", "MI", "STTC"],
+        "min_likelihood": 0,
+        "min_records": 3,
+        "unlabelled": "drop",
+        "max_bad_records": 20,
+    },
+    "split": {"method": "stratified", "by": "patient", **_SHARES},
+    "normalize": {"recordings": "data/raw/ptbxl.zip", "per": "channel", "invalid": "mean"},
+}
+_ECG5000 = {
+    "module": "ucr",
+    "download": {
+        "source": "package",
+        "name": "ECG5000",
+        "sha256": None,
+        "needs": "beatline/datasets/ucr",
+    },
+    "aggregate_labels": {"target": "anomaly", "normal_class": "1", "min_records": 3},
+    "split": {"method": "stratified", "by": "record", **_SHARES},
+    "normalize": {"recordings": "data/raw/ecg5000.zip", "per": "channel", "invalid": "mean"},
+}
+_MACHINE_SOUND = {
+    "module": "sound",
+    "download": {
+        "source": "simulated",
+        "sha256": None,
+        "needs": "beatline/datasets/sound",
+        "simulated": {
+            "machines": 2,
+            "train": 12,
+            "test_normal": 6,
+            "test_anomaly": 6,
+            "seconds": 0.5,
+            "sampling_rate": 8000,
+            "snr": [6.0],
+            "seed": 1,
+        },
+        "mimii": {"machine": "fan", "snr": 6},
+    },
+    "aggregate_labels": {"min_records": 3},
+    "split": {"method": "official", "by": "record", **_SHARES},
+    "normalize": {
+        "recordings": "data/features/machine_sound",
+        "per": "channel",
+        "invalid": "mean",
+    },
+}
+_CONTENT: dict[str, Any] = {
+    "datasets": {"ptbxl": _PTBXL, "ecg5000": _ECG5000, "machine_sound": _MACHINE_SOUND},
+    "extract_features": {"machine_sound": SOUND},
+    "train": {
+        model: {"ecg5000": {"architecture": ARCHITECTURES[model], **TRAIN}}
+        for model in ("cnn", "lstm", "cnn_lstm")
+    }
+    | {
+        "autoencoder": {
+            name: {"architecture": ARCHITECTURES["autoencoder"], **TRAIN}
+            for name in ("ecg5000", "machine_sound")
+        },
+        "embedding": {"machine_sound": {"architecture": ARCHITECTURES["embedding"], **TRAIN}},
+    },
+    "evaluate": {"resamples": 100, "confidence": 0.95, "max_fpr": 0.1, "seed": 1},
+    "report": {"mistakes": 6},
+}
+
+
+def content() -> dict[str, Any]:
+    """The content of params.yaml: three small data sets, six training runs; to be changed at will."""
+    return copy.deepcopy(_CONTENT)
