@@ -22,7 +22,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from beatline import devices, models, params, tasks, training
-from beatline.arrays import Recordings
+from beatline.augmentation import Augment
+from beatline.learning import Examples
+from beatline.recordings import Recordings
 
 RECORDS, LENGTH, LEADS, CLASSES = 512, 1000, 12, 5
 REPEATS = 3
@@ -44,9 +46,11 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "bidirectional": False,
         "frame": 1,
         "pooling": "last",
+        "dense": 0,
         "dropout": 0.5,
     },
     "cnn": {
+        "dimensions": 1,
         "blocks": "residual",
         "stem_kernel": 7,
         "filters": [64, 64, 128],
@@ -54,12 +58,13 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "strides": [1, 2, 2],
         "pool": 1,
         "pooling": "average_max",
+        "dense": 0,
         "dropout": 0.5,
     },
 }
 TRAINING: dict[str, Any] = {
     "windows": {"length": 0, "stride": LENGTH, "aggregate": "mean"},
-    "augment": {"noise": 0.0, "scale": 0.0, "shift": 0},
+    "augment": dict.fromkeys(Augment.model_fields, 0),  # none
     "optimizer": {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.0},
     "schedule": {"name": "constant", "patience": 1},
     "epochs": 1,
@@ -85,7 +90,7 @@ def recordings() -> tuple[np.ndarray, np.ndarray]:
 def network(name: str) -> nn.Module:
     torch.manual_seed(1)
     architecture = models.module(name).Architecture.model_validate(ARCHITECTURES[name])
-    return models.create(name, architecture, LEADS, CLASSES)
+    return models.create(name, architecture, (LENGTH, LEADS), CLASSES, f"benchmarks.train: {name}")
 
 
 def plain_epoch(name: str) -> float:
@@ -120,9 +125,9 @@ def our_epoch(name: str) -> float:
     devices.keep_freed_memory()
     devices.make_deterministic(seed=1)
     rows = np.arange(RECORDS)
-    train = training.Examples(Recordings(signals, rows, device), targets)
+    train = Examples(Recordings(signals, rows, device), targets)
     # Two validation records: the plain loop has none, and its epochs shall be compared like with like.
-    validation = training.Examples(Recordings(signals, rows[:2], device), np.eye(2, CLASSES))
+    validation = Examples(Recordings(signals, rows[:2], device), np.eye(2, CLASSES))
     seconds = {}
     for epochs in (1, 3):
         parameters = params.validated({**TRAINING, "epochs": epochs}, "benchmark", training.Train)

@@ -1,7 +1,9 @@
 """Recurrent networks.
 
-The default pools what the LSTM says over time (average, maximum and last step together), as the LSTM
-of Strodthoff et al. 2021 does; ``pooling: last`` is the textbook network.
+``pooling: average_max_last`` pools what the LSTM says over time (average, maximum and last step
+together), as the LSTM of Strodthoff et al. 2021 does; ``last`` is the textbook network; ``none`` shows
+all steps to the next layer, which then knows what was said where: for windows that begin at the same
+place of what they show, as the rows of an image do.
 """
 
 from __future__ import annotations
@@ -12,28 +14,33 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from beatline.models import Shape
 from beatline.params import Parameters
+
+LEARNS = "labels"
 
 
 class Architecture(Parameters):
     """`frame`: so many samples of a recording make one time step of the LSTM (1 for the textbook
-    network); a remainder at the end is filled up with zeros, the mean."""
+    network); a remainder at the end is filled up with zeros, the mean. `pooling: none` fits windows of
+    one length only. `dense`: units of a linear layer with ReLU before the output, 0 for none."""
 
     hidden: int = Field(ge=1)
     layers: int = Field(ge=1)
     bidirectional: bool
     frame: int = Field(ge=1)
-    pooling: Literal["last", "average_max_last"]
+    pooling: Literal["last", "average_max_last", "none"]
+    dense: int = Field(ge=0)
     dropout: float = Field(ge=0, lt=1)
 
 
 class Network(nn.Module):
-    def __init__(self, architecture: Architecture, channels: int, outputs: int) -> None:
+    def __init__(self, architecture: Architecture, shape: Shape, outputs: int) -> None:
         super().__init__()
         self.frame = architecture.frame
         self.pooling = architecture.pooling
         self.lstm = nn.LSTM(
-            channels * architecture.frame,
+            shape[1] * architecture.frame,
             architecture.hidden,
             architecture.layers,
             batch_first=True,
@@ -41,14 +48,23 @@ class Network(nn.Module):
             dropout=architecture.dropout if architecture.layers > 1 else 0.0,
         )
         width = architecture.hidden * (2 if architecture.bidirectional else 1)
-        width *= 3 if architecture.pooling == "average_max_last" else 1
-        self.head = nn.Sequential(nn.Dropout(architecture.dropout), nn.Linear(width, outputs))
+        steps = -(-shape[0] // architecture.frame)
+        width *= {"last": 1, "average_max_last": 3, "none": steps}[architecture.pooling]
+        dropout = nn.Dropout(architecture.dropout)
+        if architecture.dense:
+            hidden = nn.Linear(width, architecture.dense)
+            output = nn.Linear(architecture.dense, outputs)
+            self.head = nn.Sequential(hidden, nn.ReLU(), dropout, output)
+        else:
+            self.head = nn.Sequential(dropout, nn.Linear(width, outputs))
 
     def forward(self, recordings: torch.Tensor) -> torch.Tensor:
         batch, length, channels = recordings.shape
         missing = -length % self.frame
         padded = nn.functional.pad(recordings, (0, 0, 0, missing)) if missing else recordings
         steps, (hidden, _) = self.lstm(padded.reshape(batch, -1, channels * self.frame))
+        if self.pooling == "none":
+            return self.head(steps.flatten(1))
         directions = 2 if self.lstm.bidirectional else 1
         # The last state of each direction: the backward one has read the recording from its end.
         last = torch.cat(list(hidden[-directions:]), dim=1)

