@@ -1,0 +1,361 @@
+"""Tables of features: any CSV or Parquet file with columns of numbers and a column of labels.
+
+A row is a recording of one time step, `[1, F]`: its features are the channels. By default the table
+is derived: the extract_features stage measured it on another data set's recordings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from beatline import datasets, fetch
+from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
+from beatline.datasets.table import formats
+from beatline.datasets.table.formats import EXTENSIONS, Table
+from beatline.errors import UserError, warn
+from beatline.files import read_json
+from beatline.pack import Pack, PackWriter
+from beatline.params import Parameters
+
+FEATURES, DESCRIPTION = "features.parquet", "dataset.json"  # what extract_features writes
+CHOICE = "columns.json"  # the member of a pack that says what the columns are
+KEY = "datasets.….aggregate_labels"  # the data set's name is params.yaml's, which is not known here
+LEAST_SUSPECT = 20  # so many different labels, one for every other row, may be measurements
+BATCH = 8192
+
+
+class Download(datasets.Download):
+    """`source`: derived (the folder `needs`, which extract_features made), or a .csv, .tsv or .parquet
+    file of one's own, or a folder or archive that holds one. `label`, `record`, `group`, `fold`:
+    columns with the label, the row's name (null: its number), what may never be in two splits (null:
+    each row is its own) and the publishers' split: train, validation, test (null: none).
+    `features`: columns of numbers; an empty list takes those that the derived table names, or all
+    columns but `label`, `record`, `group`, `fold` and those to `ignore`.
+    """
+
+    source: str = Field(min_length=1)
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    label: str
+    features: list[str]
+    ignore: list[str]
+    record: str | None
+    group: str | None
+    fold: str | None
+
+
+class AggregateLabels(Parameters):
+    """`values`: labels to learn, in their order (empty: all, sorted); rows with others are left out.
+    `normal`: the one that is normal, null if none is; two labels make a binary task, whose class is
+    the one that is not normal (null: the second). `duplicates`: rows of equal features that no group
+    keeps together are an error, or put into one group (`together`), so that no split parts them.
+    """
+
+    values: list[str | int | bool]
+    normal: str | int | bool | None
+    duplicates: Literal["error", "together"]
+    min_records: int = Field(ge=1)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a packed table are. `table`: the pack's member; `where`: the file that it
+    was, for errors."""
+
+    table: str
+    where: str
+    label: str
+    features: list[str]
+    record: str | None
+    group: str | None
+    fold: str | None
+
+    @property
+    def texts(self) -> list[str]:
+        """Those that are read as texts."""
+        named = [self.label, self.record, self.group, self.fold]
+        return [name for name in named if name is not None]
+
+
+def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifest:
+    """Add the table, in the format in which it comes, and what its columns are to the pack.
+
+    Raises UserError if it is no table, or lacks a column, or a feature holds anything but numbers.
+    """
+    del workspace  # nothing is fetched
+    if parameters.source == "derived":
+        content, where = _derived(Path(parameters.needs))
+        said = read_json(Path(parameters.needs) / DESCRIPTION)
+    else:
+        content, where = _own(parameters)
+        name = Path(where.split(": ")[-1]).name  # a member of an archive, or a file
+        said: dict[str, Any] = {"title": f"table {name}", "unit": "as given"}
+        said |= {"source": parameters.source, "simulated": False, "citation": ""}
+    columns = _columns(parameters, formats.names(content, where), said.get("channels", []), where)
+    table = formats.read(content, where, columns.features, columns.texts)
+    pack.add(columns.table, content)
+    pack.add(CHOICE, json.dumps(asdict(columns), indent=2).encode())
+    return Manifest(
+        title=said["title"],
+        source=said["source"],
+        simulated=said["simulated"],
+        channels=columns.features,
+        sampling_rate=None,
+        unit=said["unit"],
+        drawing="features",
+        citation=said["citation"],
+        counts={
+            "rows": len(table.numbers),
+            "features": len(columns.features),
+            "missing_values": int(np.count_nonzero(np.isnan(table.numbers))),
+        },
+    )
+
+
+def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
+    """A 0/1 column per label, or the one class of two labels.
+
+    Rows without a label, with another than `values`, or without any feature are left out and counted.
+    Raises UserError if one label is left, names are missing or not unique, or equal rows are in
+    different groups.
+    """
+    columns, table = _packed(pack)
+    label = table.texts[columns.label]
+    values, normal = _chosen(label, parameters, columns.label)
+    empty = np.isnan(table.numbers).all(axis=1)
+    counts = {
+        "rows_without_label": int((label == "").sum()),
+        "rows_of_other_labels": int((~label.isin([*values, ""])).sum()),
+        "rows_without_features": int((empty & label.isin(values)).sum()),
+    }
+    rows = np.flatnonzero(label.isin(values) & ~empty)
+    frame = pd.DataFrame({"record": _records(columns, table), "label": label}).iloc[rows]
+    frame["group"] = _groups(columns, table, frame["record"])
+    frame["group"] = _together(frame["group"], table, parameters.duplicates)
+    frame["normal"] = (frame["label"] == normal).astype(int) if normal is not None else 0
+    frame["fold"] = "" if columns.fold is None else table.texts[columns.fold].iloc[rows]
+
+    class_of = {value: _class_name(value) for value in values}
+    for value, name in class_of.items():
+        frame[name] = (frame["label"] == value).astype(int)
+    kept, small = leave_out_small_classes(
+        frame, list(class_of.values()), parameters.min_records, KEY
+    )
+    for name, total in small.items():
+        warn(f"class {name} has {total} records, fewer than min_records: its records are left out")
+    frame = frame.loc[frame[kept].to_numpy().any(axis=1)].reset_index(drop=True)
+    if len(kept) == 1:
+        raise UserError(
+            f"column {columns.label} says {kept[0]} of every row that is left: there is nothing to "
+            f"tell apart, name another `label` in datasets.….download, or more `values` in {KEY}"
+        )
+    classes = kept
+    if len(kept) == 2:
+        negative = class_of.get(normal or "", kept[0])
+        classes = [name for name in kept if name != (negative if negative in kept else kept[0])]
+    return Labels(
+        table=frame.loc[:, [*COLUMNS, *classes]],
+        classes=classes,
+        task="binary" if len(kept) == 2 else "multiclass",
+        counts={**counts, "records_of_small_classes": sum(small.values())},
+    )
+
+
+def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
+    """The rows as batches `[B, 1, F]`, NaN where a value is missing; in float64, because a column may
+    have a large offset, such as a time."""
+    columns, table = _packed(pack)
+    rows = pd.Index(_records(columns, table)).get_indexer(pd.Index(records))
+    for first in range(0, len(rows), BATCH):
+        yield table.numbers[rows[first : first + BATCH], None, :]
+
+
+# ---------------------------------------------------------------- download
+
+
+def _derived(folder: Path) -> tuple[bytes, str]:
+    """The table that extract_features made, and how errors call it."""
+    path = folder / FEATURES
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing: set datasets.….download.needs to the folder that extract_features "
+            f"makes (data/features/<data set>), or `source:` to a table of your own"
+        )
+    return path.read_bytes(), str(path)
+
+
+def _own(parameters: Download) -> tuple[bytes, str]:
+    """A table of one's own, and how errors call it."""
+    path = fetch.own(Path(parameters.source), parameters.sha256)
+    if path.is_file() and path.suffix.lower() in EXTENSIONS:
+        return path.read_bytes(), str(path)
+    with fetch.open_source(path) as source:
+        found = [name for name in source.names() if name.lower().endswith(EXTENSIONS)]
+        if len(found) != 1:
+            raise UserError(
+                f"{path} holds {len(found)} tables ({', '.join(EXTENSIONS)}) instead of one: set "
+                f"`source:` in params.yaml to a file"
+            )
+        return source.read(found[0]), f"{path}: {found[0]}"
+
+
+def _columns(parameters: Download, names: list[str], channels: list[str], where: str) -> Columns:
+    """Which column is what. Raises UserError if one is missing or is named twice."""
+    identifiers = [parameters.record, parameters.group, parameters.fold]
+    singles = dict(
+        zip(("label", "record", "group", "fold"), [parameters.label, *identifiers], strict=True)
+    )
+    for key, name in singles.items():
+        if name is not None:
+            _require(name, key, names, where)
+    for key in ("features", "ignore"):
+        for name in getattr(parameters, key):
+            _require(name, key, names, where)
+    out = {parameters.label, *identifiers, *parameters.ignore}
+    features = parameters.features or [name for name in channels or names if name not in out]
+    for name in features:
+        _require(name, "channels in its dataset.json", names, where)
+        if name in out or features.count(name) > 1:
+            raise UserError(
+                f"params.yaml: datasets.….download.features: {name} is named twice, or is also the "
+                f"label, an identifier or to be ignored: name it once"
+            )
+    if not features:
+        raise UserError(f"{where} has no feature left: shorten `ignore`, or name `features`")
+    suffix = "parquet" if Path(where).suffix.lower() == ".parquet" else "csv"
+    return Columns(f"table.{suffix}", where, parameters.label, features, *identifiers)
+
+
+def _require(name: str, key: str, names: list[str], where: str) -> None:
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        known = f"did you mean {close[0]}?" if close else f"it has {', '.join(names[:20])}"
+        raise UserError(f"{where} has no column {name}, which {key} names ({known})")
+
+
+# ---------------------------------------------------------------- labels
+
+
+@lru_cache(maxsize=1)  # normalize reads the same table once per split
+def _packed(pack: Pack) -> tuple[Columns, Table]:
+    columns = Columns(**json.loads(pack.text(CHOICE)))
+    content = pack.read(columns.table)
+    return columns, formats.read(content, columns.where, columns.features, columns.texts)
+
+
+def _chosen(
+    label: pd.Series, parameters: AggregateLabels, column: str
+) -> tuple[list[str], str | None]:
+    """The labels to learn, and which of them is normal."""
+    found = set(label.unique()) - {""}
+    if not found:
+        raise UserError(f"column {column} holds no label: name another in datasets.….download")
+    labelled = int((label != "").sum())
+    if not parameters.values and len(found) > max(LEAST_SUSPECT, labelled / 2):
+        raise UserError(
+            f"column {column} holds {len(found)} different labels in {labelled} rows: name the "
+            f"column that holds the label in datasets.….download, or the labels to learn in {KEY}.values"
+        )
+    values = [formats.text(value) for value in parameters.values] or sorted(found, key=_numeric)
+    normal = None if parameters.normal is None else formats.text(parameters.normal)
+    for key, value in [*(("values", value) for value in values), ("normal", normal)]:
+        if value is not None and (value not in found or value not in values):
+            known = sorted(found if key == "values" else values, key=_numeric)
+            raise UserError(
+                f"params.yaml: {KEY}.{key}: {value!r} is not among the labels in column {column} "
+                f"({', '.join(known[:20])})"
+            )
+    return list(dict.fromkeys(values)), normal
+
+
+def _records(columns: Columns, table: Table) -> list[str]:
+    """The rows' names, which are unique."""
+    if columns.record is None:
+        width = len(str(len(table.numbers)))
+        return [f"row_{number:0{width}d}" for number in range(1, len(table.numbers) + 1)]
+    records = table.texts[columns.record]
+    wrong = np.flatnonzero(records.duplicated() | (records == ""))
+    if len(wrong):
+        row = int(wrong[0])
+        what = f"{records.iloc[row]} again" if str(records.iloc[row]) else "no name"
+        raise UserError(
+            f"{columns.where}, {table.place(row)}: column {columns.record} holds {what}: give every "
+            f"row a name of its own, or set `record: null` in datasets.….download"
+        )
+    return records.to_list()
+
+
+def _groups(columns: Columns, table: Table, records: pd.Series) -> pd.Series:
+    """The group of each of the rows `records`; a row without one is its own."""
+    if columns.group is None:
+        return records
+    groups = table.texts[columns.group].loc[records.index]
+    return groups.where(groups != "", "record " + records)
+
+
+def _together(
+    groups: pd.Series, table: Table, duplicates: Literal["error", "together"]
+) -> pd.Series:
+    """`groups` so changed that rows of equal features are in one; UserError if that is not wanted."""
+    rows = groups.index.to_numpy()
+    first = _first_alike(table.numbers[rows])
+    apart = np.flatnonzero(groups.to_numpy() != groups.to_numpy()[first])
+    if not len(apart):
+        return groups
+    if duplicates == "error":
+        one, other = (table.place(int(rows[row])) for row in (first[apart[0]], apart[0]))
+        raise UserError(
+            f"the table holds {len(apart)} duplicates: {one} and {other}, for example, have equal "
+            f"features, so that training and test could share them: remove one of each, name a "
+            f"`group` column that keeps them together, or set {KEY}.duplicates to together"
+        )
+    warn(f"{len(apart)} rows have the features of another one: they are kept in one split")
+    return _joined(groups, groups.iloc[first])
+
+
+def _first_alike(numbers: np.ndarray) -> np.ndarray:
+    """For each row `[N]`, the first row with equal values (missing ones are equal)."""
+    alike = np.where(np.isnan(numbers), np.inf, numbers + 0.0)  # -0.0 is 0.0, and no value is inf
+    rows = pd.DataFrame(alike)
+    hashes = pd.util.hash_pandas_object(rows, index=False).to_numpy()  # pyright: ignore
+    codes, distinct = pd.factorize(hashes)
+    first = np.full(len(distinct), len(codes))
+    np.minimum.at(first, codes, np.arange(len(codes)))
+    candidates = first[codes]
+    # Two different rows may have the same hash: they are then no duplicates.
+    other = np.flatnonzero(candidates != np.arange(len(codes)))
+    unequal = (alike[other] != alike[candidates[other]]).any(axis=1)
+    candidates[other[unequal]] = other[unequal]
+    return candidates
+
+
+def _joined(groups: pd.Series, alike: pd.Series) -> pd.Series:
+    """Groups that are connected by rows which are alike, each called as the first of them."""
+    codes, names = pd.factorize(groups)
+    others = pd.Index(names).get_indexer(pd.Index(alike))
+    edges = coo_array((np.ones(len(codes)), (codes, others)), shape=(len(names), len(names)))
+    _, component = connected_components(edges, directed=False)
+    called = pd.Series(names).groupby(component).first()
+    return pd.Series(called.to_numpy()[component[codes]], groups.index)
+
+
+def _class_name(label: str) -> str:
+    return f"class {label}" if label in (*COLUMNS, "label") else label
+
+
+def _numeric(label: str) -> tuple[float, str]:
+    try:
+        return float(label), ""
+    except ValueError:
+        return float("inf"), label
