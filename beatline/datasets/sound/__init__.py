@@ -1,0 +1,279 @@
+"""Machine sound: recordings of machines that are learned as normal, and anomalies to be found.
+
+Three sources: a simulator of rotating machines (beatline.datasets.sound.simulator), MIMII (Purohit
+et al. 2019, Zenodo record 3384388: one machine type at one signal-to-noise ratio), and a folder or an
+archive of one's own, laid out as beatline.datasets.sound.layout says.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from tqdm import tqdm
+
+from beatline import datasets, fetch
+from beatline.datasets import COLUMNS, Labels, Manifest
+from beatline.datasets.sound import audio, simulator
+from beatline.datasets.sound.layout import is_audio, place
+from beatline.datasets.sound.timestamps import timestamps
+from beatline.errors import UserError, warn
+from beatline.pack import Pack, PackWriter
+from beatline.params import Parameters
+
+RECORDINGS = "recordings.csv"
+MIMII_URL = "https://zenodo.org/records/3384388/files/{archive}?download=1"
+BATCH_SAMPLES = 4_000_000  # of read_recordings, 16 MB
+CITATIONS = {
+    "simulated": (
+        "simulated after McFadden & Smith 1984, J. Sound Vib. 96(1); Randall & Antoni 2011, Mech. "
+        "Syst. Signal Process. 25(2); Lighthill 1952, Proc. R. Soc. A 211"
+    ),
+    "mimii": (
+        "Purohit et al. 2019, MIMII Dataset: Sound Dataset for Malfunctioning Industrial Machine "
+        "Investigation and Inspection, DCASE Workshop; Zenodo record 3384388, CC BY-SA 4.0"
+    ),
+}
+TEXTS: dict[Hashable, type[str]] = dict.fromkeys(
+    ("record", "fold", "machine_id", "fault", "event_timestamp"), str
+)
+_KINDS = {"training": ("train", 0), "normal test": ("test", 0), "anomalous test": ("test", 1)}
+
+
+class Mimii(Parameters):
+    """Which of MIMII's archives: the type of machine, and its signal-to-noise ratio in dB."""
+
+    machine: Literal["fan", "pump", "slider", "valve"]
+    snr: Literal[-6, 0, 6]
+
+
+class Download(datasets.Download):
+    """`source`: simulated, mimii, or a folder or archive of one's own. `sha256`: of an archive."""
+
+    source: str = Field(min_length=1)
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    simulated: simulator.Simulated
+    mimii: Mimii
+
+
+class AggregateLabels(Parameters):
+    """`min_records`: a machine with fewer recordings for training, normal ones for test or anomalies
+    is left out."""
+
+    min_records: int = Field(ge=1)
+
+
+def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifest:
+    """Add the audio files, unchanged, and the table of recordings to the pack.
+
+    Raises UserError, naming the file, if one is no audio, cut short, or not finite.
+    """
+    counts: dict[str, int] = {}
+    if parameters.source == "simulated":
+        rows = _add_simulated(parameters.simulated, pack)
+    else:
+        with fetch.open_source(_path(parameters, workspace)) as source:
+            rows, counts = _add_files(source, pack)
+    table = pd.DataFrame(rows)
+    table["snr"] = table["snr"] if "snr" in table else float("nan")
+    if parameters.source == "mimii":
+        table["snr"] = float(parameters.mimii.snr)
+    pack.add(RECORDINGS, table.to_csv(index=False, lineterminator="\n").encode())
+    return _manifest(parameters, table, counts)
+
+
+def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
+    """Normal against anomaly, for the machines that have enough recordings of every kind."""
+    table = _recordings(pack)
+    few: dict[str, str] = {}
+    for machine_id, of_machine in table.groupby("machine_id", sort=True):
+        for kind, (fold, anomaly) in _KINDS.items():
+            matching = (of_machine["fold"] == fold) & (of_machine["anomaly"] == anomaly)
+            total = int(np.count_nonzero(matching))
+            if total < parameters.min_records:
+                few[str(machine_id)] = f"{total} {kind} recordings"
+    for machine_id, what in few.items():
+        warn(f"machine {machine_id} has {what}, fewer than min_records: it is left out")
+    kept = table.loc[~table["machine_id"].isin(list(few))].reset_index(drop=True)
+    if kept.empty:
+        raise UserError(
+            f"no machine has {parameters.min_records} recordings for training, normal ones for test "
+            f"and anomalies: lower datasets.….aggregate_labels.min_records, or add recordings"
+        )
+    kept["group"] = kept["record"]
+    kept["normal"] = 1 - kept["anomaly"]
+    columns = [*COLUMNS, "anomaly", "machine_id", "fault", "event_timestamp"]
+    if kept["snr"].notna().any():
+        columns.append("snr")
+    return Labels(
+        table=kept.loc[:, columns],
+        classes=["anomaly"],
+        task="anomaly",
+        counts={"machines_left_out": len(few), "records_left_out": len(table) - len(kept)},
+        sections="machine_id",
+    )
+
+
+def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
+    """The waveforms as batches `[B, samples, 1]` in full scale, the mean of their channels.
+
+    They are at the most common sampling rate of the set, and NaN from their end on to that of the
+    longest of `records`.
+    """
+    table = _recordings(pack)
+    rate = _common_rate(table)
+    length = longest(pack, records, rate)
+    size = max(1, BATCH_SAMPLES // length)
+    batch: list[np.ndarray] = []
+    for number, samples in enumerate(read_waveforms(pack, records, rate, "mean"), 1):
+        batch.append(np.pad(samples, (0, length - len(samples)), constant_values=np.nan))
+        if len(batch) == size or number == len(records):
+            yield np.stack(batch)[:, :, None]
+            batch = []
+
+
+def read_waveforms(
+    pack: Pack, records: Sequence[str], sampling_rate: int | None, channel: audio.Channel
+) -> Iterator[np.ndarray]:
+    """The waveforms in the order asked for, each float32 `[samples]` in full scale.
+
+    `sampling_rate` in Hz, to which they are resampled where they differ; None is the most common one
+    of the set. `channel`: `mean` of all, or one, counted from 1. Raises UserError for a channel that
+    a recording has not.
+    """
+    rate = sampling_rate or _common_rate(_recordings(pack))
+    for record in records:
+        sound = audio.read(pack.read(record), record)
+        samples = audio.mono(sound.samples, channel, record)
+        yield audio.resample(samples, sound.sampling_rate, rate)
+
+
+def longest(pack: Pack, records: Sequence[str], sampling_rate: int) -> int:
+    """Samples of the longest of `records` at `sampling_rate` in Hz."""
+    asked = _recordings(pack).set_index("record").loc[list(records)]
+    return max(
+        audio.resampled_length(int(frames), int(own), sampling_rate)
+        for frames, own in zip(asked["frames"], asked["sampling_rate"], strict=True)
+    )
+
+
+def _path(parameters: Download, workspace: Path) -> Path:
+    """Where the data set lies, fetched first if need be."""
+    if parameters.source != "mimii":
+        return fetch.own(Path(parameters.source), parameters.sha256)
+    archive = f"{parameters.mimii.snr}_dB_{parameters.mimii.machine}.zip"
+    path = workspace / f"mimii_{archive}"
+    if parameters.sha256 or not path.exists():
+        fetch.download(MIMII_URL.format(archive=archive), path, parameters.sha256)
+    return path
+
+
+def _add_simulated(parameters: simulator.Simulated, pack: PackWriter) -> list[dict[str, object]]:
+    rows = []
+    clips = tqdm(
+        simulator.simulate(parameters),
+        "simulate",
+        simulator.number_of_clips(parameters),
+        mininterval=10,
+        unit=" clips",
+    )
+    for clip in clips:
+        pack.add(clip.record, clip.content)
+        rows.append(
+            {
+                "record": clip.record,
+                "fold": clip.fold,
+                "machine_id": clip.machine_id,
+                "anomaly": int(bool(clip.fault)),
+                "fault": clip.fault,
+                "event_timestamp": clip.event_timestamp,
+                "sampling_rate": parameters.sampling_rate,
+                "channels": 1,
+                "frames": clip.samples,
+                "snr": clip.snr,
+            }
+        )
+    return rows
+
+
+def _add_files(
+    source: fetch.Source, pack: PackWriter
+) -> tuple[list[dict[str, object]], dict[str, int]]:
+    """Add the audio files of a folder or archive; the rows of their table, and what was skipped."""
+    names = [name for name in source.names() if is_audio(name)]
+    placed = {file.name: file for file in place(names, str(source.path))}
+    counts = {
+        "audio_files_elsewhere": len(names) - len(placed),
+        "other_files": len(source.names()) - len(names),
+    }
+    if counts["audio_files_elsewhere"]:
+        elsewhere = next(name for name in names if name not in placed)
+        warn(
+            f"{counts['audio_files_elsewhere']} audio files, such as {elsewhere}, are neither in "
+            f"normal/ nor in test/: they are skipped"
+        )
+    time_of = timestamps(source.path)
+    rows: dict[str, dict[str, object]] = {}
+    items = tqdm(source.items(placed), "pack", len(placed), mininterval=10, unit=" files")
+    for name, content in items:
+        sound = audio.read(content, f"{source.path}: {name}")
+        pack.add(name, content)
+        rows[name] = {
+            "record": name,
+            "fold": placed[name].fold,
+            "machine_id": placed[name].machine_id,
+            "anomaly": placed[name].anomaly,
+            "fault": "",
+            "event_timestamp": time_of(name),
+            "sampling_rate": sound.sampling_rate,
+            "channels": sound.samples.shape[1],
+            "frames": len(sound.samples),
+        }
+    return [rows[name] for name in placed], counts
+
+
+def _manifest(parameters: Download, table: pd.DataFrame, counts: dict[str, int]) -> Manifest:
+    rates = Counter(table["sampling_rate"].tolist())
+    rate = _common_rate(table)
+    if len(rates) > 1:
+        warn(
+            f"the recordings have {len(rates)} sampling rates "
+            f"({', '.join(f'{key} Hz: {rates[key]}' for key in sorted(rates))}): they are resampled"
+        )
+    for machine_id, of_machine in table.groupby("machine_id", sort=True):
+        training = int(np.count_nonzero(of_machine["fold"] == "train"))
+        counts[f"{machine_id}_train"] = training
+        counts[f"{machine_id}_test"] = len(of_machine) - training
+    titles = {
+        "simulated": "simulated machine sound",
+        "mimii": f"MIMII {parameters.mimii.machine} at {parameters.mimii.snr} dB",
+    }
+    return Manifest(
+        title=titles.get(parameters.source, "machine sound"),
+        source=parameters.source,
+        simulated=parameters.source == "simulated",
+        channels=[f"channel {number + 1}" for number in range(max(table["channels"]))],
+        sampling_rate=rate,
+        unit="full scale",
+        drawing="spectrogram",
+        citation=CITATIONS.get(parameters.source, ""),
+        counts={"files": len(table), **counts},
+    )
+
+
+def _recordings(pack: Pack) -> pd.DataFrame:
+    """The table of recordings: texts as texts, numbers as numbers."""
+    text = io.StringIO(pack.text(RECORDINGS))
+    return pd.read_csv(text, dtype=TEXTS, keep_default_na=False, na_values={"snr": [""]})
+
+
+def _common_rate(table: pd.DataFrame) -> int:
+    """The most common sampling rate in Hz; of two equally common ones the higher."""
+    rates = Counter(table["sampling_rate"].tolist())
+    return int(max(rates, key=lambda rate: (rates[rate], rate)))
