@@ -1,0 +1,265 @@
+"""A detector that learns to tell normal sounds apart, and scores by the distance to what it knows.
+
+What the best systems of the DCASE challenges do (Giri et al. 2020, Self-supervised classification for
+detecting anomalous sounds, DCASE workshop; Wilkinghoff 2021, Sub-cluster AdaCos): a network learns
+from which section (machine) a normal window is and how it was changed (shifted, tilted, ...), and a
+window far from all normal ones in the space that it learned for that is an anomaly. No anomaly and,
+in use, no section is needed. With one section, the changes alone are what it learns to tell apart.
+
+The place of a window in that space is its embedding together with the statistics over time of its
+channels, which the first layers need not keep to solve their task. Distances are those of Mahalanobis,
+with the covariance of the normal windows, shrunk as Ledoit & Wolf 2004 do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+from torch.nn import functional
+
+from beatline.models import Remembering, Shape
+from beatline.params import AtLeastOne, Parameters
+
+LEARNS = "sections"
+TINY = (
+    1e-5  # variance, in standard deviations of the normalized signal squared, that counts as none
+)
+COMPARED_AT_ONCE = 1 << 25  # numbers in memory while distances are computed: 128 MB
+
+Change = Callable[[torch.Tensor], torch.Tensor]  # of windows [B, T, C]
+
+
+class Versions(Parameters):
+    """How windows are changed to be told apart from the originals; 0 leaves a change out. `shift`: up
+    and down by so many channels. `tilt`: by so many standard deviations from the first to the last
+    channel, rising and falling. `boost`: by so many standard deviations in one of `regions` of
+    neighbouring channels, a version for each. `stretch`: to so many times the duration. `smooth`: the
+    mean of so many time steps (an odd number). `reverse`: backwards in time."""
+
+    shift: int = Field(ge=0)
+    tilt: float = Field(ge=0)
+    boost: float = Field(ge=0)
+    regions: int = Field(ge=0)
+    stretch: float = Field(ge=0)
+    smooth: int = Field(ge=0)
+    reverse: bool
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> Versions:
+        if 0 < self.stretch <= 1:
+            raise ValueError("stretch must be above 1, or 0 for none")
+        if self.smooth and self.smooth % 2 == 0:
+            raise ValueError("smooth must be odd, or 0 for none")
+        if (self.boost > 0) != (self.regions > 0):
+            raise ValueError("boost and regions must both be 0, for none, or both be above")
+        return self
+
+
+class Architecture(Parameters):
+    """`filters`: of the blocks, each of two convolutions of width `kernel` that halve time and
+    channels. `embedding`: its dimensions. `scale`: of the cosines that the softmax is taken of
+    (Wang et al. 2018, CosFace). `neighbours`: so many normal windows, the nearest ones, are what a
+    window's distance is the mean of."""
+
+    filters: list[AtLeastOne] = Field(min_length=1)
+    kernel: int = Field(ge=1)
+    embedding: int = Field(ge=1)
+    scale: float = Field(gt=0)
+    neighbours: int = Field(ge=1)
+    versions: Versions
+
+    @model_validator(mode="after")
+    def _kernel_fits(self) -> Architecture:
+        if self.kernel % 2 == 0:
+            raise ValueError("kernel must be odd, to keep the place of what it sees")
+        return self
+
+
+class Network(nn.Module, Remembering):
+    """In training mode logits `[B, V, S * V]` of the V versions of each window, for S sections:
+    version v of section s is class s * V + v. In evaluation mode the anomaly score `[B, 1]`: the mean
+    squared distance to the nearest normal windows per dimension, near 1 for a normal window."""
+
+    centre: torch.Tensor
+    whitening: torch.Tensor
+    memory: torch.Tensor
+
+    def __init__(self, architecture: Architecture, shape: Shape, outputs: int) -> None:
+        super().__init__()
+        self.changes = changes(architecture.versions)
+        self.scale, self.neighbours = architecture.scale, architecture.neighbours
+        blocks: list[nn.Module] = []
+        channels = shape[1]
+        for wide, narrow in itertools.pairwise([1, *architecture.filters]):
+            blocks += _block(wide, narrow, architecture.kernel)
+            channels = math.ceil(channels / 2)
+        self.features = nn.Sequential(*blocks)
+        self.projection = nn.Linear(2 * architecture.filters[-1] * channels, architecture.embedding)
+        directions = torch.empty(outputs * len(self.changes), architecture.embedding)
+        self.directions = nn.Parameter(nn.init.xavier_uniform_(directions))
+        self.features.to(memory_format=torch.channels_last)  # pyright: ignore
+        # Until it remembers something: the distance to the origin.
+        place = architecture.embedding + 2 * shape[1]
+        self.register_buffer("centre", torch.zeros(place))
+        self.register_buffer("whitening", torch.eye(place))
+        self.register_buffer("memory", torch.zeros(1, place))
+
+    def forward(self, recordings: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return self._distance(self._whitened(self.place(recordings)))
+        versions = torch.stack([change(recordings) for change in self.changes], dim=1)
+        embedded = self.embed(versions.flatten(0, 1))
+        cosines = functional.normalize(embedded) @ functional.normalize(self.directions).T
+        return self.scale * cosines.unflatten(0, versions.shape[:2])
+
+    def embed(self, windows: torch.Tensor) -> torch.Tensor:
+        """The learned embedding `[B, embedding]` of windows `[B, T, C]`."""
+        features = self.features(windows.unsqueeze(1))
+        return self.projection(_statistics(features.transpose(1, 2)).flatten(1))
+
+    def place(self, windows: torch.Tensor) -> torch.Tensor:
+        """Embedding and statistics of the channels `[B, embedding + 2 * C]` of windows `[B, T, C]`."""
+        return torch.cat([self.embed(windows), _statistics(windows).flatten(1)], dim=1)
+
+    def remember(self, windows: Iterable[torch.Tensor]) -> None:
+        """Keep the places of normal windows, `[B, T, C]` each, and the measure of distance that their
+        spread makes."""
+        places = torch.cat([self.place(batch) for batch in windows])
+        self.centre.copy_(places.mean(dim=0))
+        self.whitening.copy_(_whitening(places - self.centre))
+        self.memory = self._whitened(places)
+
+    def _whitened(self, places: torch.Tensor) -> torch.Tensor:
+        return (places - self.centre) @ self.whitening
+
+    def _distance(self, places: torch.Tensor) -> torch.Tensor:
+        nearest = min(self.neighbours, len(self.memory))
+        found = []
+        for part in places.split(max(1, COMPARED_AT_ONCE // self.memory.numel())):
+            # By differences: the expanded square would round small distances between far places away.
+            distances = torch.cdist(part, self.memory, compute_mode="donot_use_mm_for_euclid_dist")
+            squares = distances.topk(nearest, largest=False).values.square()
+            found.append(squares.mean(dim=1, keepdim=True) / places.shape[1])
+        return torch.cat(found)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """As every module's, for any number of windows that the loaded one remembers."""
+        if (memory := state_dict.get(f"{prefix}memory")) is not None:
+            self.memory = self.memory.new_empty(len(memory), self.memory.shape[1])
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+
+
+def changes(versions: Versions) -> list[Change]:
+    """The ways of changing windows `[B, T, C]`, the first of which leaves them as they are."""
+    found: list[Change] = [lambda windows: windows]
+    if versions.shift:
+        found += [partial(_shifted, by=by) for by in (versions.shift, -versions.shift)]
+    if versions.tilt:
+        found += [partial(_tilted, rise=rise) for rise in (versions.tilt, -versions.tilt)]
+    if versions.boost:
+        centres = [(region + 0.5) / versions.regions for region in range(versions.regions)]
+        width = 0.25 / versions.regions
+        found += [
+            partial(_boosted, by=versions.boost, centre=centre, width=width) for centre in centres
+        ]
+    if versions.stretch:
+        found += [partial(_stretched, factor=versions.stretch)]
+    if versions.smooth:
+        found += [partial(_smoothed, steps=versions.smooth)]
+    if versions.reverse:
+        found += [lambda windows: windows.flip(1)]
+    return found
+
+
+def _shifted(windows: torch.Tensor, by: int) -> torch.Tensor:
+    """Moved towards higher channels; the channel at the edge fills up."""
+    channels = torch.arange(windows.shape[2], device=windows.device) - by
+    return windows[:, :, channels.clamp(0, windows.shape[2] - 1)]
+
+
+def _tilted(windows: torch.Tensor, rise: float) -> torch.Tensor:
+    size = windows.shape[2]
+    return windows + torch.linspace(-rise / 2, rise / 2, size, device=windows.device)
+
+
+def _boosted(windows: torch.Tensor, by: float, centre: float, width: float) -> torch.Tensor:
+    """Raised around one channel: `centre` and standard deviation `width` are shares of all channels."""
+    size = windows.shape[2]
+    channels = torch.arange(size, device=windows.device)
+    return windows + by * torch.exp(-0.5 * ((channels - centre * size) / (width * size)) ** 2)
+
+
+def _stretched(windows: torch.Tensor, factor: float) -> torch.Tensor:
+    """The first part of the windows, slowed down to fill their whole length."""
+    length = windows.shape[1]
+    part = windows[:, : math.ceil(length / factor)].transpose(1, 2)
+    return functional.interpolate(part, length, mode="linear").transpose(1, 2)
+
+
+def _smoothed(windows: torch.Tensor, steps: int) -> torch.Tensor:
+    means = functional.avg_pool1d(
+        windows.transpose(1, 2), steps, 1, steps // 2, count_include_pad=False
+    )
+    return means.transpose(1, 2)
+
+
+def _block(wide: int, narrow: int, kernel: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for width, stride in ((wide, 2), (narrow, 1)):
+        layers += [
+            nn.Conv2d(width, narrow, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(narrow),
+            nn.ReLU(),
+        ]
+    return layers
+
+
+def _statistics(signals: torch.Tensor) -> torch.Tensor:
+    """Mean and standard deviation `[B, 2, ...]` over the time of `[B, T, ...]`, in float32."""
+    variance, mean = torch.var_mean(signals.float(), dim=1, correction=0)
+    return torch.stack([mean, (variance + TINY).sqrt()], dim=1)
+
+
+def _whitening(deviations: torch.Tensor) -> torch.Tensor:
+    """`[D, D]` that turns deviations from the mean, `[N, D]`, into ones of covariance 1.
+
+    The covariance is that of Ledoit & Wolf 2004 (J. Multivar. Anal. 88(2):365), of columns scaled to
+    equal spread: drawn to a multiple of the identity as far as N is too small for D.
+    """
+    samples = deviations.cpu().double()
+    number, size = samples.shape
+    spread = samples.square().mean(dim=0).sqrt()
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    samples = samples / spread
+    covariance = samples.T @ samples / number
+    identity = torch.eye(size, dtype=samples.dtype) * covariance.trace() / size
+    uncertainty = (samples.square().T @ samples.square() / number - covariance.square()).sum()
+    distance = (covariance - identity).square().sum()
+    share = float((uncertainty / number / distance).clamp(0, 1)) if distance > 0 else 1.0
+    values, vectors = torch.linalg.eigh(share * identity + (1 - share) * covariance)
+    root = vectors / values.clamp_min(TINY).sqrt() @ vectors.T
+    return (root / spread[:, None]).to(deviations)

@@ -1,0 +1,52 @@
+"""A multilayer perceptron: dense layers with ReLU, for tables of features.
+
+A recording or window of several time steps is flattened.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from beatline.models import Shape
+from beatline.params import AtLeastOne, Parameters
+
+LEARNS = "labels"
+
+
+class Architecture(Parameters):
+    """`dense`: units of the hidden layers, each followed by batch normalization, if `batch_norm`, ReLU
+    and dropout."""
+
+    dense: list[AtLeastOne] = Field(min_length=1)
+    batch_norm: bool
+    dropout: float = Field(ge=0, lt=1)
+
+
+class Network(nn.Module):
+    def __init__(self, architecture: Architecture, shape: Shape, outputs: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = shape[0] * shape[1]
+        for units in architecture.dense:
+            layers.append(nn.Linear(width, units))
+            layers += [_BatchNorm(units)] if architecture.batch_norm else []
+            layers += [nn.ReLU(), nn.Dropout(architecture.dropout)]
+            width = units
+        self.layers = nn.Sequential(*layers, nn.Linear(width, outputs))
+
+    def forward(self, recordings: torch.Tensor) -> torch.Tensor:
+        return self.layers(recordings)
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """As its parent, but that the last batch of an epoch may be one record, which has no deviation: it
+    is normalized as in evaluation."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if len(input) > 1 or not self.training:
+            return super().forward(input)
+        return nn.functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
