@@ -1,8 +1,9 @@
 """Tables behind the pictures: one per kind of curve, the models of a data set below each other.
 
 The report's figures and what `dvc plots` draws come from these tables, so they cannot disagree.
-Every table has a column `model`; those of single classes also have `class`. Curves are computed by
-:mod:`beatline.metrics` from the predictions on test records and from the training histories.
+Every table has a column `model`; those of single classes (or machines) also have `class`. Curves are
+computed by :mod:`beatline.metrics` from the predictions on test records and from the training
+histories.
 """
 
 from __future__ import annotations
@@ -26,11 +27,24 @@ ALL_CLASSES = "all classes"
 
 
 @dataclass(frozen=True)
+class Facet:
+    """A class, or a section, on test records: 0/1 `targets` [N], `scores` [N], 0/1 `decisions` [N]
+    and the threshold (NaN if there is none)."""
+
+    name: str
+    targets: np.ndarray
+    scores: np.ndarray
+    decisions: np.ndarray
+    threshold: float
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """A trained model and its answers on the N test records.
 
     `description`: model.json. `history`: a row per epoch. `predictions`: a row per test record, as
     :func:`beatline.evaluation.predictions` writes it. `estimates`: metrics with intervals.
+    `durations`: `train_seconds` and `predict_milliseconds`.
     """
 
     model: str
@@ -38,6 +52,7 @@ class Evaluated:
     history: pd.DataFrame
     predictions: pd.DataFrame
     estimates: dict[str, Any]
+    durations: dict[str, float]
 
     @property
     def classes(self) -> list[str]:
@@ -51,6 +66,35 @@ class Evaluated:
     @property
     def task(self) -> tasks.Task:
         return tasks.TASKS[self.description["task"]]
+
+    @property
+    def section_column(self) -> str | None:
+        """The column that names the section (machine) of a record, of a detector that is measured on
+        each; the parts of other models' estimates are classes."""
+        sections = self.description["dataset"]["sections"]
+        return sections if self.task.learns_normal_only else None
+
+    @property
+    def facets(self) -> list[Facet]:
+        """What curves are drawn of: each class, or each section (machine) of a detector, whose
+        records no curve pools."""
+        thresholds = self.thresholds or [np.nan] * len(self.classes)
+        if self.section_column:
+            of_record = self.predictions[self.section_column].astype(str).to_numpy()
+            return [
+                self._facet(0, name, thresholds, of_record == name) for name in np.unique(of_record)
+            ]
+        everything = np.ones(len(self.predictions), dtype=bool)
+        return [self._facet(k, name, thresholds, everything) for k, name in enumerate(self.classes)]
+
+    def _facet(self, k: int, name: str, thresholds: list[float], inside: np.ndarray) -> Facet:
+        return Facet(
+            str(name),
+            self.targets[inside, k],
+            self.scores[inside, k],
+            self.decisions[inside, k],
+            thresholds[k],
+        )
 
     @property
     def exclusive(self) -> bool:
@@ -73,8 +117,8 @@ class Evaluated:
         return self.predictions[[f"{name} decided" for name in self.classes]].to_numpy()
 
 
-def load(model: str, trained: Path, predicted: Path) -> Evaluated:
-    """What `train` left in the folder `trained` and `evaluate` in the folder `predicted`.
+def load(model: str, trained: Path, predicted: Path, durations: Path) -> Evaluated:
+    """What `train` left in the folder `trained`, `evaluate` in `predicted`, and both in `durations`.
 
     Raises UserError that names the file if one is missing.
     """
@@ -84,6 +128,7 @@ def load(model: str, trained: Path, predicted: Path) -> Evaluated:
         history=bundle.history(trained),
         predictions=read_csv(predicted / "predictions.csv", ("record",)),
         estimates=read_json(predicted / "estimates.json"),
+        durations=read_json(durations / "train.json") | read_json(durations / "predict.json"),
     )
 
 
@@ -172,8 +217,8 @@ def confusion(model: Evaluated) -> pd.DataFrame:
         actual, predicted = model.targets.argmax(axis=1), model.decisions.argmax(axis=1)
         return _crossed(model.model, ALL_CLASSES, actual, predicted, model.classes)
     parts = [
-        _crossed(model.model, name, model.targets[:, k], model.decisions[:, k], ["no", "yes"])
-        for k, name in enumerate(model.classes)
+        _crossed(model.model, facet.name, facet.targets, facet.decisions, ["no", "yes"])
+        for facet in model.facets
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -186,12 +231,11 @@ def scores(model: Evaluated) -> pd.DataFrame:
     scores end at their 98th percentile (or the threshold), and the last takes what lies beyond.
     """
     parts = []
-    thresholds = model.thresholds or [np.nan] * len(model.classes)
-    for k, name in enumerate(model.classes):
-        values, targets = model.scores[:, k], model.targets[:, k]
+    for facet in model.facets:
+        values, targets = facet.scores, facet.targets
         end = 1.0
         if model.task.learns_normal_only:
-            end = max(float(np.percentile(values, TAIL)), 1.25 * thresholds[k])
+            end = max(float(np.percentile(values, TAIL)), 1.25 * facet.threshold)
         edges = np.linspace(0, end, BINS + 1)
         for label, actual in enumerate(("no", "yes")):
             inside = np.clip(values[targets == label], 0, end)
@@ -200,12 +244,12 @@ def scores(model: Evaluated) -> pd.DataFrame:
                 pd.DataFrame(
                     {
                         "model": model.model,
-                        "class": name,
+                        "class": facet.name,
                         "actual": actual,
                         "low": edges[:-1],
                         "high": edges[1:],
                         "share": counts / max(len(inside), 1),
-                        "threshold": thresholds[k],
+                        "threshold": facet.threshold,
                     }
                 )
             )
@@ -231,11 +275,11 @@ def _by_class(
         pd.DataFrame(
             {
                 "model": model.model,
-                "class": name,
-                **points(model.targets[:, k], model.scores[:, k]),
+                "class": facet.name,
+                **points(facet.targets, facet.scores),
             }
         )
-        for k, name in enumerate(model.classes)
+        for facet in model.facets
     ]
     return pd.concat(parts, ignore_index=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.metrics import auc, confusion_matrix, precision_recall_curve, roc_c
 from beatline import curves
 from beatline.curves import Evaluated
 from beatline.errors import UserError
+from beatline.files import write_csv, write_json
 
 RECORDS = 60
 
@@ -40,8 +42,13 @@ def _evaluated(
             "learning_rate": [0.1, 0.01],
         }
     )
-    description = {"classes": classes, "thresholds": thresholds, "task": task}
-    return Evaluated("m", description, history, pd.DataFrame(columns), {})
+    description = {
+        "classes": classes,
+        "thresholds": thresholds,
+        "task": task,
+        "dataset": {"sections": None},
+    }
+    return Evaluated("m", description, history, pd.DataFrame(columns), {}, {})
 
 
 @pytest.fixture
@@ -65,7 +72,16 @@ def anomaly() -> Evaluated:
     rng = np.random.default_rng(5)
     targets = np.arange(RECORDS)[:, None] % 3 == 0
     values = rng.exponential(1 + 3 * targets)
-    return _evaluated("anomaly", ["anomaly"], targets.astype(int), values, [2.0])
+    return _evaluated("reconstruction", ["anomaly"], targets.astype(int), values, [2.0])
+
+
+@pytest.fixture
+def machines(anomaly: Evaluated) -> Evaluated:
+    """The same detector, whose records are of two machines with names that look like numbers."""
+    names = [f"0{number % 2}" for number in range(RECORDS)]
+    description = {**anomaly.description, "dataset": {"sections": "machine_id"}}
+    predictions = anomaly.predictions.assign(machine_id=names)
+    return replace(anomaly, description=description, predictions=predictions)
 
 
 def _of(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -137,6 +153,41 @@ def test_score_histograms_hold_every_record_once(
     assert anomaly.thresholds[0] < end < anomaly.scores.max()
 
 
+def test_no_curve_of_a_detector_pools_machines(machines: Evaluated) -> None:
+    """Each machine has curves, counts and a histogram of its own records alone."""
+    tables = curves.tables([machines])
+    for kind in ("roc", "precision_recall", "confusion", "scores"):
+        assert list(dict.fromkeys(tables[kind]["class"])) == ["00", "01"]
+    for name in ("00", "01"):
+        inside = (machines.predictions["machine_id"] == name).to_numpy()
+        targets, scores = machines.targets[inside, 0], machines.scores[inside, 0]
+        fpr, tpr, _ = roc_curve(targets, scores)
+        mine = _of(tables["roc"], name)
+        assert auc(mine["fpr"], mine["tpr"]) == pytest.approx(auc(fpr, tpr))
+        counts = _of(tables["confusion"], name)["records"].to_numpy().reshape(2, 2)
+        np.testing.assert_array_equal(counts, confusion_matrix(targets, scores >= 2.0))
+        assert set(_of(tables["scores"], name)["threshold"]) == {2.0}
+
+
+def test_a_classifier_is_measured_on_all_machines_together(multilabel: Evaluated) -> None:
+    """Its parts are the classes, whatever tells records apart."""
+    description = {**multilabel.description, "dataset": {"sections": "machine_id"}}
+    model = replace(multilabel, description=description)
+    assert model.section_column is None
+    assert [facet.name for facet in model.facets] == ["A", "B"]
+
+
+def test_what_training_and_predicting_took_is_read(tmp_path: Path, multilabel: Evaluated) -> None:
+    write_json(tmp_path / "model.json", {"classes": ["A"]})
+    write_csv(tmp_path / "history.csv", multilabel.history)
+    write_csv(tmp_path / "predictions.csv", multilabel.predictions)
+    write_json(tmp_path / "estimates.json", {})
+    write_json(tmp_path / "train.json", {"train_seconds": 12.5})
+    write_json(tmp_path / "predict.json", {"predict_milliseconds": 0.75})
+    found = curves.load("cnn", tmp_path, tmp_path, tmp_path)
+    assert found.durations == {"train_seconds": 12.5, "predict_milliseconds": 0.75}
+
+
 def test_a_class_without_positives_has_a_histogram_and_no_curve() -> None:
     values = np.linspace(0, 1, 10)[:, None]
     model = _evaluated("binary", ["A"], np.zeros((10, 1), int), values, [0.5])
@@ -158,7 +209,7 @@ def test_all_models_of_a_data_set_stand_in_one_table(
     multilabel: Evaluated, anomaly: Evaluated
 ) -> None:
     """One picture for several models; an anomaly score is no probability and is not calibrated."""
-    other = Evaluated("n", anomaly.description, anomaly.history, anomaly.predictions, {})
+    other = replace(anomaly, model="n")
     tables = curves.tables([multilabel, other])
     assert set(tables) == set(curves.KINDS)
     for kind, table in tables.items():
@@ -170,4 +221,4 @@ def test_all_models_of_a_data_set_stand_in_one_table(
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.json is missing"):
-        curves.load("cnn", tmp_path, tmp_path)
+        curves.load("cnn", tmp_path, tmp_path, tmp_path)

@@ -1,0 +1,159 @@
+"""The report: what the data are, how good each model is, where it errs, and what made it.
+
+:func:`compose` collects text, figures and curve tables; the same Markdown is `report.md`, whose
+figures are files beside it, and :func:`page`, one HTML file that needs nothing else to be read.
+But for how long training and predictions took, nothing in it depends on when or where it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from beatline import curves, figures
+from beatline.params import Parameters
+from beatline.reporting.data import add_data
+from beatline.reporting.document import FIGURES, Document, estimate, link, spoken, text
+from beatline.reporting.mistakes import add_mistakes, add_reconstructions
+from beatline.reporting.models import IDENTITY, METRICS, add_comparison, add_model, percent
+from beatline.reporting.page import page
+from beatline.reporting.results import DatasetResults, heading, read, warn_of_stale
+
+__all__ = ["FIGURES", "Document", "Report", "compose", "page"]
+
+COMPARED = ("auc", "average_precision", "f1", "accuracy")
+IDENTITY_DIGITS = 12  # of a SHA-256: enough to tell two apart
+
+
+class Report(Parameters):
+    """The block `report`. `mistakes`: so many of each model's most confident mistakes are drawn, two
+    beside each other; of recordings that are drawn smaller, as many as fill the same rows."""
+
+    mistakes: int = Field(ge=0, le=20)
+
+
+def compose(content: dict[str, Any], parameters: Report, root: Path) -> Document:
+    """The report of all that `content` (params.yaml) lists, from the stages' outputs under `root`.
+
+    Models that lie there without being listed are named in a warning and left out. Raises UserError
+    if an output is missing.
+    """
+    warn_of_stale(content, root)
+    found = [read(content, name, root) for name in content["datasets"]]
+    colours = figures.colours_of(list(content["train"]))
+    document = Document()
+    _add_opening(document, found, percent(content["evaluate"]))
+    for results in found:
+        document.add(f"## {text(results.name)}")
+        add_data(document, results)
+        if results.models:
+            _add_models(document, results, colours, content, parameters, root)
+    _add_closing(document, found, content)
+    return document
+
+
+def _add_models(
+    document: Document,
+    results: DatasetResults,
+    colours: dict[str, str],
+    content: dict[str, Any],
+    parameters: Report,
+    root: Path,
+) -> None:
+    tables = curves.tables(results.models)
+    for kind, table in tables.items():
+        document.curves[kind][results.name] = table
+    add_comparison(document, results, tables, colours, content["evaluate"])
+    for model in results.models:
+        colour = colours[model.model]
+        add_model(document, results, model, tables, colour, percent(content["evaluate"]))
+        add_reconstructions(document, results, model, colour, root)
+        if parameters.mistakes:
+            add_mistakes(document, results, model, colour, parameters.mistakes, root)
+        document.add(f"Parameters, `train.{model.model}.{results.name}`:")
+        document.add_yaml(content["train"][model.model][results.name])
+
+
+def _add_opening(document: Document, found: Sequence[DatasetResults], percent: str) -> None:
+    kinds = [f"{text(results.name)} ({results.reality} data)" for results in found]
+    document.add(f"# Report: {', '.join(kinds)}")
+    if simulated := [results for results in found if results.description["simulated"]]:
+        names = spoken([f"**{text(results.name)}**" for results in simulated])
+        document.add(
+            f"The recordings of {names} come from a simulator. Scores on them show that the "
+            f"pipeline works and how models compare there; they say nothing about real patients or "
+            f"machines."
+        )
+    grouped: dict[str, list[str]] = {}
+    for results in found:
+        if results.groups:
+            grouped.setdefault(results.groups, []).append(text(results.name))
+    by = [f"{group} by {group} in {spoken(names)}" for group, names in grouped.items()]
+    drawn = f" ({', '.join(by)})" if by else ""
+    document.add(
+        f"Every number below is measured on test records that neither training nor the choice of a "
+        f"threshold has seen. Brackets hold {percent} bootstrap intervals, for which records are drawn "
+        f"again{drawn}."
+    )
+    rows = [
+        [
+            link(text(results.name)),
+            link(heading(results, model), model.model),
+            *(estimate(model.estimates["overall"].get(metric)) for metric in COMPARED),
+            f"{len(model.predictions):,}",
+        ]
+        for results in found
+        for model in results.models
+    ]
+    if rows:
+        names = [METRICS[metric] for metric in COMPARED]
+        document.add_table(["data set", "model", *names, "test records"], rows, words=2)
+        document.add(
+            "With several classes, every metric is the mean over classes (macro average), except the "
+            "accuracy where each record has exactly one class: it is the share of records that are "
+            "right. With several machines, it is the mean over machines. Models that detect anomalies "
+            "tell normal from abnormal records, so that their numbers do not compare with those of "
+            "models that name the classes."
+        )
+
+
+def _add_closing(
+    document: Document, found: Sequence[DatasetResults], content: dict[str, Any]
+) -> None:
+    document.add(f"## {IDENTITY}")
+    rows = [
+        _identity(results, model.model, heading(results, model), model.description["identity"])
+        for results in found
+        for model in results.models
+    ]
+    if rows:
+        document.add_table(["model", "data", "code", "versions", "device"], rows, words=5)
+        document.add(
+            f"Data and code are the first {IDENTITY_DIGITS} digits of SHA-256 sums: of the recordings "
+            f"that the model learned from, and of the project's modules that trained it. The whole "
+            f"sums, and every hyperparameter, stand in each model's `model.json`."
+        )
+    document.add("Parameters of the data sets:")
+    document.add_yaml({"datasets": content["datasets"]})
+    if content["extract_features"]:
+        document.add("Parameters of what is measured of recordings:")
+        document.add_yaml({"extract_features": content["extract_features"]})
+    document.add("Parameters of evaluation and report:")
+    document.add_yaml({name: content[name] for name in ("evaluate", "report")})
+
+
+def _identity(
+    results: DatasetResults, model: str, section: str, identity: dict[str, Any]
+) -> list[str]:
+    environment = identity["environment"]
+    versions = ", ".join(f"{name} {v}" for name, v in environment.items() if name != "device")
+    return [
+        link(section, f"{results.name}: {model}"),
+        f"`{identity['data'][:IDENTITY_DIGITS]}`",
+        f"`{identity['code'][:IDENTITY_DIGITS]}`",
+        text(versions),
+        text(environment["device"]),
+    ]

@@ -1,0 +1,387 @@
+"""The report's sections on models: how those of a data set compare, and each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from beatline import figures
+from beatline.curves import Evaluated
+from beatline.reporting.data import TASKS
+from beatline.reporting.document import (
+    DASH,
+    Document,
+    anchor,
+    counted,
+    estimate,
+    link,
+    measured,
+    number,
+    text,
+)
+from beatline.reporting.results import DatasetResults, heading, noun
+
+METRICS = {  # in the estimates: in the report
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "pauc": "pAUC",
+    "harmonic_mean": "harmonic mean of AUC and pAUC",
+    "average_precision": "average precision",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+}
+OF_PARTS = (
+    "precision",
+    "recall",
+    "f1",
+    "accuracy",
+    "auc",
+    "pauc",
+    "average_precision",
+    "brier",
+    "ece",
+)
+COUNTS = {
+    "tp": "true positives",
+    "fp": "false positives",
+    "fn": "false negatives",
+    "tn": "true negatives",
+}
+COMPARED_CURVES = ("roc", "precision_recall")  # of all models in one figure
+IDENTITY = "What made these numbers"  # the section that names devices
+
+Row = tuple[str, str, float, float, float]
+"""Of a figure of comparison: group, model, value, low, high."""
+
+
+def add_comparison(
+    document: Document,
+    results: DatasetResults,
+    tables: Mapping[str, pd.DataFrame],
+    colours: Mapping[str, str],
+    evaluate: Mapping[str, Any],
+) -> None:
+    """`tables` of :mod:`beatline.curves`; `colours` by model; `evaluate`: the block of params.yaml."""
+    models = {model.model: colours[model.model] for model in results.models}
+    document.add(f"### {text(results.name)}: comparison of models")
+    document.add_table(
+        ["", *(link(heading(results, model), model.model) for model in results.models)],
+        [*_metric_rows(results), *_facts(results.models), *_costs(results.models)],
+    )
+    document.add(*_how_to_read(results, evaluate))
+    rows, what = _rows_of_comparison(results)
+    if rows:  # none where the test records are all alike
+        document.add_figure(
+            f"{results.name}/comparison",
+            figures.comparison(
+                rows, list(dict.fromkeys(row[0] for row in rows)), models, f"{what} on test records"
+            ),
+            f"{text(results.name)}: {what} of each model with intervals",
+            f"{what} of each model on the test records, over all and for each {_part(results)}: the "
+            f"dot is the value, the line its {percent(evaluate)} interval. All models are measured on "
+            f"the same records, so intervals that overlap do not show that two models are equally "
+            f"good.",
+        )
+    if any(kind in tables for kind in COMPARED_CURVES):
+        document.add_figure(
+            f"{results.name}/curves",
+            figures.panels(COMPARED_CURVES, tables, models),
+            f"{text(results.name)}: ROC and precision-recall curves of all models",
+            "ROC curves (a better model comes closer to the upper left corner; the dotted diagonal is "
+            "chance) and precision-recall curves (closer to the upper right corner; the dotted line is "
+            "the precision of guessing) of all models on the test records.",
+        )
+
+
+def percent(evaluate: Mapping[str, Any]) -> str:
+    """The confidence of the intervals."""
+    return f"{100 * evaluate['confidence']:g} %"
+
+
+def _part(results: DatasetResults) -> str:
+    """What the parts of the estimates are called."""
+    columns = [model.section_column for model in results.models if model.section_column]
+    return noun(columns[0]) if columns else "class"
+
+
+def _metric_rows(results: DatasetResults) -> list[list[str]]:
+    """Those that one of the models has. What exclusive classes are compared by comes first."""
+    overall = [model.estimates["overall"] for model in results.models]
+    last = [] if results.exclusive else ["accuracy"]
+    order = [*(metric for metric in METRICS if metric not in last), *last]
+    return [
+        [METRICS[metric], *(estimate(of_model.get(metric)) for of_model in overall)]
+        for metric in order
+        if any(metric in of_model for of_model in overall)
+    ]
+
+
+def _facts(models: Sequence[Evaluated]) -> list[list[str]]:
+    about = [model.description for model in models]
+    return [
+        ["task", *(item["task"] for item in about)],
+        ["best epoch or iteration", *(_best_step(model) or DASH for model in models)],
+        ["parameters", *(f"{item['parameters']:,}" for item in about)],
+    ]
+
+
+def _costs(models: Sequence[Evaluated]) -> list[list[str]]:
+    """On lines of their own, which differ from run to run."""
+    costs = [model.durations for model in models]
+    return [
+        ["training time (s)", *(measured(cost["train_seconds"]) for cost in costs)],
+        ["time per prediction (ms)", *(measured(cost["predict_milliseconds"]) for cost in costs)],
+    ]
+
+
+def _best_step(model: Evaluated) -> str:
+    """Which epoch or iteration was kept; nothing of a model that is fitted in one."""
+    steps = len(model.history)
+    return f"{model.description['best_epoch']} of {steps}" if steps > 1 else ""
+
+
+def _how_to_read(results: DatasetResults, evaluate: Mapping[str, Any]) -> Iterable[str]:
+    overall = [model.estimates["overall"] for model in results.models]
+    if part := next((m.section_column for m in results.models if m.section_column), None):
+        yield (
+            f"Detectors are measured on each {noun(part)} by itself; the numbers above are means over "
+            f"{noun(part)}s. The harmonic mean is that of the AUC and the pAUC of all {noun(part)}s, "
+            f"by which the DCASE challenges rank detectors since 2022."
+        )
+    if any("pauc" in of_model for of_model in overall):
+        yield (
+            f"pAUC is the standardised area under the ROC curve up to a false positive rate of "
+            f"{evaluate['max_fpr']:g}: 0.5 is chance, 1 is perfect."
+        )
+    if any("ece" in of_model for of_model in overall):
+        yield (
+            "The expected calibration error is read with care: drawing records again makes bins "
+            "noisier, so that its bootstrap interval lies somewhat too high."
+        )
+    yield (
+        f"Training time and time per prediction (the median for one normalized record alone) were "
+        f"measured on the devices [named below](#{anchor(IDENTITY)}); they are the only numbers of "
+        f"this report that differ between two runs of the same commit."
+    )
+
+
+def _rows_of_comparison(results: DatasetResults) -> tuple[list[Row], str]:
+    """AUC over all and of each part, after the accuracy if classes are exclusive; and what that is."""
+    rows: list[Row] = []
+    prefix = "AUC: " if results.exclusive else ""
+    for model in results.models:
+        overall, parts = model.estimates["overall"], model.estimates["parts"]
+        if results.exclusive:
+            rows += _row("accuracy", model, overall, "accuracy")
+        mean = "mean" if model.section_column else "macro average"
+        rows += _row(prefix + (mean if parts else ", ".join(model.classes)), model, overall, "auc")
+        for name, of_part in parts.items():
+            rows += _row(prefix + name, model, of_part, "auc")
+    first = [row for row in rows if row[0] == "accuracy"]
+    rows = [*first, *(row for row in rows if row[0] != "accuracy")]
+    return rows, "accuracy and AUC" if results.exclusive else "AUC"
+
+
+def _row(group: str, model: Evaluated, estimates: Mapping[str, Any], metric: str) -> list[Row]:
+    """The one row, or none where the metric is not defined."""
+    found = estimates.get(metric)
+    if found is None or found["value"] is None:
+        return []
+    return [(group, model.model, found["value"], found["low"], found["high"])]
+
+
+# ---------------------------------------------------------------- one model
+
+
+def add_model(
+    document: Document,
+    results: DatasetResults,
+    model: Evaluated,
+    tables: Mapping[str, pd.DataFrame],
+    colour: str,
+    percent: str,
+) -> None:
+    name = model.model
+    document.add(f"### {heading(results, model)}", _summary(model))
+    stem, alt = f"{results.name}/{name}", f"{text(results.name)}, {text(name)}"
+    if len(model.history) > 1:
+        _add_history(document, stem, alt, model, tables, colour)
+    kinds = [kind for kind in _CURVES if name in set(tables.get(kind, _NONE)["model"])]
+    if len(results.models) > 1 and len(model.facets) > figures.COLUMNS:
+        kinds = [
+            kind for kind in kinds if kind not in COMPARED_CURVES
+        ]  # they would fill a page again
+    if kinds:
+        document.add_figure(
+            f"{stem}_curves",
+            figures.panels(kinds, tables, {name: colour}),
+            f"{alt}: {', '.join(kinds).replace('_', '-')} curves",
+            "On the test records: " + "; ".join(_CURVES[kind] for kind in kinds) + ".",
+        )
+    _add_decisions(document, stem, alt, model, tables, colour)
+    _add_parts(document, model, percent)
+
+
+def _summary(model: Evaluated) -> str:
+    about, overall = model.description, model.estimates["overall"]
+    names = ["accuracy", "auc"] if model.exclusive else ["auc"]
+    scores = ", ".join(f"{METRICS[name]} {estimate(overall.get(name))}" for name in names)
+    mean = f" (mean over {noun(model.section_column)}s)" if model.section_column else ""
+    facts = [
+        f"{scores[0].upper()}{scores[1:]}{mean} on {len(model.predictions):,} test records",
+        counted(about["parameters"], "parameter"),
+    ]
+    if best := _best_step(model):
+        monitor = about["training"].get("monitor")
+        why = {"auc": ", by the validation AUC", "loss": ", by the validation loss"}.get(
+            monitor, ""
+        )
+        facts.append(f"{_step(model)} {best} kept{why}")
+    return f"{'; '.join(facts)}. Task: {TASKS[about['task']]}."
+
+
+def _step(model: Evaluated) -> str:
+    """What a row of the history is."""
+    return "epoch" if "epochs" in model.description["training"] else "iteration"
+
+
+def _add_history(
+    document: Document,
+    stem: str,
+    alt: str,
+    model: Evaluated,
+    tables: Mapping[str, pd.DataFrame],
+    colour: str,
+) -> None:
+    step = _step(model)
+    document.add_figure(
+        f"{stem}_history",
+        figures.history(tables, model.model, model.description["best_epoch"], colour, step),
+        f"{alt}: training, {step} by {step}",
+        f"Training, {step} by {step}: loss of train (dashed) and validation records (solid), and as "
+        f"far as they are defined AUC of validation records and learning rate. The dotted line marks "
+        f"the {step} that was kept. A validation loss that rises while the train loss falls means "
+        f"overfitting.",
+    )
+
+
+def _add_decisions(
+    document: Document,
+    stem: str,
+    alt: str,
+    model: Evaluated,
+    tables: Mapping[str, pd.DataFrame],
+    colour: str,
+) -> None:
+    """Confusion matrices and score histograms: one figure, or two if the classes are exclusive."""
+    kinds, sentence = ("confusion", "scores"), f"{_CONFUSION}; {_SCORES}"
+    if model.exclusive:
+        table = tables["confusion"]
+        document.add_figure(
+            f"{stem}_confusion",
+            figures.confusion_matrix(table.loc[table["model"] == model.model, :]),
+            f"{alt}: confusion matrix",
+            f"On the test records: {_CONFUSION}.",
+        )
+        kinds, sentence = ("scores",), _SCORES
+    document.add_figure(
+        f"{stem}_decisions",
+        figures.panels(kinds, tables, {model.model: colour}),
+        f"{alt}: {' matrices and '.join(kinds).replace('scores', 'score histograms')}",
+        f"On the test records: {sentence}. The less the two overlap, the better."
+        + (_THRESHOLD if model.thresholds else "")
+        + (_TAIL if model.task.learns_normal_only else ""),
+    )
+
+
+_CONFUSION = (
+    "confusion matrices (rows are the labels, columns what was decided, shades the share of a row; "
+    "a perfect model has counts on the falling diagonal only)"
+)
+_SCORES = (
+    "scores of records with the class (filled) and without it (outlined), each as a share of its "
+    "records"
+)
+_NONE = pd.DataFrame({"model": []})
+_CURVES = {
+    "roc": "ROC curves (dotted: chance)",
+    "precision_recall": "precision-recall curves (dotted: guessing)",
+    "calibration": "calibration, the observed frequency of the class among records with about the "
+    "same predicted probability (larger dots stand for more records; dotted: perfect; below it the "
+    "model is too sure of the class)",
+}
+_THRESHOLD = " The dotted line is the threshold; what lies to its right is decided positive."
+_TAIL = " The last bar also holds all scores beyond it."
+
+
+# ---------------------------------------------------------------- classes, machines
+
+
+def _add_parts(document: Document, model: Evaluated, percent: str) -> None:
+    """A classification report: a row per class or machine, and their mean if there are several."""
+    document.add(f"{_how_decided(model)} Test records, with {percent} intervals:")
+    overall, parts = model.estimates["overall"], model.estimates["parts"]
+    rows = parts or {model.classes[0]: {**overall, "positives": int(model.targets.sum())}}
+    shown = [metric for metric in OF_PARTS if any(metric in row for row in rows.values())]
+    if model.exclusive:  # of one class against the rest it would flatter
+        shown.remove("accuracy")
+    limits = (
+        {} if model.section_column else dict(zip(model.classes, model.thresholds, strict=False))
+    )
+    counts = [name for name in COUNTS if parts and all(name in row for row in parts.values())]
+    positives = "anomalies" if model.section_column else "positives"
+    header = [noun(model.section_column) if model.section_column else "class", positives]
+    header += ["threshold"] if limits else []
+    header += [*(COUNTS[name] for name in counts), *(METRICS[metric] for metric in shown)]
+    table = [
+        [
+            text(name),
+            f"{row['positives']:,}",
+            *([score(model, limits[name])] if limits else []),
+            *(f"{row[count]:,}" for count in counts),
+            *(estimate(row.get(metric)) for metric in shown),
+        ]
+        for name, row in rows.items()
+    ]
+    if len(rows) > 1:
+        totals = {name: sum(row[name] for row in rows.values()) for name in ("positives", *counts)}
+        table.append(
+            [
+                "all (mean)",
+                f"{totals['positives']:,}",
+                *([DASH] if limits else []),
+                *(f"{totals[count]:,}" for count in counts),
+                *(estimate(overall.get(metric)) for metric in shown),
+            ]
+        )
+    document.add_table(header, table)
+    if model.estimates["counts"] and not counts:
+        found = [f"{label} {model.estimates['counts'][name]:,}" for name, label in COUNTS.items()]
+        document.add(f"{', '.join(found).capitalize()}.")
+
+
+def _how_decided(model: Evaluated) -> str:
+    if model.exclusive:
+        return "The most probable class is decided, so that there are no thresholds."
+    if not model.task.learns_normal_only:
+        return "Thresholds are those with the largest F1 on the validation records."
+    percentile = model.description["training"]["threshold_percentile"]
+    value = f", {score(model, model.thresholds[0])}"
+    same = f", and the same for every {noun(model.section_column)}" if model.section_column else ""
+    return (
+        f"The threshold is the {percentile:g}th percentile of the scores of normal validation "
+        f"records{value}{same}."
+    )
+
+
+def score(model: Evaluated, value: float) -> str:
+    """A probability, or an anomaly score, which may be of any size."""
+    if not np.isfinite(value):
+        return DASH
+    return measured(value) if model.task.learns_normal_only else number(value)

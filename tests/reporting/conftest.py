@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from beatline import reporting
+from beatline.reporting import Document, Report
+from tests.reporting import project
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made-up project, which no test changes."""
+    root = tmp_path_factory.mktemp("project")
+    project.build(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def document(root: Path) -> Document:
+    """Its report."""
+    return reporting.compose(project.CONTENT, Report(mistakes=2), root)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares a test that reads the text alone the time that PNG files take."""
+    monkeypatch.setattr("beatline.reporting.document.png", lambda *_: b"")

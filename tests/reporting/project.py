@@ -1,0 +1,288 @@
+"""A made-up project, small: five data sets of all drawings and tasks, as the stages leave them.
+
+Recordings and scores are made up; all that is told of them comes from the project's own evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from beatline import bundle, evaluation, models, tasks
+from beatline.arrays import write_split
+from beatline.bundle import Answers, Bundle
+from beatline.drawings import twelve_leads
+from beatline.files import write_csv, write_json
+from beatline.models import autoencoder
+
+SIZES = {"train": 12, "validation": 6, "test": 24}
+EVALUATE = {"resamples": 100, "confidence": 0.95, "max_fpr": 0.1, "seed": 1}
+DURATIONS = {"train_seconds": 12.345, "predict_milliseconds": 0.678}
+FRAMES = 40  # of a spectrogram
+
+
+def _block(module: str, by: str, per: str = "channel", invalid: str = "mean") -> dict[str, Any]:
+    return {
+        "module": module,
+        "split": {"by": by},
+        "normalize": {"per": per, "invalid": invalid},
+    }
+
+
+CONTENT: dict[str, Any] = {
+    "datasets": {
+        "hearts": _block("ptbxl", "patient"),
+        "beats": _block("ucr", "record"),
+        "digits": _block("mnist", "record", per="all"),
+        "rows": _block("table", "record", invalid="median"),
+        "machines": _block("sound", "record"),
+    },
+    "extract_features": {"machines": {"module": "sound", "bands": 10}},
+    "train": {
+        "cnn": {name: {"epochs": 3} for name in ("hearts", "beats", "digits")},
+        "lstm": {"digits": {"epochs": 3}},
+        "autoencoder": {name: {"epochs": 3} for name in ("hearts", "beats", "machines")},
+        "embedding": {"machines": {"epochs": 3}},
+        "logistic_regression": {"rows": {"l2": 1.0}},
+        "boosted_trees": {"rows": {"l2": 1.0}},
+    },
+    "evaluate": EVALUATE,
+    "report": {"mistakes": 2},
+}
+HEARTS: dict[str, Any] = {
+    "title": "Hearts <made|up> & more",
+    "source": "simulated",
+    "simulated": True,
+    "channels": list(twelve_leads.LEADS),
+    "sampling_rate": 100,
+    "unit": "mV",
+    "drawing": "twelve_leads",
+    "citation": "Nobody 2020",
+    "classes": ["NORM", "M|I_x"],
+    "task": "multilabel",
+    "length": 120,
+    "sections": None,
+    "representation": None,
+}
+BEATS = {
+    **HEARTS,
+    "title": "Beats",
+    "source": "package",
+    "simulated": False,
+    "channels": ["channel 1"],
+    "sampling_rate": None,
+    "drawing": "trace",
+    "classes": ["anomaly"],
+    "task": "binary",
+    "length": 48,
+}
+DIGITS = {
+    **BEATS,
+    "title": "Digits",
+    "channels": [f"column {number}" for number in range(5)],
+    "unit": "share of white",
+    "drawing": "image",
+    "classes": ["0", "1", "2"],
+    "task": "multiclass",
+    "length": 6,
+}
+ROWS = {
+    **BEATS,
+    "title": "Rows",
+    "channels": [f"feature_{number}" for number in range(20)],
+    "unit": "as given",
+    "drawing": "features",
+    "classes": ["sick"],
+    "length": 1,
+}
+MACHINES = {
+    **HEARTS,
+    "title": "Machines",
+    "channels": [f"mel band {n} ({100 * n} Hz)" for n in range(1, 11)],
+    "sampling_rate": 25.0,
+    "unit": "dB",
+    "drawing": "spectrogram",
+    "classes": ["anomaly"],
+    "task": "anomaly",
+    "length": FRAMES,
+    "sections": "machine_id",
+    "representation": {"kind": "sound", "bands": 10, "highest_frequency": None},
+}
+DATASETS = {"hearts": HEARTS, "beats": BEATS, "digits": DIGITS, "rows": ROWS, "machines": MACHINES}
+TASKS = {"autoencoder": "reconstruction", "embedding": "neighbours"}  # others have their data set's
+
+
+def build(root: Path) -> None:
+    """Write what the stages before the report leave behind under `root`."""
+    for name, about in DATASETS.items():
+        _write_dataset(root, name, about)
+        for model, trained_on in CONTENT["train"].items():
+            if name in trained_on:
+                _write_model(root, name, about, model)
+
+
+def only(*datasets: str, models: Sequence[str] = ()) -> dict[str, Any]:
+    """params.yaml with these data sets and `models` (none named: all that they have)."""
+    train = {
+        model: {name: block for name, block in trained_on.items() if name in datasets}
+        for model, trained_on in CONTENT["train"].items()
+        if not models or model in models
+    }
+    return {
+        **CONTENT,
+        "datasets": {name: CONTENT["datasets"][name] for name in datasets},
+        "extract_features": {},
+        "train": {model: trained_on for model, trained_on in train.items() if trained_on},
+    }
+
+
+# ---------------------------------------------------------------- data sets
+
+
+def normalization(about: dict[str, Any]) -> dict[str, Any]:
+    channels = len(about["channels"])
+    return {
+        "mean": [0.1] * channels,
+        "standard_deviation": [0.5] * channels,
+        "fill": [0.1] * channels,
+        "constant_channels": [0] if about is HEARTS else [],
+    }
+
+
+def _write_dataset(root: Path, name: str, about: dict[str, Any]) -> None:
+    counts = {"records": sum(SIZES.values()), "files_without_rows": 3, "invalid_samples": 7}
+    description = {**about, "counts": counts, "normalization": normalization(about)}
+    write_json(root / f"data/normalized/{name}/dataset.json", description)
+    shared = 2 if about is HEARTS else 0
+    write_json(root / f"reports/metrics/{name}/split.json", {"shared_patients": shared})
+    for seed, (split, size) in enumerate(SIZES.items()):
+        table = table_of(split, about, size)
+        shape = size, about["length"], len(about["channels"])
+        signals = np.random.default_rng(seed).normal(size=shape)
+        signals *= np.where(table["normal"] == 1, 1, 1.2)[:, None, None]  # anomalies are louder
+        write_split(root / f"data/normalized/{name}/{split}", [signals.astype(np.float32)], table)
+
+
+def table_of(split: str, about: dict[str, Any], size: int) -> pd.DataFrame:
+    """Of hearts NORM is every second record, the other class every third; of the others every third
+    record is abnormal, of machines in the test split alone; the digits take turns."""
+    number = np.arange(size)
+    third = (number % 3 == 0).astype(int)
+    table = pd.DataFrame(
+        {
+            "record": [f"files/{split}_{n}" for n in number],
+            "group": [f"{split} {n // 2 if about is HEARTS else n}" for n in number],
+            "normal": 1 - third,
+        }
+    )
+    if about is HEARTS:
+        table["normal"] = table["NORM"] = (number % 2 == 0).astype(int)
+        table["M|I_x"] = third
+    elif about is DIGITS:
+        table[about["classes"]] = np.eye(3, dtype=int)[number % 3]
+    elif about is MACHINES:
+        table["normal"] = 1 - third if split == "test" else 1
+        table["anomaly"] = 1 - table["normal"]
+        table["machine_id"] = [f"0{n // 2 % 2}" for n in number]
+        table["fault"] = np.where(table["normal"] == 1, "", np.where(number % 2, "leak", "bearing"))
+    else:
+        table[about["classes"][0]] = third
+    return table
+
+
+# ---------------------------------------------------------------- models
+
+
+def _write_model(root: Path, name: str, about: dict[str, Any], model: str) -> None:
+    trained = _trained(about, model)
+    table = table_of("test", about, SIZES["test"])
+    signals = np.load(root / f"data/normalized/{name}/test/signals.npy")
+    values = _values(trained, signals, evaluation.targets_of(trained, table))
+    if trained.task.learns_normal_only:  # half of the normal records are false alarms
+        trained.description["thresholds"] = [float(np.median(values[table["normal"] == 1]))]
+    thresholds = trained.description["thresholds"]
+    answers = Answers(trained.classes, values, trained.task.decide(values, thresholds))
+    parameters = evaluation.Evaluate(**EVALUATE)
+
+    folder = root / f"data/models/{name}/{model}"
+    bundle.save(folder, trained.network, trained.description, _history(model))
+    predicted = root / f"data/predictions/{name}/{model}"
+    predictions = evaluation.predictions(trained, answers, table)
+    write_csv(predicted / "predictions.csv", predictions, digits=9)
+    estimates = evaluation.estimates(trained, answers, table, parameters)
+    write_json(predicted / "estimates.json", estimates)
+    durations = root / f"data/durations/{name}/{model}"
+    write_json(durations / "train.json", {"train_seconds": DURATIONS["train_seconds"]})
+    write_json(
+        durations / "predict.json", {"predict_milliseconds": DURATIONS["predict_milliseconds"]}
+    )
+
+
+def _trained(about: dict[str, Any], model: str) -> Bundle:
+    """An autoencoder with random weights, or a network that nobody asks anything."""
+    torch.manual_seed(0)
+    architecture = autoencoder.Architecture(dimensions=1, filters=[3, 2], kernel=5, code=0)
+    length, stride = about["length"] // 2, about["length"] // 3
+    network: nn.Module = nn.Linear(1, 1)
+    if model == "autoencoder":
+        shape = length, len(about["channels"])
+        network = models.create(model, architecture, shape, 1, "train.autoencoder").eval()
+    task = TASKS.get(model, about["task"])
+    classes = ["anomaly"] if model in TASKS else about["classes"]
+    steps = {"boosted_trees": "iterations", "logistic_regression": "iterations"}
+    description = {
+        "architecture": {"name": model, "parameters": architecture.model_dump()},
+        "parameters": 1234,
+        "task": task,
+        "classes": classes,
+        "sections": [],
+        "thresholds": [] if task == "multiclass" else [0.5] * len(classes),
+        "windows": {"length": length, "stride": max(stride, 1), "aggregate": "mean"},
+        "normalization": normalization(about),
+        "dataset": about,
+        "training": {
+            steps.get(model, "epochs"): 3,
+            "monitor": "loss" if model in TASKS else "auc",
+            "threshold_percentile": 95,
+        },
+        "best_epoch": 1 if model == "logistic_regression" else 2,
+        "identity": {
+            "data": "d" * 64,
+            "code": "c" * 64,
+            "environment": {"python": "3", "torch": "2", "device": "cpu (x86)"},
+        },
+    }
+    return Bundle(network, description)
+
+
+def _history(model: str) -> pd.DataFrame:
+    """Of a model that is fitted in one step a single row; of a detector no AUC."""
+    epochs = [1] if model == "logistic_regression" else [1, 2, 3]
+    undefined = [np.nan] * len(epochs)
+    loss = [1 / epoch for epoch in epochs]
+    return pd.DataFrame(
+        {
+            "epoch": epochs,
+            "train_loss": loss,
+            "validation_loss": loss,
+            "validation_auc": undefined if model in TASKS else loss,
+            "learning_rate": undefined if model in ("boosted_trees", "embedding") else loss,
+        }
+    )
+
+
+def _values(trained: Bundle, signals: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """What an autoencoder answers; of others made-up answers, right more often than not."""
+    if trained.description["architecture"]["name"] == "autoencoder":
+        return trained.answer(signals).values
+    rng = np.random.default_rng(len(trained.description["architecture"]["name"]))
+    values = 0.3 * targets + 0.7 * rng.random(targets.shape)
+    if trained.task is tasks.TASKS["multiclass"]:
+        return values / values.sum(axis=1, keepdims=True)
+    return values

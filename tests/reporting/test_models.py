@@ -1,0 +1,135 @@
+"""Models side by side, and each by itself: the numbers are those of scikit-learn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import hmean
+from sklearn import metrics
+
+from beatline import figures
+from beatline.files import read_csv
+from beatline.reporting import Document, results
+from beatline.reporting import models as sections
+from tests.reporting import project
+from tests.reporting.reading import section, table, value
+
+
+def test_models_stand_side_by_side(document: Document, root: Path) -> None:
+    """The comparison of the digits: accuracy first, with its interval; then what it costs."""
+    text = section(document, "digits: comparison of models")
+    found = table(text, "")
+    assert next(iter(found)) == "accuracy"
+    for model in ("cnn", "lstm"):
+        answers = read_csv(root / f"data/predictions/digits/{model}/predictions.csv")
+        classes = project.DIGITS["classes"]
+        right = answers[classes].to_numpy().argmax(1)
+        decided = answers[[f"{name} predicted" for name in classes]].to_numpy().argmax(1)
+        cell = found["accuracy"][model]
+        assert value(cell) == pytest.approx(metrics.accuracy_score(right, decided), abs=6e-4)
+        low, high = map(float, cell.split("[")[1].rstrip("]").split(", "))
+        assert low < value(cell) < high
+        assert found["training time (s)"][model] == "12.3"
+        assert found["time per prediction (ms)"][model] == "0.678"
+        assert found["parameters"][model] == "1,234"
+    assert "figures/digits/comparison.png" in text
+
+
+def test_metrics_of_each_machine_and_their_means_are_scikit_learns(
+    document: Document, root: Path
+) -> None:
+    """Nothing pools machines; the harmonic mean is that of the AUC and pAUC of all of them."""
+    answers = read_csv(root / "data/predictions/machines/embedding/predictions.csv")
+    rows = table(section(document, "machines: embedding"), "machine")
+    areas = []
+    for name, of_machine in answers.groupby("machine_id"):
+        labels, scores = of_machine["anomaly"], of_machine["anomaly predicted"]
+        row = rows[str(name)]
+        areas.append(
+            (
+                metrics.roc_auc_score(labels, scores),
+                metrics.roc_auc_score(labels, scores, max_fpr=0.1),
+            )
+        )
+        assert (value(row["AUC"]), value(row["pAUC"])) == pytest.approx(areas[-1], abs=6e-4)
+        decided = of_machine["anomaly decided"]
+        tn, fp, fn, tp = metrics.confusion_matrix(labels, decided).ravel()
+        counts = [row[f"{name}s"] for name in _COUNTS]
+        assert counts == [str(count) for count in (tp, fp, fn, tn)]
+        for column, metric in _DECIDED.items():
+            assert value(row[column]) == pytest.approx(metric(labels, decided), abs=6e-4)
+    mean = rows["all (mean)"]
+    assert value(mean["AUC"]) == pytest.approx(np.mean(areas, axis=0)[0], abs=6e-4)
+    text = section(document, "machines: comparison of models")
+    harmonic = table(text, "")["harmonic mean of AUC and pAUC"]["embedding"]
+    assert value(harmonic) == pytest.approx(hmean(np.ravel(areas)), abs=6e-4)
+    assert "the numbers above are means over machines" in text
+
+
+_COUNTS = ("true positive", "false positive", "false negative", "true negative")
+_DECIDED = {
+    "F1": metrics.f1_score,
+    "recall": metrics.recall_score,
+    "precision": metrics.precision_score,
+    "accuracy": metrics.accuracy_score,
+}
+
+
+def test_score_histograms_with_the_threshold_stand_by_machine(document: Document) -> None:
+    scores = document.curves["scores"]["machines"]
+    figure = figures.panels(("scores",), {"scores": scores}, {"embedding": "#0072B2"})
+    assert [axes.get_title("left") for axes in figure.axes] == ["00", "01"]
+    assert all(len(axes.lines) == 1 for axes in figure.axes)
+    text = section(document, "machines: embedding")
+    assert "figures/machines/embedding_decisions.png" in text
+    assert "The dotted line is the threshold" in text
+    assert "95th percentile of the scores of normal validation records, " in text
+    assert "the same for every machine" in text
+
+
+def test_exclusive_classes_have_a_confusion_matrix_and_no_threshold(document: Document) -> None:
+    text = section(document, "digits: cnn")
+    assert "figures/digits/cnn_confusion.png" in text
+    assert "The most probable class is decided" in text
+    assert "threshold is" not in text
+    rows = table(text, "class")
+    assert list(rows) == ["0", "1", "2", "all (mean)"]
+    # Of one class against the rest it would flatter.
+    assert "accuracy" not in rows["0"]
+
+
+def test_the_step_that_was_kept_is_told(document: Document) -> None:
+    """Epochs, iterations, or nothing of what is fitted in one step."""
+    assert "; epoch 2 of 3 kept, by the validation AUC." in section(document, "digits: cnn")
+    trees, regression = (
+        section(document, f"rows: {name}") for name in (r"boosted\_trees", r"logistic\_regression")
+    )
+    assert "; iteration 2 of 3 kept" in trees
+    assert "Training, iteration by iteration" in trees
+    assert "kept" not in regression
+    assert "figures/rows/logistic_regression_history.png" not in document.figures
+
+
+def test_detectors_are_not_compared_with_classifiers_unsaid(document: Document) -> None:
+    found = table(section(document, "beats: comparison of models"), "")
+    assert found["task"] == {"": "task", "cnn": "binary", "autoencoder": "reconstruction"}
+    assert found["pAUC"]["cnn"] == "–"  # noqa: RUF001
+    assert "do not compare" in document.markdown.split("\n## ")[0]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_test_records_that_are_all_alike_are_no_error(root: Path) -> None:
+    """No AUC and no curve is defined then; the report says so with a dash."""
+    read = results.read(project.only("beats", models=["cnn"]), "beats", root)
+    model = read.models[0]
+    undefined = {"value": None, "low": None, "high": None}
+    overall = {**model.estimates["overall"], "auc": undefined}
+    alike = replace(model, estimates={**model.estimates, "overall": overall})
+    document = Document()
+    one = replace(read, models=[alike])
+    sections.add_comparison(document, one, {}, {"cnn": "#0072B2"}, project.EVALUATE)
+    assert not document.figures
+    assert "| AUC | – |" in document.markdown  # noqa: RUF001

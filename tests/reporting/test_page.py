@@ -1,0 +1,56 @@
+"""The page: one file that needs nothing else, with every figure in it."""
+
+from __future__ import annotations
+
+import html
+import re
+from html.parser import HTMLParser
+
+from beatline import reporting
+from beatline.reporting import Document
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+
+def test_every_linked_figure_is_there_and_in_the_page(document: Document) -> None:
+    """Linked from the Markdown, embedded in the page, with a text for those who cannot see it."""
+    links = re.findall(r"!\[(.+?)\]\((.+?)\)\n\n(.+)", document.markdown)
+    assert [path for _, path, _ in links] == list(document.figures)
+    assert len(links) > 50
+    assert all(len(alt) > 10 and len(sentence) > 40 for alt, _, sentence in links)
+    page = _Page(reporting.page(document))
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == len(links)
+    assert all(image["alt"] for image in images)
+
+
+def test_the_page_needs_nothing_else(document: Document) -> None:
+    """It opens offline, without scripts, and every link within it has a place to go to."""
+    text = reporting.page(document)
+    page = _Page(text)
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object"}
+    for tag, attributes in page.tags:
+        source = attributes.get("src") or attributes.get("srcset") or ""
+        assert source.startswith("data:image/png;base64,") or not source, tag
+    places = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    targets = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    assert targets
+    assert {target.removeprefix("#") for target in targets} <= places
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_names_from_the_data_cannot_break_tables_or_markup(document: Document) -> None:
+    text = html.unescape(re.sub(r"<[^>]*>", " ", reporting.page(document)))
+    assert "Hearts <made|up> & more" in text
+    assert "M|I_x" in text
+    assert r"M\|I\_x" in document.markdown

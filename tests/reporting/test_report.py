@@ -1,0 +1,145 @@
+"""The report: complete, honest about what is simulated, the same bytes twice, clear in its errors."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from beatline import curves, params, reporting
+from beatline.errors import UserError
+from beatline.files import write_json
+from beatline.reporting import Document, Report
+from tests.reporting import project
+from tests.reporting.reading import section, table
+
+
+def test_the_first_line_says_what_is_simulated_and_what_is_real(document: Document) -> None:
+    """A reader of simulated scores must not take them for real ones."""
+    first, _, warning = document.markdown.splitlines()[:3]
+    assert first == (
+        "# Report: hearts (simulated data), beats (real data), digits (real data), "
+        "rows (real data), machines (simulated data)"
+    )
+    assert warning.startswith("The recordings of **hearts** and **machines** come from a simulator")
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_nothing_is_called_simulated_that_is_real(root: Path) -> None:
+    found = reporting.compose(project.only("beats", "digits"), Report(mistakes=1), root)
+    assert found.markdown.splitlines()[0] == "# Report: beats (real data), digits (real data)"
+    assert "simulat" not in found.markdown
+
+
+def test_the_opening_lists_every_model_with_intervals(document: Document) -> None:
+    opening = document.markdown.split("\n## ")[0]
+    rows = [line for line in opening.splitlines() if line.startswith("| [")]
+    assert len(rows) == sum(map(len, project.CONTENT["train"].values()))
+    for row in rows:
+        assert len(re.findall(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", row)) == 4, row
+    assert "(patient by patient in hearts)" in opening
+    assert "nan" not in document.markdown.lower()
+    assert "None" not in document.markdown
+
+
+def test_the_closing_tells_what_made_the_numbers(document: Document) -> None:
+    """Data, code, versions, device and every parameter: enough to make them again."""
+    text = section(document, "What made these numbers")
+    made = table(text, "model")["machines: autoencoder"]
+    assert made["data"] == "`dddddddddddd`"
+    assert made["code"] == "`cccccccccccc`"
+    assert made["versions"] == "python 3, torch 2"
+    assert made["device"] == "cpu (x86)"
+    for parameter in ("confidence: 0.95", "by: patient", "bands: 10", "mistakes: 2"):
+        assert parameter in text
+    assert "l2: 1.0" in section(document, r"rows: boosted\_trees")
+
+
+def test_the_same_inputs_give_the_same_bytes(document: Document, root: Path) -> None:
+    """Text, figures and page; of one data set, for the sake of time."""
+    content = project.only("machines", models=["autoencoder"])
+    once, again = (reporting.compose(content, Report(mistakes=2), root) for _ in range(2))
+    assert once.markdown == again.markdown
+    assert once.figures == again.figures
+    assert reporting.page(once) == reporting.page(again)
+    assert once.figures.keys() < document.figures.keys()
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_nothing_but_durations_differs_between_runs(root: Path, tmp_path: Path) -> None:
+    """As the report itself says."""
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    folder = copy / "data/durations/digits/cnn"
+    write_json(folder / "train.json", {"train_seconds": 98.7})
+    write_json(folder / "predict.json", {"predict_milliseconds": 6.54})
+    once, other = (
+        reporting.compose(project.only("digits"), Report(mistakes=0), place).markdown.splitlines()
+        for place in (root, copy)
+    )
+    changed = [b for a, b in zip(once, other, strict=True) if a != b]
+    assert changed == [
+        "| training time (s) | 98.7 | 12.3 |",
+        "| time per prediction (ms) | 6.54 | 0.678 |",
+    ]
+
+
+def test_curves_have_a_table_per_kind_and_data_set(document: Document) -> None:
+    """What `dvc plots` draws."""
+    assert set(document.curves) == set(curves.KINDS)
+    assert set(document.curves["roc"]) == set(project.DATASETS)
+    assert list(dict.fromkeys(document.curves["roc"]["beats"]["model"])) == ["cnn", "autoencoder"]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_model_that_params_does_not_list_is_named_and_left_out(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A removed model leaves files behind; they must not come back in the report."""
+    content = project.only("beats", models=["cnn"])
+    found = reporting.compose(content, Report(mistakes=0), root).markdown
+    warning = "data/models/beats/autoencoder is not listed in params.yaml"
+    assert capsys.readouterr().out.count(warning) == 1
+    assert "autoencoder" not in found
+    assert "mistake" not in found.replace("mistakes: 2", "")
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_data_set_without_models_is_described(root: Path) -> None:
+    content = project.only("beats", "digits", models=["lstm"])
+    found = reporting.compose(content, Report(mistakes=0), root)
+    assert "### beats: data" in found.markdown
+    assert "### beats: comparison" not in found.markdown
+    assert set(found.curves["roc"]) == {"digits"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/normalized/beats/dataset.json",
+        "data/normalized/beats/test/signals.npy",
+        "data/normalized/beats/train/records.csv",
+        "reports/metrics/beats/split.json",
+        "data/models/beats/cnn/model.json",
+        "data/models/beats/cnn/history.csv",
+        "data/predictions/beats/cnn/predictions.csv",
+        "data/predictions/beats/cnn/estimates.json",
+        "data/durations/beats/cnn/train.json",
+        "data/durations/beats/cnn/predict.json",
+    ],
+)
+def test_a_missing_output_is_named(root: Path, tmp_path: Path, path: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    (copy / path).unlink()
+    with pytest.raises(UserError, match=rf"{re.escape(path)} is missing: run `dvc repro`"):
+        reporting.compose(project.only("beats", models=["cnn"]), Report(mistakes=1), copy)
+
+
+def test_an_unknown_or_wrong_parameter_is_refused() -> None:
+    with pytest.raises(UserError, match=r"report\.mistake: unknown parameter \(did you mean"):
+        params.block({"report": {"mistakes": 1, "mistake": 1}}, "report", Report)
+    with pytest.raises(UserError, match=r"report\.mistakes"):
+        params.block({"report": {"mistakes": -1}}, "report", Report)
