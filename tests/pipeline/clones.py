@@ -16,7 +16,8 @@ import numpy as np
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_OUTPUTS = ("durations", "downloads")  # folders of data/ that no stage has as an output
+NOT_COMPARED = ("durations", "downloads")  # folders of data/ whose content differs between runs
+COSTS = ("| training time", "| time per prediction")  # rows of the report that hold durations
 
 
 @dataclass
@@ -63,13 +64,25 @@ class Clone:
         self.run("git", "commit", "--quiet", "--message", message)
 
     def outputs(self) -> dict[str, str]:
-        """SHA-256 by path of every file that the stages made."""
+        """SHA-256 by path of every file that the stages made, durations left out."""
         files = [path for folder in ("data", "reports") for path in (self.root / folder).rglob("*")]
         return {
-            str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest()
+            str(path.relative_to(self.root)): hashlib.sha256(_comparable(path)).hexdigest()
             for path in files
-            if path.is_file() and path.relative_to(self.root).parts[1] not in NOT_OUTPUTS
+            if path.is_file() and path.relative_to(self.root).parts[1] not in NOT_COMPARED
         }
+
+
+def _comparable(path: Path) -> bytes:
+    """A file's content, less what a report says of durations (report.html shows what report.md does)."""
+    if path.name == "report.html":
+        return b""
+    content = path.read_bytes()
+    if path.name != "report.md":
+        return content
+    return b"\n".join(
+        line for line in content.split(b"\n") if not line.startswith(tuple(map(str.encode, COSTS)))
+    )
 
 
 def make_clone(root: Path) -> Clone:
@@ -88,17 +101,31 @@ def make_clone(root: Path) -> Clone:
 
 
 def make_small(clone: Clone) -> None:
-    """Few records, one epoch, few resamples; heartbeats written by the test instead of fetched."""
+    """Few records, one epoch, few resamples; heartbeats and digits written by the test instead of
+    fetched."""
     write_heartbeats(clone.root / "heartbeats")
+    write_digits(clone.root / "digits")
     content = clone.params()
+    content["datasets"]["mnist"]["download"]["source"] = "digits"
+    sounds = {"machines": 2, "train": 12, "test_normal": 4, "test_anomaly": 4, "seconds": 1.0}
+    content["datasets"]["machine_sound"]["download"]["simulated"] |= sounds
     ptbxl, ecg5000 = content["datasets"]["ptbxl"], content["datasets"]["ecg5000"]
     ptbxl["download"] |= {"source": "simulated", "simulated": {"records": 120, "seed": 1}}
     ptbxl["aggregate_labels"]["min_records"] = 3
     ecg5000["download"] |= {"source": "heartbeats", "name": "ECG5000"}
     for datasets in content["train"].values():
         for block in datasets.values():
-            block["epochs"] = 1
+            block |= {"epochs": 1} if "epochs" in block else {}
     content["evaluate"]["resamples"] = 100
+    clone.set_params(content)
+
+
+def keep_only(clone: Clone, *names: str) -> None:
+    """Leave data sets out of params.yaml, and all that is made of them."""
+    content = clone.params()
+    for block in (content["datasets"], content["extract_features"], *content["train"].values()):
+        for name in block.keys() - set(names):
+            del block[name]
     clone.set_params(content)
 
 
@@ -113,3 +140,18 @@ def write_heartbeats(folder: Path) -> None:
             (count, 140)
         )
         np.savetxt(folder / f"ECG5000_{part}.tsv", np.column_stack([labels, series]), fmt="%.5f")
+
+
+def write_digits(folder: Path) -> None:
+    """300 images in MNIST's files: a bar whose column tells the digit, in noise."""
+    folder.mkdir()
+    draw = np.random.default_rng(1)
+    for part, count in (("train", 200), ("t10k", 100)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = draw.integers(0, 60, (count, 28, 28), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[4:24, 2 * label + 3 : 2 * label + 6] = 255
+        header = np.array([0x803, count, 28, 28], dtype=">i4").tobytes()
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = np.array([0x801, count], dtype=">i4").tobytes()
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())

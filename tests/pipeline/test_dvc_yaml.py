@@ -43,7 +43,8 @@ def test_every_stage_names_exactly_the_modules_that_it_imports(stages: dict[str,
 
 def test_a_folder_that_a_stage_names_holds_nothing_that_its_code_does_not_import() -> None:
     """A data set's folder stands for its modules: a stray file there would re-run its stages."""
-    for folder in sorted((ROOT / "beatline/datasets").iterdir()):
+    packages = [*(ROOT / "beatline/datasets").iterdir(), *(ROOT / "beatline/features").iterdir()]
+    for folder in sorted(packages):
         if (init := folder / "__init__.py").exists():
             inside = {path for path in _all_imports({init}) if folder in path.parents}
             assert inside == set(folder.rglob("*.py"))
@@ -93,6 +94,7 @@ def test_training_does_not_depend_on_the_test_split() -> None:
 def test_every_stage_of_params_is_in_dvc_yaml(stages: dict[str, set[str]]) -> None:
     """params.yaml is the only list of what runs."""
     wanted = {f"{stage}@{name}" for name in PARAMS["datasets"] for stage in DATA_STAGES}
+    wanted |= {f"extract_features@{name}" for name in PARAMS["extract_features"]}
     for model, datasets in PARAMS["train"].items():
         wanted |= {f"{kind}_{model}@{name}" for name in datasets for kind in ("train", "evaluate")}
     assert set(stages) == wanted | {"report"}
@@ -112,9 +114,12 @@ def _entry_points(stage: str) -> set[Path]:
     if kind in ("train", "evaluate"):
         return {ROOT / f"stages/{kind}.py", ROOT / f"beatline/models/{model}.py"}
     entry = {ROOT / f"stages/{script}.py"}
-    if script in ("download", "aggregate_labels", "normalize"):
+    if script in ("download", "aggregate_labels", "extract_features", "normalize"):
         module = PARAMS["datasets"][dataset]["module"]
         entry.add(ROOT / f"beatline/datasets/{module}/__init__.py")
+    if script == "extract_features":
+        kind = PARAMS["extract_features"][dataset]["kind"]
+        entry.add(ROOT / f"beatline/features/{kind}/__init__.py")
     return entry
 
 

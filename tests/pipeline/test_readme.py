@@ -1,0 +1,89 @@
+"""README's "Add a data set" and "Add a model", done to the letter in a temporary clone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from tests.pipeline.clones import ROOT, Clone, keep_only, make_clone, make_small
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which only ECG5000 is left, to be quick; nothing has run."""
+    made = make_clone(tmp_path_factory.mktemp("clone"))
+    make_small(made)
+    keep_only(made, "ecg5000")
+    return made
+
+
+def test_a_data_set_is_added_as_the_readme_says(clone: Clone) -> None:
+    """A block of params.yaml, and every stage down to the report knows the new data set."""
+    dataset, training = _fenced("Add a data set", "yaml")
+    write_engines(clone.root / "engines")
+    _insert(clone, ["datasets"], dataset.replace("source: package", "source: engines"))
+    _insert(clone, ["train", "cnn"], training.replace("epochs: 8", "epochs: 1"))
+    _run_commands(clone, "Add a data set")
+    metrics = json.loads((clone.root / "reports/metrics/forda/cnn.json").read_text())
+    assert 0 <= metrics["auc_low"] <= metrics["auc"] <= metrics["auc_high"] <= 1
+    assert "## forda" in (clone.root / "reports/report.md").read_text()
+
+
+def test_a_model_is_added_as_the_readme_says(clone: Clone) -> None:
+    """A module, two stages and a block, and the new model stands in the comparison."""
+    (code,) = _fenced("Add a model", "python")
+    (training,) = _fenced("Add a model", "yaml")
+    (clone.root / "beatline/models/gru.py").write_text(code)
+    _insert(clone, ["train"], training.replace("epochs: 8", "epochs: 1"))
+    _run_commands(clone, "Add a model")
+    assert (clone.root / "data/models/ecg5000/gru/weights.safetensors").is_file()
+    assert "gru" in (clone.root / "reports/report.md").read_text()
+    module = clone.root / "beatline/models/gru.py"
+    module.write_text(module.read_text() + "\n# a remark\n")
+    ran = clone.repro()
+    assert ran == {"train_gru@ecg5000", "evaluate_gru@ecg5000", "report"}
+
+
+def write_engines(folder: Path) -> None:
+    """A data set in the format of FordA: 120 series of 100 samples, labelled -1 and 1."""
+    folder.mkdir()
+    draw = np.random.default_rng(1)
+    for part, count in (("TRAIN", 80), ("TEST", 40)):
+        labels = 1 - 2 * (np.arange(count) % 2)
+        series = np.sin(np.arange(100) / (3 + labels[:, None])) + draw.normal(0, 0.3, (count, 100))
+        np.savetxt(folder / f"FordA_{part}.tsv", np.column_stack([labels, series]), fmt="%.5f")
+
+
+def _section(heading: str) -> str:
+    return README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def _fenced(heading: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", _section(heading), re.M | re.S)
+
+
+def _run_commands(clone: Clone, heading: str) -> None:
+    """The indented lines of a section, as a user would paste them into a shell."""
+    without_fences = re.sub(r"^```.*?^```", "", _section(heading), flags=re.M | re.S)
+    commands = re.findall(r"^    (.+)$", without_fences, re.M)
+    assert commands[-1].endswith("dvc repro")
+    clone.run("bash", "-e", "-c", "\n".join(commands))
+
+
+def _insert(clone: Clone, place: list[str], text: str) -> None:
+    """Add the README's lines of YAML, which are indented as they stand, below `place`."""
+    content = clone.params()
+    block = content
+    for key in place:
+        block = block[key]
+    added = YAML(typ="safe").load(text)
+    assert not added.keys() & block.keys()
+    block |= added
+    clone.set_params(content)
