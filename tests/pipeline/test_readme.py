@@ -1,9 +1,11 @@
-"""README's "Add a data set" and "Add a model", done to the letter in a temporary clone."""
+"""README's "Add a data set" and "Add a model", done to the letter in a temporary clone, and its
+experiments."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,23 @@ def test_a_model_is_added_as_the_readme_says(clone: Clone) -> None:
     module.write_text(module.read_text() + "\n# a remark\n")
     ran = clone.repro()
     assert ran == {"train_gru@ecg5000", "evaluate_gru@ecg5000", "report"}
+
+
+def test_experiments_and_plots_work(clone: Clone) -> None:
+    """`dvc exp run -S`, `exp show`, `plots show` and `plots diff` do what the README says."""
+    clone.commit("A data set and a model more")
+    changed = "train.cnn.ecg5000.optimizer.learning_rate=0.001"
+    out = clone.run("dvc", "exp", "run", "-S", changed, "--name", "slower")
+    assert "train_cnn@ecg5000" in out
+    assert "train_lstm@ecg5000" not in out.replace("Stage 'train_lstm@ecg5000' didn't change", "")
+    assert "slower" in clone.run("dvc", "exp", "show", "--csv")
+    clone.run("dvc", "plots", "show", "--out", "shown")
+    clone.run("dvc", "plots", "diff", "HEAD", "--out", "compared")
+    for folder in ("shown", "compared"):
+        page = (clone.root / folder / "index.html").read_text()
+        for kind in ("loss", "auc", "roc", "precision_recall", "confusion", "scores"):
+            assert f"reports/plots/{kind}/ecg5000.csv".replace("/", "_") in page.replace("/", "_")
+        shutil.rmtree(clone.root / folder)
 
 
 def write_engines(folder: Path) -> None:
