@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dvc.repo import Repo
 from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,3 +172,30 @@ def _has_code(path: Path) -> bool:
     return any(
         not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in body
     )
+
+
+def test_one_experiment_may_begin_where_another_ended(tmp_path: Path) -> None:
+    """`dvc exp run -S` writes params.yaml anew and moves comments; lists must survive that twice: a
+    comment beside a list ends up where it breaks the file."""
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    lists = list(_lists(PARAMS))
+    assert len(lists) > 20
+    for value in ("[x]", "[]", "[1,2]"):
+        apply_overrides(path, [f"{key}={value}" for key in lists])
+        changed = YAML(typ="safe", pure=True).load(path.read_text())
+        assert {str(found) for found in _lists(changed).values()} == {str(_parsed(value))}
+
+
+def _parsed(value: str) -> Any:
+    return YAML(typ="safe", pure=True).load(value)
+
+
+def _lists(content: Any, key: str = "") -> dict[str, list[Any]]:
+    """All lists in params.yaml, by their dotted keys."""
+    if isinstance(content, list):
+        return {key: content}
+    found: dict[str, list[Any]] = {}
+    for name, value in content.items() if isinstance(content, dict) else ():
+        found |= _lists(value, f"{key}.{name}" if key else name)
+    return found
