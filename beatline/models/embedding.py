@@ -28,9 +28,7 @@ from beatline.models import Remembering, Shape
 from beatline.params import AtLeastOne, Parameters
 
 LEARNS = "sections"
-TINY = (
-    1e-5  # variance, in standard deviations of the normalized signal squared, that counts as none
-)
+TINY = 1e-5  # variance of the normalized signal that counts as none
 COMPARED_AT_ONCE = 1 << 25  # numbers in memory while distances are computed: 128 MB
 
 Change = Callable[[torch.Tensor], torch.Tensor]  # of windows [B, T, C]

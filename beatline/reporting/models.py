@@ -214,9 +214,8 @@ def add_model(
         _add_history(document, stem, alt, model, tables, colour)
     kinds = [kind for kind in _CURVES if name in set(tables.get(kind, _NONE)["model"])]
     if len(results.models) > 1 and len(model.facets) > figures.COLUMNS:
-        kinds = [
-            kind for kind in kinds if kind not in COMPARED_CURVES
-        ]  # they would fill a page again
+        # They would fill a page again.
+        kinds = [kind for kind in kinds if kind not in COMPARED_CURVES]
     if kinds:
         document.add_figure(
             f"{stem}_curves",

@@ -111,8 +111,8 @@ def _clip(
     pcm = np.clip(np.rint(sound * 32768), -32768, 32767).astype("<i2")
     file = io.BytesIO()
     wavfile.write(file, parameters.sampling_rate, pcm)
-    folder, word = ("normal", "normal") if fold == "train" else ("test", "normal")
-    word = "anomaly" if fault else word
+    folder = "normal" if fold == "train" else "test"
+    word = "anomaly" if fault else "normal"
     # In the test normal and anomalous recordings take turns.
     turn = k if fold == "train" else 2 * k + (purpose == TEST_ANOMALY)
     time = FIRST_RECORDING[fold] + turn * BETWEEN_RECORDINGS + number * BETWEEN_MACHINES

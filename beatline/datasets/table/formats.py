@@ -27,9 +27,8 @@ TRUTH = {"true": 1.0, "false": 0.0}
 MAGIC = b"PAR1"  # at both ends of a Parquet file
 
 Content = bytes | memoryview
-compute: Any = (
-    pyarrow.compute
-)  # whose functions are made at run time, out of sight of type checkers
+# Its functions are made at run time, out of sight of type checkers.
+compute: Any = pyarrow.compute
 
 
 @dataclass(frozen=True)
