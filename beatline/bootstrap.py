@@ -13,6 +13,7 @@ same weights and subtracting what comes back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,12 @@ def group_weights(
         drawn = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
         row[:] = drawn[group_of_record]
     return weights
+
+
+def once_and_resampled(groups: ArrayLike, resamples: int, seed: int) -> NDArray[Any]:
+    """Weights [1 + resamples, N]: every record once, for the value itself, then the resamples."""
+    weights = group_weights(groups, resamples, seed)
+    return np.concatenate([np.ones_like(weights[:1]), weights])
 
 
 def percentile_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[Array, Array]:
@@ -136,14 +143,104 @@ def _in_blocks(metric: Callable[[NDArray[Any]], Array], weights: NDArray[Any]) -
 
 
 def macro_mean(values: Array) -> Array:
-    """Mean over classes of `values` [R, K], without those that are NaN: [R]. NaN where all are."""
-    defined = ~np.isnan(values)
-    count = defined.sum(axis=1)
-    total = np.where(defined, values, 0.0).sum(axis=1)
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+    """Mean over classes of `values` [R, K]: [R]. The first row is that of the records themselves, and
+    tells over which classes the mean is: those where it is not NaN.
+
+    A resample in which one of them is NaN, for want of positives, has no mean: a mean over the others
+    would be one of other classes, which may all be easier.
+    """
+    defined = ~np.isnan(values[0])
+    if not defined.any():
+        return np.full(len(values), np.nan)
+    return values[:, defined].mean(axis=1)
 
 
 # ---------------------------------------------------------------- whole evaluations
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Every metric in every resample: `overall` `{metric: [R]}`, and of each class or section `parts`
+    `{name: {metric: [R]}}`."""
+
+    overall: dict[str, Array]
+    parts: dict[str, dict[str, Array]]
+
+
+def classification(
+    task: str,
+    classes: Sequence[str],
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    decisions: ArrayLike,
+    weights: NDArray[Any],
+) -> Resampled:
+    """The metrics auc, average_precision, f1, recall, precision, accuracy, brier and ece.
+
+    `task` is multilabel, multiclass or binary; `labels`, `probabilities` and `decisions` are
+    [N, K], `weights` [R, N]. Exclusive classes need exactly one decision per record, the most
+    probable. Overall is the mean over the classes where the metric is defined (macro average), except
+    that the accuracy of exclusive classes is the fraction of records that are right. A class without
+    positives has no precision, recall or F1 (NaN, not 0: an interval would otherwise measure how
+    often a rare class is drawn), nor has such a resample. Raises ValueError for another task, or
+    shapes that do not match.
+    """
+    if task not in CLASSIFICATION:
+        raise ValueError(f"task must be one of {', '.join(CLASSIFICATION)}, not {task!r}")
+    values = _ranking_metrics(labels, probabilities, weights)
+    values |= _decision_metrics(labels, decisions, weights)
+    values["brier"] = bootstrap_brier(labels, probabilities, weights)
+    values["ece"] = bootstrap_calibration_error(labels, probabilities, weights)
+    overall = {name: macro_mean(value) for name, value in values.items()}
+    if task == "multiclass":
+        overall["accuracy"] = bootstrap_multiclass_accuracy(labels, decisions, weights)
+    parts = {
+        name: {metric: value[:, k] for metric, value in values.items()}
+        for k, name in _numbered(classes, values["auc"].shape[1])
+    }
+    return Resampled(overall, parts)
+
+
+def detection(
+    is_anomaly: ArrayLike,
+    scores: ArrayLike,
+    decisions: ArrayLike,
+    weights: NDArray[Any],
+    *,
+    sections: ArrayLike | None = None,
+    max_fpr: float = 0.1,
+) -> Resampled:
+    """The metrics of anomaly detection: auc, pauc (standardised, up to the false positive rate
+    `max_fpr`), average_precision, f1, recall, precision and accuracy.
+
+    `is_anomaly`, unbounded `scores` and 0/1 `decisions` are [N], `weights` [R, N]. NaN stands for what
+    is undefined: everything but accuracy if there are no anomalies, auc, pauc and average_precision if
+    there is nothing else. `sections` [N] names machines, whose records no metric pools: they are the
+    parts, overall holds their means, and as harmonic_mean that of the AUC and pAUC of all sections, the
+    score of DCASE Task 2 since 2022 (Dohi et al. 2022). Raises ValueError for shapes that do not match.
+    """
+    labels = np.asarray(is_anomaly)[:, None]
+    ranked_by = np.asarray(scores, dtype=np.float64)[:, None]
+    decided = np.asarray(decisions)[:, None]
+    lengths = {len(labels), len(ranked_by), len(decided), weights.shape[1]}
+    if len(lengths | ({len(np.asarray(sections))} if sections is not None else set())) > 1:
+        raise ValueError("is_anomaly, scores, groups and sections must be of the same records")
+    names = np.zeros(len(labels), dtype=int) if sections is None else np.asarray(sections)
+    parts = {
+        str(name): _detection_metrics(
+            labels[inside], ranked_by[inside], decided[inside], weights[:, inside], max_fpr
+        )
+        for name, inside in ((name, names == name) for name in np.unique(names))
+    }
+    overall = {
+        metric: macro_mean(np.stack([of_section[metric] for of_section in parts.values()], axis=1))
+        for metric in next(iter(parts.values()))
+    }
+    if sections is None:
+        return Resampled(overall, {})
+    ranking = [of_section[name] for of_section in parts.values() for name in ("auc", "pauc")]
+    overall["harmonic_mean"] = _harmonic_mean(np.stack(ranking, axis=1))
+    return Resampled(overall, parts)
 
 
 def evaluate_classification(
@@ -158,39 +255,19 @@ def evaluate_classification(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
-    """Metrics with intervals, overall and of every class.
+    """The metrics of :func:`classification` with intervals, overall and of every class.
 
-    `task` is multilabel, multiclass or binary; `labels`, `probabilities` and `decisions` are
-    [N, K], `groups` [N]. Exclusive classes need exactly one decision per record, the most probable.
-
-    Gives `{"macro": {metric: estimate}, "classes": {class: {metric: estimate, "positives": n}}}`
-    with the metrics auc, average_precision, f1, recall, precision, accuracy, brier and ece, and
-    `estimate = {"value", "low", "high"}`. Macro is the mean over the classes where the metric is
-    defined, except that the accuracy of exclusive classes is the fraction of records that are
-    right. A class without positives has no precision, recall or F1 (NaN, not 0: an interval would
-    otherwise measure how often a rare class is drawn), nor has such a resample. Raises ValueError
-    for another task, or shapes that do not match.
+    `groups` is [N]. Gives `{"macro": {metric: estimate}, "classes": {class: {metric: estimate,
+    "positives": n}}}` with `estimate = {"value", "low", "high"}`.
     """
-    if task not in CLASSIFICATION:
-        raise ValueError(f"task must be one of {', '.join(CLASSIFICATION)}, not {task!r}")
-    weights = _once_and_resampled(groups, resamples, seed)
-    values = _ranking_metrics(labels, probabilities, weights)
-    values |= _decision_metrics(labels, decisions, weights)
-    values["brier"] = bootstrap_brier(labels, probabilities, weights)
-    values["ece"] = bootstrap_calibration_error(labels, probabilities, weights)
-
-    macro = {name: macro_mean(value) for name, value in values.items()}
-    if task == "multiclass":
-        macro["accuracy"] = bootstrap_multiclass_accuracy(labels, decisions, weights)
+    weights = once_and_resampled(groups, resamples, seed)
+    found = classification(task, classes, labels, probabilities, decisions, weights)
     positives = np.asarray(labels).astype(bool).sum(axis=0)
     by_class = {
-        name: {
-            **_estimates({metric: value[:, k] for metric, value in values.items()}, confidence),
-            "positives": int(positives[k]),
-        }
-        for k, name in _numbered(classes, len(positives))
+        name: {**_estimates(found.parts[name], confidence), "positives": int(positives[k])}
+        for k, name in enumerate(classes)
     }
-    return {"macro": _estimates(macro, confidence), "classes": by_class}
+    return {"macro": _estimates(found.overall, confidence), "classes": by_class}
 
 
 def evaluate_anomaly(
@@ -205,65 +282,42 @@ def evaluate_anomaly(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
-    """Metrics with intervals of anomaly detection: `is_anomaly` [N], unbounded `scores` [N].
+    """The metrics of :func:`detection` with intervals, overall and of every section.
 
-    A record is called anomalous at or above `threshold`. Gives, as "overall", auc, pauc
-    (standardised, up to the false positive rate `max_fpr`), average_precision, f1, recall, precision
-    and accuracy, each `{"value", "low", "high"}`, and as "counts" tp, fp, tn and fn. NaN stands for
-    what is undefined: everything but accuracy if there are no anomalies, auc, pauc and
-    average_precision if there is nothing else.
-
-    `sections` [N] names machines, whose records no metric pools: "sections" then holds the same of
-    each of them, with its counts, "overall" holds their means, and as "harmonic_mean" that of the AUC
-    and pAUC of all sections, the score of DCASE Task 2 since 2022 (Dohi et al. 2022). Raises
-    ValueError for shapes that do not match.
+    A record is called anomalous at or above `threshold`. Gives, as "overall", each metric as `{"value",
+    "low", "high"}`, as "counts" tp, fp, tn and fn, and as "sections" the same of each of them, with its
+    positives and counts ({} without `sections`).
     """
-    labels = np.asarray(is_anomaly)[:, None]
-    ranked_by = np.asarray(scores, dtype=np.float64)[:, None]
-    weights = _once_and_resampled(groups, resamples, seed)
-    lengths = {len(labels), len(ranked_by), weights.shape[1]}
-    if len(lengths | ({len(np.asarray(sections))} if sections is not None else set())) > 1:
-        raise ValueError("is_anomaly, scores, groups and sections must be of the same records")
-    names = np.zeros(len(labels), dtype=int) if sections is None else np.asarray(sections)
-    values, found = [], {}
-    for name in np.unique(names):
-        inside = names == name
-        of_section = _detection_metrics(
-            labels[inside], ranked_by[inside], threshold, weights[:, inside], max_fpr
-        )
-        counts = _counts(labels[inside], ranked_by[inside] >= threshold)
-        values.append(of_section)
-        found[str(name)] = {
-            **_estimates(of_section, confidence),
+    labels, decided = np.asarray(is_anomaly), np.asarray(scores) >= threshold
+    weights = once_and_resampled(groups, resamples, seed)
+    found = detection(labels, scores, decided, weights, sections=sections, max_fpr=max_fpr)
+    of_sections = {}
+    for name, values in found.parts.items():
+        inside = np.asarray(sections).astype(str) == name
+        of_sections[name] = {
+            **_estimates(values, confidence),
             "positives": int(np.count_nonzero(labels[inside])),
-            **counts,
+            **_counts(labels[inside], decided[inside]),
         }
-    mean = {
-        metric: macro_mean(np.stack([of_section[metric] for of_section in values], axis=1))
-        for metric in values[0]
-    }
-    if sections is not None:
-        ranking = [of_section[name] for of_section in values for name in ("auc", "pauc")]
-        mean["harmonic_mean"] = _harmonic_mean(np.stack(ranking, axis=1))
     return {
-        "overall": _estimates(mean, confidence),
-        "sections": {} if sections is None else found,
-        "counts": _counts(labels, ranked_by >= threshold),
+        "overall": _estimates(found.overall, confidence),
+        "sections": of_sections,
+        "counts": _counts(labels, decided),
     }
 
 
 def _detection_metrics(
-    labels: Array, scores: Array, threshold: float, weights: NDArray[Any], max_fpr: float
+    labels: Array, scores: Array, decisions: Array, weights: NDArray[Any], max_fpr: float
 ) -> dict[str, Array]:
     """Each metric of one section in every resample, [R]."""
     values = _ranking_metrics(labels, scores, weights)
     values["pauc"] = bootstrap_partial_auc(labels, scores, weights, max_fpr)
-    values |= _decision_metrics(labels, scores >= threshold, weights)
+    values |= _decision_metrics(labels, decisions, weights)
     return {metric: value[:, 0] for metric, value in values.items()}
 
 
-def _counts(labels: Array, decisions: NDArray[Any]) -> dict[str, int]:
-    table = metrics.confusion(labels, decisions)
+def _counts(labels: NDArray[Any], decisions: NDArray[Any]) -> dict[str, int]:
+    table = metrics.confusion(labels[:, None], decisions[:, None])
     return {name: int(count[0]) for name, count in table._asdict().items()}
 
 
@@ -272,12 +326,6 @@ def _harmonic_mean(values: Array) -> Array:
     with np.errstate(divide="ignore"):
         inverse = macro_mean(1 / values)
     return 1 / inverse
-
-
-def _once_and_resampled(groups: ArrayLike, resamples: int, seed: int) -> NDArray[Any]:
-    """Weights [1 + resamples, N]: every record once, for the value itself, then the resamples."""
-    weights = group_weights(groups, resamples, seed)
-    return np.concatenate([np.ones_like(weights[:1]), weights])
 
 
 def _ranking_metrics(

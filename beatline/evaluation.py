@@ -5,31 +5,32 @@ The test split is read here and nowhere else; thresholds come with the bundle, f
 
 from __future__ import annotations
 
+import hashlib
+import math
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from beatline import bootstrap
+from beatline import bootstrap, bundle, models
 from beatline.bundle import Answers, Bundle
+from beatline.files import sha256
 from beatline.params import Parameters
 
 WARM_UP, TIMED = 5, 25  # answers before and while an answer is timed
-SHORT = {  # name in the metrics file: name in the estimates
-    "auc": "auc",
-    "pauc": "pauc",
-    "harmonic": "harmonic_mean",
-    "ap": "average_precision",
-    "f1": "f1",
-    "recall": "recall",
-    "precision": "precision",
-    "accuracy": "accuracy",
-    "brier": "brier",
-    "ece": "ece",
+SCALARS = ("auc", "f1", "accuracy")  # what `dvc metrics show` prints of a model
+SEX = {"female": 1, "male": 0}  # as PTB-XL has it
+AGES = {  # from, to below; PTB-XL says 300 of everybody over 89
+    "under 40": (0, 40),
+    "40 to 59": (40, 60),
+    "60 to 79": (60, 80),
+    "80 and over": (80, math.inf),
 }
+FEWEST = 20  # records of a subgroup that is measured
 
 
 class Evaluate(Parameters):
@@ -69,10 +70,19 @@ def predictions(model: Bundle, answers: Answers, table: pd.DataFrame) -> pd.Data
 def estimates(
     model: Bundle, answers: Answers, table: pd.DataFrame, parameters: Evaluate
 ) -> dict[str, Any]:
-    """`{"overall": {metric: {value, low, high}}, "parts": {name: {…}}, "counts": {…}}`.
+    """`{"overall": {metric: {value, low, high}}, "parts": {name: {…}}, "counts": {…}, "subgroups":
+    {"sex": {name: {…}}, "age": {name: {…}}}}`.
 
-    The parts are the classes, or the sections (machines) of an anomaly detector.
+    The parts are the classes, or the sections (machines) of an anomaly detector. See
+    :func:`subgroups` for those.
     """
+    found = _measured(model, answers, table, parameters)
+    return found | {"subgroups": subgroups(model, answers, table, parameters)}
+
+
+def _measured(
+    model: Bundle, answers: Answers, table: pd.DataFrame, parameters: Evaluate
+) -> dict[str, Any]:
     targets = targets_of(model, table)
     groups = table["group"].to_numpy()
     how = {
@@ -99,20 +109,127 @@ def estimates(
     return {"overall": found["macro"], "parts": classes, "counts": {}}
 
 
-def metrics_of(model: Bundle, found: dict[str, Any]) -> dict[str, Any]:
-    """The content of the metrics file: the overall metrics, and a list with those of each part.
+def subgroups(
+    model: Bundle, answers: Answers, table: pd.DataFrame, parameters: Evaluate
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The overall metrics among the records of each sex and age group, where the table tells them.
 
-    `dvc metrics show` prints numbers and leaves lists out, so the table stays as narrow as the
-    overall metrics are few; who reads the file finds every class (or machine) in it.
+    With each stand `records`, `positives` (labels that are 1, of all classes together) and `classes`:
+    of how many classes the group has both kinds of records, for a mean over few classes does not
+    compare with one over all. Groups of fewer than FEWEST records, or without such a class, have
+    `records` alone. Records of unknown sex or age are in no group.
     """
-    simulated = model.description["dataset"]["simulated"]
-    overall = {"simulated": simulated, **_short(found["overall"]), **found["counts"]}
+    targets = targets_of(model, table)
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for by, members in _members(table).items():
+        found[by] = {}
+        for name, inside in members.items():
+            rows = np.flatnonzero(inside)
+            positives = targets[rows].sum(axis=0)
+            classes = int(np.count_nonzero((positives > 0) & (positives < len(rows))))
+            found[by][name] = {"records": len(rows)}
+            if len(rows) < FEWEST or not classes:
+                continue
+            of_rows = Answers(answers.classes, answers.values[rows], answers.decisions[rows])
+            measured = _measured(model, of_rows, table.iloc[rows], parameters)
+            counts = {"positives": int(positives.sum()), "classes": classes}
+            found[by][name] = {**measured["overall"], "records": len(rows), **counts}
+    return found
+
+
+def _members(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+    """Which records `[N]` are in which subgroup; nothing of what the table does not tell."""
+    members: dict[str, dict[str, np.ndarray]] = {}
+    if "sex" in table:
+        sex = _numbers(table, "sex")
+        members["sex"] = {name: sex == code for name, code in SEX.items()}
+    if "age" in table:
+        age = _numbers(table, "age")
+        members["age"] = {
+            name: (first <= age) & (age < last) for name, (first, last) in AGES.items()
+        }
+    return {by: of for by, of in members.items() if np.any(list(of.values()))}
+
+
+def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
+    """`[N]`, NaN for what is no number."""
+    return np.asarray(pd.to_numeric(table.loc[:, column], errors="coerce"), dtype=float)
+
+
+def of_seed(model: Bundle, overall: dict[str, Any]) -> dict[str, float]:
+    """The overall metrics without intervals, and the seed that the model was trained from."""
+    values = {metric: estimate["value"] for metric, estimate in overall.items()}
+    return {"seed": model.description["training"]["seed"], **values}
+
+
+def of_other_seeds(
+    folder: Path, signals: np.ndarray, table: pd.DataFrame, parameters: Evaluate
+) -> list[dict[str, float]]:
+    """:func:`of_seed` of each bundle that the bundle in `folder` holds, in the order of the seeds."""
+    rows = []
+    # A value needs no resample; one is the fewest there can be.
+    once = parameters.model_copy(update={"resamples": 1})
+    for path in bundle.other_seeds(folder):
+        model = bundle.load(path)
+        found = _measured(model, model.answer(signals), table, once)
+        rows.append(of_seed(model, found["overall"]))
+    return rows
+
+
+def metrics_of(
+    model: Bundle, found: dict[str, Any], about: dict[str, str | int | float]
+) -> dict[str, Any]:
+    """The content of the metrics file, from the :func:`estimates` with `seeds`, and what :func:`about`
+    tells.
+
+    `dvc metrics show` prints the numbers at the top and leaves lists out, so that its table fits a
+    terminal; who reads the file finds every metric, part, subgroup and seed in it.
+    """
+    overall = found["overall"]
     kind = part_kind(model)
-    parts = [
-        {kind: name, **_short(estimates), **_numbers(estimates)}
-        for name, estimates in found["parts"].items()
-    ]
-    return {**overall, "parts": parts} if parts else overall
+    return {
+        "simulated": model.description["dataset"]["simulated"],
+        **{metric: overall[metric]["value"] for metric in SCALARS},
+        "metrics": [{"metric": metric, **estimate} for metric, estimate in overall.items()],
+        "parts": [{kind: name, **flat(part)} for name, part in found["parts"].items()],
+        "subgroups": [
+            {"by": by, "group": name, **flat(of_group)}
+            for by, groups in found["subgroups"].items()
+            for name, of_group in groups.items()
+        ],
+        "seeds": found["seeds"],
+        "about": [{**about, **found["counts"]}],
+    }
+
+
+def about(
+    model: Bundle, table: pd.DataFrame, parameters: Evaluate, predictions: Path
+) -> dict[str, str | int | float]:
+    """What the numbers are of, to be read without the data: task, classes, numbers of test records and
+    of the network's parameters, how intervals were found, and two SHA-256 sums: of what the test
+    records are (:func:`records_identity`) and of the file `predictions`."""
+    return {
+        "task": model.task.name,
+        "classes": ", ".join(model.classes),
+        "records": len(table),
+        "parameters": models.count_parameters(model.network),
+        "resamples": parameters.resamples,
+        "confidence": parameters.confidence,
+        "test_records": records_identity(table, targets_of(model, table)),
+        "predictions": sha256(predictions),
+    }
+
+
+def records_identity(table: pd.DataFrame, targets: np.ndarray) -> str:
+    """SHA-256 of the sorted lines `record,group,label,…` of test records, whatever their order: metrics
+    of two revisions compare if it is the same."""
+    lines = sorted(
+        ",".join([str(record), str(group), *map(str, labels)])
+        for record, group, labels in zip(
+            table["record"], table["group"], targets.astype(int).tolist(), strict=True
+        )
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def part_kind(model: Bundle) -> str:
@@ -121,16 +238,19 @@ def part_kind(model: Bundle) -> str:
     return sections if sections and model.task.learns_normal_only else "class"
 
 
-def _numbers(estimates: dict[str, Any]) -> dict[str, int]:
-    """What is a count and has no interval."""
-    return {name: value for name, value in estimates.items() if not isinstance(value, dict)}
-
-
-def _short(estimates: dict[str, Any]) -> dict[str, float]:
-    """The values under their short names, and the interval of the AUC."""
-    values = {short: estimates[name]["value"] for short, name in SHORT.items() if name in estimates}
-    interval = {"auc_low": estimates["auc"]["low"], "auc_high": estimates["auc"]["high"]}
-    return {"auc": values.pop("auc"), **interval, **values}
+def flat(estimates: dict[str, Any]) -> dict[str, Any]:
+    """A row: `<metric>`, `<metric>_low`, `<metric>_high` of each metric, and counts as they are."""
+    row: dict[str, Any] = {}
+    for metric, value in estimates.items():
+        if isinstance(value, dict):
+            row |= {
+                metric: value["value"],
+                f"{metric}_low": value["low"],
+                f"{metric}_high": value["high"],
+            }
+        else:
+            row[metric] = value
+    return row
 
 
 def time_of_an_answer(model: Bundle, signals: np.ndarray) -> float:
@@ -147,19 +267,5 @@ def time_of_an_answer(model: Bundle, signals: np.ndarray) -> float:
 def by_class(model: Bundle, found: dict[str, Any]) -> pd.DataFrame:
     """A row per class, or section of a detector (one, if there is only one): `class`, `positives`,
     then each metric with its interval as `<metric>`, `<metric>_low`, `<metric>_high`."""
-    rows = []
-    for name, estimates_of_class in (
-        found["parts"] or {model.classes[0]: found["overall"]}
-    ).items():
-        row: dict[str, Any] = {"class": name}
-        for metric, value in estimates_of_class.items():
-            if isinstance(value, dict):
-                row |= {
-                    metric: value["value"],
-                    f"{metric}_low": value["low"],
-                    f"{metric}_high": value["high"],
-                }
-            else:
-                row[metric] = value
-        rows.append(row)
-    return pd.DataFrame(rows)
+    parts = found["parts"] or {model.classes[0]: found["overall"]}
+    return pd.DataFrame([{"class": name, **flat(part)} for name, part in parts.items()])

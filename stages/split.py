@@ -33,10 +33,7 @@ def main(name: str) -> None:
     write_csv(Path(f"reports/plots/{name}/class_counts.csv"), counts)
     write_json(
         Path(f"reports/metrics/{name}/split.json"),
-        {
-            "simulated": description["simulated"],
-            "shared_patients": shared,
-        },
+        {"simulated": description["simulated"], "leak": shared},
     )
     print(counts.pivot(index="class", columns="split", values="records").to_string())
     print(f"patients in more than one split: {shared}")

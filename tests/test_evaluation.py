@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from scipy.stats import hmean
 from sklearn import metrics
 from torch import nn
 
-from beatline import evaluation, tasks
+from beatline import bootstrap, bundle, evaluation, tasks
 from beatline.bundle import Answers, Bundle
 from beatline.evaluation import Evaluate
-from beatline.files import write_json
+from beatline.files import sha256, write_csv, write_json
+from tests.bundle.bundles import HISTORY, LENGTH, made
 
 CLASSES = ["NORM", "MI", "CD"]
 EVALUATE = Evaluate(resamples=100, confidence=0.95, max_fpr=0.1, seed=1)
@@ -60,9 +62,42 @@ def case(task: str, sections: str | None = None) -> tuple[Bundle, Answers, pd.Da
         "classes": classes,
         "thresholds": thresholds,
         "dataset": {"simulated": True, "sections": sections},
+        "training": {"seed": 1},
     }
     decisions = tasks.TASKS[task].decide(values, thresholds)
     return Bundle(nn.Identity(), description), Answers(classes, values, decisions), table
+
+
+def with_people(table: pd.DataFrame) -> pd.DataFrame:
+    """The same records of people: two men in three, some of unknown sex or age, 300 for over 89."""
+    rng = np.random.default_rng(5)
+    people = len(table) // 2
+    sex = rng.choice([0, 0, 1, np.nan], people)
+    age = rng.choice([30, 39, 40, 59, 60, 79, 80, 300, np.nan], people)
+    return table.assign(sex=np.repeat(sex, 2), age=np.repeat(age, 2))
+
+
+MEMBERS: dict[str, dict[str, Callable[[float], bool]]] = {
+    "sex": {"female": lambda sex: sex == 1, "male": lambda sex: sex == 0},
+    "age": {
+        "under 40": lambda age: age < 40,
+        "40 to 59": lambda age: 40 <= age < 60,
+        "60 to 79": lambda age: 60 <= age < 80,
+        "80 and over": lambda age: age >= 80,
+    },
+}
+
+
+def content_of(
+    model: Bundle, answers: Answers, table: pd.DataFrame, folder: Path
+) -> dict[str, Any]:
+    """The metrics file, as a reader of JSON finds it."""
+    found = evaluation.estimates(model, answers, table, EVALUATE)
+    found["seeds"] = [evaluation.of_seed(model, found["overall"])]
+    write_csv(folder / "p.csv", evaluation.predictions(model, answers, table))
+    about = evaluation.about(model, table, EVALUATE, folder / "p.csv")
+    write_json(folder / "m.json", evaluation.metrics_of(model, found, about))
+    return json.loads((folder / "m.json").read_text())
 
 
 def value(found: dict[str, Any], name: str) -> float:
@@ -139,12 +174,12 @@ def test_classifiers_pool_the_machines() -> None:
 
 
 @pytest.mark.parametrize("name", ["machine_id", "ward"])
-def test_kind_of_the_parts_is_the_column(name: str) -> None:
+def test_kind_of_the_parts_is_the_column(name: str, tmp_path: Path) -> None:
     """What the parts are called is what the data set calls its sections."""
     model, answers, table = case("reconstruction", name)
     assert evaluation.part_kind(model) == name
     found = evaluation.estimates(model, answers, table, EVALUATE)
-    content = evaluation.metrics_of(model, found)
+    content = content_of(model, answers, table, tmp_path)
     assert [part[name] for part in content["parts"]] == MACHINES
     assert list(evaluation.by_class(model, found)["class"]) == MACHINES
 
@@ -177,32 +212,167 @@ def test_intervals_are_by_patient() -> None:
     assert width > 1.2 * (by_record["high"] - by_record["low"])
 
 
+@pytest.mark.parametrize("by", list(MEMBERS))
+@pytest.mark.parametrize("task", ["multilabel", "multiclass", "binary"])
+def test_subgroups_equal_scikit_learn(task: str, by: str) -> None:
+    """Each group's metrics are those of its records, found by a mask: macro over the classes that have
+    both kinds of records there; unknown sex or age belongs to nobody."""
+    model, answers, table = case(task)
+    table = with_people(table)
+    found = evaluation.estimates(model, answers, table, EVALUATE)["subgroups"][by]
+    assert list(found) == list(MEMBERS[by])
+    for name, belongs in MEMBERS[by].items():
+        inside = np.array([belongs(one) for one in table[by]])
+        y, p = table.loc[inside, model.classes].to_numpy(), answers.values[inside]
+        d, of_group = answers.decisions[inside], found[name]
+        assert of_group["records"] == inside.sum()
+        if inside.sum() < evaluation.FEWEST:
+            assert of_group.keys() == {"records"}
+            continue
+        both = [k for k in range(y.shape[1]) if 0 < y[:, k].sum() < len(y)]
+        assert (of_group["positives"], of_group["classes"]) == (y.sum(), len(both))
+        auc = np.mean([metrics.roc_auc_score(y[:, k], p[:, k]) for k in both])
+        f1 = np.mean([metrics.f1_score(y[:, k], d[:, k]) for k in both])
+        right = (y == d).all(axis=1) if task == "multiclass" else y == d
+        assert of_group["auc"]["value"] == pytest.approx(auc)
+        assert of_group["f1"]["value"] == pytest.approx(f1)
+        assert of_group["accuracy"]["value"] == pytest.approx(right.mean())
+    assert sum(of_group["records"] for of_group in found.values()) < RECORDS
+
+
+@pytest.mark.parametrize("sections", [None, "machine_id"])
+def test_subgroups_of_a_detector(sections: str | None) -> None:
+    """As overall: the mean over machines of what each has, in the group's records alone."""
+    model, answers, table = case("reconstruction", sections)
+    table = with_people(table)
+    found = evaluation.estimates(model, answers, table, EVALUATE)["subgroups"]["sex"]["male"]
+    inside = (table["sex"] == 0).to_numpy()
+    y, s = 1 - table["normal"].to_numpy(), answers.values[:, 0]
+    machines = table["machine_id"] if sections else pd.Series(["all"] * RECORDS)
+    masks = [inside & (machines == name).to_numpy() for name in sorted(set(machines))]
+    expected = np.mean([metrics.roc_auc_score(y[mask], s[mask]) for mask in masks])
+    assert found["auc"]["value"] == pytest.approx(expected)
+    assert (found["records"], found["positives"]) == (inside.sum(), y[inside].sum())
+
+
+def test_intervals_of_subgroups_are_by_patient() -> None:
+    """The patients of the group are drawn again, all of a patient's records with them: the quantiles of
+    scikit-learn's AUC over the same draws, written out."""
+    model, answers, table = case("binary")
+    table = with_people(table)
+    found = evaluation.estimates(model, answers, table, EVALUATE)["subgroups"]["sex"]["male"]
+    inside = (table["sex"] == 0).to_numpy()
+    y, p = table.loc[inside, "anomaly"].to_numpy(), answers.values[inside, 0]
+    draws = bootstrap.group_weights(table.loc[inside, "group"], EVALUATE.resamples, EVALUATE.seed)
+    auc = [metrics.roc_auc_score(np.repeat(y, draw), np.repeat(p, draw)) for draw in draws]
+    expected = np.quantile(auc, [0.025, 0.975])
+    assert (found["auc"]["low"], found["auc"]["high"]) == pytest.approx(tuple(expected))
+
+
+def test_what_cannot_be_measured_is_counted() -> None:
+    """A group of few records, or of one label alone, has its size and no metric; there are no groups
+    where nothing is known of people, or nobody can be told by it."""
+    model, answers, table = case("binary")
+    assert evaluation.estimates(model, answers, table, EVALUATE)["subgroups"] == {}
+    few = np.arange(RECORDS) < evaluation.FEWEST - 1
+    found = evaluation.subgroups(model, answers, table.assign(sex=few.astype(int)), EVALUATE)
+    assert found.keys() == {"sex"}
+    assert found["sex"]["female"] == {"records": evaluation.FEWEST - 1}
+    assert {"auc", "f1", "records", "positives", "classes"} <= found["sex"]["male"].keys()
+    alike = table.assign(sex=table["anomaly"])
+    found = evaluation.subgroups(model, answers, alike, EVALUATE)["sex"]
+    assert found == {name: {"records": len(alike[alike["sex"] == code])}
+                     for name, code in {"female": 1, "male": 0}.items()}  # fmt: skip
+    for unknown in (np.nan, "unknown"):
+        table["sex"], table["age"] = unknown, unknown
+        assert evaluation.subgroups(model, answers, table, EVALUATE) == {}
+
+
+def test_seeds(tmp_path: Path) -> None:
+    """Every bundle inside a bundle is measured as the model itself is, in the order of the seeds."""
+    rng = np.random.default_rng(0)
+    signals = rng.standard_normal((RECORDS, LENGTH, 3)).astype(np.float32)
+    _, _, table = case("multilabel")
+    for seed, place in {9: ".", 10: "seeds/10", 11: "seeds/11", 100: "seeds/100"}.items():
+        network, description = made(training={"seed": seed})
+        with torch.no_grad():
+            for tensor in network.parameters():
+                tensor += 0.1 * torch.randn(tensor.shape, generator=torch.manual_seed(seed))
+        (tmp_path / "model").mkdir(exist_ok=True)
+        bundle.save(tmp_path / "saved", network, description, HISTORY)
+        for file in (tmp_path / "saved").iterdir():
+            (tmp_path / "model" / place).mkdir(parents=True, exist_ok=True)
+            file.rename(tmp_path / "model" / place / file.name)
+    rows = evaluation.of_other_seeds(tmp_path / "model", signals, table, EVALUATE)
+    assert [row["seed"] for row in rows] == [10, 11, 100]
+    assert len({row["auc"] for row in rows}) == 3
+    for row in rows:
+        model = bundle.load(tmp_path / f"model/seeds/{row['seed']}")
+        found = evaluation.estimates(model, model.answer(signals), table, EVALUATE)
+        assert row == evaluation.of_seed(model, found["overall"])
+        assert row == {"seed": row["seed"]} | {
+            name: estimate["value"] for name, estimate in found["overall"].items()
+        }
+    assert evaluation.of_other_seeds(tmp_path / "model/seeds/10", signals, table, EVALUATE) == []
+
+
 @pytest.mark.parametrize("sections", [None, "machine_id"])
 @pytest.mark.parametrize("task", list(tasks.TASKS))
 def test_metrics_file(task: str, sections: str | None, tmp_path: Path) -> None:
-    """Few names for the table of `dvc metrics show`, every part with its interval for a reader."""
+    """Four numbers for the table of `dvc metrics show`, and in lists, which it leaves out, every metric
+    of every part, subgroup and seed."""
     model, answers, table = case(task, sections)
-    found = evaluation.estimates(model, answers, table, EVALUATE)
-    metrics_file = evaluation.metrics_of(model, found)
-    write_json(tmp_path / "m.json", metrics_file)
-    content = json.loads((tmp_path / "m.json").read_text())
-    assert list(content)[:4] == ["simulated", "auc", "auc_low", "auc_high"]
+    content = content_of(model, answers, with_people(table), tmp_path)
+    scalars = {name: item for name, item in content.items() if not isinstance(item, list)}
+    assert list(scalars) == ["simulated", "auc", "f1", "accuracy"]
     assert content["simulated"] is True
-    if task in DETECTORS:
-        assert {"pauc", "f1", "tp", "fp", "tn", "fn"} <= content.keys()
-        assert ("harmonic" in content) == bool(sections)
-    else:
-        assert {"ap", "f1", "recall", "precision", "accuracy", "brier", "ece"} <= content.keys()
-    parts = content.get("parts", [])
+    assert list(content)[4:] == ["metrics", "parts", "subgroups", "seeds", "about"]
+    known = {"auc", "average_precision", "f1", "recall", "precision", "accuracy"}
+    of_task = {"pauc"} if task in DETECTORS else {"brier", "ece"}
+    overall = {row["metric"]: row for row in content["metrics"]}
+    means = {"harmonic_mean"} if task in DETECTORS and sections else set()
+    assert overall.keys() == known | of_task | means
+    for name in ("auc", "f1", "accuracy"):
+        assert overall[name]["low"] <= content[name] == overall[name]["value"]
     names = model.classes if len(model.classes) > 1 else []
     names = MACHINES if sections and task in DETECTORS else names
-    assert [part[evaluation.part_kind(model)] for part in parts] == names
-    for part in parts:
-        assert part["auc_low"] <= part["auc"] <= part["auc_high"]
-        assert {"positives", "ap", "f1", "recall", "precision", "accuracy"} <= part.keys()
-        assert ({"pauc", "tp", "fp", "tn", "fn"} <= part.keys()) == (task in DETECTORS)
-    scalars = {name: item for name, item in content.items() if name != "parts"}
-    assert all(isinstance(item, (int, float)) for item in scalars.values())
+    assert [part[evaluation.part_kind(model)] for part in content["parts"]] == names
+    for row in [*content["parts"], *content["subgroups"][:2]]:
+        assert row["auc_low"] <= row["auc"] <= row["auc_high"]
+        ends = {f"{name}{end}" for name in known | of_task for end in ("", "_low", "_high")}
+        assert {"positives", *ends} <= row.keys()
+    expected = [(by, name) for by, groups in MEMBERS.items() for name in groups]
+    assert [(row["by"], row["group"]) for row in content["subgroups"]] == expected
+    (seed,) = content["seeds"]
+    assert seed == {"seed": 1} | {name: row["value"] for name, row in overall.items()}
+
+
+def test_what_the_numbers_are_of(tmp_path: Path) -> None:
+    """Two metrics files tell whether they are of the same records, whatever the records' order."""
+    model, answers, table = case("multilabel")
+    (about,) = content_of(model, answers, table, tmp_path)["about"]
+    assert (about["task"], about["classes"]) == ("multilabel", "NORM, MI, CD")
+    assert (about["records"], about["parameters"], about["resamples"]) == (RECORDS, 0, 100)
+    assert about["predictions"] == sha256(tmp_path / "p.csv")
+    order = np.random.default_rng(1).permutation(RECORDS)
+    mixed = Answers(answers.classes, answers.values[order], answers.decisions[order])
+    (same,) = content_of(model, mixed, table.iloc[order], tmp_path)["about"]
+    assert same["test_records"] == about["test_records"]
+    assert same["predictions"] != about["predictions"]
+    for column, of_first in {"record": "x", "group": "x", "MI": 1 - table["MI"].iloc[0]}.items():
+        other = table.assign(**{column: [of_first, *table[column].iloc[1:]]})
+        (changed,) = content_of(model, answers, other, tmp_path)["about"]
+        assert changed["test_records"] != about["test_records"]
+
+
+@pytest.mark.parametrize("task", DETECTORS)
+def test_counts_of_a_detector(task: str, tmp_path: Path) -> None:
+    """How many records were called anomalous, rightly and wrongly, is told beside the metrics."""
+    model, answers, table = case(task)
+    (about,) = content_of(model, answers, table, tmp_path)["about"]
+    y, d = 1 - table["normal"].to_numpy(), answers.decisions[:, 0]
+    tn, fp, fn, tp = metrics.confusion_matrix(y, d).ravel().tolist()
+    assert [about[name] for name in ("tn", "fp", "fn", "tp")] == [tn, fp, fn, tp]
 
 
 @pytest.mark.parametrize("sections", [None, "machine_id"])

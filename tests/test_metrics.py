@@ -675,3 +675,24 @@ def test_anomaly_evaluation_refuses_what_does_not_fit() -> None:
     ):
         with pytest.raises(ValueError):
             bootstrap.evaluate_anomaly(*arguments, sections=sections, resamples=2)
+
+
+def test_resamples_without_a_class_have_no_mean() -> None:
+    """A mean over the classes that a resample happens to hold is one of other classes, which may be
+    easier: with a rare class that is hard, the interval would reach where no mean over all classes is."""
+    rng = np.random.default_rng(11)
+    labels = np.zeros((40, 2), dtype=int)
+    labels[:20, 0], labels[:2, 1] = 1, 1
+    scores = np.column_stack([labels[:, 0] + 0.1 * rng.random(40), rng.random(40)])
+    decisions = scores > 0.5
+    weights = bootstrap.once_and_resampled(np.arange(40), 200, 1)
+    overall = bootstrap.classification(
+        "multilabel", ["easy", "rare"], labels, scores / 2, decisions, weights
+    ).overall["auc"]
+    for row, value in zip(weights, overall, strict=True):
+        if not (row * labels[:, 1]).sum():
+            assert np.isnan(value)
+            continue
+        parts = [sk.roc_auc_score(labels[:, k], scores[:, k], sample_weight=row) for k in (0, 1)]
+        assert value == pytest.approx(np.mean(parts))
+    assert np.isnan(overall).any()

@@ -35,6 +35,7 @@ LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V
 SECONDS = 10
 FILENAME = {100: "filename_lr", 500: "filename_hr"}
 FOLDER = {100: "records100/", 500: "records500/"}
+SUFFIX = {100: "_lr", 500: "_hr"}
 NAMED = 5  # so many records are named in a message about many
 CITATION = "Wagner et al. 2020, PTB-XL, Scientific Data 7:154; PhysioNet version 1.0.3, CC BY 4.0"
 SIMULATION = "simulated after McSharry et al. 2003 and Sameni et al. 2007, in the layout of PTB-XL"
@@ -107,12 +108,13 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
 def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     """Superclasses of the records that can be read; raises UserError if too many cannot."""
     table = RecordsTable.parse(pack.text(DATABASE), DATABASE)
-    rate = 100 if any(name.startswith(FOLDER[100]) for name in pack.names()) else 500
+    rate = _rate(pack)
     names = table.rows[FILENAME[rate]].to_list()
     present = [name for name in names if f"{name}.hea" in pack]
     bad = _bad_records(pack, present, rate, parameters.max_bad_records)
     good = set(present) - bad.keys()
-    rows = table.rows.assign(record=names).loc[[name in good for name in names]]
+    records = [record_name(name, rate) for name in names]
+    rows = table.rows.assign(record=records).loc[[name in good for name in names]]
     rows = rows.reset_index(drop=True)
     labels = superclasses(
         rows, pack.text(STATEMENTS), parameters.classes, parameters.min_likelihood
@@ -135,8 +137,29 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
 
 def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     """The records as batches `[B, T, 12]` in mV, leads as in LEADS, NaN where a sample is missing."""
-    rate = 100 if records[0].startswith(FOLDER[100]) else 500
-    yield from read_records(pack, records, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS)
+    rate = _rate(pack)
+    files = [_file_name(record, rate, pack) for record in records]
+    yield from read_records(pack, files, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS)
+
+
+def record_name(file: str, rate: int) -> str:
+    """What a record is called: `records100/00000/00003_lr` and `records500/00000/00003_hr` are the same
+    ECG, `00000/00003`, so that models at both rates can be compared record by record. A file that is
+    not named by this convention keeps its name."""
+    folder, suffix = FOLDER[rate], SUFFIX[rate]
+    if file.startswith(folder) and file.endswith(suffix):
+        return file.removeprefix(folder).removesuffix(suffix)
+    return file
+
+
+def _file_name(record: str, rate: int, pack: Pack) -> str:
+    """The file, less its extension, that :func:`record_name` made the name of a record from."""
+    by_convention = f"{FOLDER[rate]}{record}{SUFFIX[rate]}"
+    return by_convention if f"{by_convention}.hea" in pack else record
+
+
+def _rate(pack: Pack) -> int:
+    return 100 if any(name.startswith(FOLDER[100]) for name in pack.names()) else 500
 
 
 def _add(source: fetch.Source, parameters: Download, pack: PackWriter) -> dict[str, int]:

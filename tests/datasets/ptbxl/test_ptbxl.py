@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.signal import decimate
 
 from beatline.datasets import Labels, Manifest, ptbxl
 from beatline.datasets.ptbxl import simulator
@@ -91,12 +92,12 @@ def test_the_real_records(tmp_path: Path) -> None:
     labels = labels_of(path, unlabelled="keep")
     assert labels.task == "multilabel" and labels.classes == CLASSES
     assert labels.counts["bad_records"] == 0 and len(labels.table) == 400
-    assert labels.table["record"].to_list()[0] == FIRST
+    assert labels.table["record"].to_list()[0] == "00000/00001"
     assert labels.table["group"].to_list()[0] == "15709"
     dropped = labels_of(path).table
     assert len(dropped) == 400 - labels.counts["without_class_kept"]
     assert (dropped[CLASSES].to_numpy().sum(axis=1) > 0).all()
-    recording = recordings_of(path, [FIRST])
+    recording = recordings_of(path, ["00000/00001"])
     assert recording.shape == (1, 1000, 12)
     first_sample = [
         -0.119,
@@ -127,6 +128,51 @@ def test_partial_real_records_at_500_hz(tmp_path: Path, capsys: pytest.CaptureFi
     labels = labels_of(path, unlabelled="keep")
     assert len(labels.table) == 20
     assert recordings_of(path, labels.table["record"].to_list()).shape == (20, 5000, 12)
+
+
+@real
+def test_records_have_one_name_at_both_rates(tmp_path: Path) -> None:
+    """Models at 100 and 500 Hz are compared on the same records: equal names are of equal patients,
+    labels and hearts, of which no other record at 500 Hz has as similar a lead II."""
+    packs, tables = {}, {}
+    for rate in (100, 500):
+        (tmp_path / str(rate)).mkdir()
+        packs[rate] = downloaded(REAL, tmp_path / str(rate), sampling_rate=rate)[0]
+        table = labels_of(packs[rate], unlabelled="keep").table
+        tables[rate] = table.set_index("record").sort_index(axis="columns")
+    names = tables[500].index.to_list()
+    assert names[:2] == ["00000/00001", "00000/00002"] and len(names) == 20
+    columns = tables[500].columns  # classes without a record among the 20 are left out
+    assert {"group", "fold", "age", "sex", "NORM"} <= set(columns)
+    assert tables[100].loc[names, columns].equals(tables[500])
+    slow, fast = (recordings_of(packs[rate], names)[:, :, 1] for rate in (100, 500))
+    alike = np.corrcoef(slow, decimate(fast, 5, ftype="fir", axis=1))[:20, 20:]
+    assert alike.argmax(axis=1).tolist() == list(range(20))
+    assert alike.diagonal().min() > 0.9
+
+
+def test_simulated_records_are_the_same_at_both_rates(tmp_path: Path) -> None:
+    """The simulator's patients and labels come from its seed alone, not from the sampling rate."""
+    tables = []
+    for rate in (100, 500):
+        (tmp_path / str(rate)).mkdir()
+        path, _ = downloaded("simulated", tmp_path / str(rate), sampling_rate=rate)
+        tables.append(labels_of(path, unlabelled="keep").table)
+    assert len(tables[0]) == 20
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_files_of_other_names(source: Path, tmp_path: Path) -> None:
+    """New recordings in a folder of one's own keep their names, beside those of the convention."""
+    before = recordings_of(downloaded(source, tmp_path)[0], ["00000/00001", "00000/00002"])
+    (source / "ward").mkdir()
+    for ending in (".hea", ".dat"):
+        (source / f"{FIRST}{ending}").rename(source / f"ward/00001_lr{ending}")
+    edit(source / ptbxl.DATABASE, lambda text: text.replace(FIRST, "ward/00001_lr"))
+    path, _ = downloaded(source, tmp_path)
+    names = labels_of(path, unlabelled="keep").table["record"].to_list()
+    assert names[:2] == ["ward/00001_lr", "00000/00002"]
+    assert np.array_equal(recordings_of(path, names[:2]), before)
 
 
 def test_folder_and_zip_give_the_same_pack(source: Path, tmp_path: Path) -> None:
@@ -259,7 +305,7 @@ def test_one_bad_record_is_skipped(
     path, _ = downloaded(source, tmp_path)
     labels = labels_of(path, unlabelled="keep", max_bad_records=1)
     assert labels.counts["bad_records"] == 1
-    assert len(labels.table) == 29 and FIRST not in set(labels.table["record"])
+    assert len(labels.table) == 29 and "00000/00001" not in set(labels.table["record"])
     said = capsys.readouterr().out
     assert "warning: skipped: " in said and expected in said
     with pytest.raises(

@@ -1,37 +1,39 @@
 """A trained model as a folder that explains itself.
 
 ``weights.safetensors`` holds the tensors, ``model.json`` everything else that leads from a raw
-recording to an answer, ``history.csv`` a row per epoch of training. One call loads it::
+recording to an answer and what made the model, ``history.csv`` a row per epoch of training. The folder
+``seeds`` holds the bundles of other seeds, each called after its seed, if there are any. One call loads
+a bundle::
 
     from beatline import bundle
     model = bundle.load("data/models/ptbxl/cnn")
     answers = model.predict(recordings)  # [N, T, C] in the data set's unit
+
+and ``python -m beatline.bundle data/models/ptbxl/cnn`` prints what it says of itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-import platform
-import sys
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from safetensors import torch as safetensors
 from torch import nn
 
 from beatline import devices, inference, models, tasks
 from beatline.errors import UserError
-from beatline.files import read_csv, read_json, replacing, write_csv, write_json
+from beatline.files import read_csv, read_json, replacing, sha256, write_csv, write_json
 from beatline.normalization import Normalization
 from beatline.params import validated
 from beatline.recordings import Recordings
 
 WEIGHTS, DESCRIPTION, HISTORY = "weights.safetensors", "model.json", "history.csv"
+SEEDS = "seeds"
+WEIGHTS_SHA256 = "weights_sha256"  # in model.json
 FORMAT = 2
 PROMISED = (  # what model.json holds at least
     "architecture",
@@ -130,12 +132,15 @@ def save(
 ) -> None:
     """Write a bundle. `description` needs the keys PROMISED."""
     state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = safetensors.save(state)
+    sum_of_weights = {WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest()}
     with replacing(folder) as beside:
         beside.mkdir()
         # As bytes: save_file would not report a full disk as an OSError.
-        (beside / WEIGHTS).write_bytes(safetensors.save(state))
+        (beside / WEIGHTS).write_bytes(weights)
         # Seventeen digits tell any two numbers apart: the normalization must come back as it was.
-        write_json(beside / DESCRIPTION, {"format": FORMAT, **description}, digits=17)
+        content = {"format": FORMAT, **description, **sum_of_weights}
+        write_json(beside / DESCRIPTION, content, digits=17)
         write_csv(beside / HISTORY, history)
 
 
@@ -155,7 +160,19 @@ def load(folder: Path | str) -> Bundle:
             f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({type(error).__name__}): "
             f"run `dvc checkout` or train it again"
         ) from None
+    # Bundles made before sums were kept hold none.
+    if description.get(WEIGHTS_SHA256, found := sha256(folder / WEIGHTS)) != found:
+        raise UserError(
+            f"{folder / WEIGHTS} has changed since it was saved (its SHA-256 is not that in "
+            f"{DESCRIPTION}): run `dvc checkout --force` or train it again"
+        )
     return Bundle(network.eval(), description)
+
+
+def other_seeds(folder: Path) -> list[Path]:
+    """The folders of the bundles of other seeds that a bundle holds, in the order of their seeds."""
+    found = (folder / SEEDS).glob("[0-9]*")
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def network_of(description: dict[str, Any], where: str) -> nn.Module:
@@ -185,29 +202,3 @@ def shape_of(description: dict[str, Any]) -> models.Shape:
 def history(folder: Path) -> pd.DataFrame:
     """A bundle's training history, a row per epoch. Raises UserError if it is missing or damaged."""
     return read_csv(folder / HISTORY, ("epoch",))
-
-
-def code_identity() -> str:
-    """SHA-256 of the project's modules that are loaded now: what made the model, less its libraries."""
-    root = Path(__file__).resolve().parent.parent
-    files = {
-        Path(file).resolve()
-        for module in list(sys.modules.values())
-        if (file := getattr(module, "__file__", None)) and file.endswith(".py")
-    }
-    digest = hashlib.sha256()
-    for folder in ("beatline", "stages"):
-        for path in sorted(files & set((root / folder).rglob("*.py"))):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def environment() -> dict[str, str]:
-    """Versions that the numbers depend on, and what computed them."""
-    device = devices.choose()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("torch", "numpy")},
-        "device": f"{device.type} ({name})",
-    }

@@ -1,0 +1,63 @@
+"""Bundles for tests: small networks with descriptions that promise what a trained model's do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from beatline import bundle, models, normalization
+from tests.parameters import ARCHITECTURES
+
+LENGTH, CHANNELS = 23, ["I", "II", "V1"]
+DETECTORS = ("reconstruction", "neighbours")
+
+
+def raw_recordings(records: int = 9) -> np.ndarray:
+    """`[N, T, 3]` with channels of very different offset and scale, and invalid samples."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((records, LENGTH, 3)) * [0.1, 1e3, 1] + [0.7, 1e5, 0]
+    values[0, 3, 1] = np.nan
+    return values.astype(np.float32)
+
+
+WINDOW = {"length": 10, "stride": 5, "aggregate": "mean"}
+
+
+def made(
+    model: str = "cnn", task: str = "multilabel", **changes: Any
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A network whose batch statistics are not those of the start, and its description."""
+    classes = ["anomaly"] if task in (*DETECTORS, "binary") else ["NORM", "MI", "CD"]
+    how = normalization.Normalize(recordings="x", per="channel", invalid="mean")
+    fitted = normalization.fit([raw_recordings()], how)
+    description = {
+        "architecture": {"name": model, "parameters": ARCHITECTURES[model]},
+        "task": task,
+        "classes": classes,
+        "sections": ["a", "b"] if task == "neighbours" else [],
+        "thresholds": [] if task == "multiclass" else [1 / 3] * len(classes),
+        "windows": WINDOW,
+        "normalization": fitted.as_dict(),
+        "dataset": {"channels": CHANNELS, "length": LENGTH, "sections": None, "simulated": True},
+        "training": {"seed": 1},
+        "best_epoch": 1,
+        "identity": {"data": "0", "code": "1", "environment": {}},
+        **changes,
+    }
+    torch.manual_seed(1)
+    network = bundle.network_of(description, "x")
+    length = bundle.shape_of(description)[0]
+    windows = torch.from_numpy(fitted.apply(raw_recordings())[:, :length])
+    network.train()(windows)
+    if isinstance(network, models.Remembering):
+        with torch.inference_mode():
+            network.eval()
+            network.remember([windows])
+    return network, description
+
+
+HISTORY = pd.DataFrame({"epoch": [1, 2], "train_loss": [0.5, 0.25]})
