@@ -15,12 +15,15 @@ from beatline.recordings import Recordings
 class Learning(Parameters):
     """Of each block `train.<model>.<data set>`.
 
-    `threshold_percentile`: of the validation normals' anomaly scores, for detectors.
+    `threshold_percentile`: of the validation normals' anomaly scores, for detectors. `seeds`: so many
+    networks are trained, from `seed`, `seed` + 1 and so on, to see what luck is worth; the first is
+    the model.
     """
 
     windows: Windows
     threshold_percentile: float = Field(gt=0, lt=100)
     seed: int = Field(ge=0)
+    seeds: int = Field(ge=1)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from beatline.errors import UserError
 from beatline.learning import Examples, Learning
 from beatline.params import Parameters
 from beatline.tasks import Task
+from beatline.unfinished import State
 
 
 class Optimizer(Parameters):
@@ -76,17 +78,39 @@ def parameters_of(content: dict[str, Any], model: str, dataset: str) -> tuple[Pa
     return architecture, params.validated(rest, key, getattr(module, "Train", Train))
 
 
-def way_of(model: str) -> Callable[..., tuple[pd.DataFrame, int]]:
-    """How a model learns: :func:`fit`, gradient descent, unless its module has a `fit` of its own."""
-    return getattr(models.module(model), "fit", fit)
+def label(parameters: Learning) -> str:
+    """What lines of output begin with, where several networks are trained."""
+    return f"seed {parameters.seed}  " if parameters.seeds > 1 else ""
+
+
+def learn(
+    model: str,
+    network: nn.Module,
+    task: Task,
+    train: Examples,
+    validation: Examples,
+    parameters: Any,
+    state: State,
+) -> tuple[pd.DataFrame, int]:
+    """Train `network` by :func:`fit`, unless the model's module has a `fit` of its own: that takes
+    seconds, and starts over after an interruption."""
+    if own := getattr(models.module(model), "fit", None):
+        return own(network, task, train, validation, parameters)
+    return fit(network, task, train, validation, parameters, state)
 
 
 def fit(
-    network: nn.Module, task: Task, train: Examples, validation: Examples, parameters: Train
+    network: nn.Module,
+    task: Task,
+    train: Examples,
+    validation: Examples,
+    parameters: Train,
+    state: State | None = None,
 ) -> tuple[pd.DataFrame, int]:
     """Train `network` in place and leave it at its best epoch.
 
-    Returns the history, a row per epoch (`epoch, train_loss, validation_loss, validation_auc,
+    `state` is saved after every epoch; if it holds something, training goes on from there, to the same
+    bytes. Returns the history, a row per epoch (`epoch, train_loss, validation_loss, validation_auc,
     learning_rate`), and the best epoch's number. Raises UserError if the loss stops being a number.
     """
     device = train.recordings.device
@@ -99,9 +123,15 @@ def fit(
     dtype = devices.autocast_type(parameters.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
-    history: list[dict[str, float]] = []
-    best, best_epoch, best_state = -math.inf, 0, {}
-    for epoch in range(1, parameters.epochs + 1):
+    done = _Done(network, optimizer, schedule, scaler, draw, device)
+    if state and (saved := state.load()):
+        done.restore(saved)
+        epochs = f"epoch {done.epochs} of {parameters.epochs}"
+        print(f"{label(parameters)}going on after {epochs} (interrupted earlier)", flush=True)
+    for epoch in range(done.epochs + 1, parameters.epochs + 1):
+        if parameters.early_stopping and done.epochs - done.best_epoch >= parameters.early_stopping:
+            print(f"no better epoch since {done.best_epoch}: stopped early", flush=True)
+            break
         began = time.perf_counter()
         rate = optimizer.param_groups[0]["lr"]
         network.train()
@@ -134,18 +164,14 @@ def fit(
             "validation_auc": _mean_auc(validation.targets, found),
             "learning_rate": rate,
         }
-        history.append(row)
         monitored = _monitored(task, found, validation.targets, row, parameters.monitor)
         schedule.after_epoch(monitored)
-        if monitored > best:
-            best, best_epoch = monitored, epoch
-            best_state = copy.deepcopy(network.state_dict())
-        print(_progress(row, parameters.epochs, time.perf_counter() - began), flush=True)
-        if parameters.early_stopping and epoch - best_epoch >= parameters.early_stopping:
-            print(f"no better epoch since {best_epoch}: stopped early", flush=True)
-            break
-    network.load_state_dict(best_state)
-    return pd.DataFrame(history), best_epoch
+        done.add(row, monitored)
+        if state:
+            state.save(done.content())
+        print(_progress(row, parameters, time.perf_counter() - began), flush=True)
+    network.load_state_dict(done.best_state)
+    return pd.DataFrame(done.history), done.best_epoch
 
 
 @torch.no_grad()  # not inference_mode: what it keeps must be like any other tensor
@@ -223,6 +249,70 @@ class _Schedule:
         if self.plateau:
             self.plateau.step(monitored)
 
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [course.state_dict() for course in (self.one_cycle, self.plateau) if course]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        courses = [course for course in (self.one_cycle, self.plateau) if course]
+        for course, of_course in zip(courses, state, strict=True):
+            course.load_state_dict(of_course)
+
+
+# What of _Done has a state, and what is one.
+_WITH_STATE = ("network", "optimizer", "schedule", "scaler")
+_VALUES = ("history", "best", "best_epoch", "best_state")
+
+
+@dataclass
+class _Done:
+    """What is done so far: all that the epochs to come depend on, beside the data and the parameters."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: _Schedule
+    scaler: torch.amp.GradScaler
+    draw: torch.Generator  # of what the loop draws; dropout draws from torch's own generators
+    device: torch.device
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: float = -math.inf
+    best_epoch: int = 0
+    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        return len(self.history)
+
+    def add(self, row: dict[str, float], monitored: float) -> None:
+        """One more epoch; the best one's network is kept."""
+        self.history.append(row)
+        if monitored > self.best:
+            self.best, self.best_epoch = monitored, self.epochs
+            self.best_state = copy.deepcopy(self.network.state_dict())
+
+    def content(self) -> dict[str, Any]:
+        """All of it, for :meth:`restore` in another process."""
+        random = {"loop": self.draw.get_state(), "cpu": torch.get_rng_state()}
+        if self.device.type != "cpu":
+            random["device"] = torch.get_device_module(self.device).get_rng_state()
+        content = {
+            **{name: getattr(self, name).state_dict() for name in _WITH_STATE},
+            **{name: getattr(self, name) for name in _VALUES},
+            "random": random,
+        }
+        if self.best_epoch == self.epochs:  # torch.save writes once what is there twice
+            content["best_state"] = content["network"]
+        return content
+
+    def restore(self, content: dict[str, Any]) -> None:
+        for name in _WITH_STATE:
+            getattr(self, name).load_state_dict(content[name])
+        for name in _VALUES:
+            setattr(self, name, content[name])
+        self.draw.set_state(content["random"]["loop"])
+        torch.set_rng_state(content["random"]["cpu"])
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).set_rng_state(content["random"]["device"])
+
 
 def _mean_auc(targets: np.ndarray, answers: np.ndarray) -> float:
     """Over the classes where it is defined; NaN if it is nowhere."""
@@ -247,9 +337,10 @@ def _monitored(
     return -row["validation_loss"]
 
 
-def _progress(row: dict[str, float], epochs: int, seconds: float) -> str:
+def _progress(row: dict[str, float], parameters: Train, seconds: float) -> str:
     return (
-        f"epoch {row['epoch']:3d}/{epochs}  train loss {row['train_loss']:.4f}  "
+        f"{label(parameters)}epoch {row['epoch']:3d}/{parameters.epochs}  "
+        f"train loss {row['train_loss']:.4f}  "
         f"validation loss {row['validation_loss']:.4f}  AUC {row['validation_auc']:.4f}  "
         f"learning rate {row['learning_rate']:.2e}  {seconds:.1f} s"
     )

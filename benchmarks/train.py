@@ -77,6 +77,7 @@ TRAINING: dict[str, Any] = {
     "threshold_percentile": 95,
     "precision": "auto",
     "seed": 1,
+    "seeds": 1,
 }
 
 

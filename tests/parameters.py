@@ -74,6 +74,7 @@ TRAIN: dict[str, Any] = {
     "threshold_percentile": 95,
     "precision": "float32",
     "seed": 1,
+    "seeds": 1,
 }
 SOUND: dict[str, Any] = {
     "module": "sound",
@@ -162,6 +163,13 @@ _CONTENT: dict[str, Any] = {
     },
     "evaluate": {"resamples": 100, "confidence": 0.95, "max_fpr": 0.1, "seed": 1},
     "report": {"mistakes": 6},
+    "compare": {
+        "resamples": 200,
+        "confidence": 0.95,
+        "seed": 1,
+        "metrics": ["auc", "f1", "accuracy"],
+        "tolerance": {"auc": 0.005},
+    },
 }
 
 

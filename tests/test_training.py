@@ -1,9 +1,11 @@
-"""The training loop: it learns, keeps the best epoch, repeats itself, and equals the plain loop."""
+"""The training loop: it learns, keeps the best epoch, repeats itself, equals the plain loop, and goes on
+after an interruption as if there had been none."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from beatline.learning import Examples, Learning
 from beatline.recordings import Recordings
 from beatline.tasks import TASKS, Task
 from beatline.training import Train
+from beatline.unfinished import State
 from tests.parameters import ARCHITECTURES as SMALL
 from tests.parameters import TRAIN
 
@@ -52,6 +55,7 @@ OF_REGRESSION: dict[str, Any] = {
     "windows": TRAIN["windows"],
     "threshold_percentile": 95,
     "seed": 1,
+    "seeds": 1,
     "l2": 1.0,
     "iterations": 10,
     "class_weights": "none",
@@ -513,5 +517,140 @@ def test_a_model_has_its_own_parameters() -> None:
         UserError, match=r"train\.logistic_regression\.a\.epochs: unknown parameter"
     ):
         training.parameters_of(content, "logistic_regression", "a")
-    assert training.way_of("logistic_regression") is module.fit
-    assert training.way_of("cnn") is training.fit
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_model_may_learn_in_its_own_way(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the `fit` of its module, if that has one, and otherwise by this loop, which goes on where it
+    was interrupted."""
+    place, model = (
+        (models.module("logistic_regression"), "logistic_regression") if own else (training, "cnn")
+    )
+    monkeypatch.setattr(place, "fit", lambda *arguments: arguments)
+    given: Any = ("network", "task", "train", "validation", "parameters", "state")
+    assert training.learn(model, *given) == (given[:-1] if own else given)
+
+
+# ------------------------------------------------------------------------------- interrupted training
+
+
+RANDOM: dict[str, Any] = {
+    "windows__length": 15,
+    "augment__noise": 0.1,
+    "augment__scale": 0.1,
+    "augment__shift": 2,
+}
+INTERRUPTED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "cnn": ("cnn", "multilabel", {"precision": "bfloat16", "monitor": "auc"}),
+    "lstm": ("lstm", "multiclass", {"optimizer__name": "adam", "gradient_clip": 0.1}),
+    "cnn_lstm": ("cnn_lstm", "binary", {"optimizer__name": "sgd", "class_weights": "balanced"}),
+    # So fast that gradients overflow, and the scale of the losses falls.
+    "mlp": ("mlp", "multiclass", {"precision": "float16", "optimizer__learning_rate": 3.0}),
+    "autoencoder": ("autoencoder", "reconstruction", {}),
+    "image": ("image", "reconstruction", {"monitor": "epoch"}),
+    "embedding": ("embedding", "neighbours", {"windows__stride": 5}),
+    "one_cycle": ("cnn", "binary", {"schedule__name": "one_cycle", "monitor": "accuracy"}),
+    "plateau": (
+        "lstm",
+        "multiclass",
+        {"schedule__name": "reduce_on_plateau", "optimizer__learning_rate": 0.5},
+    ),
+    "early_stopping": ("cnn", "multiclass", {"optimizer__learning_rate": 0.3, "early_stopping": 1}),
+}
+
+
+class _KilledError(Exception):
+    """Nothing more happens in this process."""
+
+
+class KilledAfter(State):
+    """A state whose process is killed once it has saved so many epochs."""
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        super().__init__(path)
+        self.epochs = epochs
+
+    def save(self, state: dict[str, Any]) -> None:
+        super().save(state)
+        if len(state["history"]) == self.epochs:
+            raise _KilledError
+
+
+def run_of(name: str, state: State | None, seed: int = 1) -> tuple[nn.Module, pd.DataFrame, int]:
+    """A run of INTERRUPTED on a new network, with dropout, from torch's random numbers of `seed`."""
+    model, task, changes = INTERRUPTED[name]
+    parameters = train_parameters(**{"epochs": 6, **RANDOM, **changes})
+    labels = "binary" if task == "neighbours" else task
+    train, validation = toy(labels), toy(labels, seed=1)
+    if task == "reconstruction":
+        train = normals_of(train)
+    if task == "neighbours":
+        train = Examples(train.recordings, np.eye(2, dtype=np.int8)[train.targets[:, 0]])
+    block = SMALL[model] if model in SMALL else {**SMALL["autoencoder"], "dimensions": 2}
+    model = model if model in SMALL else "autoencoder"
+    torch.manual_seed(seed)
+    architecture = models.module(model).Architecture.model_validate(block)
+    shape = parameters.windows.length or 20, 2
+    network = models.create(model, architecture, shape, train.targets.shape[1], "key")
+    history, best = training.fit(network, TASKS[task], train, validation, parameters, state)
+    return network, history, best
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_an_interrupted_training_goes_on_to_the_same_bytes(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is random, adapted or remembered: interrupted after every epoch, by runs that know nothing
+    but the saved state."""
+    whole, history, best = run_of(name, None)
+    assert whole.training is False
+    path = tmp_path / "state"
+    for epochs in range(1, len(history) + 1):
+        with pytest.raises(_KilledError):
+            run_of(name, KilledAfter(path, epochs), seed=epochs)
+    capsys.readouterr()
+    resumed, again, best_again = run_of(name, State(path), seed=9)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"going on after epoch {len(history)} of 6 (interrupted earlier)"
+    assert not any(line.startswith("epoch") for line in lines)
+    assert equal(whole, resumed)
+    assert best_again == best
+    pd.testing.assert_frame_equal(history, again, check_exact=True)
+    if name == "plateau":
+        assert len(set(history["learning_rate"])) > 1
+    if name == "early_stopping":
+        assert len(history) < 6
+        assert lines[1:] == [f"no better epoch since {best}: stopped early"]
+
+
+def test_an_uninterrupted_training_is_not_changed_by_its_state(tmp_path: Path) -> None:
+    """Saving draws no random number and moves no weight."""
+    plain, history, _ = run_of("cnn", None)
+    saved, again, _ = run_of("cnn", State(tmp_path / "state"))
+    assert equal(plain, saved)
+    pd.testing.assert_frame_equal(history, again, check_exact=True)
+
+
+def test_an_epoch_that_is_told_of_is_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is lost by an interruption is only what no line of output has promised."""
+
+    class Told(State):
+        def save(self, state: dict[str, Any]) -> None:
+            nonlocal told
+            told += capsys.readouterr().out.count("epoch ")
+            assert told == len(state["history"]) - 1
+            super().save(state)
+
+    told = 0
+    run_of("lstm", Told(tmp_path / "state"))
+    assert told == 5
+
+
+def test_lines_say_of_which_seed_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where several networks are trained; a single one's lines are as short as they were."""
+    fitted(epochs=2, seed=7, seeds=3)
+    assert all(line.startswith("seed 7  epoch ") for line in capsys.readouterr().out.splitlines())
+    fitted(epochs=2, seed=7)
+    assert all(line.startswith("epoch ") for line in capsys.readouterr().out.splitlines())

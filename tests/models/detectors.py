@@ -35,6 +35,7 @@ TRAIN: dict[str, Any] = {
     "threshold_percentile": 95,
     "precision": "float32",
     "seed": 1,
+    "seeds": 1,
 }
 
 

@@ -23,6 +23,7 @@ TRAIN = {
     "windows": {"length": 0, "stride": 1, "aggregate": "mean"},
     "threshold_percentile": 95,
     "seed": 1,
+    "seeds": 1,
     "learning_rate": 0.1,
     "leaf_records": 3,
     "l2": 0.1,

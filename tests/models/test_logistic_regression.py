@@ -23,6 +23,7 @@ TRAIN = {
     "windows": {"length": 0, "stride": 1, "aggregate": "mean"},
     "threshold_percentile": 95,
     "seed": 1,
+    "seeds": 1,
     "l2": 1.0,
     "iterations": 1000,
     "class_weights": "none",

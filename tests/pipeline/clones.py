@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,29 @@ COSTS = ("| training time", "| time per prediction")  # rows of the report that 
 
 @dataclass
 class Clone:
-    """A project folder with a Git repository and a DVC cache of its own."""
+    """A project folder with a Git repository and a DVC cache of its own. `variables`: of the environment
+    of its commands, besides those that they have anyway."""
 
     root: Path
+    variables: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *command: str, ok: bool = True) -> str:
-        """What a command prints, run in the clone as in the activated environment."""
+    def environment(self) -> dict[str, str]:
+        """Of its commands: that of this process, where the project is installed, without settings of the
+        user's that would change what a command does."""
         bin_folder = str(Path(sys.executable).parent)
-        environment = {
+        return {
             **{name: value for name, value in os.environ.items() if not name.startswith("DVC_")},
             "PATH": bin_folder + os.pathsep + os.environ["PATH"],
             "GIT_CONFIG_GLOBAL": os.devnull,
+            **self.variables,
         }
+
+    def run(self, *command: str, ok: bool = True) -> str:
+        """What a command prints, run in the clone as in the activated environment."""
         done = subprocess.run(
             command,
             cwd=self.root,
-            env=environment,
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -54,6 +61,18 @@ class Clone:
             f"{command} exited with {done.returncode}:\n{done.stdout}"
         )
         return done.stdout
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """A command that runs beside this process, with all that it starts in a group of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def repro(self, *options: str) -> set[str]:
         """Run `dvc repro` and give the names of the stages whose commands ran."""
@@ -134,6 +153,7 @@ def make_small(clone: Clone) -> None:
     for datasets in content["train"].values():
         for block in datasets.values():
             block |= {"epochs": 1} if "epochs" in block else {}
+            block["seeds"] = min(block["seeds"], 2)
     content["evaluate"]["resamples"] = 100
     clone.set_params(content)
 

@@ -1,0 +1,273 @@
+"""The stage train: interrupted and gone on with, and several seeds in one run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from beatline import arrays, bundle, lineage
+from beatline.files import read_json, sha256
+from beatline.unfinished import State
+from stages import aggregate_labels, download, normalize, split, train
+from tests import parameters
+from tests.pipeline.clones import write_heartbeats
+
+ROOT = Path(__file__).parents[2]
+CNN: dict[str, Any] = {
+    "architecture": parameters.ARCHITECTURES["cnn"],
+    **parameters.TRAIN,
+    "windows": {"length": 100, "stride": 20, "aggregate": "mean"},
+    "augment": {**parameters.TRAIN["augment"], "noise": 0.1},
+    "schedule": {"name": "one_cycle", "patience": 1},
+}
+TREES: dict[str, Any] = {
+    "architecture": parameters.ARCHITECTURES["boosted_trees"],
+    "windows": parameters.TRAIN["windows"],
+    "learning_rate": 0.1,
+    "leaf_records": 5,
+    "l2": 0.0,
+    "features": 0.2,
+    "monitor": "epoch",
+    "class_weights": "none",
+    "threshold_percentile": 95,
+    "seed": 1,
+    "seeds": 1,
+}
+OUTPUT, UNFINISHED = Path("data/models/ecg5000/cnn"), Path("data/unfinished")
+
+
+@pytest.fixture(scope="module")
+def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of one small data set, up to the stage before training."""
+    folder = tmp_path_factory.mktemp("project")
+    content = parameters.content()
+    content["datasets"]["ecg5000"]["download"]["source"] = "heartbeats"
+    content["train"] = {"cnn": {"ecg5000": CNN}, "boosted_trees": {"ecg5000": TREES}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+    write_heartbeats(folder / "heartbeats")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in (download, aggregate_labels, split, normalize):
+            stage.main("ecg5000")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def project(normalized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of that project; the current folder."""
+    folder = Path(shutil.copytree(normalized, tmp_path / "project"))
+    monkeypatch.chdir(folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield folder
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+def change(model: str = "cnn", **values: Any) -> None:
+    """Change a model's parameters in the project's params.yaml."""
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["train"][model]["ecg5000"] |= values
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+
+
+def written(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "stages.train", "cnn", "ecg5000"]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def killed_at(line: str, folder: Path) -> str:
+    """What the stage prints until it is killed, once it has printed `line`."""
+    process = started(folder)
+    assert process.stdout is not None
+    printed = ""
+    while line not in printed:
+        more = process.stdout.readline()
+        assert more, printed
+        printed += more
+    process.kill()
+    printed += process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL
+    return printed
+
+
+def test_killed_and_gone_on_with(project: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle of the second of two seeds: the stage trains the first no more, goes on with
+    the second after the epochs that are done, and leaves the bytes of a run that nobody interrupted."""
+    change(epochs=20, seeds=2)
+    whole_folder = Path(shutil.copytree(project, tmp_path / "whole"))
+    whole = started(whole_folder)
+    killed_at("seed 2  epoch   3/20", project)
+    assert not OUTPUT.exists()
+    last = started(project)
+    printed = last.communicate()[0]
+    assert last.returncode == 0 and "seed 1  epoch" not in printed
+    (found,) = re.findall(r"seed 2  going on after epoch (\d+) of 20 \(interrupted", printed)
+    assert 3 <= int(found) < 20
+    begun = re.findall(r"seed 2  epoch +(\d+)/20", printed)
+    assert list(map(int, begun)) == list(range(int(found) + 1, 21))
+    printed = whole.communicate()[0]
+    assert whole.returncode == 0 and "going on" not in printed
+    assert written(OUTPUT) == written(whole_folder / OUTPUT)
+    assert not UNFINISHED.exists()
+
+
+class _KilledError(Exception):
+    """Nothing more happens in this process."""
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, epochs: int = 2) -> None:
+    """Begin training, until so many epochs are done."""
+
+    def save(self: State, state: dict[str, Any]) -> None:
+        real(self, state)
+        if len(state["history"]) == epochs:
+            raise _KilledError
+
+    real = State.save
+    with monkeypatch.context() as patch, pytest.raises(_KilledError):
+        patch.setattr(State, "save", save)
+        train.main("cnn", "ecg5000")
+
+
+@pytest.mark.parametrize(
+    "changed", ["nothing", "seeds", "rate", "seed", "signals", "labels", "code", "threads"]
+)
+def test_only_the_same_training_goes_on(
+    changed: str,
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A parameter, a sample, a label, a module or the number of threads: what was begun with another is
+    not used, and what comes out is what a run from the beginning gives."""
+    interrupt(monkeypatch)
+    files = Path("data/normalized/ecg5000/train")
+    if changed == "seeds":
+        change(seeds=2)
+    if changed == "rate":
+        change(optimizer={**CNN["optimizer"], "learning_rate": 0.01})
+    if changed == "seed":
+        change(seed=2)
+    if changed == "signals":
+        signals = np.load(files / arrays.SIGNALS)
+        signals[0, 0, 0] += 1
+        np.save(files / arrays.SIGNALS, signals)
+    if changed == "labels":
+        table = (files / arrays.RECORDS).read_text()
+        (files / arrays.RECORDS).write_text(re.sub(r",1\n", ",0\n", table, count=1))
+    if changed == "code":
+        monkeypatch.setattr(lineage, "code_identity", lambda: "another")
+    if changed == "threads":
+        torch.set_num_threads(2)
+    beginning = Path(shutil.copytree(project, tmp_path / "beginning"))
+    shutil.rmtree(beginning / UNFINISHED)
+    capsys.readouterr()
+    train.main("cnn", "ecg5000")
+    goes_on = "going on after epoch 2 of 4 (interrupted earlier)" in capsys.readouterr().out
+    assert goes_on == (changed in ("nothing", "seeds"))
+    found = written(OUTPUT)
+    monkeypatch.chdir(beginning)
+    train.main("cnn", "ecg5000")
+    assert written(OUTPUT) == found
+
+
+def test_a_damaged_state_costs_time_alone(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The stage says so, and starts over."""
+    whole = Path(shutil.copytree(project, tmp_path / "whole"))
+    interrupt(monkeypatch)
+    (state,) = UNFINISHED.rglob("*.state")
+    state.write_bytes(state.read_bytes()[:-100])
+    capsys.readouterr()
+    train.main("cnn", "ecg5000")
+    printed = capsys.readouterr().out
+    assert "warning: data/unfinished/ecg5000/cnn/" in printed and "epoch   1/4" in printed
+    found = written(OUTPUT)
+    monkeypatch.chdir(whole)
+    train.main("cnn", "ecg5000")
+    assert written(OUTPUT) == found
+
+
+def test_the_duration_is_that_of_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted training took its time too: here on a clock that runs a million times as fast."""
+    clock = time.perf_counter
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: 1e6 * clock())
+        interrupt(monkeypatch)
+    train.main("cnn", "ecg5000")
+    assert read_json(Path("data/durations/ecg5000/cnn/train.json"))["train_seconds"] > 1000
+
+
+@pytest.mark.parametrize("model", ["cnn", "boosted_trees"])
+def test_every_seed_is_a_run_of_its_own(model: str) -> None:
+    """The first is the bundle, the others are bundles in its folder `seeds`: the bytes of weights, the
+    history, the thresholds and the best epoch of a run with that seed alone."""
+    output = Path(f"data/models/ecg5000/{model}")
+    change(model, seed=5, seeds=3)
+    train.main(model, "ecg5000")
+    several = Path(shutil.copytree(output, "several"))
+    assert sorted(path.name for path in (several / "seeds").iterdir()) == ["6", "7"]
+    weights = set()
+    for seed, folder in ((5, several), (6, several / "seeds/6"), (7, several / "seeds/7")):
+        change(model, seed=seed, seeds=1)
+        train.main(model, "ecg5000")
+        assert not (output / "seeds").exists()
+        for name in (bundle.WEIGHTS, bundle.HISTORY):
+            assert (output / name).read_bytes() == (folder / name).read_bytes()
+        alone, among = (read_json(place / bundle.DESCRIPTION) for place in (output, folder))
+        assert among["training"].pop("seeds") == 3 and alone["training"].pop("seeds") == 1
+        assert alone == among and alone["training"]["seed"] == seed
+        assert bundle.load(folder).classes == ["anomaly"]
+        weights.add(sha256(folder / bundle.WEIGHTS))
+    assert len(weights) == 3
+
+
+def test_all_seeds_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full at the last bundle leaves the old ones as they were, and the trained networks
+    where the next run finds them."""
+    train.main("cnn", "ecg5000")
+    before = written(OUTPUT)
+    change(seeds=2)
+    real = bundle.save
+
+    def full(folder: Path, *arguments: Any) -> None:
+        if folder.name == "2":
+            raise OSError
+        real(folder, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(bundle, "save", full)
+        train.main("cnn", "ecg5000")
+    assert written(OUTPUT) == before
+    assert len(list(UNFINISHED.rglob("*.state"))) == 2
+    train.main("cnn", "ecg5000")
+    assert written(OUTPUT).keys() == {
+        f"{place}{name}"
+        for place in ("", "seeds/2/")
+        for name in (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY)
+    }
