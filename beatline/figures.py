@@ -156,6 +156,32 @@ def comparison(
     return figure
 
 
+def seeds(
+    rows: Sequence[tuple[str, float, float, float, Sequence[float]]],
+    colours: Mapping[str, str],
+    measure: str,
+) -> Figure:
+    """For each model the first seed's value with its interval, and below it a ring per seed.
+
+    `rows`: model, value, low, high, values of all seeds. `measure`: what the horizontal axis shows.
+    """
+    figure = Figure(figsize=(WIDTH, 0.42 * len(rows) + 0.6), dpi=DPI)
+    left = 0.3 + 0.068 * max(len(model) for model, *_ in rows)
+    axes = panel(figure, left, 0.42, WIDTH - left - 0.2, 0.42 * len(rows))
+    for at, (model, value, low, high, values) in enumerate(rows):
+        colour = colours[model]
+        above, below = at - 0.17, at + 0.17
+        axes.plot([low, high], [above, above], color=colour, linewidth=1.6, solid_capstyle="butt")
+        axes.plot(value, above, "o", color=colour, markersize=4.5)
+        axes.plot(values, [below] * len(values), "o", color=colour, markersize=5, fillstyle="none")
+    axes.set_yticks(range(len(rows)), [model for model, *_ in rows], size=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(measure, size=8)
+    return figure
+
+
 def colours_of(models: Sequence[str]) -> dict[str, str]:
     """A colour for each model, by its place among all models of params.yaml."""
     return {model: PALETTE[number % len(PALETTE)] for number, model in enumerate(models)}

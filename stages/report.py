@@ -1,4 +1,4 @@
-"""report: data, models, curves and mistakes, as a page for people and as tables for `dvc plots`."""
+"""report: data, models, curves and mistakes, for people a page and cards, for `dvc plots` tables."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ REPORTS = Path("reports")
 def main() -> None:
     content = params.load()
     parameters = params.block(content, "report", reporting.Report)
-    report = reporting.compose(content, parameters, Path())
+    report = reporting.compose(content, parameters, Path(), reporting.own_identity())
 
     for kind, tables in report.curves.items():
         with replacing(REPORTS / "plots" / kind) as folder:
             folder.mkdir()
             for name, table in tables.items():
                 write_csv(folder / f"{name}.csv", table, digits=4)
-    with replacing(REPORTS / reporting.FIGURES) as folder:
-        for path, content_of_file in report.figures.items():
-            target = folder / Path(path).relative_to(reporting.FIGURES)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content_of_file)
+    cards = {path: card.encode() for path, card in report.cards.items()}
+    for name, files in ((reporting.FIGURES, report.figures), (reporting.CARDS, cards)):
+        with replacing(REPORTS / name) as folder:
+            for path, content_of_file in files.items():
+                target = folder / Path(path).relative_to(name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content_of_file)
     with replacing(REPORTS / "report.md") as beside:
         beside.write_text(report.markdown, encoding="utf-8")
     with replacing(REPORTS / "report.html") as beside:

@@ -1,13 +1,14 @@
 """The report: what the data are, how good each model is, where it errs, and what made it.
 
-:func:`compose` collects text, figures and curve tables; the same Markdown is `report.md`, whose
-figures are files beside it, and :func:`page`, one HTML file that needs nothing else to be read.
+:func:`compose` collects text, figures, curve tables and a data card and a model card for each data set;
+the same Markdown is `report.md`, whose figures and cards are files beside it, and :func:`page`, one HTML
+file that needs nothing else to be read.
 But for how long training and predictions took, nothing in it depends on when or where it was written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,35 @@ from pydantic import Field
 from beatline import curves, figures
 from beatline.params import Parameters
 from beatline.reporting.data import add_data
-from beatline.reporting.document import FIGURES, Document, estimate, link, spoken, text
+from beatline.reporting.data_card import data_card, data_card_path
+from beatline.reporting.document import (
+    CARDS,
+    FIGURES,
+    IDENTITY,
+    METRICS,
+    Document,
+    estimate,
+    link,
+    spoken,
+    text,
+)
+from beatline.reporting.identity import (
+    Identity,
+    add_identities,
+    add_own,
+    add_revisions,
+    own_identity,
+)
 from beatline.reporting.mistakes import add_mistakes, add_reconstructions
-from beatline.reporting.models import IDENTITY, METRICS, add_comparison, add_model, percent
+from beatline.reporting.model_card import model_card, model_card_path
+from beatline.reporting.models import MEANS, add_comparison, add_model, percent
 from beatline.reporting.page import page
 from beatline.reporting.results import DatasetResults, heading, read, warn_of_stale
+from beatline.reporting.seeds import add_anecdote, several
 
-__all__ = ["FIGURES", "Document", "Report", "compose", "page"]
+__all__ = ["CARDS", "FIGURES", "Document", "Report", "compose", "own_identity", "page"]
 
 COMPARED = ("auc", "average_precision", "f1", "accuracy")
-IDENTITY_DIGITS = 12  # of a SHA-256: enough to tell two apart
 
 
 class Report(Parameters):
@@ -35,11 +55,13 @@ class Report(Parameters):
     mistakes: int = Field(ge=0, le=20)
 
 
-def compose(content: dict[str, Any], parameters: Report, root: Path) -> Document:
+def compose(
+    content: dict[str, Any], parameters: Report, root: Path, identity: Identity
+) -> Document:
     """The report of all that `content` (params.yaml) lists, from the stages' outputs under `root`.
 
-    Models that lie there without being listed are named in a warning and left out. Raises UserError
-    if an output is missing.
+    `identity`: of what writes the report, see :func:`own_identity`. Models that lie there without being
+    listed are named in a warning and left out. Raises UserError if an output is missing.
     """
     warn_of_stale(content, root)
     found = [read(content, name, root) for name in content["datasets"]]
@@ -48,11 +70,31 @@ def compose(content: dict[str, Any], parameters: Report, root: Path) -> Document
     _add_opening(document, found, percent(content["evaluate"]))
     for results in found:
         document.add(f"## {text(results.name)}")
+        _add_links_to_cards(document, results)
         add_data(document, results)
         if results.models:
             _add_models(document, results, colours, content, parameters, root)
-    _add_closing(document, found, content)
+        _add_cards(document, results, content, root)
+    _add_closing(document, found, content, identity)
     return document
+
+
+def _add_links_to_cards(document: Document, results: DatasetResults) -> None:
+    """A paragraph of nothing else, in whose place the page shows the cards themselves."""
+    links = [f"[Data card]({data_card_path(results.name)})"]
+    if results.models:
+        links.append(f"[Model card]({model_card_path(results.name)})")
+    document.add(" · ".join(links))
+
+
+def _add_cards(
+    document: Document, results: DatasetResults, content: dict[str, Any], root: Path
+) -> None:
+    document.cards[data_card_path(results.name)] = data_card(results, content, root)
+    if results.models:
+        calibration = document.curves["calibration"].get(results.name)
+        card = model_card(results, content, document.figures, calibration)
+        document.cards[model_card_path(results.name)] = card
 
 
 def _add_models(
@@ -111,31 +153,21 @@ def _add_opening(document: Document, found: Sequence[DatasetResults], percent: s
     if rows:
         names = [METRICS[metric] for metric in COMPARED]
         document.add_table(["data set", "model", *names, "test records"], rows, words=2)
-        document.add(
-            "With several classes, every metric is the mean over classes (macro average), except the "
-            "accuracy where each record has exactly one class: it is the share of records that are "
-            "right. With several machines, it is the mean over machines. Models that detect anomalies "
-            "tell normal from abnormal records, so that their numbers do not compare with those of "
-            "models that name the classes."
-        )
+        add_revisions(document, found)
+        document.add(MEANS)
+        if not any(several(model) for results in found for model in results.models):
+            add_anecdote(document, "every model")
 
 
 def _add_closing(
-    document: Document, found: Sequence[DatasetResults], content: dict[str, Any]
+    document: Document,
+    found: Sequence[DatasetResults],
+    content: Mapping[str, Any],
+    identity: Identity,
 ) -> None:
     document.add(f"## {IDENTITY}")
-    rows = [
-        _identity(results, model.model, heading(results, model), model.description["identity"])
-        for results in found
-        for model in results.models
-    ]
-    if rows:
-        document.add_table(["model", "data", "code", "versions", "device"], rows, words=5)
-        document.add(
-            f"Data and code are the first {IDENTITY_DIGITS} digits of SHA-256 sums: of the recordings "
-            f"that the model learned from, and of the project's modules that trained it. The whole "
-            f"sums, and every hyperparameter, stand in each model's `model.json`."
-        )
+    add_identities(document, found)
+    add_own(document, identity)
     document.add("Parameters of the data sets:")
     document.add_yaml({"datasets": content["datasets"]})
     if content["extract_features"]:
@@ -143,17 +175,3 @@ def _add_closing(
         document.add_yaml({"extract_features": content["extract_features"]})
     document.add("Parameters of evaluation and report:")
     document.add_yaml({name: content[name] for name in ("evaluate", "report")})
-
-
-def _identity(
-    results: DatasetResults, model: str, section: str, identity: dict[str, Any]
-) -> list[str]:
-    environment = identity["environment"]
-    versions = ", ".join(f"{name} {v}" for name, v in environment.items() if name != "device")
-    return [
-        link(section, f"{results.name}: {model}"),
-        f"`{identity['data'][:IDENTITY_DIGITS]}`",
-        f"`{identity['code'][:IDENTITY_DIGITS]}`",
-        text(versions),
-        text(environment["device"]),
-    ]

@@ -24,28 +24,50 @@ TASKS = {
 
 def add_data(document: Document, results: DatasetResults) -> None:
     about = results.description
-    rate = about["sampling_rate"]
-    step, channel = results.drawing.axes
-    facts = {
+    document.add(f"### {text(results.name)}: data")
+    facts = (
+        what(results) | recordings(results) | {"Task": f"{about['task']}: {TASKS[about['task']]}"}
+    )
+    add_facts(document, facts)
+    add_counts(document, results)
+    add_splits(document, results)
+    add_normalization(document, results)
+    _add_examples(document, results)
+
+
+def what(results: DatasetResults) -> dict[str, str]:
+    """What a data set is, and where it is from."""
+    about = results.description
+    return {
         "What": f"{text(about['title'])} ({results.reality} data, source `{about['source']}`)",
         "From": text(about["citation"]),
+    }
+
+
+def recordings(results: DatasetResults) -> dict[str, str]:
+    """How long a recording is, and of what."""
+    about = results.description
+    rate = about["sampling_rate"]
+    step, channel = results.drawing.axes
+    return {
         "Recordings": f"{counted(about['length'], step)}{f' at {rate:g} Hz' if rate else ''}, "
         f"{counted(len(about['channels']), channel)} ({listed(about['channels'])}), "
         f"unit {text(about['unit'])}",
         "Made by extract\\_features": _representation(about["representation"]),
-        "Task": f"{about['task']}: {TASKS[about['task']]}",
     }
-    document.add(
-        f"### {text(results.name)}: data",
-        "\n".join(f"- **{name}:** {value}" for name, value in facts.items() if value),
-    )
+
+
+def add_facts(document: Document, facts: Mapping[str, str]) -> None:
+    """A list of them, less those of which nothing is known."""
+    document.add_list(f"**{name}:** {value}" for name, value in facts.items() if value)
+
+
+def add_counts(document: Document, results: DatasetResults) -> None:
+    counts = results.description["counts"]
     document.add_table(
         ["found and skipped", "number"],
-        [[text(name.replace("_", " ")), f"{number:,}"] for name, number in about["counts"].items()],
+        [[text(name.replace("_", " ")), f"{number:,}"] for name, number in counts.items()],
     )
-    _add_splits(document, results)
-    _add_normalization(document, results)
-    _add_examples(document, results)
 
 
 def _representation(made: Mapping[str, object] | None) -> str:
@@ -60,7 +82,8 @@ def _representation(made: Mapping[str, object] | None) -> str:
     return text(f"{made['kind']}, with {', '.join(rest)}")
 
 
-def _add_splits(document: Document, results: DatasetResults) -> None:
+def add_splits(document: Document, results: DatasetResults) -> None:
+    """Records of each class and split, and groups that are in more than one split."""
     tables = {split: results.splits[split].table for split in SPLITS}
     rows = [
         [text(name), *(f"{np.count_nonzero(table[name]):,}" for table in tables.values())]
@@ -82,7 +105,7 @@ def _add_splits(document: Document, results: DatasetResults) -> None:
         counts = [table["group"].nunique() for table in tables.values()]
         rows.append([f"{groups}s", *(f"{number:,}" for number in counts)])
     document.add_table(["class", *SPLITS], rows)
-    shared = results.split_metrics["shared_patients"]
+    shared = results.split_metrics["leak"]
     if groups:
         document.add(
             f"{groups.capitalize()}s with records in more than one split: **{shared:,}**."
@@ -101,7 +124,8 @@ def _rows_without_class(
     return [["normal" if normal else "none of these", *(f"{len(table):,}" for table in without)]]
 
 
-def _add_normalization(document: Document, results: DatasetResults) -> None:
+def add_normalization(document: Document, results: DatasetResults) -> None:
+    """How recordings are normalized, and by which values."""
     about = results.description
     values, channels = about["normalization"], about["channels"]
     _, channel = results.drawing.axes

@@ -17,20 +17,35 @@ from beatline.curves import KINDS
 from beatline.figures import COLOURS, png
 
 FIGURES = "figures"  # beside report.md
+CARDS = "cards"  # beside report.md
 MANY = 16  # names that are listed in full, at most
 DASH = "–"  # noqa: RUF001
+IDENTITY = "What made these numbers"  # the section that names revisions and machines
+METRICS = {  # in the estimates: in the report
+    "accuracy": "accuracy",
+    "auc": "AUC",
+    "pauc": "pAUC",
+    "harmonic_mean": "harmonic mean of AUC and pAUC",
+    "average_precision": "average precision",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+}
 
 
 @dataclass
 class Document:
     """`markdown`; `figures`: PNG bytes by path relative to report.md; `curves`: tables by kind and
-    data set."""
+    data set; `cards`: Markdown by path relative to report.md."""
 
     blocks: list[str] = field(default_factory=list)
     figures: dict[str, bytes] = field(default_factory=dict)
     curves: dict[str, dict[str, pd.DataFrame]] = field(
         default_factory=lambda: {kind: {} for kind in KINDS}
     )
+    cards: dict[str, str] = field(default_factory=dict)
 
     @property
     def markdown(self) -> str:
@@ -38,6 +53,11 @@ class Document:
 
     def add(self, *paragraphs: str) -> None:
         self.blocks += paragraphs
+
+    def add_list(self, items: Iterable[str]) -> None:
+        """Of sentences; nothing if there are none."""
+        if lines := [f"- {item}" for item in items]:
+            self.add("\n".join(lines))
 
     def add_table(
         self, header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1

@@ -13,6 +13,8 @@ from beatline.curves import Evaluated
 from beatline.reporting.data import TASKS
 from beatline.reporting.document import (
     DASH,
+    IDENTITY,
+    METRICS,
     Document,
     anchor,
     counted,
@@ -22,20 +24,11 @@ from beatline.reporting.document import (
     number,
     text,
 )
+from beatline.reporting.identity import UNCOMMITTED, add_line, revision, short_hash, state
 from beatline.reporting.results import DatasetResults, heading, noun
+from beatline.reporting.seeds import add_seeds
+from beatline.reporting.subgroups import HOW_TO_READ, add_subgroups, any_subgroups
 
-METRICS = {  # in the estimates: in the report
-    "accuracy": "accuracy",
-    "auc": "AUC",
-    "pauc": "pAUC",
-    "harmonic_mean": "harmonic mean of AUC and pAUC",
-    "average_precision": "average precision",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "brier": "Brier score",
-    "ece": "expected calibration error",
-}
 OF_PARTS = (
     "precision",
     "recall",
@@ -53,8 +46,14 @@ COUNTS = {
     "fn": "false negatives",
     "tn": "true negatives",
 }
+MEANS = (
+    "With several classes, every metric is the mean over classes (macro average), except the "
+    "accuracy where each record has exactly one class: it is the share of records that are "
+    "right. With several machines, it is the mean over machines. Models that detect anomalies "
+    "tell normal from abnormal records, so that their numbers do not compare with those of "
+    "models that name the classes."
+)
 COMPARED_CURVES = ("roc", "precision_recall")  # of all models in one figure
-IDENTITY = "What made these numbers"  # the section that names devices
 
 Row = tuple[str, str, float, float, float]
 """Of a figure of comparison: group, model, value, low, high."""
@@ -72,7 +71,12 @@ def add_comparison(
     document.add(f"### {text(results.name)}: comparison of models")
     document.add_table(
         ["", *(link(heading(results, model), model.model) for model in results.models)],
-        [*_metric_rows(results), *_facts(results.models), *_costs(results.models)],
+        [
+            *metric_rows(results),
+            *_facts(results.models),
+            *_costs(results.models),
+            *_makers(results.models),
+        ],
     )
     document.add(*_how_to_read(results, evaluate))
     rows, what = _rows_of_comparison(results)
@@ -97,6 +101,7 @@ def add_comparison(
             "chance) and precision-recall curves (closer to the upper right corner; the dotted line is "
             "the precision of guessing) of all models on the test records.",
         )
+    add_seeds(document, results, models)
 
 
 def percent(evaluate: Mapping[str, Any]) -> str:
@@ -110,7 +115,7 @@ def _part(results: DatasetResults) -> str:
     return noun(columns[0]) if columns else "class"
 
 
-def _metric_rows(results: DatasetResults) -> list[list[str]]:
+def metric_rows(results: DatasetResults) -> list[list[str]]:
     """Those that one of the models has. What exclusive classes are compared by comes first."""
     overall = [model.estimates["overall"] for model in results.models]
     last = [] if results.exclusive else ["accuracy"]
@@ -140,6 +145,21 @@ def _costs(models: Sequence[Evaluated]) -> list[list[str]]:
     ]
 
 
+def _makers(models: Sequence[Evaluated]) -> list[list[str]]:
+    """What trained each, in short; the closing section tells the rest."""
+    identities = [model.description["identity"] for model in models]
+    return [
+        [
+            "trained by revision",
+            *(f"{revision(one)} {_MARKS.get(state(one), '')}".strip() for one in identities),
+        ],
+        ["learned from data", *(short_hash(one["data"]) for one in identities)],
+    ]
+
+
+_MARKS = {UNCOMMITTED: "+ changes"}  # narrow, as there is a column per model
+
+
 def _best_step(model: Evaluated) -> str:
     """Which epoch or iteration was kept; nothing of a model that is fitted in one."""
     steps = len(model.history)
@@ -164,6 +184,8 @@ def _how_to_read(results: DatasetResults, evaluate: Mapping[str, Any]) -> Iterab
             "The expected calibration error is read with care: drawing records again makes bins "
             "noisier, so that its bootstrap interval lies somewhat too high."
         )
+    if any_subgroups(results.models):
+        yield f"Below, each model is also measured by sex and age group. {HOW_TO_READ}"
     yield (
         f"Training time and time per prediction (the median for one normalized record alone) were "
         f"measured on the devices [named below](#{anchor(IDENTITY)}); they are the only numbers of "
@@ -208,7 +230,7 @@ def add_model(
     percent: str,
 ) -> None:
     name = model.model
-    document.add(f"### {heading(results, model)}", _summary(model))
+    document.add(f"### {heading(results, model)}", summary(model))
     stem, alt = f"{results.name}/{name}", f"{text(results.name)}, {text(name)}"
     if len(model.history) > 1:
         _add_history(document, stem, alt, model, tables, colour)
@@ -224,10 +246,12 @@ def add_model(
             "On the test records: " + "; ".join(_CURVES[kind] for kind in kinds) + ".",
         )
     _add_decisions(document, stem, alt, model, tables, colour)
-    _add_parts(document, model, percent)
+    add_parts(document, model, percent)
+    add_line(document, model)
+    add_subgroups(document, model)
 
 
-def _summary(model: Evaluated) -> str:
+def summary(model: Evaluated) -> str:
     about, overall = model.description, model.estimates["overall"]
     names = ["accuracy", "auc"] if model.exclusive else ["auc"]
     scores = ", ".join(f"{METRICS[name]} {estimate(overall.get(name))}" for name in names)
@@ -322,9 +346,9 @@ _TAIL = " The last bar also holds all scores beyond it."
 # ---------------------------------------------------------------- classes, machines
 
 
-def _add_parts(document: Document, model: Evaluated, percent: str) -> None:
+def add_parts(document: Document, model: Evaluated, percent: str) -> None:
     """A classification report: a row per class or machine, and their mean if there are several."""
-    document.add(f"{_how_decided(model)} Test records, with {percent} intervals:")
+    document.add(f"{how_decided(model)} Test records, with {percent} intervals:")
     overall, parts = model.estimates["overall"], model.estimates["parts"]
     rows = parts or {model.classes[0]: {**overall, "positives": int(model.targets.sum())}}
     shown = [metric for metric in OF_PARTS if any(metric in row for row in rows.values())]
@@ -365,7 +389,7 @@ def _add_parts(document: Document, model: Evaluated, percent: str) -> None:
         document.add(f"{', '.join(found).capitalize()}.")
 
 
-def _how_decided(model: Evaluated) -> str:
+def how_decided(model: Evaluated) -> str:
     if model.exclusive:
         return "The most probable class is decided, so that there are no thresholds."
     if not model.task.learns_normal_only:

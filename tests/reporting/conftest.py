@@ -20,7 +20,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def document(root: Path) -> Document:
     """Its report."""
-    return reporting.compose(project.CONTENT, Report(mistakes=2), root)
+    return reporting.compose(project.CONTENT, Report(mistakes=2), root, project.REPORT)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A made-up project, small: five data sets of all drawings and tasks, as the stages leave them.
 
-Recordings and scores are made up; all that is told of them comes from the project's own evaluation.
+Recordings, scores, seeds and identities are made up; all else that is told of them comes from the
+project's own evaluation.
 """
 
 from __future__ import annotations
@@ -27,21 +28,35 @@ DURATIONS = {"train_seconds": 12.345, "predict_milliseconds": 0.678}
 FRAMES = 40  # of a spectrogram
 
 
-def _block(module: str, by: str, per: str = "channel", invalid: str = "mean") -> dict[str, Any]:
+def _block(
+    module: str,
+    by: str,
+    download: dict[str, Any],
+    labels: dict[str, Any],
+    per: str = "channel",
+    invalid: str = "mean",
+) -> dict[str, Any]:
     return {
         "module": module,
-        "split": {"by": by},
+        "download": download,
+        "aggregate_labels": labels,
+        "split": {"method": "stratified", "by": by, "seed": 7},
         "normalize": {"per": per, "invalid": invalid},
     }
 
 
 CONTENT: dict[str, Any] = {
     "datasets": {
-        "hearts": _block("ptbxl", "patient"),
-        "beats": _block("ucr", "record"),
-        "digits": _block("mnist", "record", per="all"),
-        "rows": _block("table", "record", invalid="median"),
-        "machines": _block("sound", "record"),
+        "hearts": _block("ptbxl", "patient", {"source": "simulated"}, {"min_likelihood": 0}),
+        "beats": _block(
+            "ucr",
+            "record",
+            {"source": "package", "name": "ECG5000"},
+            {"target": "anomaly", "normal_class": "1"},
+        ),
+        "digits": _block("mnist", "record", {"source": "package"}, {"min_records": 1}, per="all"),
+        "rows": _block("table", "record", {"source": "rows.csv"}, {"values": []}, invalid="median"),
+        "machines": _block("sound", "record", {"source": "simulated"}, {"min_records": 1}),
     },
     "extract_features": {"machines": {"module": "sound", "bands": 10}},
     "train": {
@@ -95,6 +110,7 @@ DIGITS = {
 ROWS = {
     **BEATS,
     "title": "Rows",
+    "source": "rows.csv",
     "channels": [f"feature_{number}" for number in range(20)],
     "unit": "as given",
     "drawing": "features",
@@ -115,6 +131,7 @@ MACHINES = {
     "representation": {"kind": "sound", "bands": 10, "highest_frequency": None},
 }
 DATASETS = {"hearts": HEARTS, "beats": BEATS, "digits": DIGITS, "rows": ROWS, "machines": MACHINES}
+SEEDS = {("hearts", "cnn"): 3, ("digits", "lstm"): 2}  # others have one
 TASKS = {"autoencoder": "reconstruction", "embedding": "neighbours"}  # others have their data set's
 
 
@@ -160,7 +177,7 @@ def _write_dataset(root: Path, name: str, about: dict[str, Any]) -> None:
     description = {**about, "counts": counts, "normalization": normalization(about)}
     write_json(root / f"data/normalized/{name}/dataset.json", description)
     shared = 2 if about is HEARTS else 0
-    write_json(root / f"reports/metrics/{name}/split.json", {"shared_patients": shared})
+    write_json(root / f"reports/metrics/{name}/split.json", {"leak": shared})
     for seed, (split, size) in enumerate(SIZES.items()):
         table = table_of(split, about, size)
         shape = size, about["length"], len(about["channels"])
@@ -184,6 +201,9 @@ def table_of(split: str, about: dict[str, Any], size: int) -> pd.DataFrame:
     if about is HEARTS:
         table["normal"] = table["NORM"] = (number % 2 == 0).astype(int)
         table["M|I_x"] = third
+        # Of the test records three are of men and three of nobody knows whom: too few to measure.
+        table["sex"] = np.where(number % 8 == 0, 0, 1)
+        table["age"] = np.where(number % 8 == 1, np.nan, 30 + 2 * number)
     elif about is DIGITS:
         table[about["classes"]] = np.eye(3, dtype=int)[number % 3]
     elif about is MACHINES:
@@ -194,6 +214,53 @@ def table_of(split: str, about: dict[str, Any], size: int) -> pd.DataFrame:
     else:
         table[about["classes"][0]] = third
     return table
+
+
+# ---------------------------------------------------------------- identities, seeds
+
+OLD = {  # as models had them before revisions were recorded
+    "data": "d" * 64,
+    "code": "c" * 64,
+    "environment": {"python": "3", "torch": "2", "device": "cpu (x86)"},
+}
+CLEAN = {
+    **OLD,
+    "git": {"revision": "0123456789abcdef", "clean": True, "changed": []},
+    "environment": {
+        **OLD["environment"],
+        "machine": {"system": "Linux", "processor": "A|B 1", "cores": 2, "threads": 1},
+    },
+    "pipeline": {"split@hearts": {"params": {}, "deps": {}, "outs": {"data/splits": "5" * 32}}},
+}
+CHANGED = {
+    **CLEAN,
+    "git": {"revision": "fedcba9876543210", "clean": False, "changed": ["beatline/a_b.py"]},
+    "pipeline": None,
+}
+NO_GIT = {**CLEAN, "git": {"revision": None, "clean": False, "changed": []}, "pipeline": None}
+REPORT = {"git": CLEAN["git"], "code": "e" * 64, "environment": OLD["environment"]}
+
+
+def trained_by(about: dict[str, Any]) -> dict[str, Any]:
+    """Digits are old; rows were trained outside of Git."""
+    return OLD if about is DIGITS else NO_GIT if about is ROWS else CLEAN
+
+
+def evaluated_by(name: str) -> dict[str, Any]:
+    """Hearts by what trained them, machines with changes, rows outside of Git; others are old."""
+    made = {"hearts": CLEAN, "machines": CHANGED, "rows": NO_GIT}
+    if name not in made:
+        return {}
+    return {"identity": {**made[name], "data": "b" * 64, "model": "a" * 64}}
+
+
+def seeds_of(name: str, model: str, estimates: dict[str, Any]) -> list[dict[str, Any]]:
+    """The values themselves, and somewhat less of them with every further seed."""
+    values = {metric: found["value"] for metric, found in estimates["overall"].items()}
+    return [
+        {"seed": 1 + n, **{metric: value - 0.01 * n**2 for metric, value in values.items()}}
+        for n in range(SEEDS.get((name, model), 1))
+    ]
 
 
 # ---------------------------------------------------------------- models
@@ -216,7 +283,10 @@ def _write_model(root: Path, name: str, about: dict[str, Any], model: str) -> No
     predictions = evaluation.predictions(trained, answers, table)
     write_csv(predicted / "predictions.csv", predictions, digits=9)
     estimates = evaluation.estimates(trained, answers, table, parameters)
-    write_json(predicted / "estimates.json", estimates)
+    write_json(
+        predicted / "estimates.json",
+        {**estimates, "seeds": seeds_of(name, model, estimates), **evaluated_by(name)},
+    )
     durations = root / f"data/durations/{name}/{model}"
     write_json(durations / "train.json", {"train_seconds": DURATIONS["train_seconds"]})
     write_json(
@@ -252,11 +322,7 @@ def _trained(about: dict[str, Any], model: str) -> Bundle:
             "threshold_percentile": 95,
         },
         "best_epoch": 1 if model == "logistic_regression" else 2,
-        "identity": {
-            "data": "d" * 64,
-            "code": "c" * 64,
-            "environment": {"python": "3", "torch": "2", "device": "cpu (x86)"},
-        },
+        "identity": trained_by(about),
     }
     return Bundle(network, description)
 

@@ -10,22 +10,28 @@ Table = dict[str, dict[str, str]]
 """Cells by row, as its first column calls it, and by column."""
 
 
-def section(document: Document, heading: str) -> str:
-    """The text below a heading, up to the next."""
-    parts = re.split(r"^#+ (.+)$", document.markdown, flags=re.MULTILINE)
+def section(document: Document | str, heading: str) -> str:
+    """The text below a heading, of the report or of a card, up to the next."""
+    markdown = document if isinstance(document, str) else document.markdown
+    parts = re.split(r"^#+ (.+)$", markdown, flags=re.MULTILINE)
     found = dict(zip(parts[1::2], parts[2::2], strict=True))
     return found[heading]
 
 
 def table(text: str, header: str) -> Table:
     """The table in `text` whose header begins with `header` (empty: the first); links are labels."""
+    return {next(iter(row.values())): row for row in rows(text, header)}
+
+
+def rows(text: str, header: str) -> list[dict[str, str]]:
+    """The rows of that table, also where several begin with the same word."""
     lines = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", text).splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith(f"| {header}"))
-    names, _, *rows = [
+    names, _, *cells = [
         [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
         for line in _until_blank(lines[first:])
     ]
-    return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
+    return [dict(zip(names, row, strict=True)) for row in cells]
 
 
 def _until_blank(lines: list[str]) -> list[str]:

@@ -28,7 +28,9 @@ def test_every_linked_figure_is_there_and_in_the_page(document: Document) -> Non
     assert all(len(alt) > 10 and len(sentence) > 40 for alt, _, sentence in links)
     page = _Page(reporting.page(document))
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == len(links)
+    in_cards = [link for card in document.cards.values() for link in re.findall(r"!\[", card)]
+    assert in_cards
+    assert len(images) == len(links) + len(in_cards)
     assert all(image["alt"] for image in images)
 
 
@@ -41,7 +43,9 @@ def test_the_page_needs_nothing_else(document: Document) -> None:
     for tag, attributes in page.tags:
         source = attributes.get("src") or attributes.get("srcset") or ""
         assert source.startswith("data:image/png;base64,") or not source, tag
-    places = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    named = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    places = set(named)
+    assert len(named) == len(places)
     targets = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
     assert targets
     assert {target.removeprefix("#") for target in targets} <= places
@@ -54,3 +58,17 @@ def test_names_from_the_data_cannot_break_tables_or_markup(document: Document) -
     assert "Hearts <made|up> & more" in text
     assert "M|I_x" in text
     assert r"M\|I\_x" in document.markdown
+
+
+def test_cards_are_folded_in_where_the_markdown_links_to_them(document: Document) -> None:
+    """Each below its data set's heading, called real or simulated before it is unfolded."""
+    text = reporting.page(document)
+    for name in ("hearts", "digits"):
+        after_heading = text.split(f'<h2 id="{name}">')[1]
+        for kind, word in (("data", "Data"), ("models", "Model")):
+            place = f'<details id="cards/{name}_{kind}">\n<summary>{word} card: {name} ('
+            assert text.count(place) == 1
+            assert after_heading.index(place) < after_heading.index("<h2")
+    assert text.count("<details") == len(document.cards) == 10
+    assert 'href="#cards/hearts_models/cnn"' in text
+    assert 'href="cards' not in text

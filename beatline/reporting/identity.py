@@ -1,0 +1,202 @@
+"""What made the numbers: revision, data, code, versions and machine of each model and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from string import ascii_uppercase
+from typing import Any
+
+from beatline import lineage
+from beatline.curves import Evaluated
+from beatline.reporting.document import DASH, IDENTITY, MANY, Document, anchor, link, spoken, text
+from beatline.reporting.results import DatasetResults, heading
+
+DIGITS = 12  # of a SHA-256: enough to tell two apart
+REVISION_DIGITS = 7
+DRAWN_WITH = ("matplotlib", "pillow", "markdown-it-py")
+CLEAN, UNCOMMITTED = "clean", "with uncommitted changes"
+NOT_RECORDED = "not recorded"
+Identity = Mapping[str, Any]
+"""As :func:`beatline.lineage.identity` makes it; of models from before it, without `git`."""
+
+
+def revision(identity: Identity) -> str:
+    """The Git revision, short, as Markdown."""
+    git = identity.get("git")
+    if not git:
+        return NOT_RECORDED
+    return f"`{git['revision'][:REVISION_DIGITS]}`" if git["revision"] else "no revision"
+
+
+def state(identity: Identity) -> str:
+    """Whether what was run is what the revision holds; empty if there is no revision."""
+    git = identity.get("git")
+    if not git or not git["revision"]:
+        return ""
+    return CLEAN if git["clean"] else UNCOMMITTED
+
+
+def changes(identity: Identity) -> list[str]:
+    git = identity.get("git")
+    return list(git["changed"]) if git and git["revision"] else []
+
+
+def short_hash(value: str | None) -> str:
+    return f"`{value[:DIGITS]}`" if value else NOT_RECORDED
+
+
+def made_by(identity: Identity) -> str:
+    """`revision 0b2efde (clean)`, as Markdown."""
+    how = state(identity)
+    if not how:
+        return "code outside of Git" if identity.get("git") else "a revision that was not recorded"
+    return f"revision {revision(identity)} ({how})"
+
+
+def versions(identity: Identity) -> str:
+    environment = identity["environment"]
+    return ", ".join(
+        f"{name} {value}"
+        for name, value in environment.items()
+        if isinstance(value, str) and name != "device"
+    )
+
+
+def machine(identity: Identity) -> str:
+    """Device, processor, cores and threads, as far as they are recorded."""
+    environment = identity["environment"]
+    found = environment.get("machine") or {}
+    facts = [environment["device"], found.get("system"), found.get("processor")]
+    for name in ("cores", "threads"):
+        if found.get(name) is not None:
+            facts.append(f"{found[name]} {name if found[name] != 1 else name[:-1]}")
+    return ", ".join(fact for fact in facts if fact)
+
+
+def add_line(document: Document, model: Evaluated, place: str = "") -> None:
+    """One line below a table of a model's metrics. `place`: of the report, seen from the document."""
+    identity = model.description["identity"]
+    document.add(
+        f"[Made by]({place}#{anchor(IDENTITY)}) {made_by(identity)} from data "
+        f"{short_hash(identity['data'])}."
+    )
+
+
+def add_revisions(document: Document, found: Sequence[DatasetResults], place: str = "") -> None:
+    """One line below a table of the metrics of several models."""
+    models = [model for results in found for model in results.models]
+    by = list(dict.fromkeys(made_by(model.description["identity"]) for model in models))
+    data = list(
+        dict.fromkeys(short_hash(model.description["identity"]["data"]) for model in models)
+    )
+    from_data = f" from data {data[0]}" if len(data) == 1 else ""
+    document.add(f"[Made by]({place}#{anchor(IDENTITY)}) {spoken(by)}{from_data}.")
+
+
+# ---------------------------------------------------------------- the table of all models
+
+
+class _Named:
+    """Letters or numbers for what many rows share, in the order in which they come."""
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self.names, self.found = names, []
+
+    def name(self, value: Any) -> str:
+        if value not in self.found:
+            self.found.append(value)
+        at = self.found.index(value)
+        return self.names[at] if at < len(self.names) else str(at + 1)
+
+
+def add_identities(
+    document: Document,
+    found: Sequence[DatasetResults],
+    names: Mapping[tuple[str, str], str] | None = None,
+) -> None:
+    """A row per model, one more where it was evaluated by something else than what trained it; below,
+    what the letters and numbers in it stand for. `names`: of models, by data set and model, where they
+    are not links to the report's sections."""
+    environments, uncommitted = _Named(ascii_uppercase), _Named()
+    rows = []
+    for results in found:
+        for model in results.models:
+            trained = model.description["identity"]
+            evaluated = model.estimates.get("identity")
+            label = (names or {}).get((results.name, model.model)) or link(
+                heading(results, model), f"{results.name}: {model.model}"
+            )
+            rows.append([label, "trained", *_cells(trained, environments, uncommitted)])
+            if not evaluated:
+                rows.append([label, "evaluated", NOT_RECORDED, *[DASH] * 4])
+            elif _differ(trained, evaluated):
+                rows.append([label, "evaluated", *_cells(evaluated, environments, uncommitted)])
+    if not rows:
+        return
+    header = ["model", "", "revision", "changes", "data", "code", "environment"]
+    document.add_table(header, rows, words=len(header))
+    document.add(
+        f"A revision is Git's, the last one that changed code or parameters. Data and code are the first "
+        f"{DIGITS} digits of SHA-256 sums: of the recordings that the model learned from (or was tested "
+        f"on), and of the project's modules that were loaded. A model was evaluated by the same revision "
+        f"and in the same environment as it was trained, unless a row of its own says otherwise."
+    )
+    document.add_list(
+        [
+            *(
+                f"Changes {uncommitted.name(paths)}: uncommitted changes to {listed_paths(paths)}"
+                for paths in uncommitted.found
+            ),
+            *(
+                f"Environment {environments.name(value)}: {text(value[0])}; {text(value[1])}"
+                for value in environments.found
+            ),
+        ]
+    )
+    document.add(
+        "The whole sums, every hyperparameter and the stages before stand in each model's `model.json`; "
+        "`python -m beatline.bundle data/models/<data set>/<model>` prints them."
+    )
+
+
+def _cells(identity: Identity, environments: _Named, uncommitted: _Named) -> list[str]:
+    changed = changes(identity)
+    how = f"changes {uncommitted.name(changed)}" if changed else state(identity) or DASH
+    return [
+        revision(identity),
+        how,
+        short_hash(identity["data"]),
+        short_hash(identity["code"]),
+        environments.name((machine(identity), versions(identity))),
+    ]
+
+
+def _differ(trained: Identity, evaluated: Identity) -> bool:
+    return any(trained.get(part) != evaluated.get(part) for part in ("git", "environment"))
+
+
+def listed_paths(paths: Sequence[str]) -> str:
+    """As Markdown; of many the first."""
+    shown = [f"`{path}`" for path in paths[:MANY]]
+    more = len(paths) - len(shown)
+    return spoken([*shown, f"{more} more"] if more else shown)
+
+
+def own_identity() -> dict[str, Any]:
+    """Of what writes the report, when it is called: as :func:`beatline.lineage.identity`, without data
+    and pipeline, and with the versions of what draws and renders."""
+    drawing = {package: version(package) for package in DRAWN_WITH}
+    return {
+        "git": lineage.git_identity(),
+        "code": lineage.code_identity(),
+        "environment": lineage.environment() | drawing,
+    }
+
+
+def add_own(document: Document, identity: Identity) -> None:
+    """What wrote the report itself. `identity`: see :func:`own_identity`."""
+    document.add(
+        f"This report and its cards were written by {made_by(identity)}, code "
+        f"{short_hash(identity['code'])}, with {text(versions(identity))}."
+    )

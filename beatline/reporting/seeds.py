@@ -1,0 +1,125 @@
+"""How far the luck of training moves a model's metrics: what several seeds of it make of the test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from beatline import figures
+from beatline.curves import Evaluated
+from beatline.reporting.document import METRICS, Document, estimate, number, spoken, text
+from beatline.reporting.results import DatasetResults
+
+MAIN = ("accuracy", "auc", "pauc", "harmonic_mean", "average_precision", "f1")
+PARAMETER = "`train.<model>.<data set>.seeds`"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of a metric over `seeds` trainings. `deviation`: the standard deviation of the sample, with
+    n - 1; NaN of a single one."""
+
+    seeds: int
+    mean: float
+    deviation: float
+    minimum: float
+    maximum: float
+
+
+def spread(model: Evaluated, metric: str) -> Spread | None:
+    """Over the seeds with which the metric is defined; None if there are none."""
+    values = values_of(model, metric)
+    if not values:
+        return None
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    return Spread(len(values), float(np.mean(values)), deviation, min(values), max(values))
+
+
+def values_of(model: Evaluated, metric: str) -> list[float]:
+    """The metric with each seed, the first of which made the model that all else is told of."""
+    values = [row.get(metric) for row in model.estimates.get("seeds", [])]
+    return [value for value in values if value is not None]
+
+
+def several(model: Evaluated) -> bool:
+    """Whether the model was trained from more than one seed."""
+    return len(model.estimates.get("seeds", [])) > 1
+
+
+def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str, str]) -> None:
+    """The report's section on a data set, with a figure, if any of its models has several seeds."""
+    if not any(map(several, results.models)):
+        return
+    document.add(f"### {text(results.name)}: seeds")
+    add_spreads(document, results)
+    metric = "accuracy" if results.exclusive else "auc"
+    rows = [
+        (model.model, first["value"], first["low"], first["high"], values_of(model, metric))
+        for model in results.models
+        if several(model) and (first := model.estimates["overall"][metric])["value"] is not None
+    ]
+    if rows:
+        what = METRICS[metric]
+        document.add_figure(
+            f"{results.name}/seeds",
+            figures.seeds(rows, colours, f"{what} on test records"),
+            f"{text(results.name)}: {what} of each model with each seed, beside the interval of the "
+            f"first",
+            _how_to_read(what),
+        )
+
+
+def show_seeds(card: Document, results: DatasetResults, pictures: Mapping[str, bytes]) -> None:
+    """The report's figure of seeds, if there is one, in a card."""
+    path = f"figures/{results.name}/seeds.png"
+    if path in pictures:
+        what = METRICS["accuracy" if results.exclusive else "auc"]
+        card.add(f"![{text(results.name)}: {what} with each seed](../{path})", _how_to_read(what))
+
+
+def _how_to_read(what: str) -> str:
+    return (
+        f"{what} on the test records: a ring for each seed; above them the first seed's value with its "
+        f"interval."
+    )
+
+
+def add_spreads(document: Document, results: DatasetResults) -> None:
+    """Mean and spread over seeds of the main metrics of models that have several, beside the interval;
+    what each of the two spreads is; and which models have one seed."""
+    rows = [
+        [
+            text(model.model),
+            METRICS[metric],
+            str(found.seeds),
+            number(found.mean),
+            number(found.deviation),
+            number(found.minimum),
+            number(found.maximum),
+            estimate(model.estimates["overall"].get(metric)),
+        ]
+        for model in results.models
+        for metric in MAIN
+        if (found := spread(model, metric)) and found.seeds > 1
+    ]
+    if rows:
+        header = ["model", "metric", "seeds", "mean", "standard deviation", "minimum", "maximum"]
+        document.add_table([*header, "first seed"], rows, words=2)
+        document.add(
+            "The two spreads tell of two kinds of luck. The bootstrap interval in brackets tells how far "
+            "the first seed's value moves when other test records of the same kind are drawn, for one "
+            "trained model. The standard deviation over seeds tells how far it moves on the same test "
+            "records when training begins from another seed. Neither holds the other."
+        )
+    if single := [text(model.model) for model in results.models if not several(model)]:
+        add_anecdote(document, spoken(single))
+
+
+def add_anecdote(document: Document, who: str) -> None:
+    """That `who` (every model, or some by name) was trained from one seed."""
+    document.add(
+        f"Trained from one seed: {who}. One seed is an anecdote, for another may move every number; "
+        f"{PARAMETER} trains more of them and measures how far."
+    )

@@ -1,0 +1,90 @@
+"""How good a model is on parts of the test records that are told apart by who was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from beatline.curves import Evaluated
+from beatline.reporting.document import DASH, METRICS, Document, estimate, number, spoken, text
+
+COMPACT = ("auc", "average_precision", "f1", "accuracy")
+ALL = ("auc", "average_precision", "recall", "precision", "f1", "accuracy")
+WIDE = 0.2  # an interval as wide holds good models and poor ones
+HOW_TO_READ = (
+    "Of several groups one may lie apart by chance, and intervals that overlap do not show that a model "
+    "is equally good for all. Classes are not equally frequent in all groups, which moves precision, F1 "
+    "and average precision."
+)
+
+
+def any_subgroups(models: Iterable[Evaluated]) -> bool:
+    return any(model.estimates.get("subgroups") for model in models)
+
+
+def add_subgroups(document: Document, model: Evaluated, metrics: Sequence[str] = COMPACT) -> None:
+    """Records and metrics by sex and age group, and what can and cannot be said of them; nothing where
+    the test records tell neither."""
+    groups = list(groups_of(model))
+    if not groups:
+        return
+    overall = model.estimates["overall"]
+    main = main_metric(model)
+    shown = [main, *(metric for metric in metrics if metric in overall and metric != main)]
+    rows = [
+        [
+            by,
+            text(name),
+            f"{group['records']:,}",
+            *(estimate(group.get(metric)) for metric in shown),
+        ]
+        for by, name, group in groups
+    ]
+    everyone = [f"{len(model.predictions):,}", *(estimate(overall[metric]) for metric in shown)]
+    rows.append(["all", DASH, *everyone])
+    header = ["by", "group", "records", *(METRICS[metric] for metric in shown)]
+    document.add_table(header, rows, words=2)
+    if found := remarks(model):
+        document.add(" ".join(found))
+
+
+def main_metric(model: Evaluated) -> str:
+    return "accuracy" if model.exclusive else "auc"
+
+
+def groups_of(model: Evaluated) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each subgroup of the estimates: by what, its name, and its metrics."""
+    for by, groups in model.estimates.get("subgroups", {}).items():
+        for name, group in groups.items():
+            yield by, name, group
+
+
+def remarks(model: Evaluated) -> list[str]:
+    """Sentences on the groups that are unmeasured, measured on fewer classes or too roughly, or apart
+    from all records: their interval of the main metric does not overlap with the overall one."""
+    metric = main_metric(model)
+    overall = model.estimates["overall"].get(metric)
+    unmeasured, fewer, wide, below, above = [], [], [], [], []
+    for by, name, group in groups_of(model):
+        called = f"{by} {text(name)}"
+        found = group.get(metric)
+        if found is None or found["value"] is None:
+            unmeasured.append(called)
+            continue
+        if found["high"] - found["low"] >= WIDE:
+            wide.append(f"{called} ({number(found['low'])} to {number(found['high'])})")
+        if group.get("classes", len(model.classes)) < len(model.classes):
+            fewer.append(f"{called} ({group['classes']} of {len(model.classes)})")
+        elif overall and overall["value"] is not None:
+            below += [called] if found["high"] < overall["low"] else []
+            above += [called] if found["low"] > overall["high"] else []
+    what = METRICS[metric]
+    sentences = {
+        "Too few records, or labels of one kind only, to measure: {}.": unmeasured,
+        "Not all classes have records of both kinds, and a mean over fewer does not compare with that of "
+        "all: {}.": fewer,
+        f"The interval of the {what} is too wide to say anything: {{}}.": wide,
+        f"The {what} lies **below** that of all records, and the intervals do not overlap: {{}}.": below,
+        f"The {what} lies **above** that of all records, and the intervals do not overlap: {{}}.": above,
+    }
+    return [sentence.format(spoken(names)) for sentence, names in sentences.items() if names]
