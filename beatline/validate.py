@@ -18,6 +18,7 @@ from beatline import (
     splitting,
     training,
 )
+from beatline.comparing.differences import Compare
 from beatline.errors import UserError, reporting_mistakes
 
 
@@ -32,6 +33,7 @@ def validate(content: dict[str, Any]) -> tuple[int, int]:
         training.parameters_of(content, model, name)
     params.block(content, "evaluate", evaluation.Evaluate)
     params.block(content, "report", reporting.Report)
+    params.block(content, "compare", Compare)
     return len(content["datasets"]), len(runs)
 
 

@@ -66,9 +66,8 @@ def test_numbers_are_those_that_dvc_reads(tmp_path: Path) -> None:
     from dvc.utils.serialize import load_yaml
 
     values = "[1e-3, 1E5, .5, 010, 1_000, no, off, ~, '1', 0x10, 1.5e+3, -1e-4, .inf]"
-    text = (
-        f"datasets: {{}}\nextract_features: {{}}\ntrain: {{}}\nevaluate: {values}\nreport: {{}}\n"
-    )
+    empty = "datasets: {}\nextract_features: {}\ntrain: {}\nreport: {}\ncompare: {}\n"
+    text = f"{empty}evaluate: {values}\n"
     content = load(tmp_path, text)
     assert content == load_yaml(str(tmp_path / "params.yaml"))
     assert content["evaluate"][:3] == [0.001, 100000.0, 0.5]

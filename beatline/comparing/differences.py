@@ -1,0 +1,263 @@
+"""Is a metric after a change another than before, and is that more than chance?
+
+Both models have answered the same test records, so each resample of the records is measured with both
+and the difference taken: what makes a record easy or hard cancels out. The spread of that difference
+over resamples is its standard error, from which come the interval and, by the normal distribution, the
+two-sided p-value (Davison & Hinkley, "Bootstrap Methods and their Application", 1997, sections 4.4 and
+5.2). So an interval leaves out zero just when the p-value is below 1 - confidence, and p-values are as
+small as the evidence is strong, which a share of resamples could not be: several comparisons at once
+need small ones.
+
+Where only values and their intervals are at hand, the two are taken as independent. Models that were
+measured on the same records agree more than that, so the interval is then too wide, never too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from beatline import bootstrap
+from beatline.bootstrap import Resampled
+from beatline.metrics import Array
+from beatline.params import Parameters
+
+METRICS = (
+    "auc",
+    "pauc",
+    "harmonic_mean",
+    "average_precision",
+    "f1",
+    "recall",
+    "precision",
+    "accuracy",
+    "brier",
+    "ece",
+)
+LOWER_IS_BETTER = ("brier", "ece")
+BETTER, WORSE, SAME = "better", "worse", "no evidence of a difference"
+
+
+class Compare(Parameters):
+    """The block `compare`.
+
+    `metrics` are compared, those that a model has. `tolerance`: of the metrics that the gate watches,
+    how much worse a change may make them before the gate closes, if it is more than chance, which is
+    `1 - confidence`.
+    """
+
+    resamples: int = Field(ge=100)
+    confidence: float = Field(gt=0, lt=1)
+    seed: int = Field(ge=0)
+    metrics: list[str] = Field(min_length=1)
+    tolerance: dict[str, float]
+
+    def model_post_init(self, _: Any) -> None:
+        for name in (*self.metrics, *self.tolerance):
+            if name not in METRICS:
+                raise ValueError(f"there is no metric {name!r} (known: {', '.join(METRICS)})")
+        if unwatched := [name for name in self.tolerance if name not in self.metrics]:
+            raise ValueError(f"tolerance names {unwatched[0]}, which is not among the metrics")
+        if wrong := [name for name, value in self.tolerance.items() if value < 0]:
+            raise ValueError(f"the tolerance of {wrong[0]} must not be negative")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's answers on N test records: `table` as :func:`beatline.evaluation.predictions` writes
+    it, its `task`, and the column that names the `sections` (machines) of a detector, if it has any."""
+
+    task: str
+    classes: list[str]
+    sections: str | None
+    table: pd.DataFrame
+
+    @property
+    def labels(self) -> pd.DataFrame:
+        """What the test records are: everything but the answers, by record."""
+        names = ["group", *([self.sections] if self.sections else []), *self.classes]
+        return self.table.set_index("record").loc[:, names].astype(str).sort_index()
+
+    def ordered(self) -> Predictions:
+        """The same, sorted by record."""
+        table = self.table.sort_values("record", ignore_index=True)
+        return Predictions(self.task, self.classes, self.sections, table)
+
+    def measured(self, weights: np.ndarray, max_fpr: float) -> Resampled:
+        """Every metric with each of the `weights` [R, N]."""
+        answers = self.table[[f"{name} predicted" for name in self.classes]].to_numpy()
+        decided = self.table[[f"{name} decided" for name in self.classes]].to_numpy()
+        labels = self.table[self.classes].to_numpy()
+        if self.task in bootstrap.CLASSIFICATION:
+            return bootstrap.classification(
+                self.task, self.classes, labels, answers, decided, weights
+            )
+        sections = self.table[self.sections].to_numpy(str) if self.sections else None
+        return bootstrap.detection(
+            labels[:, 0],
+            answers[:, 0],
+            decided[:, 0],
+            weights,
+            sections=sections,
+            max_fpr=max_fpr,
+        )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one metric: `after - before` with its interval and two-sided p-value; NaN if undefined."""
+
+    metric: str
+    before: float
+    after: float
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def difference(self) -> float:
+        return self.after - self.before
+
+    @property
+    def gain(self) -> float:
+        """By how much `after` is better; negative if it is worse."""
+        return -self.difference if self.metric in LOWER_IS_BETTER else self.difference
+
+    def verdict(self, p_value: float, confidence: float) -> str:
+        """In words, at a `p_value` that knows of the comparisons made beside this one."""
+        if not p_value < 1 - confidence:
+            return SAME
+        return BETTER if self.gain > 0 else WORSE
+
+
+def obstacle(before: Predictions, after: Predictions) -> str:
+    """Why the two cannot be compared record by record; empty if they can."""
+    if before.task != after.task:
+        return f"another task ({before.task} before, {after.task} after)"
+    if before.classes != after.classes:
+        return (
+            f"other classes ({', '.join(before.classes)} before, {', '.join(after.classes)} after)"
+        )
+    old, new = before.labels, after.labels
+    if not old.index.equals(new.index):
+        lost, gained = len(old.index.difference(new.index)), len(new.index.difference(old.index))
+        return (
+            f"other test records (of {len(old):,} before and {len(new):,} after, {lost:,} are only "
+            f"before and {gained:,} only after)"
+        )
+    if not old.columns.equals(new.columns):
+        return "the records are told apart by other sections"
+    if changed := int((old != new).any(axis=1).sum()):
+        return f"{changed:,} of the {len(old):,} test records have other labels or patients"
+    return ""
+
+
+def paired(
+    before: Predictions, after: Predictions, parameters: Compare, max_fpr: float
+) -> tuple[list[Difference], dict[str, list[Difference]]]:
+    """The differences overall, and of each class or section, of two models on the same records.
+
+    Groups (patients) are drawn again, the same ones for both. Call it only where :func:`obstacle` sees
+    none.
+    """
+    before, after = before.ordered(), after.ordered()
+    groups = before.table["group"].to_numpy(str)
+    weights = bootstrap.once_and_resampled(groups, parameters.resamples, parameters.seed)
+    old, new = before.measured(weights, max_fpr), after.measured(weights, max_fpr)
+    parts = {
+        name: _differences(values, new.parts[name], parameters)
+        for name, values in old.parts.items()
+    }
+    return _differences(old.overall, new.overall, parameters), parts if len(parts) > 1 else {}
+
+
+def _differences(
+    before: Mapping[str, Array], after: Mapping[str, Array], parameters: Compare
+) -> list[Difference]:
+    """From the values of each metric [1 + R], of which the first is that of the records themselves."""
+    return [
+        _difference(
+            name,
+            float(before[name][0]),
+            float(after[name][0]),
+            _standard_error(after[name][1:] - before[name][1:]),
+            parameters.confidence,
+        )
+        for name in parameters.metrics
+        if name in before and name in after
+    ]
+
+
+def _standard_error(resampled: Array) -> float:
+    """Over the resamples in which the difference is defined; NaN if it hardly ever is."""
+    defined = resampled[np.isfinite(resampled)]
+    return float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
+
+
+def _difference(
+    name: str, before: float, after: float, standard_error: float, confidence: float
+) -> Difference:
+    difference = after - before
+    reach = _quantile(confidence) * standard_error
+    if standard_error == 0:  # the answers are as good in every resample
+        p_value = 1.0 if difference == 0 else 0.0
+    else:
+        p_value = math.erfc(abs(difference) / standard_error / math.sqrt(2))
+    return Difference(name, before, after, difference - reach, difference + reach, p_value)
+
+
+def _quantile(confidence: float) -> float:
+    """How many standard errors an interval reaches to each side."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+def independent(
+    before: Sequence[Mapping[str, Any]],
+    after: Sequence[Mapping[str, Any]],
+    confidence_of_intervals: tuple[float, float],
+    parameters: Compare,
+) -> list[Difference]:
+    """The differences of stored values, rows `{metric, value, low, high}`, as of independent samples."""
+    old, new = ({row["metric"]: row for row in rows} for rows in (before, after))
+    differences = []
+    for name in parameters.metrics:
+        if name not in old or name not in new:
+            continue
+        rows = [
+            {key: math.nan if row[key] is None else row[key] for key in ("value", "low", "high")}
+            for row in (old[name], new[name])
+        ]
+        errors = [
+            (row["high"] - row["low"]) / (2 * _quantile(confidence))
+            for row, confidence in zip(rows, confidence_of_intervals, strict=True)
+        ]
+        differences.append(
+            _difference(
+                name,
+                rows[0]["value"],
+                rows[1]["value"],
+                math.hypot(*errors),
+                parameters.confidence,
+            )
+        )
+    return differences
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values, each raised so that the chance of one false alarm among all of them stays what a
+    single one would be (Holm, Scandinavian Journal of Statistics 6, 1979). NaN stays NaN and does not
+    count."""
+    values = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(len(values), np.nan)
+    tested = np.flatnonzero(np.isfinite(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(values[order] * factors))
+    return adjusted.tolist()

@@ -1,0 +1,162 @@
+"""Every model of every revision and experiment, each result once, and which of them are on the front.
+
+A result is on the Pareto front if no other one that was tested on the same records with the same task
+is at least as good and at least as cheap, and better in one of the two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dvc.repo import Repo
+from dvc.scm import resolve_rev
+from tqdm import tqdm
+
+from beatline.comparing.changes import Changes, changes
+from beatline.comparing.revisions import WORKSPACE, Revision
+from beatline.errors import UserError
+
+COSTS = ("parameters", "train_seconds", "predict_milliseconds")
+
+
+@dataclass
+class Entry:
+    """A model as it came out of one revision, or of several that gave the same predictions.
+
+    `metrics` as the metrics file stores them, by name; `costs` of COSTS, those that are known;
+    `parameters` of the training block; `differing`: from what the workspace's model is made of;
+    `fronts`: the costs by which it is on a front.
+    """
+
+    dataset: str
+    model: str
+    revisions: list[str]
+    simulated: bool
+    task: str
+    test_records: str
+    metrics: dict[str, dict[str, float | None]]
+    costs: dict[str, float]
+    parameters: dict[str, Any]
+    differing: Changes
+    fronts: list[str] = field(default_factory=list)
+
+    @property
+    def contest(self) -> tuple[str, str, str]:
+        """What else it can be held against."""
+        return self.dataset, self.task, self.test_records
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """`entries`, best first within each data set, and the names of revisions that had `nothing` to
+    show: no metrics, or metrics without intervals."""
+
+    entries: list[Entry]
+    nothing: list[str]
+
+
+def collect(repo: Repo, commits: int) -> Leaderboard:
+    """From the workspace, all experiments, branches and tags, and the last `commits` of the branch that
+    is checked out. Raises UserError if none of them has metrics with intervals."""
+    workspace = Revision(repo, WORKSPACE)
+    found: dict[tuple[str, str, str], Entry] = {}
+    nothing = []
+    names, experiments = revisions_of(repo, commits)
+    shown = tqdm([WORKSPACE, *names, *experiments], desc="read", mininterval=10, delay=5)
+    for name in shown:
+        revision = workspace if name == WORKSPACE else Revision(repo, name)
+        try:
+            entries = _entries(revision, workspace)
+        except UserError:  # of a time before this was a project
+            entries = {}
+        if not entries:
+            nothing.append(name)
+        for key, entry in entries.items():
+            if key not in found:
+                found[key] = entry
+            elif name not in experiments:  # these have every model, and trained one or two of them
+                found[key].revisions += entry.revisions
+    if not found:
+        raise UserError(
+            "there are no metrics with intervals in the workspace or any revision: run `dvc repro`"
+        )
+    entries = list(found.values())
+    mark_fronts(entries)
+    entries.sort(key=lambda entry: -(entry.metrics["auc"]["value"] or 0))
+    order = {name: number for number, name in enumerate(workspace.params["datasets"])}
+    entries.sort(key=lambda entry: order.get(entry.dataset, len(order)))
+    return Leaderboard(entries, nothing)
+
+
+def revisions_of(repo: Repo, commits: int) -> tuple[list[str], list[str]]:
+    """Names of branches, tags and the last `commits`, and of all experiments, each commit once."""
+    scm = repo.scm
+    heads = [*scm.list_branches(), *scm.list_tags()]
+    history = [scm.get_rev()]
+    while len(history) < commits and (parents := scm.resolve_commit(history[-1]).parents):
+        history.append(parents[0])
+    by_commit: dict[str, str] = {}
+    for name in (*heads, *history[:commits]):
+        by_commit.setdefault(resolve_rev(scm, name), name)
+    listed = repo.experiments.ls(all_commits=True).values()
+    experiments = {rev: name or rev for of_commit in listed for name, rev in of_commit}
+    return list(by_commit.values()), list(experiments.values())
+
+
+def _entries(revision: Revision, workspace: Revision) -> dict[tuple[str, str, str], Entry]:
+    """By data set, model and predictions."""
+    found = {}
+    for dataset, model in revision.trained:
+        metrics = revision.metrics(dataset, model)
+        if metrics is None:
+            continue
+        about = metrics["about"][0]
+        differing = changes(workspace.made(dataset, model), revision.made(dataset, model))
+        found[dataset, model, about["predictions"]] = Entry(
+            dataset,
+            model,
+            [revision.name if revision.name != revision.commit else revision.label],
+            metrics["simulated"],
+            about["task"],
+            about["test_records"],
+            {row["metric"]: row for row in metrics["metrics"]},
+            {"parameters": about["parameters"], **_durations(revision, dataset, model)},
+            revision.params["train"][model][dataset],
+            differing,
+        )
+    return found
+
+
+def _durations(revision: Revision, dataset: str, model: str) -> dict[str, float]:
+    """Those that DVC's cache or remote still holds."""
+    found = {}
+    for name in ("train", "predict"):
+        content = revision.content(f"data/durations/{dataset}/{model}/{name}.json")
+        found |= json.loads(content) if content is not None else {}
+    return {cost: found[cost] for cost in COSTS if cost in found}
+
+
+def mark_fronts(entries: Sequence[Entry]) -> None:
+    """Note in each entry by which costs it is on the front of its contest."""
+    contests: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in entries:
+        contests.setdefault(entry.contest, []).append(entry)
+    for rivals in contests.values():
+        for cost in COSTS:
+            known = [entry for entry in rivals if _place(entry, cost) is not None]
+            for entry in known:
+                if not any(_dominates(other, entry, cost) for other in known):
+                    entry.fronts.append(cost)
+
+
+def _place(entry: Entry, cost: str) -> tuple[float, float] | None:
+    value = entry.metrics["auc"]["value"]
+    return (value, entry.costs[cost]) if value is not None and cost in entry.costs else None
+
+
+def _dominates(one: Entry, other: Entry, cost: str) -> bool:
+    (good, dear), (as_good, as_dear) = _place(one, cost) or (0, 0), _place(other, cost) or (0, 0)
+    return good >= as_good and dear <= as_dear and (good, dear) != (as_good, as_dear)

@@ -1,0 +1,162 @@
+"""A comparison as a page for a browser, and as Markdown for a comment on a pull request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from beatline import curves, figures
+from beatline.comparing import words
+from beatline.comparing.comparison import COMPARED, UNCHANGED, Comparison, ModelComparison, Row
+from beatline.comparing.differences import BETTER, LOWER_IS_BETTER, WORSE, Predictions
+from beatline.curves import Evaluated
+from beatline.files import replacing
+from beatline.reporting.document import Document, text
+from beatline.reporting.page import page
+
+HTML, MARKDOWN = "comparison.html", "comparison.md"
+COLOURS = {BETTER: "#0f7b6c", WORSE: "#b3261e"}
+NEUTRAL = "#6b7280"
+COLOURS_OF = {"before": "#6b7280", "after": "#0b62a4"}  # of the models in a picture of both
+KINDS = ("roc", "precision_recall")
+MAIN = "auc"  # the metric that is shown of each class or section
+
+
+def write(comparison: Comparison, folder: Path, pictures: str | None) -> None:
+    """`comparison.html`, which embeds its pictures, and `comparison.md`, which shows what `reports/`
+    holds at the URL `pictures`, where `{commit}` stands for the commit, or no pictures without it."""
+    with replacing(folder / HTML) as beside:
+        beside.write_text(page(compose(comparison)), encoding="utf-8")
+    with replacing(folder / MARKDOWN) as beside:
+        beside.write_text(compose(comparison, pictures or "").markdown, encoding="utf-8")
+
+
+def compose(comparison: Comparison, pictures: str | None = None) -> Document:
+    """The document. Its figures are drawn and embedded if `pictures` is None; otherwise it links to those
+    that Git holds at this URL, or has none if it is empty."""
+    document = Document()
+    document.add(f"# Comparison: {text(words.heading(comparison))}")
+    lines = [text(line) for line in words.summary(comparison)]
+    document.add(lines[0], *(["\n".join(f"- {line}" for line in lines[1:])] if lines[1:] else []))
+    rows = comparison.rows
+    if rows and pictures is None:
+        document.add_figure(
+            "differences",
+            _figure(rows),
+            "Differences of each metric with their intervals",
+            "After less before, with intervals; to the right is better, lower is better of "
+            f"{' and '.join(LOWER_IS_BETTER)} and counted so. Filled dots: a verdict; hollow: no "
+            "evidence of a difference.",
+        )
+    for one in comparison.models:
+        if one.status != UNCHANGED:
+            _add_model(document, comparison, one, rows, pictures)
+    document.add(*(text(sentence) for sentence in words.method(comparison)))
+    return document
+
+
+def _add_model(
+    document: Document,
+    comparison: Comparison,
+    one: ModelComparison,
+    rows: list[Row],
+    pictures: str | None,
+) -> None:
+    document.add(f"## {text(words.name(one))}", f"{text(words.standing(one)).capitalize()}.")
+    if sentences := one.changes.sentences:
+        document.add("\n".join(f"- {text(sentence)}" for sentence in sentences))
+    if own := [row for row in rows if row.of is one]:
+        document.add_table(
+            words.COLUMNS, [[text(cell) for cell in words.cells(row)] for row in own]
+        )
+    if one.parts:
+        _add_parts(document, one)
+    if pictures is None and one.answers:
+        _add_curves(document, one, one.answers)
+    elif pictures and one.status == COMPARED:
+        _add_links(document, comparison, one, pictures)
+
+
+def _add_curves(
+    document: Document, one: ModelComparison, answers: tuple[Predictions, Predictions]
+) -> None:
+    """Both models in each panel, from their answers on the test records."""
+    both = [_evaluated(word, each) for word, each in zip(COLOURS_OF, answers, strict=True)]
+    tables = {
+        kind: pd.concat([curves.KINDS[kind](each) for each in both], ignore_index=True)
+        for kind in KINDS
+    }
+    document.add_figure(
+        f"{one.dataset}_{one.model}",
+        figures.panels(KINDS, tables, COLOURS_OF),
+        f"{text(one.name)}: curves before and after",
+        "ROC and precision-recall curves on the test records, before and after.",
+    )
+
+
+def _evaluated(word: str, answers: Predictions) -> Evaluated:
+    """Answers as what curves are drawn of."""
+    description = {
+        "task": answers.task,
+        "classes": answers.classes,
+        "thresholds": [],
+        "dataset": {"sections": answers.sections},
+    }
+    return Evaluated(word, description, pd.DataFrame(), answers.table, {}, {})
+
+
+def _add_links(document: Document, comparison: Comparison, one: ModelComparison, url: str) -> None:
+    """The curves that reports/ hold at both commits."""
+    path = f"reports/figures/{one.dataset}/{one.model}_curves.png"
+    for word, revision in (("before", comparison.before), ("after", comparison.after)):
+        if revision.content(path) is not None:
+            place = f"{url.replace('{commit}', revision.shown_commit)}/{path}"
+            label = f"{text(one.name)}: curves {word}, {text(revision.label)}"
+            document.add(f"![{label}]({place})", label)
+
+
+def _add_parts(document: Document, one: ModelComparison) -> None:
+    found = {
+        part: each
+        for part, differences in one.parts.items()
+        for each in differences
+        if each.metric == MAIN
+    }
+    if not found:
+        return
+    rows = [
+        [
+            text(part),
+            words.value(each.before),
+            words.value(each.after),
+            f"{words.signed(each.difference)} [{words.signed(each.low)}, {words.signed(each.high)}]",
+        ]
+        for part, each in found.items()
+    ]
+    document.add(f"{MAIN} of each part, to see where it comes from (no verdicts):")
+    document.add_table(["", "before", "after", "difference"], rows)
+
+
+def _figure(rows: list[Row]) -> Figure:
+    """A dot and its interval for each row, to the right if better."""
+    height = 0.19 * len(rows) + 0.1
+    figure = Figure(figsize=(figures.WIDTH, height + 0.6), dpi=figures.DPI)
+    names = [f"{row.of.name}: {row.difference.metric}" for row in rows]
+    left = 0.2 + 0.066 * max(map(len, names))
+    axes = figures.panel(figure, left, 0.45, figures.WIDTH - left - 0.2, height)
+    axes.axvline(0, color=figures.RULE, linewidth=1)
+    for y, row in enumerate(rows):
+        each = row.difference
+        sign = -1 if each.metric in LOWER_IS_BETTER else 1
+        colour = COLOURS.get(row.verdict, NEUTRAL)
+        axes.plot([sign * each.low, sign * each.high], [y, y], color=colour, linewidth=1.5)
+        filled = colour if row.verdict in COLOURS else "white"
+        axes.plot(each.gain, y, "o", markersize=4, color=colour, markerfacecolor=filled)
+    axes.set_yticks(range(len(rows)), names, size=7.5)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=figures.RULE, linewidth=0.5)
+    axes.set_xlabel("worse  ←  difference  →  better", size=8)
+    return figure

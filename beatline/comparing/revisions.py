@@ -1,0 +1,154 @@
+"""What Git and the DVC cache hold of a revision: parameters, metrics, predictions, how they were made.
+
+A revision is a commit, a branch, a tag, a DVC experiment, or the workspace. Files in Git are always
+there; predictions are in DVC's cache, or in the remote if there is one, or they are not to be had.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from functools import cached_property
+from typing import Any, cast
+
+import pandas as pd
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.repo import Repo
+from dvc.scm import NoSCMError, RevError, resolve_rev
+from dvc_data.index import DataIndexDirError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from beatline import params
+from beatline.comparing.differences import Predictions
+from beatline.errors import UserError
+from beatline.files import TEXTS
+
+WORKSPACE = "workspace"
+_ANSWERS = (" predicted", " decided")
+
+
+def repository() -> Repo:
+    """The project in the current folder. Raises UserError if there is none."""
+    try:
+        return Repo(".")
+    except NotDvcRepoError:
+        raise UserError(
+            "here is no project: run the command in the project's root folder"
+        ) from None
+
+
+class Revision:
+    """One state of the project. `name` as it was given, `commit` None for the workspace."""
+
+    def __init__(self, repo: Repo, name: str) -> None:
+        self.name = name
+        self.commit = None if name == WORKSPACE else _commit(repo, name)
+        self.shown_commit = self.commit or repo.scm.get_rev()  # where the web shows its files
+        self._files = DVCFileSystem(repo.root_dir, rev=self.commit)
+
+    @property
+    def label(self) -> str:
+        """The name, and the commit that it stands for if the name does not say."""
+        if self.commit is None or self.commit.startswith(self.name):
+            return self.name[:10]
+        return f"{self.name} ({self.commit[:7]})"
+
+    def content(self, path: str) -> bytes | None:
+        """Of a file in Git or under DVC, if it is to be had."""
+        try:
+            with self._files.open(path, "rb") as file:
+                return cast(bytes, file.read())
+        except (OSError, DvcException, DataIndexDirError):  # neither in the cache nor in a remote
+            return None
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """The content of params.yaml. Raises UserError if there is none."""
+        return self._yaml(str(params.PATH))
+
+    @cached_property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """The entries of dvc.lock by stage. Raises UserError if there is none."""
+        return self._yaml("dvc.lock").get("stages", {})
+
+    def _yaml(self, path: str) -> dict[str, Any]:
+        content = self.content(path)
+        if content is None:
+            raise UserError(f"{self.name} has no {path}: it is no state of this project")
+        try:
+            return YAML(typ="safe", pure=True).load(content.decode())
+        except (YAMLError, UnicodeDecodeError):
+            raise UserError(
+                f"{path} of {self.name} is no YAML: resolve what a merge left in it"
+            ) from None
+
+    @property
+    def trained(self) -> list[tuple[str, str]]:
+        """Data set and model of each training run that params.yaml lists."""
+        content = self.params
+        return [
+            (dataset, model)
+            for dataset in content["datasets"]
+            for model in params.models_of(content, dataset)
+        ]
+
+    def metrics(self, dataset: str, model: str) -> dict[str, Any] | None:
+        """The content of a model's metrics file, if there is one with intervals."""
+        content = self.content(f"reports/metrics/{dataset}/{model}.json")
+        try:
+            found = json.loads(content) if content is not None else {}
+        except ValueError:
+            found = {}
+        return found if "metrics" in found and "about" in found else None
+
+    def predictions(self, dataset: str, model: str) -> Predictions | None:
+        """A model's answers on the test records, if they are to be had."""
+        content = self.content(f"data/predictions/{dataset}/{model}/predictions.csv")
+        task = self._task(dataset, model)
+        if content is None or task is None:
+            return None
+        table = pd.read_csv(io.BytesIO(content), dtype=TEXTS)
+        names = list(table.columns)
+        classes = [name for name in names if name + _ANSWERS[0] in names]
+        answers = {name + ending for name in classes for ending in _ANSWERS}
+        known = {"record", "group", "normal", *classes, *answers}
+        sections = [name for name in names if name not in known]
+        return Predictions(task, classes, sections[0] if sections else None, table)
+
+    def _task(self, dataset: str, model: str) -> str | None:
+        metrics = self.metrics(dataset, model)
+        if metrics:
+            return metrics["about"][0]["task"]
+        content = self.content(f"data/models/{dataset}/{model}/model.json")
+        return json.loads(content)["task"] if content is not None else None
+
+    def made(self, dataset: str, model: str) -> dict[str, dict[str, Any]]:
+        """The entries of dvc.lock of all stages that lead to a model's metrics."""
+        return upstream(self.stages, f"evaluate_{model}@{dataset}")
+
+
+def upstream(stages: dict[str, dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
+    """The stage `name` and all that it depends on, of the entries of dvc.lock."""
+    made_by = {out["path"]: stage for stage, entry in stages.items() for out in entry["outs"]}
+    found: dict[str, dict[str, Any]] = {}
+    waiting = [name]
+    while waiting:
+        stage = waiting.pop()
+        if stage in found or stage not in stages:
+            continue
+        found[stage] = stages[stage]
+        read = [dep["path"] for dep in stages[stage].get("deps", [])]
+        waiting += [made_by[path] for path in read if path in made_by]
+    return found
+
+
+def _commit(repo: Repo, name: str) -> str:
+    try:
+        return resolve_rev(repo.scm, name)
+    except (RevError, NoSCMError):
+        raise UserError(
+            f"there is no commit, branch, tag or experiment {name!r}: see `git branch --all` and "
+            f"`dvc exp list`"
+        ) from None

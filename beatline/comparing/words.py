@@ -1,0 +1,176 @@
+"""A comparison in words and numbers, as a terminal shows it; its page says the same in Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from textwrap import fill, indent
+
+from beatline.comparing.comparison import (
+    COMPARED,
+    NEW,
+    NOT_COMPARABLE,
+    REMOVED,
+    UNCHANGED,
+    Comparison,
+    ModelComparison,
+    Row,
+)
+from beatline.comparing.differences import BETTER, SAME, WORSE
+from beatline.reporting.document import DASH, counted, spoken
+
+COLUMNS = ("metric", "before", "after", "difference", "p", "adjusted", "verdict")
+WIDTHS = (18, 7, 7, 26, 7, 9)  # of all but the last
+WIDTH = 100  # of a terminal
+
+
+def text(comparison: Comparison) -> str:
+    """All of a comparison for a terminal of 100 columns."""
+    parts = [heading(comparison), "", *(fill(line, WIDTH) for line in summary(comparison)), ""]
+    rows = comparison.rows
+    for one in comparison.models:
+        if one.status == UNCHANGED:
+            continue
+        parts.append(fill(f"{name(one)}: {standing(one)}", WIDTH))
+        parts += [indent(fill(sentence, WIDTH - 2), "  ") for sentence in one.changes.sentences]
+        if lines := [row for row in rows if row.of is one]:
+            parts += table(lines)
+        parts.append("")
+    return "\n".join([*parts, *(fill(sentence, WIDTH) for sentence in method(comparison))])
+
+
+def heading(comparison: Comparison) -> str:
+    return f"{comparison.before.label} → {comparison.after.label}"
+
+
+def name(one: ModelComparison) -> str:
+    return f"{one.dataset} {one.model}{' (simulated data)' if one.simulated else ''}"
+
+
+def standing(one: ModelComparison) -> str:
+    """What a model's comparison is, and why if it is not one record by record."""
+    if one.status == COMPARED and one.why:
+        return f"compared as independent samples ({one.why})"
+    if one.status == COMPARED:
+        return "compared record by record"
+    return f"{one.status}{f': {one.why}' if one.why else ''}"
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """How many models were compared, and a sentence on each that differs."""
+    of = {
+        status: [one for one in comparison.models if one.status == status]
+        for status in (COMPARED, UNCHANGED, NOT_COMPARABLE, NEW, REMOVED)
+    }
+    counts = [
+        f"{len(found):,} {status}"
+        for status, found in of.items()
+        if found or status in (COMPARED, UNCHANGED)
+    ]
+    lines = [f"{counted(len(comparison.models), 'model')}: {', '.join(counts)}."]
+    rows = comparison.rows
+    for one in of[COMPARED]:
+        found = {
+            verdict: [
+                row.difference.metric for row in rows if row.of is one and row.verdict == verdict
+            ]
+            for verdict in (WORSE, BETTER, SAME)
+        }
+        said = [
+            f"{verdict} in {spoken(metrics)}"
+            for verdict, metrics in found.items()
+            if metrics and verdict != SAME
+        ]
+        lines.append(f"{name(one)}: {'; '.join(said) if said else SAME}.")
+    return lines
+
+
+def method(comparison: Comparison) -> list[str]:
+    """How the numbers came about."""
+    parameters, tests = comparison.parameters, len(comparison.rows)
+    if not tests:
+        return []
+    return [
+        f"Intervals ({parameters.confidence * 100:g} %) and p-values are those of a paired bootstrap: "
+        f"{parameters.resamples:,} times patients (groups of records) are drawn again, the same ones for "
+        f"both models. A verdict needs an adjusted p-value below {1 - parameters.confidence:.2g}; "
+        f"p-values are adjusted for {counted(tests, 'comparison')} (Holm 1979). They speak of these "
+        f"models as they were trained, not of other seeds."
+    ]
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The lines of a table for a terminal."""
+    return [f"  {_line(one)}" for one in (COLUMNS, *map(cells, rows))]
+
+
+def cells(row: Row) -> list[str]:
+    """What stands in the COLUMNS."""
+    each = row.difference
+    return [
+        each.metric,
+        value(each.before),
+        value(each.after),
+        f"{signed(each.difference)} [{signed(each.low)}, {signed(each.high)}]",
+        chance(each.p_value),
+        chance(row.adjusted),
+        row.verdict,
+    ]
+
+
+def value(number: float) -> str:
+    return DASH if math.isnan(number) else f"{number:.4f}"
+
+
+def signed(number: float) -> str:
+    return DASH if math.isnan(number) else f"{number:+.4f}"
+
+
+def chance(p_value: float) -> str:
+    if math.isnan(p_value):
+        return DASH
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def gate(comparison: Comparison) -> str:
+    """The watched metrics as a table in Markdown, and whether the gate is open."""
+    failures = {(row.of.name, row.difference.metric) for row in comparison.failures}
+    header = ["data set", "model", *COLUMNS[:4], "adjusted p", "tolerance", "gate"]
+    lines = [
+        [
+            row.of.dataset + (" (simulated)" if row.of.simulated else ""),
+            row.of.model,
+            *cells(row)[:4],
+            chance(row.adjusted),
+            f"{comparison.parameters.tolerance[row.difference.metric]:g}",
+            "**closed**" if (row.of.name, row.difference.metric) in failures else "open",
+        ]
+        for row in comparison.watched
+    ]
+    parts = [markdown_table(header, lines)] if lines else []
+    aside = [one for one in comparison.models if one.status in (NOT_COMPARABLE, NEW, REMOVED)]
+    parts += [f"- {name(one)}: {standing(one)}" for one in aside]
+    return "\n".join([*parts, "", _decision(comparison)])
+
+
+def _decision(comparison: Comparison) -> str:
+    if failures := comparison.failures:
+        worse = [f"{name(row.of)} in {row.difference.metric}" for row in failures]
+        return (
+            f"The gate is **closed**: worse than {comparison.before.label} by more than the tolerance, "
+            f"and by more than chance: {spoken(worse)}."
+        )
+    return (
+        f"The gate is **open**: nothing is worse than {comparison.before.label} by more than its "
+        f"tolerance and by more than chance, of {counted(len(comparison.watched), 'difference')}."
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _line(values: Sequence[str]) -> str:
+    padded = [f"{one:<{width}}" for one, width in zip(values[:-1], WIDTHS, strict=True)]
+    return " ".join([*padded, values[-1]])

@@ -1,0 +1,195 @@
+"""Two branches that differ in one hyperparameter, compared, gated and listed by real runs in a clone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.clones import Clone, keep_only, make_clone, make_small
+
+KEY = "train.cnn.ecg5000"
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The branch main trains a cnn; on `seed` it has another seed, on `untrained` it learns nothing, on
+    `split` it is tested on other records."""
+    clone = make_clone(tmp_path_factory.mktemp("compare") / "project")
+    make_small(clone)
+    keep_only(clone, "ecg5000")
+    content = clone.params()
+    for model in content["train"].keys() - {"cnn"}:
+        content["train"][model] = {}
+    content["train"]["cnn"]["ecg5000"]["epochs"] = 4
+    content["datasets"]["ecg5000"]["split"] |= {"train": 0.3, "validation": 0.1, "test": 0.6}
+    clone.set_params(content)
+    clone.repro()
+    clone.commit("Trained")
+    clone.run("git", "branch", "--move", "main")
+    for branch, changed in (
+        ("seed", {f"{KEY}.seed": 2}),
+        ("untrained", {f"{KEY}.optimizer.learning_rate": 1e-12, f"{KEY}.epochs": 1}),
+        ("split", {"datasets.ecg5000.split.seed": 5}),
+    ):
+        clone.run("git", "checkout", "--quiet", "-b", branch, "main")
+        set_parameters(clone, changed)
+        clone.repro()
+        clone.commit(branch)
+    clone.run("git", "checkout", "--quiet", "main")
+    clone.run("dvc", "checkout", "--quiet")
+    return clone
+
+
+def set_parameters(clone: Clone, changed: Mapping[str, float]) -> None:
+    content = clone.params()
+    for key, value in changed.items():
+        *blocks, last = key.split(".")
+        place = content
+        for block in blocks:
+            place = place[block]
+        assert last in place
+        place[last] = value
+    clone.set_params(content)
+
+
+def compare(clone: Clone, *arguments: str, ok: bool = True) -> str:
+    return clone.run("python", "-m", "beatline.compare", *arguments, ok=ok)
+
+
+def test_untrained_is_worse_than_trained(clone: Clone) -> None:
+    """A difference that is real gets its verdict, with what was changed; the other way round it is an
+    improvement."""
+    said = compare(clone, "main", "untrained")
+    assert f"parameter {KEY}.optimizer.learning_rate: 0.01 → 1e-12" in said
+    assert f"parameter {KEY}.epochs: 4 → 1" in said
+    assert "compared record by record" in said
+    assert "ecg5000 cnn: worse in auc" in said
+    assert "ecg5000 cnn: better in auc" in compare(clone, "untrained", "main")
+
+
+def test_two_seeds_are_no_difference(clone: Clone) -> None:
+    """Luck is not called progress."""
+    said = compare(clone, "main", "seed")
+    assert f"parameter {KEY}.seed: 1 → 2" in said
+    assert "ecg5000 cnn: no evidence of a difference." in said
+
+
+def test_other_test_records_are_not_comparable(clone: Clone) -> None:
+    """Scores on other records are not subtracted, unless one asks for it, and then it is said."""
+    said = compare(clone, "main", "split")
+    assert "not comparable: other test records" in said
+    assert "are only before and" in said
+    assert "compared as independent samples (other test records" in compare(
+        clone, "main", "split", "--other-records"
+    )
+
+
+def test_gate_is_red_and_green(clone: Clone) -> None:
+    """Worse beyond tolerance and chance exits with 1; luck, progress and what cannot be compared do
+    not."""
+    said = compare(clone, "main", "untrained", "--gate", ok=False)
+    assert "| ecg5000 | cnn | auc |" in said
+    assert "**closed**" in said
+    for revision in ("seed", "split"):
+        assert "The gate is **open**" in compare(clone, "main", revision, "--gate")
+    assert "The gate is **open**" in compare(clone, "untrained", "main", "--gate")
+
+
+def test_tolerance_keeps_the_gate_open(clone: Clone) -> None:
+    """What is worse by less than the tolerance passes, however sure it is."""
+    content = clone.params()
+    kept = json.loads(json.dumps(content))
+    content["compare"]["tolerance"] = dict.fromkeys(content["compare"]["tolerance"], 1.0)
+    clone.set_params(content)
+    assert "The gate is **open**" in compare(clone, "main", "untrained", "--gate")
+    clone.set_params(kept)
+    clone.run("git", "checkout", "--quiet", "params.yaml")
+
+
+def test_without_cache_what_git_holds_is_compared(clone: Clone, tmp_path: Path) -> None:
+    """In a fresh clone without a cache there are no predictions: intervals are those of independent
+    samples, which is said, and the gate still works."""
+    fresh = Clone(tmp_path / "fresh")
+    clone.run("git", "clone", "--quiet", str(clone.root), str(fresh.root))
+    said = compare(fresh, "origin/main", "origin/untrained")
+    assert "compared as independent samples (the predictions of origin/main" in said
+    assert "ecg5000 cnn: worse in auc" in said
+    compare(fresh, "origin/main", "origin/untrained", "--gate", ok=False)
+    compare(fresh, "origin/main", "origin/seed", "--gate")
+
+
+def test_page_and_comment_are_written(clone: Clone, tmp_path: Path) -> None:
+    """The page embeds its pictures and loads nothing; the comment links to those that Git holds."""
+    url = "https://example.invalid/{commit}"
+    compare(clone, "main", "untrained", "--folder", str(tmp_path), "--pictures", url)
+    page = (tmp_path / "comparison.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "src=" not in page.replace('src="data:', "")
+    comment = (tmp_path / "comparison.md").read_text()
+    commit = clone.run("git", "rev-parse", "untrained").strip()
+    assert f"https://example.invalid/{commit}/reports/figures/ecg5000/cnn_curves.png" in comment
+    assert "worse in auc" in comment
+
+
+def test_unknown_revision_is_one_sentence(clone: Clone) -> None:
+    """A mistyped branch ends in what to look at, not in a traceback."""
+    said = compare(clone, "mian", ok=False)
+    assert said.startswith("error: there is no commit, branch, tag or experiment 'mian'")
+    assert len(said.splitlines()) == 1
+
+
+def test_experiments_are_queued_run_compared_and_listed(clone: Clone) -> None:
+    """The queue's runner waits, prints what happens, says where the log of a failed experiment is, and
+    leaves the workspace alone; what succeeded is compared by its name and listed in the leaderboard."""
+    targets = "evaluate_cnn@ecg5000"
+    for name, changed in (
+        ("again", f"{KEY}.seed=3"),
+        ("absurd", f"{KEY}.optimizer.learning_rate=1e12"),
+    ):
+        clone.run("dvc", "exp", "run", "--queue", "--name", name, "-S", changed, targets)
+    said = clone.run("python", "-m", "beatline.experiment_queue", ok=False)
+    assert "again: success after" in said
+    [failed] = [line for line in said.splitlines() if line.startswith("absurd failed")]
+    assert "training diverged" in failed
+    log = clone.root / failed.rpartition("its log is ")[2]
+    assert "train_cnn@ecg5000" in log.read_text()
+    assert clone.run("git", "status", "--porcelain") == ""
+
+    assert f"parameter {KEY}.seed: 1 → 3" in compare(clone, "main", "again")
+    said = clone.run("python", "-m", "beatline.leaderboard")
+    page = (clone.root / "review/leaderboard.html").read_text()
+    for name in ("again", "seed", "untrained", "workspace"):
+        assert name in page
+    assert "absurd" not in page
+    assert "5 results" in said  # main and its experiment, and three branches
+    assert "<script src" not in page
+
+
+def test_runs_are_compared_by_their_means(clone: Clone) -> None:
+    """Several runs on each side: the difference of means, each run an observation."""
+    said = compare(clone, "main,seed", "untrained,untrained")
+    assert "mean of 2 runs → mean of 2 runs" in said
+    assert "auc" in said
+
+
+def test_merge_conflict_has_a_way_out(clone: Clone, tmp_path: Path) -> None:
+    """Two branches that trained different things conflict in dvc.lock and reports/: taking either side
+    and `dvc repro` ends in a state that matches; what a side trained alone comes from the run cache."""
+    merged = Clone(tmp_path / "merged")
+    shutil.copytree(clone.root, merged.root, symlinks=True)
+    merged.run("git", "checkout", "--quiet", "seed")
+    merged.run("git", "merge", "untrained", ok=False)
+    conflicts = merged.run("git", "diff", "--name-only", "--diff-filter=U").split()
+    assert "dvc.lock" in conflicts
+    assert any(path.startswith("reports/") for path in conflicts)
+    merged.run("git", "checkout", "--ours", "--", "dvc.lock", "reports")
+    if "params.yaml" in conflicts:
+        pytest.fail("the parameters of the two branches do not stand in the same lines")
+    ran = merged.repro()
+    assert ran == {"train_cnn@ecg5000", "evaluate_cnn@ecg5000", "report"}
+    merged.commit("Merged")
+    assert "matches" in merged.run("python", "-m", "beatline.committed")
