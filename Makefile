@@ -6,7 +6,8 @@ TORCH := torch==2.13.0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro metrics exp-start exp-classes exp-mnist exp-mnist-start check test bench lock clean
+.PHONY: help setup repro repro-small committed metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
+  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start check test bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +21,61 @@ repro: $(VENV)/.ready ## run the pipeline with the committed params.yaml
 	@echo "report:  reports/report.html (open in a browser) and reports/report.md"
 	@echo "metrics: make metrics, dvc metrics show, or the files in reports/metrics/"
 
+committed: $(VENV)/.ready ## does dvc.lock match code, parameters and reports? (needs no data)
+	@python -m beatline.committed
+
+repro-small: $(VENV)/.ready ## run the pipeline on few records, beside the checkout, to review/small
+	@python -m beatline.profile small.yaml
+
 metrics: $(VENV)/.ready ## print the metrics, one row per model
 	@dvc metrics show
+
+# What a change did. BASE and REVISION are commits, branches, tags or experiments.
+BASE := main
+REVISION := workspace
+PICTURES :=
+
+compare: $(VENV)/.ready ## compare REVISION with BASE: every metric, its interval, a verdict
+	@python -m beatline.compare $(BASE) $(REVISION) --folder review $(if $(PICTURES),--pictures '$(PICTURES)')
+
+gate: $(VENV)/.ready ## exit with 1 if REVISION is worse than BASE by more than tolerance and chance
+	@python -m beatline.compare $(BASE) $(REVISION) --gate
+
+plots: $(VENV)/.ready ## draw the curves of BASE and REVISION in one page that needs no network
+	@dvc plots diff $(BASE) $(filter-out workspace,$(REVISION)) --targets reports/plots reports/figures
+
+plots-page: $(VENV)/.ready ## make that page's template anew from pinned packages (needs npm)
+	@python -m beatline.plots_page
+
+leaderboard: $(VENV)/.ready ## every revision and experiment in one page, review/leaderboard.html
+	@python -m beatline.leaderboard
+
+experiments: $(VENV)/.ready ## list the experiments, their metrics and what they changed
+	@python -m beatline.experiment_table
+
+# Experiments. Each sweep is queued, so that it leaves the workspace as it is, and then run, WORKERS at a
+# time; a failed experiment says where its log is.
+WORKERS := 1
+MODEL := cnn
+DATASET := ptbxl
+QUEUE := dvc exp run --queue --quiet
+RUN := python -m beatline.experiment_queue --workers $(WORKERS)
+
+RATES := 0.003,0.01,0.03
+SIZES := 32,64,128
+
+exp-grid: $(VENV)/.ready ## sweep: learning rate × batch size of MODEL on DATASET
+	$(QUEUE) --name grid-$(MODEL)-$(DATASET) -S train.$(MODEL).$(DATASET).optimizer.learning_rate=$(RATES) \
+	  -S train.$(MODEL).$(DATASET).batch_size=$(SIZES) evaluate_$(MODEL)@$(DATASET)
+	$(RUN)
+
+MODELS := cnn lstm cnn_lstm autoencoder
+EPOCHS := 10
+
+exp-models: $(VENV)/.ready ## sweep: all MODELS on DATASET, for as many EPOCHS each
+	for model in $(MODELS); do $(QUEUE) --name models-$(DATASET)-$$model \
+	  -S train.$$model.$(DATASET).epochs=$(EPOCHS) evaluate_$$model@$(DATASET) || exit 1; done
+	$(RUN)
 
 # The textbook networks and training that the project started from, on ptbxl.
 START = -S 'train.$(1).ptbxl.architecture={$(2)}' -S train.$(1).ptbxl.windows.length=0 \
@@ -34,9 +88,37 @@ LSTM := hidden: 128, layers: 1, bidirectional: false, frame: 1, pooling: last, d
 CNN_LSTM := filters: [64, 128], kernels: [7, 5], pool: 2, hidden: 128, pooling: last, dense: 64, \
   dropout: 0.5
 
-exp-start: $(VENV)/.ready ## experiment: the textbook networks on ptbxl, to see what ours are worth
-	dvc exp run --name starting-point $(call START,cnn,$(CNN)) $(call START,lstm,$(LSTM)) \
-	  $(call START,cnn_lstm,$(CNN_LSTM))
+exp-start: $(VENV)/.ready ## sweep: the textbook networks on ptbxl, to see what ours are worth
+	$(QUEUE) --name start-cnn $(call START,cnn,$(CNN)) evaluate_cnn@ptbxl
+	$(QUEUE) --name start-lstm $(call START,lstm,$(LSTM)) evaluate_lstm@ptbxl
+	$(QUEUE) --name start-cnn-lstm $(call START,cnn_lstm,$(CNN_LSTM)) evaluate_cnn_lstm@ptbxl
+	$(RUN)
+	for model in cnn lstm cnn-lstm; do python -m beatline.compare start-$$model HEAD || exit 1; done
+
+# Splits 1 to SPLITS, each by patient and by record: the same records, divided in two ways.
+SPLITS := 5
+
+exp-leak: $(VENV)/.ready ## sweep: what a split by record seems to gain, over SPLITS splits
+	for split in $$(seq $(SPLITS)); do for by in patient record; do $(QUEUE) --name leak-$$by-$$split \
+	  -S datasets.ptbxl.split.by=$$by -S datasets.ptbxl.split.seed=$$split \
+	  evaluate_$(MODEL)@ptbxl || exit 1; done; done
+	$(RUN)
+	python -m beatline.compare $$(seq -f leak-patient-%g -s , $(SPLITS)) $$(seq -f leak-record-%g -s , $(SPLITS))
+
+# The same ECGs at 500 Hz: windows of as many seconds, and strides that see as much of them.
+exp-rates: $(VENV)/.ready ## sweep: ptbxl at 100 Hz against 500 Hz, the cnn
+	$(QUEUE) --name rate-500 -S datasets.ptbxl.download.sampling_rate=500 \
+	  -S train.cnn.ptbxl.windows.length=1250 -S train.cnn.ptbxl.windows.stride=1250 \
+	  -S 'train.cnn.ptbxl.architecture.strides=[5,4,2]' evaluate_cnn@ptbxl
+	$(RUN)
+	python -m beatline.compare HEAD rate-500
+
+SEEDS := 5
+
+exp-seeds: $(VENV)/.ready ## sweep: SEEDS networks of MODEL on DATASET, to see what luck is worth
+	$(QUEUE) --name seeds-$(MODEL)-$(DATASET) -S train.$(MODEL).$(DATASET).seeds=$(SEEDS) \
+	  evaluate_$(MODEL)@$(DATASET)
+	$(RUN)
 
 # ECG5000 in its five classes, 500 records to learn from and 4,500 to test on: a recipe for so few.
 CLASSES := {architecture: {dimensions: 1, blocks: residual, stem_kernel: 15, filters: [64, 64, 128], \
@@ -46,7 +128,7 @@ CLASSES := {architecture: {dimensions: 1, blocks: residual, stem_kernel: 15, fil
   optimizer: {name: adamw, learning_rate: 0.01, weight_decay: 0.01}, \
   schedule: {name: one_cycle, patience: 3}, epochs: 40, batch_size: 32, monitor: epoch, \
   early_stopping: 0, gradient_clip: 1.0, class_weights: none, label_smoothing: 0.1, \
-  threshold_percentile: 95, precision: auto, seed: 1}
+  threshold_percentile: 95, precision: auto, seed: 1, seeds: 1}
 
 exp-classes: $(VENV)/.ready ## experiment: ECG5000 in five classes, official split
 	dvc exp run --name ecg5000-classes \
@@ -91,6 +173,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.ecg_features
 	python -m benchmarks.mnist
 	python -m benchmarks.detectors
+	python -m benchmarks.compare
 
 lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
@@ -99,7 +182,7 @@ lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	  --no-annotate -q requirements-dev.in -o requirements-dev.txt
 
 clean: ## remove the environment and all that is machine-made, but not the DVC cache
-	rm -rf $(VENV) data
+	rm -rf $(VENV) data review
 
 # torch first and alone: pip then picks the build that fits the machine, and the hashed
 # requirements, which leave torch out, cannot replace it.

@@ -34,7 +34,8 @@ def test_a_data_set_is_added_as_the_readme_says(clone: Clone) -> None:
     _insert(clone, ["train", "cnn"], training.replace("epochs: 8", "epochs: 1"))
     _run_commands(clone, "Add a data set")
     metrics = json.loads((clone.root / "reports/metrics/forda/cnn.json").read_text())
-    assert 0 <= metrics["auc_low"] <= metrics["auc"] <= metrics["auc_high"] <= 1
+    auc = metrics["metrics"][0]
+    assert 0 <= auc["low"] <= metrics["auc"] <= auc["high"] <= 1
     assert "## forda" in (clone.root / "reports/report.md").read_text()
 
 
