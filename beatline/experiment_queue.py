@@ -24,7 +24,9 @@ PATIENCE = 60.0  # seconds in which a worker takes up what is queued
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m beatline.experiment_queue", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m beatline.experiment_queue", description=__doc__
+    )
     parser.add_argument("--workers", type=int, default=1, help="experiments at a time (default: 1)")
     workers = parser.parse_args(arguments).workers
     if workers < 1:
