@@ -36,13 +36,13 @@ REVISION := workspace
 PICTURES :=
 
 compare: $(VENV)/.ready ## compare REVISION with BASE: every metric, its interval, a verdict
-	@python -m beatline.compare $(BASE) $(REVISION) --folder review $(if $(PICTURES),--pictures '$(PICTURES)')
+	@python -m beatline.compare '$(BASE)' '$(REVISION)' --folder review $(if $(PICTURES),--pictures '$(PICTURES)')
 
 gate: $(VENV)/.ready ## exit with 1 if REVISION is worse than BASE by more than tolerance and chance
-	@python -m beatline.compare $(BASE) $(REVISION) --gate
+	@python -m beatline.compare '$(BASE)' '$(REVISION)' --gate
 
 plots: $(VENV)/.ready ## draw the curves of BASE and REVISION in one page that needs no network
-	@dvc plots diff $(BASE) $(filter-out workspace,$(REVISION)) --targets reports/plots reports/figures
+	@dvc plots diff '$(BASE)' $(if $(filter-out workspace,$(REVISION)),'$(REVISION)') --targets reports/plots reports/figures
 
 plots-page: $(VENV)/.ready ## make that page's template anew from pinned packages (needs npm)
 	@python -m beatline.plots_page

@@ -61,7 +61,7 @@ def problems(repo: Repo) -> Iterator[Problem]:
     if CONFLICT.search(lock.read_text()):
         raise UserError(
             f"{LOCK} holds the marks of a merge conflict: take a branch's, as by "
-            f"`git checkout main -- dvc.lock reports`, then {CURE}"
+            f"`git checkout HEAD -- dvc.lock reports`, then {CURE}"
         )
     try:
         locked = Lockfile(repo, str(lock)).load().get("stages", {})

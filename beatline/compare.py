@@ -2,8 +2,9 @@
 
 Compares two commits, branches, tags or DVC experiments, or one of them with the workspace, from what
 Git and the DVC cache hold. Nothing is trained. ``--gate`` prints the metrics that params.yaml watches
-as a table in Markdown and exits with 1 if one is worse by more than its tolerance and than chance.
-Several runs on each side, separated by commas, are compared by their means.
+as a table in Markdown and exits with 1 if one is worse by more than its tolerance and than chance; it
+goes by the block `compare` of the base, so that a change cannot loosen what it is judged by. Several
+runs on each side, separated by commas, are compared by their means.
 """
 
 from __future__ import annotations
@@ -12,38 +13,71 @@ import argparse
 import sys
 from pathlib import Path
 
-from beatline import params
+from dvc.repo import Repo
+
+from beatline import committed, params
 from beatline.comparing import page, words
 from beatline.comparing.comparison import compare
 from beatline.comparing.differences import Compare
-from beatline.comparing.revisions import WORKSPACE, repository
+from beatline.comparing.revisions import WORKSPACE, Revision, repository
 from beatline.comparing.runs import compare_runs
-from beatline.errors import reporting_mistakes
+from beatline.errors import UserError, reporting_mistakes
 
 
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
-    parameters = params.block(params.load(), "compare", Compare)
     with repository() as repo:
-        if "," in options.base:
-            print(
-                compare_runs(repo, options.base.split(","), options.revision.split(","), parameters)
-            )
-            return 0
-        comparison = compare(
-            repo, options.base, options.revision, parameters, other_records=options.other_records
+        if "," in options.base or "," in options.revision:
+            return _runs(repo, options)
+        before, after = (_revision(repo, name) for name in (options.base, options.revision))
+        return _gate(before, after) if options.gate else _compare(before, after, options)
+
+
+def _runs(repo: Repo, options: argparse.Namespace) -> int:
+    if options.gate or options.folder or options.other_records:
+        raise UserError(
+            "several runs of a side are compared in a table alone: leave out the options"
         )
-        if options.folder:
-            page.write(comparison, options.folder, options.pictures)
-    if options.gate:
-        print(words.gate(comparison))
-        return 1 if comparison.failures else 0
-    print(words.text(comparison))
-    if options.folder:
-        print(
-            f"\n{options.folder / page.HTML} (open in a browser), {options.folder / page.MARKDOWN}"
-        )
+    parameters = params.block(params.load(), "compare", Compare)
+    print(compare_runs(repo, options.base.split(","), options.revision.split(","), parameters))
     return 0
+
+
+def _compare(before: Revision, after: Revision, options: argparse.Namespace) -> int:
+    parameters = params.block(params.load(), "compare", Compare)
+    found = compare(before, after, parameters, other_records=options.other_records)
+    print(words.text(found))
+    if options.folder:
+        page.write(found, options.folder, options.pictures)
+        html, markdown = options.folder / page.HTML, options.folder / page.MARKDOWN
+        print(f"{html} (open in a browser), {markdown}")
+    return 0
+
+
+def _gate(before: Revision, after: Revision) -> int:
+    """0 if it is open, 1 if it is closed."""
+    if before.commit == after.commit:
+        raise UserError(f"{before.label} is what is compared with it: name another base")
+    block = before.params.get("compare", after.params.get("compare"))
+    if block is None:
+        raise UserError(
+            f"params.yaml has no block compare in {before.label} and {after.label}: add it"
+        )
+    parameters = params.validated(block, f"compare of {before.label}", Compare)
+    found = compare(before, after, parameters)
+    print(words.gate(found))
+    if after.params.get("compare") != block:
+        print(
+            f"\nThe block compare of params.yaml was changed: the gate holds to {before.label}'s."
+        )
+    return 1 if found.failures else 0
+
+
+def _revision(repo: Repo, name: str) -> Revision:
+    if name == WORKSPACE and any(committed.problems(repo)):
+        words_of = "the workspace has changes that `dvc repro` has not run: its numbers are older"
+        print(f"warning: {words_of}", file=sys.stderr)  # the gate's table alone is for a comment
+    return Revision(repo, name)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ import hashlib
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ AGES = {  # from, to below; PTB-XL says 300 of everybody over 89
     "80 and over": (80, math.inf),
 }
 FEWEST = 20  # records of a subgroup that is measured
+FEWEST_OF_A_KIND = (
+    5  # with a class, and without it: one alone decides an AUC, and no resample shows it
+)
 
 
 class Evaluate(Parameters):
@@ -81,8 +85,13 @@ def estimates(
 
 
 def _measured(
-    model: Bundle, answers: Answers, table: pd.DataFrame, parameters: Evaluate
+    model: Bundle,
+    answers: Answers,
+    table: pd.DataFrame,
+    parameters: Evaluate,
+    kept: Sequence[int] | None = None,
 ) -> dict[str, Any]:
+    """`kept`: the numbers of the classes that are measured, if not all are."""
     targets = targets_of(model, table)
     groups = table["group"].to_numpy()
     how = {
@@ -102,8 +111,15 @@ def _measured(
             **how,
         )
         return {"overall": found["overall"], "parts": found["sections"], "counts": found["counts"]}
+    columns = list(range(len(model.classes))) if kept is None else list(kept)
     found = bootstrap.evaluate_classification(
-        model.task.name, model.classes, targets, answers.values, answers.decisions, groups, **how
+        model.task.name,
+        [model.classes[k] for k in columns],
+        targets[:, columns],
+        answers.values[:, columns],
+        answers.decisions[:, columns],
+        groups,
+        **how,
     )
     classes = found["classes"] if len(model.classes) > 1 else {}
     return {"overall": found["macro"], "parts": classes, "counts": {}}
@@ -115,9 +131,9 @@ def subgroups(
     """The overall metrics among the records of each sex and age group, where the table tells them.
 
     With each stand `records`, `positives` (labels that are 1, of all classes together) and `classes`:
-    of how many classes the group has both kinds of records, for a mean over few classes does not
-    compare with one over all. Groups of fewer than FEWEST records, or without such a class, have
-    `records` alone. Records of unknown sex or age are in no group.
+    of how many classes the group has FEWEST_OF_A_KIND records with and without it. Those are measured,
+    and a mean over few classes does not compare with one over all. Groups of fewer than FEWEST records,
+    or without such a class, have `records` alone. Records of unknown sex or age are in no group.
     """
     targets = targets_of(model, table)
     found: dict[str, dict[str, dict[str, Any]]] = {}
@@ -126,13 +142,16 @@ def subgroups(
         for name, inside in members.items():
             rows = np.flatnonzero(inside)
             positives = targets[rows].sum(axis=0)
-            classes = int(np.count_nonzero((positives > 0) & (positives < len(rows))))
+            fewer = np.minimum(positives, len(rows) - positives)  # of those with it or without it
+            kept = np.flatnonzero(fewer >= FEWEST_OF_A_KIND).tolist()
+            if model.task.name == "multiclass" and len(kept) < len(model.classes):
+                kept = []  # classes that exclude each other are decided among all of them
             found[by][name] = {"records": len(rows)}
-            if len(rows) < FEWEST or not classes:
+            if len(rows) < FEWEST or not kept:
                 continue
             of_rows = Answers(answers.classes, answers.values[rows], answers.decisions[rows])
-            measured = _measured(model, of_rows, table.iloc[rows], parameters)
-            counts = {"positives": int(positives.sum()), "classes": classes}
+            measured = _measured(model, of_rows, table.iloc[rows], parameters, kept)
+            counts = {"positives": int(positives.sum()), "classes": len(kept)}
             found[by][name] = {**measured["overall"], "records": len(rows), **counts}
     return found
 

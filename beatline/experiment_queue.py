@@ -17,9 +17,10 @@ from typing import Any
 
 from beatline.comparing.revisions import repository
 from beatline.errors import UserError, reporting_mistakes
+from beatline.reporting.document import counted
 
-POLL = 1.0  # seconds
-WAITING, RUNNING, FAILED = "Queued", "Running", "Failed"
+POLL = 5.0  # seconds: each look at the queue costs a fifth of one
+WAITING, RUNNING, FAILED, REMOVED = "Queued", "Running", "Failed", "Removed"
 PATIENCE = 60.0  # seconds in which a worker takes up what is queued
 
 
@@ -40,17 +41,15 @@ def main(arguments: list[str]) -> int:
         }
         if not names:
             raise UserError("nothing is queued: queue an experiment with `dvc exp run --queue`")
-        print(f"{len(names)} experiments, {workers} at a time", flush=True)
+        print(f"{counted(len(names), 'experiment')}, {workers} at a time", flush=True)
         _start(workers)
         failed = 0
         for revision, failed_now in _finished(queue, names):
             failed += failed_now
             if failed_now:
-                print(
-                    _failure(names[revision], Path(queue.proc[revision].stdout or "")), flush=True
-                )
+                print(_failure(names[revision], _log(queue, revision)), flush=True)
     print(
-        f"{len(names) - failed} done, {failed} failed: see `make experiments`, `make leaderboard`"
+        f"{len(names) - failed} ended, {failed} failed: see `make experiments`, `make leaderboard`"
     )
     return 1 if failed else 0
 
@@ -60,7 +59,7 @@ def _start(workers: int) -> None:
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     # Workers keep what they inherit as output: on a pipe they would hold up whoever reads it.
     started = subprocess.run(
-        ["dvc", "queue", "start", "--jobs", str(workers)],
+        [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(workers)],
         env={"OMP_NUM_THREADS": str(threads), **os.environ},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -79,7 +78,7 @@ def _finished(queue: Any, names: dict[str, str]) -> Iterator[tuple[str, bool]]:
         states = {task["rev"]: task["status"] for task in queue.status() if task["rev"] in open_}
         now = time.monotonic()
         for revision in sorted(open_, key=list(names).index):
-            state = states.get(revision, FAILED)
+            state = states.get(revision, REMOVED)
             if state == RUNNING and revision not in began:
                 began[revision] = now
                 print(f"{names[revision]}: running", flush=True)
@@ -96,8 +95,19 @@ def _finished(queue: Any, names: dict[str, str]) -> Iterator[tuple[str, bool]]:
         time.sleep(POLL)
 
 
-def _failure(name: str, log: Path) -> str:
+def _log(queue: Any, revision: str) -> Path | None:
+    """Of an experiment; None if it ended before it had one."""
+    try:
+        log = Path(queue.proc[revision].stdout)
+    except (KeyError, TypeError):
+        return None
+    return log if log.is_file() else None
+
+
+def _failure(name: str, log: Path | None) -> str:
     """Where the log is, and what it ends with."""
+    if log is None:
+        return f"{name} failed before it had a log: run it without --queue to see why"
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     said = [line for line in lines if line.startswith(("error:", "ERROR:"))] or lines[-1:]
     reason = f" ({said[0]})" if said else ""

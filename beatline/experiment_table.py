@@ -2,14 +2,16 @@
 ``python -m beatline.experiment_table [revision that they started from]``
 
 `dvc exp show` has a column for every metric of every model, every parameter and every file: hundreds
-here. This keeps the metrics and parameters that differ between the rows, and folds their names.
+here. This keeps the metrics and parameters that differ between the rows, folds their names, and shows
+of an experiment what is not as in the commit that it started from.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
-import sys
+from collections.abc import Iterator
 from typing import Any
 
 import dvc.api
@@ -23,6 +25,7 @@ METRIC_FILE = "reports/metrics/"
 METRIC = re.compile(rf"(?:{METRIC_FILE}(.+)\.json:)?([^/:]+)")
 UNDONE = ("Queued", "Running", "Failed")
 NOTHING = "-"
+SAME = "."  # as in the commit that an experiment started from
 WIDTH = 100  # columns, where the terminal's width is not known
 
 
@@ -36,7 +39,7 @@ def table(rows: list[dict[str, Any]], width: int) -> str:
     if not (names := _changed(rows)):
         return "The experiments differ in no parameter and no metric."
     shown = pd.DataFrame(
-        [[_value(row, name) for name in names] for row in rows],
+        [[_unless_same(row, start, name) for name in names] for row, start in _with_start(rows)],
         index=[_name(row) for row in rows],
         columns=_folded(names),
     )
@@ -47,6 +50,22 @@ def _changed(rows: list[dict[str, Any]]) -> list[str]:
     """Metrics and parameters that differ. What has a path and is no metric is a file that was read."""
     names = [name for name in rows[0] if name not in ABOUT and METRIC.fullmatch(name)]
     return [name for name in names if len({_value(row, name) for row in rows} - {NOTHING}) > 1]
+
+
+def _with_start(
+    rows: list[dict[str, Any]],
+) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Each row with that of the commit above it, which an experiment started from; None of a commit."""
+    start = None
+    for row in rows:
+        is_start = row["typ"] == "baseline"
+        start = row if is_start else start
+        yield row, None if is_start else start
+
+
+def _unless_same(row: dict[str, Any], start: dict[str, Any] | None, name: str) -> str:
+    value = _value(row, name)
+    return SAME if start and value != NOTHING and value == _value(start, name) else value
 
 
 def _value(row: dict[str, Any], name: str) -> str:
@@ -87,5 +106,11 @@ def main(revision: str | None = None) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m beatline.experiment_table", description=__doc__
+    )
+    parser.add_argument(
+        "revision", nargs="?", help="what the experiments started from: default HEAD"
+    )
     with reporting_mistakes():
-        main(*sys.argv[1:])
+        main(parser.parse_args().revision)

@@ -3,7 +3,9 @@
 DVC deletes a stage's outputs before it runs, so what training goes on from lies outside of them, in
 ``data/unfinished/<data set>/<model>/``: a file per network, replaced after each epoch, and removed when
 the stage is done. Its name is the SHA-256 of everything that went into the training: whatever changed
-since, parameters, data, code or machine, training starts over.
+since, parameters, data, code or machine, training starts over. What is left of a training that nobody
+asks for any more goes when the same model is trained again. A queued experiment runs in a folder of its
+own, which goes with it: it starts over.
 """
 
 from __future__ import annotations

@@ -42,6 +42,15 @@ def test_only_what_differs_is_shown() -> None:
     ]
 
 
+def test_what_is_as_before_is_a_dot() -> None:
+    """Of twenty experiments that changed two models each, the rest would be noise."""
+    rows = [_row(None), _row("a", {AUC: 0.95}), _row("b", {EPOCHS: 4.0})]
+    assert [line.split() for line in experiment_table.table(rows, 100).splitlines()[-2:]] == [
+        ["a", "0.95", "."],
+        ["b", ".", "4"],
+    ]
+
+
 def test_an_experiment_that_is_not_done_has_no_metrics() -> None:
     """DVC gives those of the commit that it started from."""
     rows = [_row(None), _row("b", {AUC: 0.95}), _row("c", {AUC: 0.9, EPOCHS: 4.0}, "Queued")]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
-from dvc.repo import Repo
 from tqdm import tqdm
 
 from beatline.comparing import differences
 from beatline.comparing.changes import Changes, changes
-from beatline.comparing.differences import Compare, Difference, Predictions
+from beatline.comparing.differences import Compare, Difference, Obstacle, Predictions
 from beatline.comparing.revisions import Revision
 
 NEW, REMOVED, UNCHANGED = "new", "removed", "unchanged"
@@ -62,22 +61,22 @@ class Comparison:
     parameters: Compare
     models: list[ModelComparison]
 
-    @property
+    @cached_property
     def rows(self) -> list[Row]:
         """Every difference with its verdict, all of them taken as one family of comparisons."""
-        return self._judged([(one, each) for one in self.models for each in one.differences])
+        family = [(one, each) for one in self.models for each in one.differences]
+        return judged(family, self.parameters.confidence)
 
-    @property
+    @cached_property
     def watched(self) -> list[Row]:
         """The metrics that the gate watches, a family of their own."""
-        return self._judged(
-            [
-                (one, each)
-                for one in self.models
-                for each in one.differences
-                if each.metric in self.parameters.tolerance
-            ]
-        )
+        family = [
+            (one, each)
+            for one in self.models
+            for each in one.differences
+            if each.metric in self.parameters.tolerance
+        ]
+        return judged(family, self.parameters.confidence)
 
     @property
     def failures(self) -> list[Row]:
@@ -89,8 +88,15 @@ class Comparison:
             and -row.difference.gain > self.parameters.tolerance[row.difference.metric]
         ]
 
-    def _judged(self, family: list[tuple[ModelComparison, Difference]]) -> list[Row]:
-        return judged(family, self.parameters.confidence)
+    @property
+    def not_judged(self) -> list[str]:
+        """What the gate can say nothing about: models, and metrics of models."""
+        names = [one.name for one in self.models if one.status in (NOT_COMPARABLE, REMOVED)]
+        return names + [
+            f"{row.of.name} in {row.difference.metric}"
+            for row in self.watched
+            if row.verdict == differences.UNDEFINED
+        ]
 
 
 def judged(family: Sequence[tuple[ModelComparison, Difference]], confidence: float) -> list[Row]:
@@ -103,15 +109,13 @@ def judged(family: Sequence[tuple[ModelComparison, Difference]], confidence: flo
 
 
 def compare(
-    repo: Repo, before: str, after: str, parameters: Compare, *, other_records: bool = False
+    old: Revision, new: Revision, parameters: Compare, *, other_records: bool = False
 ) -> Comparison:
-    """Compare the revisions `before` and `after`, which Git or DVC know by name, or the workspace.
+    """Compare two revisions. Nothing is trained.
 
     `other_records`: take models that were tested on other records as independent samples, instead of
-    calling them not comparable. Nothing is trained. Raises UserError for a revision that is unknown or
-    is no state of this project.
+    calling them not comparable. Raises UserError if a revision is no state of this project.
     """
-    old, new = Revision(repo, before), Revision(repo, after)
     pairs = list(dict.fromkeys([*new.trained, *old.trained]))
     shown = tqdm(pairs, desc="compare", unit=" models", mininterval=10, delay=10)
     models = [_compared(old, new, pair, parameters, other_records) for pair in shown]
@@ -135,46 +139,68 @@ def _compared(
     if pair not in old.trained or pair not in new.trained:
         return of_model(status=NEW if pair in new.trained else REMOVED)
     before, after = old.predictions(*pair), new.predictions(*pair)
-    if len(stored) == 2 and len(_told(stored, "predictions")) == 1:
+    if _same_answers(stored, before, after):
         return of_model(status=UNCHANGED)
-    if before and after:
-        if before.table.equals(after.table):
-            return of_model(status=UNCHANGED)
-        why = differences.obstacle(before, after)
-        if not why:
-            max_fpr = new.params["evaluate"]["max_fpr"]
-            overall, parts = differences.paired(before, after, parameters, max_fpr)
-            return of_model(
-                status=COMPARED, differences=overall, parts=parts, answers=(before, after)
-            )
-    else:
-        why = _obstacle_of_stored(stored)
-    if len(stored) < 2 or (why and not other_records):
-        return of_model(status=NOT_COMPARABLE, why=why)
+    obstacle = _obstacle(stored, before, after)
+    if before and after and not obstacle:
+        max_fpr = new.params["evaluate"]["max_fpr"]
+        overall, parts = differences.paired(before, after, parameters, max_fpr)
+        answers = before, after
+        return of_model(status=COMPARED, differences=overall, parts=parts, answers=answers)
+    if obstacle and not (obstacle.of_records and other_records and len(stored) == 2):
+        return of_model(status=NOT_COMPARABLE, why=obstacle.words)
     without = [each.label for each, found in ((old, before), (new, after)) if not found]
+    why = f"the predictions of {' and '.join(without)} are not at hand"
     return of_model(
         status=COMPARED,
-        why=why or f"the predictions of {' and '.join(without)} are not at hand",
+        why=obstacle.words if obstacle else why,
         differences=_of_stored(stored, parameters),
     )
 
 
-def _told(stored: list[dict[str, Any]], key: str) -> list[str]:
+def _same_answers(
+    stored: list[dict[str, Any]], before: Predictions | None, after: Predictions | None
+) -> bool:
+    if len(stored) == 2 and len(_told(stored, "predictions")) == 1:
+        return True
+    return before is not None and after is not None and before.table.equals(after.table)
+
+
+def _obstacle(
+    stored: list[dict[str, Any]], before: Predictions | None, after: Predictions | None
+) -> Obstacle | None:
+    """What is in the way of a comparison, by the predictions or, without them, by the metrics files."""
+    if before and after:
+        return differences.obstacle(before, after)
+    if len(stored) < 2:
+        words = "neither predictions nor metrics with intervals are at hand on both sides"
+        return Obstacle(words, False)
+    for key in ("task", "classes"):
+        if len(told := _told(stored, key)) > 1:
+            return Obstacle(f"other {key} ({told[0]} before, {told[1]} after)", False)
+    same = len(_told(stored, "test_records")) == 1
+    return None if same else Obstacle("other test records", True)
+
+
+def _told(stored: list[dict[str, Any]], key: str) -> list[Any]:
     """What metrics files say about themselves, each thing once."""
     return list(dict.fromkeys(metrics["about"][0][key] for metrics in stored))
 
 
-def _obstacle_of_stored(stored: list[dict[str, Any]]) -> str:
-    """Why what metrics files hold cannot be compared; empty if it can."""
-    if len(stored) < 2:
-        return "neither predictions nor metrics with intervals are at hand on both sides"
-    for key in ("task", "classes"):
-        if len(told := _told(stored, key)) > 1:
-            return f"other {key} ({told[0]} before, {told[1]} after)"
-    return "other test records" if len(_told(stored, "test_records")) > 1 else ""
-
-
 def _of_stored(stored: list[dict[str, Any]], parameters: Compare) -> list[Difference]:
     confidences = [metrics["about"][0]["confidence"] for metrics in stored]
+    records = min(metrics["about"][0]["records"] for metrics in stored)
+    fewest = [
+        min(part["positives"], records - part["positives"])
+        for metrics in stored
+        for part in metrics["parts"]
+        if 0 < part.get("positives", 0) < records
+    ]
     before, after = (metrics["metrics"] for metrics in stored)
-    return differences.independent(before, after, (confidences[0], confidences[1]), parameters)
+    return differences.independent(
+        before,
+        after,
+        (confidences[0], confidences[1]),
+        (records, min(fewest, default=records)),
+        parameters,
+    )

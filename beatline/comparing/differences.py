@@ -2,11 +2,14 @@
 
 Both models have answered the same test records, so each resample of the records is measured with both
 and the difference taken: what makes a record easy or hard cancels out. The spread of that difference
-over resamples is its standard error, from which come the interval and, by the normal distribution, the
-two-sided p-value (Davison & Hinkley, "Bootstrap Methods and their Application", 1997, sections 4.4 and
-5.2). So an interval leaves out zero just when the p-value is below 1 - confidence, and p-values are as
-small as the evidence is strong, which a share of resamples could not be: several comparisons at once
-need small ones.
+over resamples is its standard error, from which come the interval and the two-sided p-value (Davison &
+Hinkley, "Bootstrap Methods and their Application", 1997, sections 4.4 and 5.2). So an interval leaves out
+zero just when the p-value is below 1 - confidence, and p-values are as small as the evidence is strong,
+which a share of resamples could not be: several comparisons at once need small ones.
+
+The standard error is itself uncertain where few patients have a class, so it is judged by Student's t
+with as many degrees of freedom, less one, as there are patients with the rarest class (or without the
+commonest); metrics to which all records add alike are judged by the number of all patients.
 
 Where only values and their intervals are at hand, the two are taken as independent. Models that were
 measured on the same records agree more than that, so the interval is then too wide, never too narrow.
@@ -18,11 +21,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from scipy.special import stdtr, stdtrit
 
 from beatline import bootstrap
 from beatline.bootstrap import Resampled
@@ -42,7 +46,10 @@ METRICS = (
     "ece",
 )
 LOWER_IS_BETTER = ("brier", "ece")
+OF_ALL_RECORDS = ("accuracy", "brier", "ece")  # metrics to which every record adds alike
 BETTER, WORSE, SAME = "better", "worse", "no evidence of a difference"
+UNDEFINED = "undefined"
+FEWEST_GROUPS = 10  # from which a spread can be judged
 
 
 class Compare(Parameters):
@@ -84,6 +91,20 @@ class Predictions:
         """What the test records are: everything but the answers, by record."""
         names = ["group", *([self.sections] if self.sections else []), *self.classes]
         return self.table.set_index("record").loc[:, names].astype(str).sort_index()
+
+    @property
+    def fewest(self) -> int:
+        """How many groups have the rarest class, or have not the commonest, in the smallest section."""
+        sections = (
+            self.table[self.sections].to_numpy(str) if self.sections else [""] * len(self.table)
+        )
+        found = [
+            int(part.loc[part[name] == label, "group"].nunique())
+            for _, part in self.table.groupby(sections)
+            for name in self.classes
+            for label in (0, 1)
+        ]
+        return min((number for number in found if number), default=0)
 
     def ordered(self) -> Predictions:
         """The same, sorted by record."""
@@ -132,19 +153,34 @@ class Difference:
 
     def verdict(self, p_value: float, confidence: float) -> str:
         """In words, at a `p_value` that knows of the comparisons made beside this one."""
-        if not p_value < 1 - confidence:
+        if math.isnan(p_value):
+            return UNDEFINED
+        if p_value >= 1 - confidence:
             return SAME
         return BETTER if self.gain > 0 else WORSE
 
 
-def obstacle(before: Predictions, after: Predictions) -> str:
-    """Why the two cannot be compared record by record; empty if they can."""
+class Obstacle(NamedTuple):
+    """Why two models cannot be compared record by record. `of_records`: they are of the same task and
+    classes, and could be compared as independent samples."""
+
+    words: str
+    of_records: bool
+
+
+def obstacle(before: Predictions, after: Predictions) -> Obstacle | None:
+    """What is in the way of a comparison record by record, if anything is."""
     if before.task != after.task:
-        return f"another task ({before.task} before, {after.task} after)"
+        return Obstacle(f"another task ({before.task} before, {after.task} after)", False)
     if before.classes != after.classes:
-        return (
-            f"other classes ({', '.join(before.classes)} before, {', '.join(after.classes)} after)"
-        )
+        old, new = (", ".join(each.classes) for each in (before, after))
+        return Obstacle(f"other classes ({old} before, {new} after)", False)
+    words = _other_records(before, after)
+    return Obstacle(words, True) if words else None
+
+
+def _other_records(before: Predictions, after: Predictions) -> str:
+    """In what the test records of the two differ; empty if in nothing."""
     old, new = before.labels, after.labels
     if not old.index.equals(new.index):
         lost, gained = len(old.index.difference(new.index)), len(new.index.difference(old.index))
@@ -154,8 +190,10 @@ def obstacle(before: Predictions, after: Predictions) -> str:
         )
     if not old.columns.equals(new.columns):
         return "the records are told apart by other sections"
-    if changed := int((old != new).any(axis=1).sum()):
+    if changed := int(np.count_nonzero((old != new).to_numpy().any(axis=1))):
         return f"{changed:,} of the {len(old):,} test records have other labels or patients"
+    if (groups := len(set(new["group"]))) < FEWEST_GROUPS:
+        return f"{groups} groups of test records are too few to judge chance by"
     return ""
 
 
@@ -171,23 +209,30 @@ def paired(
     groups = before.table["group"].to_numpy(str)
     weights = bootstrap.once_and_resampled(groups, parameters.resamples, parameters.seed)
     old, new = before.measured(weights, max_fpr), after.measured(weights, max_fpr)
+    groups_of = (len(np.unique(groups)), before.fewest)
     parts = {
-        name: _differences(values, new.parts[name], parameters)
+        name: _differences(values, new.parts[name], parameters, groups_of)
         for name, values in old.parts.items()
     }
-    return _differences(old.overall, new.overall, parameters), parts if len(parts) > 1 else {}
+    overall = _differences(old.overall, new.overall, parameters, groups_of)
+    return overall, parts if len(parts) > 1 else {}
 
 
 def _differences(
-    before: Mapping[str, Array], after: Mapping[str, Array], parameters: Compare
+    before: Mapping[str, Array],
+    after: Mapping[str, Array],
+    parameters: Compare,
+    groups: tuple[int, int],
 ) -> list[Difference]:
-    """From the values of each metric [1 + R], of which the first is that of the records themselves."""
+    """From the values of each metric [1 + R], of which the first is that of the records themselves.
+    `groups`: how many there are, and how many of the rarest kind."""
     return [
         _difference(
             name,
             float(before[name][0]),
             float(after[name][0]),
             _standard_error(after[name][1:] - before[name][1:]),
+            _degrees(name, groups),
             parameters.confidence,
         )
         for name in parameters.metrics
@@ -196,20 +241,30 @@ def _differences(
 
 
 def _standard_error(resampled: Array) -> float:
-    """Over the resamples in which the difference is defined; NaN if it hardly ever is."""
+    """Over the resamples in which the difference is defined; NaN if it is in less than half of them."""
     defined = resampled[np.isfinite(resampled)]
-    return float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
+    return float(defined.std(ddof=1)) if len(defined) > len(resampled) / 2 else math.nan
+
+
+def _degrees(metric: str, groups: tuple[int, int]) -> int:
+    """Degrees of freedom of a metric's standard error."""
+    return max(1, (groups[0] if metric in OF_ALL_RECORDS else groups[1]) - 1)
 
 
 def _difference(
-    name: str, before: float, after: float, standard_error: float, confidence: float
+    name: str,
+    before: float,
+    after: float,
+    standard_error: float,
+    degrees: int,
+    confidence: float,
 ) -> Difference:
     difference = after - before
-    reach = _quantile(confidence) * standard_error
-    if standard_error == 0:  # the answers are as good in every resample
-        p_value = 1.0 if difference == 0 else 0.0
+    reach = float(stdtrit(degrees, (1 + confidence) / 2)) * standard_error
+    if standard_error == 0:  # as good in every resample, or there is nothing to judge by
+        p_value = 1.0 if difference == 0 else math.nan
     else:
-        p_value = math.erfc(abs(difference) / standard_error / math.sqrt(2))
+        p_value = 2 * float(stdtr(degrees, -abs(difference) / standard_error))
     return Difference(name, before, after, difference - reach, difference + reach, p_value)
 
 
@@ -222,9 +277,11 @@ def independent(
     before: Sequence[Mapping[str, Any]],
     after: Sequence[Mapping[str, Any]],
     confidence_of_intervals: tuple[float, float],
+    groups: tuple[int, int],
     parameters: Compare,
 ) -> list[Difference]:
-    """The differences of stored values, rows `{metric, value, low, high}`, as of independent samples."""
+    """The differences of stored values, rows `{metric, value, low, high}`, as of independent samples.
+    `groups`: how many records there are, and how many of the rarest kind, where they are fewer."""
     old, new = ({row["metric"]: row for row in rows} for rows in (before, after))
     differences = []
     for name in parameters.metrics:
@@ -244,6 +301,7 @@ def independent(
                 rows[0]["value"],
                 rows[1]["value"],
                 math.hypot(*errors),
+                _degrees(name, groups),
                 parameters.confidence,
             )
         )

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from dvc.repo import Repo
-from dvc.scm import resolve_rev
+from dvc.scm import RevError, SCMError, resolve_rev
 from tqdm import tqdm
 
+from beatline import params
 from beatline.comparing.changes import Changes, changes
 from beatline.comparing.revisions import WORKSPACE, Revision
 from beatline.errors import UserError
 
+REFERENCES = ("refs/heads/", "refs/remotes/", "refs/tags/")
 COSTS = ("parameters", "train_seconds", "predict_milliseconds")
 
 
@@ -94,16 +97,26 @@ def collect(repo: Repo, commits: int) -> Leaderboard:
 def revisions_of(repo: Repo, commits: int) -> tuple[list[str], list[str]]:
     """Names of branches, tags and the last `commits`, and of all experiments, each commit once."""
     scm = repo.scm
-    heads = [*scm.list_branches(), *scm.list_tags()]
+    names = [ref.split("/", 2)[2] for ref in scm.iter_refs() if ref.startswith(REFERENCES)]
+    heads = sorted(names, key=lambda name: name != _branch(scm))  # what is checked out comes first
     history = [scm.get_rev()]
     while len(history) < commits and (parents := scm.resolve_commit(history[-1]).parents):
         history.append(parents[0])
     by_commit: dict[str, str] = {}
     for name in (*heads, *history[:commits]):
-        by_commit.setdefault(resolve_rev(scm, name), name)
+        with suppress(RevError, SCMError):  # a tag may be of something else than a commit
+            by_commit.setdefault(resolve_rev(scm, name), name)
     listed = repo.experiments.ls(all_commits=True).values()
     experiments = {rev: name or rev for of_commit in listed for name, rev in of_commit}
     return list(by_commit.values()), list(experiments.values())
+
+
+def _branch(scm: Any) -> str | None:
+    """The branch that is checked out, if any is."""
+    try:
+        return scm.active_branch()
+    except SCMError:
+        return None
 
 
 def _entries(revision: Revision, workspace: Revision) -> dict[tuple[str, str, str], Entry]:
@@ -124,10 +137,17 @@ def _entries(revision: Revision, workspace: Revision) -> dict[tuple[str, str, st
             about["test_records"],
             {row["metric"]: row for row in metrics["metrics"]},
             {"parameters": about["parameters"], **_durations(revision, dataset, model)},
-            revision.params["train"][model][dataset],
+            _parameters(revision, dataset, model),
             differing,
         )
     return found
+
+
+def _parameters(revision: Revision, dataset: str, model: str) -> dict[str, Any]:
+    """Those with which it was trained, which dvc.lock has; params.yaml may be ahead of it."""
+    stage = revision.stages.get(f"train_{model}@{dataset}", {})
+    blocks = stage.get("params", {}).get(str(params.PATH), {})
+    return blocks.get(f"train.{model}.{dataset}", {})
 
 
 def _durations(revision: Revision, dataset: str, model: str) -> dict[str, float]:

@@ -39,6 +39,7 @@ td small { color: var(--quiet); }
 td.number small { display: block; }
 td.names { white-space: normal; min-width: 9rem; max-width: 14rem; }
 td.made { white-space: normal; min-width: 15rem; }
+th:nth-child(2), td.model { position: sticky; left: 0; background: var(--back); }
 tr.front td { background: var(--front); }
 tr.front td.model::after { content: " \\2605"; color: var(--star); }
 :root { --front: #eaf5ef; --star: #0f7b6c; }
@@ -103,7 +104,8 @@ def page(board: Leaderboard) -> str:
         f"<h1>Leaderboard</h1>\n{_introduction(board)}"
         f"<form>{_select('set', 'data set', {'': 'all', **{name: name for name in sets}})}"
         f"{_select('cost', 'front by AUC and', COST_NAMES)}</form>\n"
-        f'<div class="table" tabindex="0">\n<table>\n<thead><tr>{"".join(header)}</tr></thead>\n'
+        '<div class="table" tabindex="0" role="region" aria-label="results">\n<table>\n'
+        f"<thead><tr>{''.join(header)}</tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 

@@ -53,6 +53,9 @@ def compose(comparison: Comparison, pictures: str | None = None) -> Document:
     for one in comparison.models:
         if one.status != UNCHANGED:
             _add_model(document, comparison, one, rows, pictures)
+    for names, sentences in words.same_answers(comparison):
+        document.add(f"{text(names)}: the same answers on the test records, although this changed:")
+        document.add("\n".join(f"- {text(sentence)}" for sentence in sentences))
     document.add(*(text(sentence) for sentence in words.method(comparison)))
     return document
 
@@ -64,7 +67,7 @@ def _add_model(
     rows: list[Row],
     pictures: str | None,
 ) -> None:
-    document.add(f"## {text(words.name(one))}", f"{text(words.standing(one)).capitalize()}.")
+    document.add(f"## {text(words.name(one))}", f"{_sentence(words.standing(one))}.")
     if sentences := one.changes.sentences:
         document.add("\n".join(f"- {text(sentence)}" for sentence in sentences))
     if own := [row for row in rows if row.of is one]:
@@ -115,6 +118,11 @@ def _add_links(document: Document, comparison: Comparison, one: ModelComparison,
             place = f"{url.replace('{commit}', revision.shown_commit)}/{path}"
             label = f"{text(one.name)}: curves {word}, {text(revision.label)}"
             document.add(f"![{label}]({place})", label)
+
+
+def _sentence(words_of: str) -> str:
+    """With a capital letter, and names in it as they are."""
+    return text(words_of[:1].upper() + words_of[1:])
 
 
 def _add_parts(document: Document, one: ModelComparison) -> None:

@@ -8,35 +8,38 @@ from __future__ import annotations
 
 import io
 import json
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, cast
 
 import pandas as pd
 from dvc.api import DVCFileSystem
-from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.scm import NoSCMError, RevError, resolve_rev
+from dvc.scm import NoSCMError, RevError, SCMError, resolve_rev
 from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from beatline import params
 from beatline.comparing.differences import Predictions
-from beatline.errors import UserError
+from beatline.errors import UserError, warn
 from beatline.files import TEXTS
 
 WORKSPACE = "workspace"
+ABOUT = {"task", "classes", "records", "parameters", "confidence", "test_records", "predictions"}
 _ANSWERS = (" predicted", " decided")
 
 
 def repository() -> Repo:
-    """The project in the current folder. Raises UserError if there is none."""
+    """The project in the current folder. Raises UserError if there is none, or none in Git."""
     try:
-        return Repo(".")
-    except NotDvcRepoError:
+        repo = Repo(".")
+        repo.scm.get_rev()
+    except (DvcException, SCMError, AttributeError):  # AttributeError: DVC was told to use no Git
         raise UserError(
-            "here is no project: run the command in the project's root folder"
+            "here is no project in a Git repository: run the command in the project's root folder"
         ) from None
+    return repo
 
 
 class Revision:
@@ -62,27 +65,32 @@ class Revision:
                 return cast(bytes, file.read())
         except (OSError, DvcException, DataIndexDirError):  # neither in the cache nor in a remote
             return None
+        except ImportError as error:  # the remote needs a package that is not installed
+            _warn_once(f"what is in the DVC remote cannot be read: {' '.join(str(error).split())}")
+            return None
 
     @cached_property
     def params(self) -> dict[str, Any]:
         """The content of params.yaml. Raises UserError if there is none."""
-        return self._yaml(str(params.PATH))
+        return self._yaml(str(params.PATH), "datasets")
 
     @cached_property
     def stages(self) -> dict[str, dict[str, Any]]:
         """The entries of dvc.lock by stage. Raises UserError if there is none."""
-        return self._yaml("dvc.lock").get("stages", {})
+        return self._yaml("dvc.lock", "stages")["stages"]
 
-    def _yaml(self, path: str) -> dict[str, Any]:
+    def _yaml(self, path: str, key: str) -> dict[str, Any]:
+        """A file with a mapping at the top and another at `key`."""
         content = self.content(path)
         if content is None:
             raise UserError(f"{self.name} has no {path}: it is no state of this project")
         try:
-            return YAML(typ="safe", pure=True).load(content.decode())
+            found = YAML(typ="safe", pure=True).load(content.decode())
         except (YAMLError, UnicodeDecodeError):
-            raise UserError(
-                f"{path} of {self.name} is no YAML: resolve what a merge left in it"
-            ) from None
+            found = None
+        if not isinstance(found, dict) or not isinstance(found.get(key), dict):
+            raise UserError(f"{path} of {self.name} is damaged: resolve what a merge left in it")
+        return found
 
     @property
     def trained(self) -> list[tuple[str, str]]:
@@ -98,10 +106,10 @@ class Revision:
         """The content of a model's metrics file, if there is one with intervals."""
         content = self.content(f"reports/metrics/{dataset}/{model}.json")
         try:
-            found = json.loads(content) if content is not None else {}
-        except ValueError:
-            found = {}
-        return found if "metrics" in found and "about" in found else None
+            found: Any = json.loads(content or b"null")
+            return found if found["metrics"] and found["about"][0].keys() >= ABOUT else None
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return None  # of before metrics had intervals, or damaged
 
     def predictions(self, dataset: str, model: str) -> Predictions | None:
         """A model's answers on the test records, if they are to be had."""
@@ -109,9 +117,16 @@ class Revision:
         task = self._task(dataset, model)
         if content is None or task is None:
             return None
-        table = pd.read_csv(io.BytesIO(content), dtype=TEXTS)
+        try:
+            table = pd.read_csv(io.BytesIO(content), dtype=TEXTS)
+        except ValueError:
+            table = pd.DataFrame()
         names = list(table.columns)
-        classes = [name for name in names if name + _ANSWERS[0] in names]
+        classes = [name for name in names if all(name + ending in names for ending in _ANSWERS)]
+        if not classes or not {"record", "group"} <= set(names) or table.isna().any(axis=None):
+            raise UserError(
+                f"predictions of {model} on {dataset} at {self.name} are damaged: run `dvc repro`"
+            )
         answers = {name + ending for name in classes for ending in _ANSWERS}
         known = {"record", "group", "normal", *classes, *answers}
         sections = [name for name in names if name not in known]
@@ -144,10 +159,17 @@ def upstream(stages: dict[str, dict[str, Any]], name: str) -> dict[str, dict[str
     return found
 
 
+@cache
+def _warn_once(message: str) -> None:
+    warn(message)
+
+
 def _commit(repo: Repo, name: str) -> str:
     try:
-        return resolve_rev(repo.scm, name)
-    except (RevError, NoSCMError):
+        if name and (commit := repo.scm.resolve_commit(resolve_rev(repo.scm, name))):
+            return commit.hexsha
+        raise RevError(name)
+    except (RevError, SCMError, NoSCMError, AttributeError):
         raise UserError(
             f"there is no commit, branch, tag or experiment {name!r}: see `git branch --all` and "
             f"`dvc exp list`"

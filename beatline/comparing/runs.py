@@ -7,7 +7,8 @@ from the spread between runs (Welch, Biometrika 34, 1947).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -25,7 +26,9 @@ from beatline.reporting.document import counted
 
 METHOD = (
     "Each run is one observation: intervals and p-values are those of Welch's t, and p-values are "
-    "adjusted for {} (Holm 1979). Metrics that all runs share are left out."
+    "adjusted for {} (Holm 1979). Runs on splits of the same records are not independent of each other, "
+    "so that their intervals are somewhat too narrow (Nadeau & Bengio 2003). Metrics that all runs "
+    "share, or that one lacks, are left out."
 )
 FEWEST = 2  # runs of a side, for a spread
 
@@ -35,20 +38,20 @@ def compare_runs(
 ) -> str:
     """The table for a terminal: each model that all runs have, and whose metrics differ among them.
 
-    Raises UserError for fewer than two runs on a side, for a run that is unknown, or if the runs share
-    no model with metrics.
+    Raises UserError for fewer than two runs on a side, for one that is unknown or stands there twice, or
+    if the runs share no model with metrics.
     """
-    if min(len(before), len(after)) < FEWEST:
-        raise UserError("give at least two runs on each side, separated by commas")
-    old, new = ([Revision(repo, name) for name in names] for names in (before, after))
-    shared = [pair for pair in new[0].trained if all(each.metrics(*pair) for each in (*old, *new))]
-    if not shared:
-        raise UserError("no model has metrics with intervals in all of these runs")
-    found = [
-        (_of(pair, new[0]), each)
-        for pair in shared
-        for each in _differences(old, new, pair, parameters)
-    ]
+    old, new = (_runs(repo, names) for names in (before, after))
+    found = []
+    for pair in new[0].trained:
+        stored = [[run.metrics(*pair) for run in side] for side in (old, new)]
+        sides = [[metrics for metrics in side if metrics] for side in stored]
+        if all(len(some) == len(side) for some, side in zip(sides, stored, strict=True)):
+            simulated = sides[0][0]["simulated"]
+            of = ModelComparison(*pair, simulated, COMPARED, Changes({}, [], []))
+            found += [(of, each) for each in _differences(sides[0], sides[1], parameters)]
+    if not found:
+        raise UserError("these runs have no model in common whose metrics differ")
     rows = judged(found, parameters.confidence)
     parts = [f"mean of {counted(len(old), 'run')} → mean of {counted(len(new), 'run')}", ""]
     for name in dict.fromkeys(words.name(row.of) for row in rows):
@@ -56,16 +59,20 @@ def compare_runs(
     return "\n".join([*parts, fill(METHOD.format(counted(len(rows), "comparison")), words.WIDTH)])
 
 
-def _of(pair: tuple[str, str], run: Revision) -> ModelComparison:
-    simulated = (run.metrics(*pair) or {})["simulated"]
-    return ModelComparison(*pair, simulated, COMPARED, Changes({}, [], []))
+def _runs(repo: Repo, names: Sequence[str]) -> list[Revision]:
+    runs = [Revision(repo, name) for name in names]
+    if len(runs) < FEWEST:
+        raise UserError("give at least two runs on each side, separated by commas")
+    if len({run.commit for run in runs}) < len(runs):
+        raise UserError(f"a run stands twice among {', '.join(names)}: it is one observation")
+    return runs
 
 
 def _differences(
-    old: Sequence[Revision], new: Sequence[Revision], pair: tuple[str, str], parameters: Compare
+    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], parameters: Compare
 ) -> list[Difference]:
-    """Of each metric that is not the same in all runs."""
-    before, after = _values(old, pair), _values(new, pair)
+    """Of each metric that is not the same in all runs, from the contents of their metrics files."""
+    before, after = _values(old), _values(new)
     return [
         _difference(name, before[name], after[name], parameters.confidence)
         for name in parameters.metrics
@@ -73,29 +80,21 @@ def _differences(
     ]
 
 
-def _values(revisions: Sequence[Revision], pair: tuple[str, str]) -> dict[str, np.ndarray]:
-    """The values of each metric in all runs; NaN where it is undefined."""
-    rows = [
-        {row["metric"]: row["value"] for row in (revision.metrics(*pair) or {})["metrics"]}
-        for revision in revisions
-    ]
+def _values(stored: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The values of each metric that all runs have."""
+    rows = [{row["metric"]: row["value"] for row in metrics["metrics"]} for metrics in stored]
     return {
-        name: np.array([row.get(name) for row in rows], dtype=np.float64)
+        name: np.array([row[name] for row in rows], dtype=np.float64)
         for name in rows[0]
-        if all(name in row for row in rows)
+        if all(row.get(name) is not None for row in rows)
     }
 
 
 def _difference(name: str, before: np.ndarray, after: np.ndarray, confidence: float) -> Difference:
-    if np.ptp(before) == np.ptp(after) == 0:  # no spread to judge by
-        return Difference(name, before.mean(), after.mean(), np.nan, np.nan, np.nan)
+    """By Welch's t; undefined if no side has a spread to judge by."""
+    means = float(before.mean()), float(after.mean())
+    if np.ptp(before) == np.ptp(after) == 0:
+        return Difference(name, *means, math.nan, math.nan, math.nan)
     found: Any = stats.ttest_ind(after, before, equal_var=False)
     interval = found.confidence_interval(confidence)
-    return Difference(
-        name,
-        float(before.mean()),
-        float(after.mean()),
-        float(interval.low),
-        float(interval.high),
-        float(found.pvalue),
-    )
+    return Difference(name, *means, float(interval.low), float(interval.high), float(found.pvalue))

@@ -16,12 +16,12 @@ from beatline.comparing.comparison import (
     ModelComparison,
     Row,
 )
-from beatline.comparing.differences import BETTER, SAME, WORSE
+from beatline.comparing.differences import BETTER, SAME, UNDEFINED, WORSE
 from beatline.reporting.document import DASH, counted, spoken
 
-COLUMNS = ("metric", "before", "after", "difference", "p", "adjusted", "verdict")
-WIDTHS = (18, 7, 7, 26, 7, 9)  # of all but the last
-WIDTH = 100  # of a terminal
+COLUMNS = ("metric", "before", "after", "difference", "p", "adjusted p", "verdict")
+WIDTH = 100  # of a terminal, where the p-value before adjustment has no place
+WIDTHS = (17, 6, 6, 26, 0, 10, 0)
 
 
 def text(comparison: Comparison) -> str:
@@ -32,11 +32,30 @@ def text(comparison: Comparison) -> str:
         if one.status == UNCHANGED:
             continue
         parts.append(fill(f"{name(one)}: {standing(one)}", WIDTH))
-        parts += [indent(fill(sentence, WIDTH - 2), "  ") for sentence in one.changes.sentences]
+        parts += _indented(one.changes.sentences)
         if lines := [row for row in rows if row.of is one]:
             parts += table(lines)
         parts.append("")
-    return "\n".join([*parts, *(fill(sentence, WIDTH) for sentence in method(comparison))])
+    for names, sentences in same_answers(comparison):
+        parts += [
+            fill(f"{names}: the same answers on the test records", WIDTH),
+            *_indented(sentences),
+        ]
+        parts.append("")
+    return "\n".join([*parts, *(fill(sentence, WIDTH) for sentence in method(comparison)), ""])
+
+
+def _indented(sentences: Iterable[str]) -> list[str]:
+    return [indent(fill(sentence, WIDTH - 2), "  ") for sentence in sentences]
+
+
+def same_answers(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Models that answer as before although something changed: their names, and what that was."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for one in comparison.models:
+        if one.status == UNCHANGED and one.changes:
+            found.setdefault(tuple(one.changes.sentences), []).append(one.name)
+    return [(spoken(names), list(sentences)) for sentences, names in found.items()]
 
 
 def heading(comparison: Comparison) -> str:
@@ -74,13 +93,9 @@ def summary(comparison: Comparison) -> list[str]:
             verdict: [
                 row.difference.metric for row in rows if row.of is one and row.verdict == verdict
             ]
-            for verdict in (WORSE, BETTER, SAME)
+            for verdict in (WORSE, BETTER, UNDEFINED)
         }
-        said = [
-            f"{verdict} in {spoken(metrics)}"
-            for verdict, metrics in found.items()
-            if metrics and verdict != SAME
-        ]
+        said = [f"{verdict} in {spoken(metrics)}" for verdict, metrics in found.items() if metrics]
         lines.append(f"{name(one)}: {'; '.join(said) if said else SAME}.")
     return lines
 
@@ -90,13 +105,25 @@ def method(comparison: Comparison) -> list[str]:
     parameters, tests = comparison.parameters, len(comparison.rows)
     if not tests:
         return []
-    return [
-        f"Intervals ({parameters.confidence * 100:g} %) and p-values are those of a paired bootstrap: "
-        f"{parameters.resamples:,} times patients (groups of records) are drawn again, the same ones for "
-        f"both models. A verdict needs an adjusted p-value below {1 - parameters.confidence:.2g}; "
-        f"p-values are adjusted for {counted(tests, 'comparison')} (Holm 1979). They speak of these "
-        f"models as they were trained, not of other seeds."
-    ]
+    compared = [one for one in comparison.models if one.status == COMPARED]
+    how = []
+    if not all(one.why for one in compared):
+        how.append(
+            f"Compared record by record means a paired bootstrap: {parameters.resamples:,} times the "
+            f"test records are drawn again, patient by patient where patients are known, and the same "
+            f"ones for both models."
+        )
+    if any(one.why for one in compared):
+        how.append(
+            "Compared as independent samples means by stored values and their intervals alone: where "
+            "both models were tested on the same records, that finds less than there is."
+        )
+    how.append(
+        f"Intervals are of {parameters.confidence * 100:g} %. A verdict needs an adjusted p-value below "
+        f"{1 - parameters.confidence:.2g}; p-values are adjusted for {counted(tests, 'comparison')} "
+        f"(Holm 1979). They speak of these models as they were trained, not of other seeds."
+    )
+    return [" ".join(how)]
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -148,8 +175,12 @@ def gate(comparison: Comparison) -> str:
         for row in comparison.watched
     ]
     parts = [markdown_table(header, lines)] if lines else []
-    aside = [one for one in comparison.models if one.status in (NOT_COMPARABLE, NEW, REMOVED)]
-    parts += [f"- {name(one)}: {standing(one)}" for one in aside]
+    aside = [
+        f"- {name(one)}: {standing(one)}"
+        for one in comparison.models
+        if one.status in (NOT_COMPARABLE, NEW, REMOVED) or one.why
+    ]
+    parts += ["", *aside] if aside else []
     return "\n".join([*parts, "", _decision(comparison)])
 
 
@@ -160,9 +191,11 @@ def _decision(comparison: Comparison) -> str:
             f"The gate is **closed**: worse than {comparison.before.label} by more than the tolerance, "
             f"and by more than chance: {spoken(worse)}."
         )
+    unjudged = comparison.not_judged
+    but = f" **Not judged:** {spoken(unjudged)}." if unjudged else ""
     return (
         f"The gate is **open**: nothing is worse than {comparison.before.label} by more than its "
-        f"tolerance and by more than chance, of {counted(len(comparison.watched), 'difference')}."
+        f"tolerance and by more than chance, of {counted(len(comparison.watched), 'difference')}.{but}"
     )
 
 
@@ -172,5 +205,6 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _line(values: Sequence[str]) -> str:
-    padded = [f"{one:<{width}}" for one, width in zip(values[:-1], WIDTHS, strict=True)]
-    return " ".join([*padded, values[-1]])
+    shown = list(zip(values, WIDTHS, strict=True))
+    del shown[COLUMNS.index("p")]
+    return " ".join(f"{value:<{width}}" for value, width in shown)

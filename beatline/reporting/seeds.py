@@ -9,7 +9,7 @@ import numpy as np
 
 from beatline import figures
 from beatline.curves import Evaluated
-from beatline.reporting.document import METRICS, Document, estimate, number, spoken, text
+from beatline.reporting.document import METRICS, Document, estimate, measured, number, spoken, text
 from beatline.reporting.results import DatasetResults
 
 MAIN = ("accuracy", "auc", "pauc", "harmonic_mean", "average_precision", "f1")
@@ -95,7 +95,7 @@ def add_spreads(document: Document, results: DatasetResults) -> None:
             METRICS[metric],
             str(found.seeds),
             number(found.mean),
-            number(found.deviation),
+            measured(found.deviation),
             number(found.minimum),
             number(found.maximum),
             estimate(model.estimates["overall"].get(metric)),

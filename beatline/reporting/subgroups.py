@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from beatline.curves import Evaluated
+from beatline.evaluation import FEWEST_OF_A_KIND
 from beatline.reporting.document import DASH, METRICS, Document, estimate, number, spoken, text
 
 COMPACT = ("auc", "average_precision", "f1", "accuracy")
@@ -81,8 +82,8 @@ def remarks(model: Evaluated) -> list[str]:
     what = METRICS[metric]
     sentences = {
         "Too few records, or labels of one kind only, to measure: {}.": unmeasured,
-        "Not all classes have records of both kinds, and a mean over fewer does not compare with that of "
-        "all: {}.": fewer,
+        f"Some classes have fewer than {FEWEST_OF_A_KIND} records with or without them and are left out; "
+        "a mean over the others does not compare with that of all: {}.": fewer,
         f"The interval of the {what} is too wide to say anything: {{}}.": wide,
         f"The {what} lies **below** that of all records, and the intervals do not overlap: {{}}.": below,
         f"The {what} lies **above** that of all records, and the intervals do not overlap: {{}}.": above,

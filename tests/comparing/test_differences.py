@@ -16,6 +16,7 @@ from beatline import bootstrap
 from beatline.comparing.differences import (
     BETTER,
     SAME,
+    UNDEFINED,
     WORSE,
     Compare,
     Difference,
@@ -116,6 +117,20 @@ def test_agrees_with_delong_on_single_aucs(gain: float) -> None:
         assert found.p_value == pytest.approx(p_value, abs=0.03)
 
 
+def test_few_positives_are_no_certainty() -> None:
+    """Where four records decide, chance alone must not look like evidence: a test at 0.5 % raises hardly
+    any false alarms."""
+    draw, found = np.random.default_rng(12), []
+    for number in range(300):
+        labels, first, second = two_models(draw, 150)
+        labels[:] = False
+        labels[:4] = True
+        pair = answered(labels, first), answered(labels, second)
+        one = parameters(metrics=["auc"], resamples=200, seed=number)
+        found.append(paired(*pair, one, 0.1)[0][0].p_value)
+    assert np.mean(np.array(found) < 0.005) < 0.02
+
+
 def test_interval_holds_the_true_difference_as_often_as_it_says() -> None:
     """Of 400 intervals of 95 % around the difference of two unequal models, 95 % hold it; groups of two
     records that are alike count as one draw."""
@@ -199,10 +214,8 @@ def test_brier_is_better_when_lower() -> None:
     assert lower.verdict(lower.p_value, 0.95) == BETTER
     assert lower.verdict(0.06, 0.95) == SAME
     assert Difference("auc", 0.9, 0.8, -0.12, -0.08, 0.001).verdict(0.001, 0.95) == WORSE
-    assert (
-        Difference("auc", math.nan, 0.8, math.nan, math.nan, math.nan).verdict(math.nan, 0.95)
-        == SAME
-    )
+    undefined = Difference("auc", math.nan, 0.8, math.nan, math.nan, math.nan)
+    assert undefined.verdict(math.nan, 0.95) == UNDEFINED
 
 
 def test_obstacles_are_named() -> None:
@@ -213,17 +226,23 @@ def test_obstacles_are_named() -> None:
     def changed(**columns: Any) -> Predictions:
         return Predictions("binary", one.classes, None, other.table.assign(**columns))
 
-    assert obstacle(one, other) == ""
+    assert obstacle(one, other) is None
     fewer = Predictions("binary", one.classes, None, other.table.iloc[3:])
-    assert "3 are only before and 0 only after" in obstacle(one, fewer)
+    assert "3 are only before and 0 only after" in why(one, fewer)
     flipped = other.table["class 0"].where(other.table.index > 1, 1 - other.table["class 0"])
-    assert "2 of the 40 test records have other labels" in obstacle(
-        one, changed(**{"class 0": flipped})
-    )
-    assert "40 of the 40" in obstacle(one, changed(group="one patient"))
-    assert "another task" in obstacle(one, answered(labels, second, "multilabel"))
+    assert "2 of the 40 test records have other labels" in why(one, changed(**{"class 0": flipped}))
+    assert "40 of the 40" in why(one, changed(group="one patient"))
+    alone = Predictions("binary", one.classes, None, one.table.assign(group="one patient"))
+    assert "1 groups of test records are too few" in why(alone, changed(group="one patient"))
+    assert "another task" in why(one, answered(labels, second, "multilabel"))
     two = answered(np.hstack([labels, labels]), np.hstack([second, second]))
-    assert "other classes (class 0 before, class 0, class 1 after)" in obstacle(one, two)
+    assert "other classes (class 0 before, class 0, class 1 after)" in why(one, two)
+
+
+def why(before: Predictions, after: Predictions) -> str:
+    found = obstacle(before, after)
+    assert found is not None
+    return found.words
 
 
 def test_stored_values_are_taken_as_independent() -> None:
@@ -232,11 +251,13 @@ def test_stored_values_are_taken_as_independent() -> None:
     one, other = answered(labels, first), answered(labels, second)
     together = of(paired(one, other, parameters(), 0.1)[0], "auc")
     before, after = stored(one), stored(other)
-    apart = independent(before, after, (0.95, 0.95), parameters())[0]
+    apart = independent(before, after, (0.95, 0.95), (500, 100), parameters())[0]
     assert apart.difference == pytest.approx(together.difference)
     assert apart.high - apart.low > 1.2 * (together.high - together.low)
     undefined = [{"metric": "auc", "value": None, "low": None, "high": None}]
-    assert math.isnan(independent(undefined, after, (0.95, 0.95), parameters())[0].p_value)
+    assert math.isnan(
+        independent(undefined, after, (0.95, 0.95), (500, 100), parameters())[0].p_value
+    )
 
 
 def stored(model: Predictions) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,14 +98,51 @@ def test_gate_is_red_and_green(clone: Clone) -> None:
     assert "The gate is **open**" in compare(clone, "untrained", "main", "--gate")
 
 
-def test_tolerance_keeps_the_gate_open(clone: Clone) -> None:
-    """What is worse by less than the tolerance passes, however sure it is."""
-    content = clone.params()
-    kept = json.loads(json.dumps(content))
-    content["compare"]["tolerance"] = dict.fromkeys(content["compare"]["tolerance"], 1.0)
-    clone.set_params(content)
-    assert "The gate is **open**" in compare(clone, "main", "untrained", "--gate")
-    clone.set_params(kept)
+def test_gate_holds_to_the_tolerance_of_the_base(clone: Clone) -> None:
+    """What is worse by less than the tolerance passes, however sure it is; a change cannot loosen what
+    it is judged by."""
+    for branch, of in (("lenient", "main"), ("loosened", "untrained")):
+        clone.run("git", "checkout", "--quiet", "-b", branch, of)
+        content = clone.params()
+        content["compare"]["tolerance"] = dict.fromkeys(content["compare"]["tolerance"], 1.0)
+        clone.set_params(content)
+        clone.commit(branch)
+    clone.run("git", "checkout", "--quiet", "main")
+    assert "The gate is **open**" in compare(clone, "lenient", "untrained", "--gate")
+    said = compare(clone, "main", "loosened", "--gate", ok=False)
+    assert "The block compare of params.yaml was changed: the gate holds to main" in said
+    clone.run("git", "branch", "--quiet", "-D", "lenient", "loosened")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["", "--gate"], "there is no commit, branch, tag or experiment ''"),
+        (["workspace", "--gate"], "workspace is what is compared with it"),
+        (["main,seed", "untrained,split", "--gate"], "leave out the options"),
+        (["main,main", "untrained,split"], "a run stands twice"),
+        (["main", "untrained,split"], "give at least two runs on each side"),
+    ],
+)
+def test_gate_does_not_open_for_a_mistake(clone: Clone, arguments: list[str], words: str) -> None:
+    """A variable of CI that is empty is no reason to let a change pass."""
+    said = compare(clone, *arguments, ok=False)
+    assert said.startswith("error: ")
+    assert words in said
+
+
+def test_gate_says_what_it_could_not_judge(clone: Clone) -> None:
+    """Other test records are no progress: the gate is open, and says so of the model."""
+    said = compare(clone, "main", "split", "--gate")
+    assert "**Not judged:** ecg5000 cnn." in said
+
+
+def test_workspace_that_was_not_run_is_warned_of(clone: Clone) -> None:
+    """Parameters that nobody has trained with are not silently compared by the numbers of others."""
+    warning = "warning: the workspace has changes that `dvc repro` has not run"
+    assert warning not in compare(clone, "seed")
+    set_parameters(clone, {f"{KEY}.seed": 7})
+    assert warning in compare(clone, "seed")
     clone.run("git", "checkout", "--quiet", "params.yaml")
 
 
@@ -145,6 +181,8 @@ def test_unknown_revision_is_one_sentence(clone: Clone) -> None:
 def test_experiments_are_queued_run_compared_and_listed(clone: Clone) -> None:
     """The queue's runner waits, prints what happens, says where the log of a failed experiment is, and
     leaves the workspace alone; what succeeded is compared by its name and listed in the leaderboard."""
+    said = clone.run("python", "-m", "beatline.experiment_queue", ok=False)
+    assert said == "error: nothing is queued: queue an experiment with `dvc exp run --queue`\n"
     targets = "evaluate_cnn@ecg5000"
     for name, changed in (
         ("again", f"{KEY}.seed=3"),
@@ -171,7 +209,7 @@ def test_experiments_are_queued_run_compared_and_listed(clone: Clone) -> None:
 
 def test_runs_are_compared_by_their_means(clone: Clone) -> None:
     """Several runs on each side: the difference of means, each run an observation."""
-    said = compare(clone, "main,seed", "untrained,untrained")
+    said = compare(clone, "main,seed", "untrained,again")
     assert "mean of 2 runs → mean of 2 runs" in said
     assert "auc" in said
 
