@@ -224,7 +224,7 @@ def test_merge_conflict_has_a_way_out(clone: Clone, tmp_path: Path) -> None:
     conflicts = merged.run("git", "diff", "--name-only", "--diff-filter=U").split()
     assert "dvc.lock" in conflicts
     assert any(path.startswith("reports/") for path in conflicts)
-    merged.run("git", "checkout", "--ours", "--", "dvc.lock", "reports")
+    merged.run("git", "checkout", "HEAD", "--", "dvc.lock", "reports")
     if "params.yaml" in conflicts:
         pytest.fail("the parameters of the two branches do not stand in the same lines")
     ran = merged.repro()
