@@ -165,7 +165,7 @@ def mark_fronts(entries: Sequence[Entry]) -> None:
     for entry in entries:
         contests.setdefault(entry.contest, []).append(entry)
     for rivals in contests.values():
-        for cost in COSTS:
+        for cost in COSTS if len(rivals) > 1 else ():  # without a rival there is nothing to win
             known = [entry for entry in rivals if _place(entry, cost) is not None]
             for entry in known:
                 if not any(_dominates(other, entry, cost) for other in known):

@@ -113,8 +113,9 @@ def page(board: Leaderboard) -> str:
 def _introduction(board: Leaderboard) -> str:
     words = (
         "Every result once, from the workspace, experiments, branches and commits; brackets hold "
-        "bootstrap intervals. A star marks the Pareto front: among results with the same task on the "
-        "same test records, no other is at least as good and at least as cheap. Click a heading to sort."
+        "bootstrap intervals. A star marks the Pareto front: of several results with the same task on "
+        "the same test records, no other is at least as good and at least as cheap. Click a heading to "
+        "sort."
     )
     simulated = sorted({entry.dataset for entry in board.entries if entry.simulated})
     paragraphs = [words]

@@ -40,7 +40,7 @@ results = st.tuples(
 @given(st.lists(results, min_size=1, max_size=8))
 def test_front_is_what_nothing_beats(found: list[tuple[float | None, float, str, str]]) -> None:
     """A result is on the front just if no other of its contest is as good, as cheap, and better in one;
-    equal results share it, and what has no AUC has no place."""
+    equal results share it, what has no AUC has no place, and who is alone has won nothing."""
     entries = [
         entry(auc, costs={"parameters": cost}, dataset=dataset, test_records=records)
         for auc, cost, dataset, records in found
@@ -56,14 +56,16 @@ def test_front_is_what_nothing_beats(found: list[tuple[float | None, float, str,
             and (other > auc or price < cost)
             for other, price, *rival in found
         )
-        expected = ["parameters"] if auc is not None and not beaten else []
+        rivals = [one for one in found if list(one[2:]) == contest]
+        expected = ["parameters"] if auc is not None and not beaten and len(rivals) > 1 else []
         assert entries[number].fronts == expected
 
 
 def test_tasks_and_test_records_are_contests_of_their_own() -> None:
     """A detector is not held against a classifier, nor a score on other records against one on these."""
     worse = [entry(0.6, task="reconstruction"), entry(0.6, test_records="b"), entry(0.6)]
-    mark_fronts([entry(0.9), *worse])
+    worst = [entry(0.5, task="reconstruction"), entry(0.5, test_records="b")]
+    mark_fronts([entry(0.9), *worse, *worst])
     assert [bool(one.fronts) for one in worse] == [True, True, False]
 
 
