@@ -85,7 +85,9 @@ class Revision:
         if content is None:
             raise UserError(f"{self.name} has no {path}: it is no state of this project")
         try:
-            found = YAML(typ="safe", pure=True).load(content.decode())
+            found = YAML(typ="safe").load(
+                content.decode()
+            )  # as DVC reads it; pure is four times slower
         except (YAMLError, UnicodeDecodeError):
             found = None
         if not isinstance(found, dict) or not isinstance(found.get(key), dict):
@@ -168,7 +170,7 @@ def _commit(repo: Repo, name: str) -> str:
     try:
         if name and (commit := repo.scm.resolve_commit(resolve_rev(repo.scm, name))):
             return commit.hexsha
-        raise RevError(name)
+        raise RevError(f"{name!r} is no commit")
     except (RevError, SCMError, NoSCMError, AttributeError):
         raise UserError(
             f"there is no commit, branch, tag or experiment {name!r}: see `git branch --all` and "

@@ -20,9 +20,9 @@ NOT_COMPARED = ("durations", "downloads")  # folders of data/ whose content diff
 # Each model once and each data set once, where params.yaml trains more: a run takes two thirds as long.
 TRAINED_ON = {
     "cnn": ("ecg5000", "mnist"),
-    "lstm": ("ecg5000", "mnist"),
+    "lstm": ("ecg5000",),
     "cnn_lstm": ("ptbxl",),
-    "autoencoder": ("ptbxl", "machine_sound"),
+    "autoencoder": ("machine_sound",),
 }
 COSTS = ("| training time", "| time per prediction")  # rows of the report that hold durations
 
@@ -153,7 +153,9 @@ def make_small(clone: Clone) -> None:
     for datasets in content["train"].values():
         for block in datasets.values():
             block |= {"epochs": 1} if "epochs" in block else {}
-            block["seeds"] = min(block["seeds"], 2)
+            block["seeds"] = 1
+    content["train"]["mlp"]["ecg_features"]["seeds"] = 2
+    content["report"]["mistakes"] = 2
     content["evaluate"]["resamples"] = 100
     clone.set_params(content)
 

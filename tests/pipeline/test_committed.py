@@ -144,8 +144,8 @@ def test_a_merge_conflict_has_a_way_out(pipeline: Clone, tmp_path: Path) -> None
     copy.run("git", "merge", MODELS[0], ok=False)
     said = _committed(copy, ok=False)
     assert "the marks of a merge conflict" in said
-    assert f"`git checkout main -- dvc.lock reports`, then {CURE}" in said
-    copy.run("git", "checkout", main, "--", "dvc.lock", "reports")
+    assert f"`git checkout HEAD -- dvc.lock reports`, then {CURE}" in said
+    copy.run("git", "checkout", "HEAD", "--", "dvc.lock", "reports")
     assert copy.repro() == {"report"}  # the rest comes from the run cache
     copy.commit("Both")
     assert "matches" in _committed(copy)
