@@ -75,8 +75,11 @@ def _gate(before: Revision, after: Revision) -> int:
 
 def _revision(repo: Repo, name: str) -> Revision:
     if name == WORKSPACE and any(committed.problems(repo)):
-        words_of = "the workspace has changes that `dvc repro` has not run: its numbers are older"
-        print(f"warning: {words_of}", file=sys.stderr)  # the gate's table alone is for a comment
+        # On stderr: what is printed may be meant for a comment.
+        print(
+            "warning: the workspace has changes that `dvc repro` has not run: its numbers are older",
+            file=sys.stderr,
+        )
     return Revision(repo, name)
 
 

@@ -76,7 +76,7 @@ def _code(stages: Stages) -> dict[str, str]:
         dep["path"]: dep.get("md5", "")
         for entry in stages.values()
         for dep in entry.get("deps", [])
-        if dep["path"].startswith(CODE)
+        if _is_code(dep["path"])
     }
 
 

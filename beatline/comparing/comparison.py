@@ -23,8 +23,8 @@ class ModelComparison:
     """A model on a data set, before and after.
 
     `status` is one of the words above; `why` says why it is not comparable, or not compared record by
-    record. `parts`: the differences of each class or section. `answers`: of both, if
-    they are at hand and of the same records.
+    record. `parts`: the differences of each class or section. `answers`: of both, if they are at hand and
+    of the same records.
     """
 
     dataset: str
@@ -138,8 +138,10 @@ def _compared(
     )
     if pair not in old.trained or pair not in new.trained:
         return of_model(status=NEW if pair in new.trained else REMOVED)
+    if len(stored) == 2 and len(_told(stored, "predictions")) == 1:
+        return of_model(status=UNCHANGED)
     before, after = old.predictions(*pair), new.predictions(*pair)
-    if _same_answers(stored, before, after):
+    if before and after and before.table.equals(after.table):
         return of_model(status=UNCHANGED)
     obstacle = _obstacle(stored, before, after)
     if before and after and not obstacle:
@@ -156,14 +158,6 @@ def _compared(
         why=obstacle.words if obstacle else why,
         differences=_of_stored(stored, parameters),
     )
-
-
-def _same_answers(
-    stored: list[dict[str, Any]], before: Predictions | None, after: Predictions | None
-) -> bool:
-    if len(stored) == 2 and len(_told(stored, "predictions")) == 1:
-        return True
-    return before is not None and after is not None and before.table.equals(after.table)
 
 
 def _obstacle(

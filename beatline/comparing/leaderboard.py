@@ -166,17 +166,16 @@ def mark_fronts(entries: Sequence[Entry]) -> None:
         contests.setdefault(entry.contest, []).append(entry)
     for rivals in contests.values():
         for cost in COSTS if len(rivals) > 1 else ():  # without a rival there is nothing to win
-            known = [entry for entry in rivals if _place(entry, cost) is not None]
-            for entry in known:
-                if not any(_dominates(other, entry, cost) for other in known):
+            places = [
+                (entry, (value, entry.costs[cost]))
+                for entry in rivals
+                if (value := entry.metrics["auc"]["value"]) is not None and cost in entry.costs
+            ]
+            for entry, place in places:
+                if not any(_dominates(other, place) for _, other in places):
                     entry.fronts.append(cost)
 
 
-def _place(entry: Entry, cost: str) -> tuple[float, float] | None:
-    value = entry.metrics["auc"]["value"]
-    return (value, entry.costs[cost]) if value is not None and cost in entry.costs else None
-
-
-def _dominates(one: Entry, other: Entry, cost: str) -> bool:
-    (good, dear), (as_good, as_dear) = _place(one, cost) or (0, 0), _place(other, cost) or (0, 0)
-    return good >= as_good and dear <= as_dear and (good, dear) != (as_good, as_dear)
+def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Of an AUC and a cost each."""
+    return one[0] >= other[0] and one[1] <= other[1] and one != other

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from functools import cache, cached_property
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from ruamel.yaml.error import YAMLError
 
 from beatline import params
 from beatline.comparing.differences import Predictions
-from beatline.errors import UserError, warn
+from beatline.errors import UserError
 from beatline.files import TEXTS
 
 WORKSPACE = "workspace"
@@ -85,9 +86,7 @@ class Revision:
         if content is None:
             raise UserError(f"{self.name} has no {path}: it is no state of this project")
         try:
-            found = YAML(typ="safe").load(
-                content.decode()
-            )  # as DVC reads it; pure is four times slower
+            found = YAML(typ="safe").load(content.decode())  # as DVC reads it
         except (YAMLError, UnicodeDecodeError):
             found = None
         if not isinstance(found, dict) or not isinstance(found.get(key), dict):
@@ -163,7 +162,8 @@ def upstream(stages: dict[str, dict[str, Any]], name: str) -> dict[str, dict[str
 
 @cache
 def _warn_once(message: str) -> None:
-    warn(message)
+    """On stderr: what is printed may be meant for a comment."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _commit(repo: Repo, name: str) -> str:

@@ -48,22 +48,16 @@ class Clone:
 
     def run(self, *command: str, ok: bool = True) -> str:
         """What a command prints, run in the clone as in the activated environment."""
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+        with self.start(*command, session=False) as process:
+            printed, _ = process.communicate()
+        assert (process.returncode == 0) == ok, (
+            f"{command} exited with {process.returncode}:\n{printed}"
         )
-        assert (done.returncode == 0) == ok, (
-            f"{command} exited with {done.returncode}:\n{done.stdout}"
-        )
-        return done.stdout
+        return printed
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """A command that runs beside this process, with all that it starts in a group of its own."""
+    def start(self, *command: str, session: bool = True) -> subprocess.Popen[str]:
+        """A command that runs beside this process. `session`: with all that it starts in a group of its
+        own, which an interruption of the tests does not reach."""
         return subprocess.Popen(
             command,
             cwd=self.root,
@@ -71,7 +65,7 @@ class Clone:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
+            start_new_session=session,
         )
 
     def repro(self, *options: str) -> set[str]:
