@@ -179,6 +179,8 @@ lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --no-emit-package torch -q requirements.in -o requirements.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate -q requirements-serve.in -o requirements-serve.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate -q requirements-dev.in -o requirements-dev.txt
 
 clean: ## remove the environment and all that is machine-made, but not the DVC cache

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from beatline import inference, metrics
-from beatline.inference import Windows
+from beatline import inference, losses, metrics
 from beatline.learning import Examples
 from beatline.tasks import Task
+from beatline.windows import Windows, starts
 
 ClassWeights = Literal["none", "balanced"]
 
@@ -72,13 +72,13 @@ def table(examples: Examples, windows: Windows) -> tuple[np.ndarray, np.ndarray]
     """All windows of the recordings as rows `[N, T * C]` float64, and the targets `[N, K]` of each."""
     batches = inference.batches(examples.recordings, windows)
     rows = np.concatenate([batch.flatten(1).cpu().numpy() for batch in batches])
-    each = len(inference.starts(examples.recordings.length, windows))
+    each = len(starts(examples.recordings.length, windows))
     return rows.astype(np.float64), np.repeat(examples.targets, each, axis=0)
 
 
 def answers(task: Task, logits: np.ndarray, examples: Examples, windows: Windows) -> np.ndarray:
     """Answers `[N, K]` from the logits of all windows, as :func:`beatline.inference.answers` has them."""
-    of_windows = task.answer(torch.from_numpy(logits), torch.empty(0)).numpy()
+    of_windows = losses.of(task).answer(torch.from_numpy(logits), torch.empty(0)).numpy()
     of_windows = of_windows.reshape(len(examples.recordings), -1, logits.shape[1])
     return of_windows.mean(axis=1) if windows.aggregate == "mean" else of_windows.max(axis=1)
 

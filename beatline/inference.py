@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import nn
 
-from beatline.params import Parameters
+from beatline import losses
 from beatline.recordings import Recordings
 from beatline.tasks import Task
+from beatline.windows import Windows, starts
 
 BATCH = 128  # windows in one forward pass: bounds memory; small enough for the processor's cache
-
-
-class Windows(Parameters):
-    """How a recording is cut. Training draws one random crop of `length` samples per recording and
-    epoch (0: the whole recording); an answer is aggregated over windows of `length` every `stride`
-    samples, the last one at the recording's end."""
-
-    length: int = Field(ge=0)
-    stride: int = Field(ge=1)
-    aggregate: Literal["mean", "max"]
-
-
-def starts(recording_length: int, windows: Windows) -> list[int]:
-    """First samples of the windows over a recording."""
-    length = windows.length or recording_length
-    if length >= recording_length:
-        return [0]
-    regular = range(0, recording_length - length + 1, windows.stride)
-    last = recording_length - length
-    return [*regular] if regular[-1] == last else [*regular, last]
 
 
 @torch.inference_mode()
@@ -48,7 +27,7 @@ def answers(network: nn.Module, task: Task, recordings: Recordings, windows: Win
     each = len(starts(recordings.length, windows))
     found = []
     for inputs in batches(recordings, windows):
-        of_windows = task.answer(network(inputs), inputs).float()
+        of_windows = losses.of(task).answer(network(inputs), inputs).float()
         of_windows = of_windows.reshape(len(inputs) // each, each, -1)
         aggregated = (
             of_windows.mean(dim=1) if windows.aggregate == "mean" else of_windows.amax(dim=1)

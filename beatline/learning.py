@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 
-from beatline.inference import Windows
 from beatline.params import Parameters
 from beatline.recordings import Recordings
+from beatline.windows import Windows
 
 
 class Learning(Parameters):

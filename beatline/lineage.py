@@ -24,8 +24,16 @@ from beatline.files import sha256
 
 DVC_YAML, DVC_LOCK = Path("dvc.yaml"), Path("dvc.lock")
 DURATIONS = "data/durations/"
-# What the revision is compared in. Data and reports are made from it, and dvc.lock says how.
-COMMITTED = ("beatline", "stages", "params.yaml", "dvc.yaml", "requirements.txt")
+# What the revision is compared in. Data and reports are made from it, and dvc.lock says how; what
+# serves a model changes none of its numbers.
+COMMITTED = (
+    "beatline",
+    "stages",
+    "params.yaml",
+    "dvc.yaml",
+    "requirements.txt",
+    ":(exclude)beatline/serving",
+)
 PACKAGES = (  # whose versions may change a number
     "torch",
     "numpy",
@@ -37,6 +45,8 @@ PACKAGES = (  # whose versions may change a number
     "soundfile",
     "soxr",
     "safetensors",
+    "onnx",
+    "onnxruntime",
     "dvc",
 )
 
@@ -137,28 +147,32 @@ def upstream(name: str) -> dict[str, Any] | None:
         for stage, entry in yaml.load(DVC_LOCK)["stages"].items()
         if stage.partition("@")[0] in stages
     }
+    made_by = {
+        out["path"]: stage for stage, entry in locked.items() for out in entry.get("outs", ())
+    }
     template, _, key = name.partition("@")
     declared = stages[template].get("do", stages[template])["deps"]
     found: dict[str, Any] = {}
     for path in declared:
-        _collect(path.replace("${key}", key), locked, found)
+        _collect(path.replace("${key}", key), locked, made_by, found)
     return found
 
 
-def _collect(path: str, locked: dict[str, Any], found: dict[str, Any]) -> None:
-    """Add to `found` the stages behind a path, each after those that it builds on."""
-    for stage in sorted(stage for stage, entry in locked.items() if _made_by(path, entry)):
+def _collect(
+    path: str, locked: dict[str, Any], made_by: dict[str, str], found: dict[str, Any]
+) -> None:
+    """Add to `found` the stages behind a path, each after those that it builds on: those that made it,
+    a folder that holds it, or something in it."""
+    makers = {
+        stage
+        for out, stage in made_by.items()
+        if out == path or path.startswith(f"{out}/") or out.startswith(f"{path}/")
+    }
+    for stage in sorted(makers - found.keys()):
         if stage not in found:
             for dep in locked[stage].get("deps", ()):
-                _collect(dep["path"], locked, found)
+                _collect(dep["path"], locked, made_by, found)
             found[stage] = _told(locked[stage])
-
-
-def _made_by(path: str, entry: dict[str, Any]) -> bool:
-    """Whether a path is among the outputs of a stage, inside of one, or a folder that holds one."""
-    outs = [Path(out["path"]) for out in entry.get("outs", ())]
-    wanted = Path(path)
-    return any(wanted == out or wanted in out.parents or out in wanted.parents for out in outs)
 
 
 def _told(entry: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from beatline.errors import UserError
 from beatline.params import Parameters
 
+TYPICAL = (0.1, 99.9)  # percentiles: the rest may be artefacts
 SMALLEST_SPREAD = 1e-12  # below this share of the largest value, a channel counts as constant
 
 
@@ -109,6 +110,13 @@ def _medians(samples: list[np.ndarray], per: Literal["channel", "all"]) -> np.nd
     if per == "all":
         return np.full(whole.shape[1], np.nanmedian(whole))
     return np.nanmedian(whole, axis=0)
+
+
+def typical(signals: np.ndarray) -> dict[str, list[float]]:
+    """Within what bounds normalized training recordings `[N, T, C]` lie, so that one that is far from
+    them can be told: `rms`, of a recording, from the 0.1st to the 99.9th percentile."""
+    rms = [float(np.sqrt(np.mean(np.square(signal, dtype=np.float64)))) for signal in signals]
+    return {"rms": np.percentile(rms, TYPICAL).tolist()}
 
 
 Moments = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -1,7 +1,8 @@
-"""What differs between tasks, in one place: targets, loss, answer, thresholds, decisions.
+"""What differs between tasks, in one place: targets, thresholds, decisions, how good answers are.
 
 A model's *answer* is what a user sees: probabilities `[B, K]`, or an anomaly score `[B, 1]`. Answers
-of several windows of one recording are aggregated before anything is decided.
+of several windows of one recording are aggregated before anything is decided. How a network's outputs
+become answers, and what it learns by, is in :mod:`beatline.losses`; here nothing needs torch.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from beatline import metrics
 
@@ -23,9 +22,7 @@ TINY = 1e-7  # probabilities are kept this far from 0 and 1 in logarithms
 @dataclass(frozen=True)
 class Task:
     """`learns_normal_only`: whether it detects anomalies and sees normal records alone.
-    `loss(outputs, inputs, targets, class_weights)`: a scalar to minimize, from logits `[B, K]` (or
-    a reconstruction `[B, T, C]`), inputs `[B, T, C]`, targets `[B, K]` in {0, 1}, weights `[K]`.
-    `answer(outputs, inputs)`: `[B, K]`. `answer_loss(answers, targets)`: the same loss from answers.
+    `answer_loss(answers, targets)`: the loss that is learned by, from answers and targets `[N, K]`.
     `thresholds(targets, answers, percentile)`: `[K]`, from validation records; none if exclusive.
     `decide(answers, thresholds)`: 0/1 `[N, K]`. `uninformed(K)`: the probability that each of K
     classes has for one who knows nothing, towards which labels are smoothed.
@@ -33,8 +30,6 @@ class Task:
 
     name: TaskName
     learns_normal_only: bool
-    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
-    answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     answer_loss: Callable[[np.ndarray, np.ndarray], float]
     thresholds: Callable[[np.ndarray, np.ndarray, float], list[float]]
     decide: Callable[[np.ndarray, list[float]], np.ndarray]
@@ -53,39 +48,6 @@ def of(learns: str, dataset_task: str) -> Task | None:
 
 
 _DETECTORS = {"normal": "reconstruction", "sections": "neighbours"}
-
-
-def _binary_loss(
-    outputs: torch.Tensor, _: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
-) -> torch.Tensor:
-    return functional.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weights)
-
-
-def _exclusive_loss(
-    outputs: torch.Tensor, _: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
-) -> torch.Tensor:
-    return functional.cross_entropy(outputs, targets, weight=weights)
-
-
-def _reconstruction_loss(
-    outputs: torch.Tensor, inputs: torch.Tensor, _: torch.Tensor, __: torch.Tensor | None
-) -> torch.Tensor:
-    return functional.mse_loss(outputs, inputs)
-
-
-def _reconstruction_error(outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-    return ((outputs - inputs) ** 2).mean(dim=(1, 2)).unsqueeze(1)
-
-
-def _version_loss(
-    outputs: torch.Tensor, _: torch.Tensor, targets: torch.Tensor, __: torch.Tensor | None
-) -> torch.Tensor:
-    """Cross entropy over sections and versions: logits `[B, V, S * V]` of the V versions (ways of
-    changing a window) of each of B windows; version v of section s is class s * V + v."""
-    versions = outputs.shape[1]
-    section = targets.argmax(dim=1, keepdim=True) * versions
-    wanted = section + torch.arange(versions, device=outputs.device)
-    return functional.cross_entropy(outputs.flatten(0, 1), wanted.flatten())
 
 
 def _binary_answer_loss(answers: np.ndarray, targets: np.ndarray) -> float:
@@ -129,8 +91,6 @@ def _inverse_frequency(targets: np.ndarray) -> np.ndarray:
 _MULTILABEL = Task(
     name="multilabel",
     learns_normal_only=False,
-    loss=_binary_loss,
-    answer=lambda outputs, _: torch.sigmoid(outputs),
     answer_loss=_binary_answer_loss,
     thresholds=_f1_thresholds,
     decide=_above,
@@ -141,8 +101,6 @@ _MULTILABEL = Task(
 _RECONSTRUCTION = Task(
     name="reconstruction",
     learns_normal_only=True,
-    loss=_reconstruction_loss,
-    answer=_reconstruction_error,
     answer_loss=_normal_error,
     thresholds=_normal_percentile,
     decide=_above,
@@ -156,8 +114,6 @@ TASKS: dict[str, Task] = {
     "multiclass": Task(
         name="multiclass",
         learns_normal_only=False,
-        loss=_exclusive_loss,
-        answer=lambda outputs, _: torch.softmax(outputs, dim=1),
         answer_loss=_exclusive_answer_loss,
         thresholds=lambda *_: [],
         decide=_largest,
@@ -165,7 +121,5 @@ TASKS: dict[str, Task] = {
         uninformed=lambda classes: 1 / classes,
     ),
     "reconstruction": _RECONSTRUCTION,
-    "neighbours": replace(
-        _RECONSTRUCTION, name="neighbours", loss=_version_loss, answer=lambda outputs, _: outputs
-    ),
+    "neighbours": replace(_RECONSTRUCTION, name="neighbours"),
 }

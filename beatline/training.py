@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import nn
 from torch.optim import lr_scheduler
 
-from beatline import devices, inference, metrics, models, params
+from beatline import devices, inference, losses, metrics, models, params
 from beatline.augmentation import Augment, augmented
 from beatline.errors import UserError
 from beatline.learning import Examples, Learning
@@ -139,7 +139,7 @@ def fit(
         for inputs, targets in _batches(train, task, parameters, draw):
             with devices.autocast(dtype, device):
                 outputs = network(inputs)
-            loss = task.loss(outputs.float(), inputs, targets, weights)
+            loss = losses.of(task).loss(outputs.float(), inputs, targets, weights)
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             if parameters.gradient_clip:

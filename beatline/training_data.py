@@ -30,6 +30,7 @@ DESCRIBED = (  # of dataset.json
     "length",
     "sections",
     "representation",
+    "typical",
 )
 
 

@@ -20,6 +20,7 @@ from beatline import (
 )
 from beatline.comparing.differences import Compare
 from beatline.errors import UserError, reporting_mistakes
+from beatline.serving.settings import Serve
 
 
 def validate(content: dict[str, Any]) -> tuple[int, int]:
@@ -34,7 +35,20 @@ def validate(content: dict[str, Any]) -> tuple[int, int]:
     params.block(content, "evaluate", evaluation.Evaluate)
     params.block(content, "report", reporting.Report)
     params.block(content, "compare", Compare)
+    _validate_serve(content)
     return len(content["datasets"]), len(runs)
+
+
+def _validate_serve(content: dict[str, Any]) -> None:
+    wanted = params.block(content, "serve", Serve).features
+    if wanted is None:
+        return
+    dataset, _, model = wanted.partition("/")
+    if dataset not in content["datasets"] or model not in params.models_of(content, dataset):
+        raise UserError(
+            f"{params.PATH}: serve.features: {wanted} is no model that is trained here: name one "
+            f"that stands under train, as <data set>/<model>, or null"
+        )
 
 
 def _validate_dataset(content: dict[str, Any], name: str) -> None:

@@ -49,6 +49,7 @@ def main(name: str) -> None:
         "counts": {**description["counts"], **counts},
         "length": arrays.load_split(output / "test").signals.shape[1],
         "normalization": fitted.as_dict(),
+        "typical": normalization.typical(arrays.load_split(output / "train").signals),
     }
     write_json(output / "dataset.json", description, digits=17)
     print(

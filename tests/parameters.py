@@ -170,6 +170,15 @@ _CONTENT: dict[str, Any] = {
         "metrics": ["auc", "f1", "accuracy"],
         "tolerance": {"auc": 0.005},
     },
+    "serve": {
+        "features": "ecg5000/cnn",
+        "max_megabytes": 1.0,
+        "max_values": 200_000,
+        "max_rows": 20,
+        "seconds_to_send": 5.0,
+        "seconds_to_answer": 20.0,
+        "poll_seconds": 0.1,
+    },
 }
 
 

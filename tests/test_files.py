@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from beatline import arrays, bundle
 from beatline.errors import UserError, reporting_mistakes
 from beatline.files import read_csv, read_json, replacing, rounded, sha256, write_csv, write_json
 from beatline.pack import PackWriter
+from tests.bundle.bundles import made
 
 
 def names(folder: Path) -> list[str]:
@@ -93,11 +93,11 @@ def test_full_disk(tmp_path: Path) -> None:
     no memory map through which a full disk would kill the process."""
     values = np.zeros((2, 3, 1), dtype=np.float32)
     table = pd.DataFrame({"record": ["a", "b"]})
-    network = torch.nn.Linear(2, 2)
+    network, description = made()
     writers = {
         "s": lambda path: arrays.write_split(path, [values], table),
         "j.json": lambda path: write_json(path, {"a": 1}),
-        "m": lambda path: bundle.save(path, network, {}, table),
+        "m": lambda path: bundle.save(path, network, description, table),
     }
     for name, write in writers.items():
         path = tmp_path / name

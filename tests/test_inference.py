@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from beatline import inference, recordings, tasks
-from beatline.inference import Windows, starts
 from beatline.recordings import Recordings
+from beatline.windows import Windows, starts
 
 CPU = torch.device("cpu")
 

@@ -66,7 +66,7 @@ def test_numbers_are_those_that_dvc_reads(tmp_path: Path) -> None:
     from dvc.utils.serialize import load_yaml
 
     values = "[1e-3, 1E5, .5, 010, 1_000, no, off, ~, '1', 0x10, 1.5e+3, -1e-4, .inf]"
-    empty = "datasets: {}\nextract_features: {}\ntrain: {}\nreport: {}\ncompare: {}\n"
+    empty = "".join(f"{name}: {{}}\n" for name in params.BLOCKS if name != "evaluate")
     text = f"{empty}evaluate: {values}\n"
     content = load(tmp_path, text)
     assert content == load_yaml(str(tmp_path / "params.yaml"))

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from torch.nn import functional
 
-from beatline import tasks
+from beatline import losses, tasks
 from beatline.tasks import TASKS
 
 RNG = np.random.default_rng(0)
@@ -45,8 +45,8 @@ def test_tasks_know_their_names() -> None:
 def test_binary_cross_entropy(name: str) -> None:
     """Binary cross-entropy with logits, and from the answers the same number by scikit-learn."""
     task = TASKS[name]
-    loss = task.loss(LOGITS, INPUTS, SEVERAL, None)
-    answers = task.answer(LOGITS, INPUTS)
+    loss = losses.of(task).loss(LOGITS, INPUTS, SEVERAL, None)
+    answers = losses.of(task).answer(LOGITS, INPUTS)
     assert torch.equal(answers, torch.sigmoid(LOGITS))
     by_class = [log_loss(SEVERAL[:, k], answers[:, k].double()) for k in range(3)]
     assert float(loss) == pytest.approx(np.mean(by_class), rel=1e-5)
@@ -58,11 +58,11 @@ def test_binary_cross_entropy(name: str) -> None:
 def test_cross_entropy() -> None:
     """Cross-entropy of exclusive classes, by torch's class indices and by scikit-learn."""
     task = TASKS["multiclass"]
-    loss = task.loss(LOGITS, INPUTS, EXCLUSIVE, None)
+    loss = losses.of(task).loss(LOGITS, INPUTS, EXCLUSIVE, None)
     assert float(loss) == pytest.approx(
         float(functional.cross_entropy(LOGITS, torch.from_numpy(CHOSEN))), rel=1e-6
     )
-    answers = task.answer(LOGITS, INPUTS)
+    answers = losses.of(task).answer(LOGITS, INPUTS)
     assert float(loss) == pytest.approx(
         log_loss(CHOSEN, torch.softmax(LOGITS.double(), dim=1)), rel=1e-5
     )
@@ -75,8 +75,8 @@ def test_reconstruction_error() -> None:
     """Mean squared error to learn; per record it is the anomaly score; validated on normals only."""
     task = TASKS["reconstruction"]
     outputs = INPUTS * 0.9 + 0.1
-    loss = task.loss(outputs, INPUTS, torch.zeros(40, 1), None)
-    scores = task.answer(outputs, INPUTS)
+    loss = losses.of(task).loss(outputs, INPUTS, torch.zeros(40, 1), None)
+    scores = losses.of(task).answer(outputs, INPUTS)
     expected = ((outputs - INPUTS).numpy() ** 2).reshape(40, -1).mean(axis=1)
     np.testing.assert_allclose(scores[:, 0].numpy(), expected, rtol=1e-5)
     assert float(loss) == pytest.approx(expected.mean(), rel=1e-5)
@@ -97,7 +97,7 @@ def test_loss_of_versions_is_a_plain_loop() -> None:
         for v in range(versions):
             chances = np.exp(logits[b, v]) / np.exp(logits[b, v]).sum()
             expected.append(-np.log(chances[section[b] * versions + v]))
-    found = TASKS["neighbours"].loss(
+    found = losses.of(TASKS["neighbours"]).loss(
         torch.from_numpy(logits),
         torch.zeros(windows, 7, 2),
         torch.from_numpy(np.eye(sections)[section]),
@@ -109,7 +109,7 @@ def test_loss_of_versions_is_a_plain_loop() -> None:
 def test_loss_of_one_version_is_cross_entropy_of_sections() -> None:
     """Without versions the network tells sections apart, as a classifier would."""
     expected = functional.cross_entropy(LOGITS, torch.from_numpy(CHOSEN))
-    found = TASKS["neighbours"].loss(LOGITS[:, None], INPUTS, EXCLUSIVE, None)
+    found = losses.of(TASKS["neighbours"]).loss(LOGITS[:, None], INPUTS, EXCLUSIVE, None)
     torch.testing.assert_close(found, expected)
 
 
@@ -117,7 +117,7 @@ def test_answer_of_neighbours_is_what_the_network_says() -> None:
     """The network itself measures how far a window is from what it knows."""
     scores = torch.rand(40, 1)
     task = TASKS["neighbours"]
-    assert torch.equal(task.answer(scores, INPUTS), scores)
+    assert torch.equal(losses.of(task).answer(scores, INPUTS), scores)
     targets = np.array([[0]] * 30 + [[1]] * 10)
     assert task.answer_loss(scores.numpy(), targets) == pytest.approx(float(scores[:30].mean()))
 
@@ -138,7 +138,7 @@ def test_weights_of_labels() -> None:
     np.testing.assert_allclose(weights * positives, 40 - positives)
     assert np.isfinite(TASKS["multilabel"].class_weights(np.zeros((5, 2)))).all()
     chosen = torch.from_numpy(weights.astype(np.float32))
-    found = TASKS["multilabel"].loss(LOGITS, INPUTS, SEVERAL, chosen)
+    found = losses.of(TASKS["multilabel"]).loss(LOGITS, INPUTS, SEVERAL, chosen)
     chances = torch.sigmoid(LOGITS).double().numpy()
     of_positives = targets * -np.log(chances) * weights
     of_negatives = (1 - targets) * -np.log(1 - chances)

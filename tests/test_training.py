@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from beatline import inference, models, recordings, training
+from beatline import inference, losses, models, recordings, training
 from beatline.errors import UserError
 from beatline.learning import Examples, Learning
 from beatline.recordings import Recordings
@@ -249,7 +249,7 @@ def plain_loop(
     total = 0.0
     for rows in torch.randperm(len(targets), generator=draw).split(parameters.batch_size):
         optimizer.zero_grad()
-        loss = task.loss(network(signals[rows]), signals[rows], targets[rows], weights)
+        loss = losses.of(task).loss(network(signals[rows]), signals[rows], targets[rows], weights)
         loss.backward()
         if parameters.gradient_clip:
             nn.utils.clip_grad_norm_(network.parameters(), parameters.gradient_clip)

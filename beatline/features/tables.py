@@ -32,7 +32,8 @@ def write_tables(folder: Path, table: pd.DataFrame) -> None:
         if isinstance(column.dtype, pd.DatetimeTZDtype):
             table[name] = column.dt.tz_convert("UTC").dt.as_unit("us")
         elif pd.api.types.is_float_dtype(column.dtype):
-            table[name] = rounded(column.astype(np.float64).to_list(), DIGITS)
+            # A column of missing values alone would be one of no type.
+            table[name] = np.array(rounded(column.to_list(), DIGITS), dtype=np.float64)
     with replacing(folder / PARQUET) as beside:
         pyarrow.parquet.write_table(_arrow(table), beside)
     write_csv(folder / CSV, table, DIGITS)

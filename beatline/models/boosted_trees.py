@@ -77,7 +77,7 @@ class Network(nn.Module):
 
     def forward(self, recordings: torch.Tensor) -> torch.Tensor:
         features = recordings.flatten(1)
-        node = self.roots.flatten().expand(len(features), -1)
+        node = self.roots.flatten().expand(features.shape[0], -1)
         for _ in range(self.depth):
             above = features.gather(1, self.feature[node]) > self.number[node]
             node = self.below[node, above.long()]

@@ -29,7 +29,6 @@ from beatline.params import AtLeastOne, Parameters
 
 LEARNS = "sections"
 TINY = 1e-5  # variance of the normalized signal that counts as none
-COMPARED_AT_ONCE = 1 << 25  # numbers in memory while distances are computed: 128 MB
 
 Change = Callable[[torch.Tensor], torch.Tensor]  # of windows [B, T, C]
 
@@ -139,13 +138,11 @@ class Network(nn.Module, Remembering):
 
     def _distance(self, places: torch.Tensor) -> torch.Tensor:
         nearest = min(self.neighbours, len(self.memory))
-        found = []
-        for part in places.split(max(1, COMPARED_AT_ONCE // self.memory.numel())):
-            # By differences: the expanded square would round small distances between far places away.
-            distances = torch.cdist(part, self.memory, compute_mode="donot_use_mm_for_euclid_dist")
-            squares = distances.topk(nearest, largest=False).values.square()
-            found.append(squares.mean(dim=1, keepdim=True) / places.shape[1])
-        return torch.cat(found)
+        # In float32 the expanded square would round small distances between far places away.
+        asked, known = places.double(), self.memory.double()
+        squares = asked.square().sum(1, keepdim=True) + known.square().sum(1) - 2 * asked @ known.T
+        closest = squares.clamp_min(0).topk(nearest, largest=False).values
+        return (closest.mean(dim=1, keepdim=True) / self.memory.shape[1]).float()
 
     def _load_from_state_dict(
         self,

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from beatline import bundle, drawings, inference
+from beatline import bundle, drawings
 from beatline.curves import Evaluated
 from beatline.drawings import Shown
 from beatline.reporting.document import Document, counted, short, text
 from beatline.reporting.models import score
 from beatline.reporting.results import DatasetResults, noun
+from beatline.windows import starts
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def reconstruction(trained: bundle.Bundle, signals: np.ndarray) -> tuple[np.ndar
     length = min(windows.length or signals.shape[1], signals.shape[1])
     copies, errors = np.zeros(signals.shape), np.zeros(signals.shape)
     times = np.zeros((signals.shape[1], 1))
-    for start in inference.starts(signals.shape[1], windows):
+    for start in starts(signals.shape[1], windows):
         inside = slice(start, start + length)
         copy = trained.network(torch.from_numpy(signals[:, inside])).numpy()
         copies[:, inside] += copy

@@ -15,10 +15,21 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from beatline import bundle, inference, models, normalization, tasks
+from beatline import (
+    bundle,
+    descriptions,
+    graph,
+    graph_export,
+    inference,
+    losses,
+    models,
+    normalization,
+    tasks,
+)
 from beatline.errors import UserError
 from beatline.params import Parameters
 from beatline.recordings import Recordings
+from beatline.windows import Windows
 from tests.bundle.bundles import CHANNELS, HISTORY, LENGTH, WINDOW, made, raw_recordings
 from tests.parameters import ARCHITECTURES
 
@@ -46,7 +57,7 @@ def test_loaded_answers_are_those_before_saving(tmp_path: Path, model: str, task
     """Every model and task, after a round trip through the disk, answers bit for bit the same."""
     network, description = made(model, task)
     signals = normalization.Normalization(**description["normalization"]).apply(raw_recordings())
-    windows = inference.Windows(**description["windows"])
+    windows = Windows(**description["windows"])
     recordings = Recordings(signals, np.arange(len(signals)), torch.device("cpu"))
     expected = inference.answers(network, tasks.TASKS[task], recordings, windows)
     bundle.save(tmp_path / "model", network, description, HISTORY)
@@ -182,7 +193,7 @@ def test_what_is_remembered_comes_back(tmp_path: Path, monkeypatch: pytest.Monke
     network, description = made("x", "neighbours")
     signals = normalization.Normalization(**description["normalization"]).apply(raw_recordings())
     recordings = Recordings(signals, np.arange(len(signals)), torch.device("cpu"))
-    windows = inference.Windows(**description["windows"])
+    windows = Windows(**description["windows"])
     assert isinstance(network, Nearest)
     with torch.inference_mode():
         network.remember(inference.batches(recordings, windows))
@@ -211,7 +222,7 @@ def test_same_bytes_twice(tmp_path: Path) -> None:
     network, description = made()
     for name in "ab":
         bundle.save(tmp_path / name, network, description, HISTORY)
-    for file in (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY):
+    for file in (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
@@ -223,21 +234,69 @@ def test_weights_are_safetensors(saved: Path) -> None:
     assert sorted(path.name for path in saved.iterdir()) == [
         "history.csv",
         "model.json",
+        "model.onnx",
         "weights.safetensors",
     ]
 
 
 def test_changed_weights_are_noticed(saved: Path) -> None:
-    """A bit that flips in a cache leaves a file that loads, of another model: the sum tells. Bundles of
-    before sums were kept have none to tell by, and load."""
+    """A bit that flips in a cache leaves a file that loads, of another model: the sum tells."""
     weights = saved / bundle.WEIGHTS
     content = bytearray(weights.read_bytes())
     content[-2] ^= 1
     weights.write_bytes(bytes(content))
     with pytest.raises(UserError, match=r"weights\.safetensors has changed since it was saved"):
         bundle.load(saved)
-    change(saved, lambda description: description.pop(bundle.WEIGHTS_SHA256))
-    bundle.load(saved)
+
+
+@pytest.mark.parametrize(("model", "task"), CASES)
+def test_the_graph_answers_as_the_network(tmp_path: Path, model: str, task: str) -> None:
+    """For any number of windows, other than that which it was traced with; an autoencoder's graph gives
+    the reconstruction too."""
+    network, description = made(model, task)
+    bundle.save(tmp_path / "model", network, description, HISTORY)
+    saved = (tmp_path / "model" / bundle.GRAPH).read_bytes()
+    for number in (1, 2, 7):
+        shape = (number, *bundle.shape_of(description))
+        windows = torch.randn(shape, generator=torch.Generator().manual_seed(number))
+        with torch.inference_mode():
+            outputs = network.eval()(windows)
+            expected = losses.of(tasks.TASKS[task]).answer(outputs, windows)
+        run: Any = graph.session(saved).run
+        found = run(None, {graph.WINDOWS: windows.numpy()})
+        np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5)
+        assert len(found) == 1 + (task == "reconstruction")
+        if task == "reconstruction":
+            np.testing.assert_allclose(found[1], outputs, rtol=1e-4, atol=1e-4)
+
+
+class Unwritten(nn.Module):
+    """Depends on the number of windows, which tracing does not see."""
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return windows.mean(dim=1) * len(windows)
+
+
+class Unknown(nn.Module):
+    """Uses what ONNX has no operator for."""
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.eigvalsh(windows.transpose(1, 2) @ windows)
+
+
+@pytest.mark.parametrize("network", [Unwritten(), Unknown()])
+def test_a_network_without_a_graph_is_saved_and_warned_of(
+    network: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hours of training are not lost because a network cannot be served, or would be with other
+    answers."""
+    with pytest.raises(graph_export.NotExported):
+        graph_export.export(network, tasks.TASKS["multilabel"], (10, 3))
+    _, description = made()
+    bundle.save(tmp_path / "model", network, description, HISTORY)
+    assert "has no graph and cannot be served" in capsys.readouterr().out
+    assert not (tmp_path / "model" / bundle.GRAPH).exists()
+    assert descriptions.read(tmp_path / "model")[bundle.GRAPH_SHA256] is None
 
 
 def test_history(saved: Path) -> None:
@@ -249,13 +308,13 @@ def test_description(saved: Path) -> None:
     """model.json holds what is promised: all that leads from a raw recording to an answer, and the
     identity of data and code."""
     description = json.loads((saved / bundle.DESCRIPTION).read_text())
-    assert {"format", *bundle.PROMISED} <= description.keys()
+    assert {"format", *descriptions.PROMISED} <= description.keys()
     _, expected = made()
     assert {key: description[key] for key in expected} == expected  # floats to the last digit
     assert bundle.load(saved).description == description
 
 
-@pytest.mark.parametrize("key", bundle.PROMISED)
+@pytest.mark.parametrize("key", descriptions.PROMISED)
 def test_missing_key_is_named(saved: Path, key: str) -> None:
     """A description without one of them is refused by name."""
     change(saved, lambda description: description.pop(key))
@@ -272,8 +331,8 @@ def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        (lambda d: d.update(format=1), "is a bundle of another format than 2"),
-        (lambda d: d.pop("format"), "is a bundle of another format than 2"),
+        (lambda d: d.update(format=1), "is a bundle of another format than 3"),
+        (lambda d: d.pop("format"), "is a bundle of another format than 3"),
         (lambda d: d["architecture"].update(name="gru"), "there is no architecture 'gru'"),
         (
             lambda d: d["architecture"]["parameters"].update(depth=3),

@@ -67,6 +67,13 @@ def test_both_files_hold_the_same(
     assert np.array_equal(stored, features[:, 1].astype(np.float32))
 
 
+def test_a_feature_that_nobody_has(tmp_path: Path) -> None:
+    """A column of missing values alone is one of numbers: a feature store refuses one without a type."""
+    write_tables(tmp_path, sounds(np.full((2, 2), np.nan)))
+    schema = pyarrow.parquet.read_schema(tmp_path / PARQUET)
+    assert schema.field("rms_mean").type == schema.field("mfcc_0").type == pa.float64()
+
+
 def test_types(tmp_path: Path) -> None:
     """What a feature store reads: plain texts, moments in UTC, float64; nothing of pandas."""
     write_tables(tmp_path, sounds(np.ones((2, 2))))

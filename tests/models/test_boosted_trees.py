@@ -18,6 +18,7 @@ from beatline.models import boosted_trees
 from beatline.models.boosted_trees import Architecture, Network, Train
 from beatline.recordings import Recordings
 from beatline.tasks import TASKS
+from beatline.windows import Windows
 
 TRAIN = {
     "windows": {"length": 0, "stride": 1, "aggregate": "mean"},
@@ -79,7 +80,7 @@ def fitted(
 
 
 def answers(network: Network, task: str, of: Examples, **windows: Any) -> np.ndarray:
-    cut = inference.Windows.model_validate({**TRAIN["windows"], **windows})
+    cut = Windows.model_validate({**TRAIN["windows"], **windows})
     return inference.answers(network, TASKS[task], of.recordings, cut)
 
 

@@ -163,13 +163,15 @@ def test_a_window_is_scored_on_its_own() -> None:
         torch.testing.assert_close(network(asked), alone, rtol=1e-5, atol=1e-5)
 
 
-def test_memory_is_searched_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A memory too large to be compared with all windows at once gives the same distances."""
-    network = remembering(create(), windows(50))
-    with torch.inference_mode():
-        expected = network(windows(9, seed=3))
-        monkeypatch.setattr("beatline.models.embedding.COMPARED_AT_ONCE", 1)
-        assert torch.equal(network(windows(9, seed=3)), expected)
+def test_small_distances_between_far_places_are_not_rounded_away() -> None:
+    """Places 1,000 from the origin and 0.01 apart: in float32 the square expanded as it is computed here
+    would be off by more than it is."""
+    network = remembering(create(neighbours=1), windows(50)).eval()
+    size = network.memory.shape[1]
+    network.memory = torch.full((2, size), 1000.0)
+    asked = torch.full((1, size), 1000.0) + 0.01
+    expected = (asked.double() - 1000).square().mean()
+    assert float(network._distance(asked)) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_loads_any_number_of_memories() -> None:

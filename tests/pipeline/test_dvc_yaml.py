@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[2]
 DVC_YAML = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-DATA_STAGES = ("download", "aggregate_labels", "split", "normalize")
+DATA_STAGES = ("download", "aggregate_labels", "split", "examples", "normalize")
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def _entry_points(stage: str) -> set[Path]:
     if kind in ("train", "evaluate"):
         return {ROOT / f"stages/{kind}.py", ROOT / f"beatline/models/{model}.py"}
     entry = {ROOT / f"stages/{script}.py"}
-    if script in ("download", "aggregate_labels", "extract_features", "normalize"):
+    if script in ("download", "aggregate_labels", "extract_features", "examples", "normalize"):
         module = PARAMS["datasets"][dataset]["module"]
         entry.add(ROOT / f"beatline/datasets/{module}/__init__.py")
     if script == "extract_features":

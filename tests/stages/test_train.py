@@ -269,5 +269,5 @@ def test_all_seeds_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert written(OUTPUT).keys() == {
         f"{place}{name}"
         for place in ("", "seeds/2/")
-        for name in (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY)
+        for name in (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH)
     }

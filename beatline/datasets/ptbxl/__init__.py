@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from beatline import datasets, fetch
 from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
-from beatline.datasets.ptbxl import simulator
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
 from beatline.datasets.ptbxl.records import check_records, read_records
 from beatline.errors import UserError, warn
@@ -77,6 +76,9 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     """
     with ExitStack() as stack:
         if parameters.source == "simulated":
+            # Not above: who reads records needs none of what it takes a second to import.
+            from beatline.datasets.ptbxl import simulator
+
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=workspace)))
             simulator.simulate(
                 path,

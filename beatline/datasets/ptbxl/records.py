@@ -14,13 +14,24 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from beatline.errors import UserError
-from beatline.pack import Pack
+
+
+class Files(Protocol):
+    """Where the files of records are: a :class:`beatline.pack.Pack`, or what reads like one."""
+
+    @property
+    def path(self) -> Path | str: ...
+
+    def __contains__(self, name: str, /) -> bool: ...
+
+    def read(self, name: str, /) -> memoryview: ...
 
 
 class BadRecord(UserError):
@@ -348,7 +359,7 @@ class _Expected(NamedTuple):
 class _Reader:
     """Reads one record after the other and remembers what they have in common."""
 
-    def __init__(self, pack: Pack, expected: _Expected, verify: bool, dtype: DTypeLike) -> None:
+    def __init__(self, pack: Files, expected: _Expected, verify: bool, dtype: DTypeLike) -> None:
         self.pack = pack
         self.expected = expected
         self.verify = verify
@@ -474,7 +485,7 @@ def _checksums(digital: np.ndarray) -> list[int]:
 
 
 def read_records(
-    pack: Pack,
+    pack: Files,
     names: Sequence[str],
     *,
     leads: Sequence[str] | None = None,
@@ -512,7 +523,7 @@ def _batch(reader: _Reader, names: Sequence[str], dtype: DTypeLike) -> np.ndarra
 
 
 def check_records(
-    pack: Pack,
+    pack: Files,
     names: Sequence[str],
     *,
     leads: Sequence[str] | None = None,

@@ -136,7 +136,7 @@ def write(folder: Path, recorded: Recorded, parameters: ExtractFeatures) -> dict
         shown = tqdm(waveforms, "extract features", len(names), mininterval=10, unit=" records")
         for extracted in extract(shown, rate, parameters):
             rows.append(extracted.features)
-            yield np.stack([_repeated(clip, length) for clip in extracted.spectrograms])
+            yield np.stack([repeated(clip, length) for clip in extracted.spectrograms])
 
     write_recordings(folder, spectrograms(), recorded.table)
     table = recorded.table[["record", "machine_id", "event_timestamp"]].assign(
@@ -154,8 +154,8 @@ def write(folder: Path, recorded: Recorded, parameters: ExtractFeatures) -> dict
     }
 
 
-def _repeated(spectrogram: np.ndarray, length: int) -> np.ndarray:
-    """`[length, bands]`: machines go on as they do."""
+def repeated(spectrogram: np.ndarray, length: int) -> np.ndarray:
+    """`[length, bands]` of a shorter spectrogram: machines go on as they do."""
     return np.pad(spectrogram, ((0, length - len(spectrogram)), (0, 0)), mode="wrap")
 
 

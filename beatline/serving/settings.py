@@ -1,0 +1,26 @@
+"""The block `serve` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from beatline.params import AtLeastOne, Parameters
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Serve(Parameters):
+    """`features`: the bundle (`<data set>/<model>`) that answers ``POST /predict``, None if nothing does.
+    `max_megabytes`: of a request's body, and of what it unpacks to; `max_values`: samples times channels of a recording;
+    `max_rows`: of one ``POST /predict``. `seconds_to_send`, `seconds_to_answer`: what takes longer is
+    given up. `poll_seconds`: how often bundles are looked at for changes."""
+
+    features: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")] | None
+    max_megabytes: Positive
+    max_values: AtLeastOne
+    max_rows: AtLeastOne
+    seconds_to_send: Positive
+    seconds_to_answer: Positive
+    poll_seconds: Positive

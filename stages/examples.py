@@ -1,0 +1,56 @@
+"""examples: a few test recordings as they were recorded, to try a served model with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from beatline import datasets, params
+from beatline.errors import UserError, reporting_mistakes
+from beatline.files import read_csv, read_json, replacing, write_json
+from beatline.pack import Pack
+
+
+def main(name: str) -> None:
+    module = datasets.module(params.block_of(params.load(), f"datasets.{name}.module"))
+    description = read_json(Path(f"data/labels/{name}/dataset.json"))
+    classes = description["classes"]
+    columns = ("record", "normal", *classes)
+    table = read_csv(Path(f"data/labels/{name}/labels.csv"), columns)
+    split = read_csv(Path(f"data/splits/{name}.csv"), ("record", "split"))
+    if list(split["record"]) != list(table["record"]):
+        raise UserError(f"data/splits/{name}.csv is of other records: run `dvc repro`")
+    test = table.loc[split["split"] == "test"]
+    chosen = choose(test, classes, description["sections"])
+
+    about = {key: description[key] for key in ("sampling_rate", "unit", "simulated")}
+    described = []
+    folder = Path(f"data/examples/{name}")
+    with Pack(Path(f"data/raw/{name}.zip")) as pack, replacing(folder) as beside:
+        beside.mkdir()
+        for number, (record, labels) in enumerate(chosen.items(), 1):
+            recording = next(iter(module.read_recordings(pack, [record])))[0]
+            np.save(beside / f"{number}.npy", recording.astype("<f4"), allow_pickle=False)
+            described.append({"name": str(number), "record": record, "labels": labels, **about})
+        write_json(beside / "examples.json", {"examples": described})
+    print(f"{len(described)} examples: {folder}")
+
+
+def choose(table: pd.DataFrame, classes: list[str], sections: str | None) -> dict[str, list[str]]:
+    """The first record that is normal, and the first of each class that is of no other, in each of the
+    `sections` (a column) if there are any: its name, and what it is."""
+    chosen: dict[tuple[str, ...], str] = {}
+    for row in table.to_dict("records"):
+        of_classes = [name for name in classes if row[name]]
+        section = [str(row[sections])] if sections else []
+        if len(of_classes) == 1 or (row["normal"] and not of_classes):
+            chosen.setdefault((*(of_classes or ["normal"]), *section), row["record"])
+    return {record: list(labels) for labels, record in sorted(chosen.items())}
+
+
+if __name__ == "__main__":
+    with reporting_mistakes():
+        main(sys.argv[1])
