@@ -3,6 +3,11 @@ an autoencoder `reconstruction` `[B, T, C]` too."""
 
 from __future__ import annotations
 
+import os
+
+# Before the import, which is when ONNX Runtime would begin to report its use to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime
 
 WINDOWS, ANSWERS, RECONSTRUCTION = "windows", "answers", "reconstruction"

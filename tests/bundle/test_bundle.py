@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +36,7 @@ from beatline.windows import Windows
 from tests.bundle.bundles import CHANNELS, HISTORY, LENGTH, WINDOW, made, raw_recordings
 from tests.parameters import ARCHITECTURES
 
+ROOT = Path(__file__).resolve().parents[2]
 CASES = [
     ("cnn", "multilabel"),
     ("lstm", "multiclass"),
@@ -374,3 +378,15 @@ def test_damaged_and_missing_files(saved: Path) -> None:
         bundle.load(saved)
     with pytest.raises(UserError, match=r"nowhere/model\.json is missing: run `dvc repro`"):
         bundle.load(saved.parent / "nowhere")
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """Its builds send figures of their use to their makers unless they are told not to before the import.
+    They show it by a file in the temporary folder."""
+    environment = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
+    for module, expected in (("onnxruntime", [".ses"]), ("beatline.graph", [])):
+        folder = tmp_path / module
+        folder.mkdir()
+        command = [sys.executable, "-c", f"import {module}"]
+        subprocess.run(command, env=environment | {"TMPDIR": str(folder)}, cwd=ROOT, check=True)
+        assert [path.name for path in folder.iterdir()] == expected
