@@ -7,7 +7,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro repro-small committed metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
-  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start check test bench lock clean
+  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start serve check browser test bench lock \
+  clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -155,11 +156,23 @@ exp-mnist-start: $(VENV)/.ready ## experiment: the same with the textbook networ
 	dvc exp run --name mnist-starting-point $(DIGITS) $(call MNIST_START,cnn,$(MNIST_CNN)) \
 	  $(call MNIST_START,lstm,$(LSTM))
 
+# Who may reach it: HOST=0.0.0.0 is everybody in the network.
+HOST := 127.0.0.1
+PORT := 5000
+
+serve: $(VENV)/.ready-serve ## answer with the trained models: an API, and a page at HOST:PORT
+	@exec python -m beatline.serving --host '$(HOST)' --port '$(PORT)'
+
 check: $(VENV)/.ready-dev ## check parameters, style and types
 	python -m beatline.validate
 	ruff check .
 	ruff format --check .
 	basedpyright --level error
+
+browser: ## install Chromium, in which the page is tested, if there is none (Debian and Ubuntu, as root)
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; } || \
+	  echo "no Chromium could be installed: the tests of the page will be skipped"
 
 # Processes of one thread each: several with several threads would wait for each other.
 test: $(VENV)/.ready-dev ## run the tests (under 10 minutes on two cores)
@@ -174,6 +187,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.mnist
 	python -m benchmarks.detectors
 	python -m benchmarks.compare
+	python -m benchmarks.serving
 
 lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
@@ -196,6 +210,10 @@ $(VENV)/.ready: requirements.txt Makefile
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+$(VENV)/.ready-serve: $(VENV)/.ready requirements-serve.txt
+	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-serve.txt
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready-serve requirements-dev.txt
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@

@@ -13,9 +13,9 @@ Positive = Annotated[float, Field(gt=0)]
 
 class Serve(Parameters):
     """`features`: the bundle (`<data set>/<model>`) that answers ``POST /predict``, None if nothing does.
-    `max_megabytes`: of a request's body, and of what it unpacks to; `max_values`: samples times channels of a recording;
-    `max_rows`: of one ``POST /predict``. `seconds_to_send`, `seconds_to_answer`: what takes longer is
-    given up. `poll_seconds`: how often bundles are looked at for changes."""
+    `max_megabytes`: of a request's body, and of what it unpacks to; `max_values`: samples times channels
+    of a recording; `max_rows`: of one ``POST /predict``. `seconds_to_send`, `seconds_to_answer`: what
+    takes longer is given up. `poll_seconds`: how often bundles are looked at for changes."""
 
     features: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")] | None
     max_megabytes: Positive

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
+from starlette.testclient import TestClient
 
 from beatline import bundle, datasets
 from beatline.features import sound
 from beatline.pack import Pack
+from beatline.serving import registry
+from beatline.serving.app import create_app
+from beatline.serving.settings import Serve
 from tests.pipeline.clones import ROOT, Clone, make_clone, make_small, trained_on
 
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
@@ -61,7 +69,7 @@ def test_two_forced_runs_give_the_same_bytes(clone: Clone) -> None:
     """Every output of every stage is reproducible on one machine."""
     before = clone.outputs()
     ran = clone.repro("--force")
-    data_stages = 4 * len(PARAMS["datasets"]) + len(PARAMS["extract_features"])
+    data_stages = 5 * len(PARAMS["datasets"]) + len(PARAMS["extract_features"])
     assert len(ran) == data_stages + 2 * len(TRAINED) + 1
     after = clone.outputs()
     assert {path for path in before if before[path] != after.get(path)} == set()
@@ -129,6 +137,106 @@ def _as_learned(
     waveforms = module.read_waveforms(pack, names, rate, representation["channel"])
     for extracted in sound.extract(waveforms, rate, sound.ExtractFeatures(**representation)):
         yield np.stack(extracted.spectrograms)
+
+
+@pytest.fixture(scope="module")
+def served(clone: Clone) -> Iterator[TestClient]:
+    """The API with the models of the clone."""
+    limits = Serve.model_validate(clone.params()["serve"])
+    with TestClient(create_app(limits, clone.root, registry.wanted(clone.params()))) as client:
+        deadline = time.monotonic() + 30
+        while client.get("/health").status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert client.get("/health").json() == {"status": "healthy"}
+        yield client
+
+
+@pytest.mark.parametrize(("model", "dataset"), TRAINED)
+def test_the_api_answers_raw_files_as_evaluate_did(
+    clone: Clone, served: TestClient, model: str, dataset: str
+) -> None:
+    """Every test recording, sent as the file that people have, gets the probabilities that evaluate
+    found, and the decisions: what leads from a file to a network is the pipeline's own code."""
+    folder = clone.root / f"data/predictions/{dataset}/{model}"
+    table = pd.read_csv(folder / "predictions.csv", dtype={"record": str})
+    classes = [name.removesuffix(" decided") for name in table if name.endswith(" decided")]
+    module = datasets.module(clone.params()["datasets"][dataset]["module"])
+    with Pack(clone.root / f"data/raw/{dataset}.zip") as pack:
+        for row in table.to_dict("records"):
+            request = _as_a_file(dataset, module, pack, row["record"])
+            answer = served.post(f"/models/{dataset}/{model}/predict", **request).json()
+            if "score" in answer:
+                found, decided = [answer["score"]], [answer["anomaly"]]
+            else:
+                found = [answer["probabilities"][name] for name in classes]
+                exclusive = {name: name == answer.get("class") for name in classes}
+                decided = [answer.get("decisions", exclusive)[name] for name in classes]
+            expected = [row[f"{name} predicted"] for name in classes]
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+            assert decided == [bool(row[f"{name} decided"]) for name in classes]
+
+
+def _as_a_file(dataset: str, module: ModuleType, pack: Pack, record: str) -> dict[str, Any]:
+    """A request with a recording: the two files of a WFDB record, a WAV file, an image, a CSV file."""
+    if dataset == "ptbxl":
+        names = [name for name in pack.names() if name.rpartition("/")[2].startswith(record[-5:])]
+        return {"files": [("file", (name, bytes(pack.read(name)))) for name in names]}
+    if dataset == "machine_sound":
+        return {"content": bytes(pack.read(record)), "headers": {"Content-Type": "audio/wav"}}
+    recording = next(iter(module.read_recordings(pack, [record])))[0]
+    if dataset == "mnist":
+        file = io.BytesIO()
+        Image.fromarray(np.round(recording * 255).astype(np.uint8)).save(file, "PNG")
+        return {"content": file.getvalue(), "headers": {"Content-Type": "image/png"}}
+    text = pd.DataFrame(recording).to_csv(index=False, header=False, float_format="%.9g")
+    return {"content": text.encode(), "headers": {"Content-Type": "text/csv"}}
+
+
+def test_a_row_of_features_is_answered_as_evaluate_did(clone: Clone, served: TestClient) -> None:
+    """``POST /predict`` with the features of every test record, by name, in one request."""
+    table = pd.read_csv(clone.root / "data/predictions/ecg_features/mlp/predictions.csv")
+    module = datasets.module(clone.params()["datasets"]["ecg_features"]["module"])
+    bundled = json.loads((clone.root / "data/models/ecg_features/mlp/model.json").read_text())
+    names, classes = bundled["dataset"]["channels"], bundled["classes"]
+    with Pack(clone.root / "data/raw/ecg_features.zip") as pack:
+        rows = np.concatenate(list(module.read_recordings(pack, list(table["record"]))))[:, 0]
+    asked = [
+        {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(names, row, strict=True)
+        }
+        for row in rows
+    ]
+    answers = served.post("/predict", json=asked).json()
+    predicted = table[[f"{name} predicted" for name in classes]].to_numpy()
+    assert [answer["predicted_class"] for answer in answers] == predicted.argmax(axis=1).tolist()
+    found = [answer["probability"] for answer in answers]
+    np.testing.assert_allclose(found, predicted.max(axis=1), rtol=1e-5, atol=1e-5)
+
+
+def test_examples_are_test_recordings_and_fit_their_models(
+    clone: Clone, served: TestClient
+) -> None:
+    """What the page offers to try was never trained on, is of every class, and gets the answer that
+    evaluate found."""
+    for model, dataset in TRAINED:
+        folder = clone.root / f"data/predictions/{dataset}/{model}"
+        table = pd.read_csv(folder / "predictions.csv", dtype={"record": str}).set_index("record")
+        address = f"/models/{dataset}/{model}"
+        examples = served.get(f"{address}/examples").json()["examples"]
+        assert len({tuple(example["labels"]) for example in examples}) == len(examples) > 1
+        for example in examples:
+            content = served.get(f"{address}/examples/{example['name']}").content
+            headers = {"Content-Type": "application/x-npy"}
+            if example["sampling_rate"]:
+                headers["X-Sampling-Rate"] = str(example["sampling_rate"])
+            answer = served.post(f"{address}/predict", content=content, headers=headers).json()
+            name = example["labels"][0]
+            of_class = "anomaly" if "score" in answer else name
+            if of_class in answer.get("probabilities", {"anomaly": 0}):
+                found = answer["score"] if "score" in answer else answer["probabilities"][name]
+                expected = table.loc[example["record"], f"{of_class} predicted"]
+                assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def _back_to_commit(clone: Clone) -> None:

@@ -34,6 +34,10 @@ _SAMPLES = {(_PCM, 8): "u1", (_PCM, 16): "<i2", (_PCM, 32): "<i4", (_FLOAT, 32):
             (_FLOAT, 64): "<f8"}  # fmt: skip
 
 
+class NotFinite(UserError):
+    """A sound that holds NaN or infinity."""
+
+
 @dataclass(frozen=True)
 class Sound:
     """`samples`: float32 `[samples, channels]` in full scale. `sampling_rate`: in Hz."""
@@ -45,13 +49,13 @@ class Sound:
 def read(content: bytes | memoryview, where: str) -> Sound:
     """The sound in a file's content; `where` is its name, for messages.
 
-    Raises UserError if it is no audio, cut short, holds no sample, or one that is not finite.
+    Raises UserError if it is no audio, cut short or holds no sample, NotFinite if one is not finite.
     """
     sound = _plain_wav(memoryview(content), where) or _any_format(content, where)
     if not len(sound.samples):
         raise UserError(f"{where} holds no samples: record it again, or remove it")
     if not np.isfinite(sound.samples.sum()) and not np.isfinite(sound.samples).all():
-        raise UserError(f"{where} holds samples that are not finite: repair or remove it")
+        raise NotFinite(f"{where} holds samples that are not finite: repair or remove it")
     return sound
 
 
@@ -109,7 +113,7 @@ def _wav_samples(header: memoryview | None, data: memoryview) -> Sound | None:
     code, channels, rate, _, frame, bits = _FORMAT.unpack_from(header)
     if code == _EXTENSIBLE and len(header) >= 26:
         (code,) = struct.unpack_from("<H", header, 24)
-    if not channels or not rate or frame * 8 != channels * bits:
+    if not channels or not rate or not frame or frame * 8 != channels * bits:
         return None
     data = data[: len(data) // frame * frame]
     if (code, bits) == (_PCM, 24):

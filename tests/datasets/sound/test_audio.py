@@ -113,6 +113,15 @@ def test_samples_that_are_not_finite_are_named(bad: float) -> None:
         audio.read(file.getvalue(), "a.wav")
 
 
+def test_a_header_that_announces_frames_of_no_bytes() -> None:
+    """0 bits in frames of 0 bytes agree with each other, and are no sound."""
+    content = bytearray(encoded("WAV", "PCM_16"))
+    place = content.index(b"fmt ") + 8
+    content[place + 12 : place + 16] = bytes(4)
+    with pytest.raises(UserError, match=r"^a\.wav is no audio file that can be read"):
+        audio.read(bytes(content), "a.wav")
+
+
 def test_a_wav_file_of_unknown_length_is_read_to_its_end() -> None:
     """Programs that write to a pipe leave 0xFFFFFFFF where the size should stand."""
     content = bytearray(encoded("WAV", "PCM_16"))

@@ -1,0 +1,59 @@
+# Two images: `pipeline` trains (dvc repro, into volumes), `api` answers. compose.yaml runs them both.
+# tests/test_containers.py runs what stands here without a container engine.
+#
+# The tag names a patch release and a distribution. To hold the very bytes, add the digest that
+# `docker buildx imagetools inspect <the tag>` prints: FROM python:<tag>@sha256:<digest>
+FROM python:3.11.14-slim-bookworm AS base
+LABEL org.opencontainers.image.title="Beatline" \
+      org.opencontainers.image.description="Recordings of hearts and machines, to trained and served models"
+# The root file system may be read-only: bytecode is compiled below, and what needs a home finds /tmp.
+ENV HOME=/tmp \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# Another index, or one more, such as PyTorch's of builds for the CPU. Only the build sees them.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+WORKDIR /beatline
+# A fixed number, so that the owner of a volume is the same in every version of both images.
+RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin beatline
+
+
+FROM base AS pipeline
+# As the Makefile does: torch alone and first, so that the hashed requirements cannot replace it.
+RUN pip install torch==2.13.0
+COPY requirements.txt ./
+RUN pip install --require-hashes -r requirements.txt
+COPY .dvc/config .dvc/
+# No Git repository in here. The cache is in the volume of the data, where files can be hard links.
+RUN dvc config --local core.no_scm true && dvc config --local cache.dir data/.cache
+ENV DVC_SITE_CACHE_DIR=/tmp/dvc \
+    MPLCONFIGDIR=/tmp/matplotlib
+COPY dvc.yaml params.yaml ./
+COPY stages stages
+COPY beatline beatline
+RUN python -m compileall -q beatline stages
+# Docker fills a new volume with what the image has in its place, owner and rights included. So the
+# lock of what this machine has trained begins empty, and outlives the container.
+RUN mkdir -p data/.cache reports && printf 'schema: "2.0"\n' > data/.cache/dvc.lock && \
+    ln -s data/.cache/dvc.lock dvc.lock && chown -R 10001:10001 data reports
+USER 10001:10001
+# One at a time, also across containers: a second `docker compose run pipeline …` waits for the first.
+ENTRYPOINT ["flock", "--no-fork", "data"]
+CMD ["sh", "-c", "python -m beatline.validate && exec dvc repro"]
+
+
+FROM base AS api
+COPY requirements-serve.txt ./
+RUN pip install --require-hashes -r requirements-serve.txt
+COPY params.yaml ./
+COPY beatline beatline
+RUN python -m compileall -q beatline
+RUN mkdir -p data && chown -R 10001:10001 data
+USER 10001:10001
+EXPOSE 5000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
+CMD ["python", "-m", "beatline.serving", "--host", "0.0.0.0", "--port", "5000"]

@@ -1,0 +1,273 @@
+"""What is answered: probabilities and decisions, or a score and where the error lies; and warnings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+
+from beatline.serving import explanation, preparation
+from beatline.serving import model as models
+from beatline.serving.explanation import METHOD, parts
+from beatline.serving.model import Model, Outputs
+from beatline.serving.problems import Problem
+from beatline.serving.recording import Notice, Recording
+from beatline.serving.settings import Serve
+
+ERROR_PARTS = 250  # of the time, at most, that errors are told of
+NAMED = 3  # channels, where the error is highest
+SHOWN = 200_000  # samples times channels that are given back at most
+ROWS_OF = ("binary", "multiclass")  # tasks of a table model
+LARGEST = 1e12  # a feature beyond it is none
+
+
+def respond(
+    model: Model,
+    recording: Recording,
+    *,
+    explain: bool,
+    with_recording: bool,
+    limits: Serve,
+) -> dict[str, Any]:
+    """A model's answer about a recording. Raises Problem if it does not fit the model.
+
+    `explain`: with which parts of the recording moved it; `with_recording`: with the recording as the
+    model has seen it.
+    """
+    dataset = model.description["dataset"]
+    prepared = preparation.prepare(
+        recording, dataset, shortest=model.length, whole=model.looks_at_whole, limits=limits
+    )
+    signal = model.normalization.apply(prepared.samples)
+    outputs = model.outputs(signal)
+    far = preparation.far(signal, dataset["typical"])
+    answer = {
+        "model": model.identity,
+        **_decided(model, outputs, signal),
+        "warnings": _warnings([*prepared.notices, *([far] if far else [])]),
+    }
+    if explain:
+        answer["explanation"] = _explanation(model, signal, outputs)
+    if with_recording:
+        answer["recording"] = _recording(model, prepared.samples, outputs)
+    return answer
+
+
+def respond_rows(model: Model, rows: object, limits: Serve) -> dict[str, Any] | list[Any]:
+    """A model's answer about a row of features, or about each of several: parsed JSON, an object by
+    feature name or a list of numbers in order, or a list of those; null is a missing value.
+
+    Raises Problem if features are missing, unknown or no numbers, or rows are too many.
+    """
+    if model.task not in ROWS_OF or model.description["dataset"]["length"] != 1:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"{model.dataset}/{model.name} is no classifier of rows: serve.features of params.yaml "
+            f"must name one",
+        )
+    several = isinstance(rows, list) and bool(rows) and isinstance(rows[0], (list, dict))
+    asked: Sequence[object] = rows if several and isinstance(rows, list) else [rows]
+    if len(asked) > limits.max_rows:
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"{len(asked)} rows are more than the {limits.max_rows} of one request: send them in parts",
+        )
+    names = model.description["dataset"]["channels"]
+    table = np.array(
+        [
+            _row(row, names, f"row {number}" if several else "the body")
+            for number, row in enumerate(asked, 1)
+        ]
+    )
+    signals = model.normalization.apply(table[:, None, :])
+    values = model.rows(signals)
+    answers = [
+        _row_answer(model, *of_row)
+        for of_row in zip(values, model.decide(values), table, signals, strict=True)
+    ]
+    return answers if several else answers[0]
+
+
+def _row(row: object, names: list[str], where: str) -> list[float]:
+    """The features in order, NaN where one is missing."""
+    if isinstance(row, dict):
+        if missing := [name for name in names if name not in row]:
+            raise _unfit(f"{where} lacks {_listed(missing)}: give null where a value is not known")
+        if unknown := [name for name in row if name not in names]:
+            close = difflib.get_close_matches(unknown[0], names, n=1)
+            hint = f"did you mean {close[0]}?" if close else "GET /models lists those there are"
+            raise _unfit(f"{where} has an unknown feature {unknown[0]!r} ({hint})")
+        values = [row[name] for name in names]
+    elif isinstance(row, list):
+        if len(row) != len(names):
+            raise _unfit(f"{where} has {len(row)} values instead of the {len(names)} features")
+        values = row
+    else:
+        raise _unfit(f"{where} is neither an object by feature name nor a list of numbers")
+    for name, value in zip(names, values, strict=True):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and abs(value) <= LARGEST):
+            raise _unfit(
+                f"{where}: {name} is no number between -{LARGEST:g} and {LARGEST:g}, nor null"
+            )
+    return [float("nan") if value is None else float(value) for value in values]
+
+
+def _unfit(detail: str) -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more features"
+
+
+def _row_answer(
+    model: Model, values: np.ndarray, decisions: np.ndarray, row: np.ndarray, signal: np.ndarray
+) -> dict[str, Any]:
+    if model.task == "binary":
+        predicted = int(decisions[0])
+        probability = float(values[0]) if predicted else 1 - float(values[0])
+        name = model.classes[0] if predicted else f"not {model.classes[0]}"
+    else:
+        predicted = int(decisions.argmax())
+        probability, name = float(values[predicted]), model.classes[predicted]
+    dataset = model.description["dataset"]
+    notices = []
+    if unknown := [dataset["channels"][number] for number in np.flatnonzero(np.isnan(row))]:
+        what = f"{_listed(unknown)}: what training rows have in the middle stands in"
+        notices.append(Notice("missing", f"without a value: {what}"))
+    if far := preparation.far(signal, dataset["typical"]):
+        notices.append(far)
+    return {
+        "predicted_class": predicted,
+        "probability": probability,
+        "class": name,
+        "model": model.identity,
+        "warnings": _warnings(notices),
+    }
+
+
+def _warnings(notices: Sequence[Notice]) -> list[dict[str, str]]:
+    return [{"code": notice.code, "message": notice.message} for notice in notices]
+
+
+def _decided(model: Model, outputs: Outputs, signal: np.ndarray) -> dict[str, Any]:
+    values = outputs.values.tolist()
+    decisions = model.decide(outputs.values[None])[0]
+    if model.detects:
+        return {
+            "score": values[0],
+            "threshold": model.description["thresholds"][0],
+            "anomaly": bool(decisions[0]),
+            "error": _error(model, outputs, signal),
+        }
+    answer: dict[str, Any] = {"probabilities": dict(zip(model.classes, values, strict=True))}
+    if model.task == "multiclass":
+        predicted = int(decisions.argmax())
+        return answer | {
+            "predicted_class": predicted,
+            "class": model.classes[predicted],
+            "probability": values[predicted],
+        }
+    return answer | {
+        "thresholds": models.thresholds(model),
+        "decisions": dict(zip(model.classes, map(bool, decisions), strict=True)),
+    }
+
+
+def _error(model: Model, outputs: Outputs, signal: np.ndarray) -> dict[str, Any]:
+    """Where a detector's error lies: of an autoencoder in time and channel, of others by window."""
+    names = model.description["dataset"]["channels"]
+    if outputs.reconstruction is None:
+        steps = [(start, min(start + model.length, len(signal))) for start in outputs.starts]
+        over_time = outputs.of_windows[:, 0]
+        highest_in: list[str] = []
+        over_channels = None
+    else:
+        squared = np.square(_whole(model, outputs, signal) - signal)
+        steps = parts(len(signal), ERROR_PARTS)
+        over_time = np.array([squared[begin:end].mean() for begin, end in steps])
+        over_channels = dict(zip(names, squared.mean(axis=0).tolist(), strict=True))
+        begin, end = steps[int(over_time.argmax())]
+        order = squared[begin:end].mean(axis=0).argsort()[::-1]
+        highest_in = [names[number] for number in order[:NAMED]]
+    unit, start, end = _in_time(model, steps)
+    highest = int(over_time.argmax())
+    return {
+        "unit": unit,
+        "over_time": {"start": start, "end": end, "value": over_time.tolist()},
+        "over_channels": over_channels,
+        "highest": {"start": start[highest], "end": end[highest], "channels": highest_in},
+    }
+
+
+def _whole(model: Model, outputs: Outputs, signal: np.ndarray) -> np.ndarray:
+    """The reconstruction `[T, C]` of a normalized recording from those of its windows: their mean where
+    they overlap, the recording itself where none of them has looked."""
+    assert outputs.reconstruction is not None
+    total = np.zeros(signal.shape)
+    count = np.zeros((len(signal), 1))
+    for start, window in zip(outputs.starts, outputs.reconstruction, strict=True):
+        total[start : start + model.length] += window
+        count[start : start + model.length] += 1
+    return np.where(count > 0, total / np.maximum(count, 1), signal)
+
+
+def _in_time(model: Model, steps: list[tuple[int, int]]) -> tuple[str, list[float], list[float]]:
+    """The unit of time, and where parts begin and end in it."""
+    rate = model.description["dataset"]["sampling_rate"]
+    begin, end = ([part[side] for part in steps] for side in (0, 1))
+    if not rate:
+        return "step", [float(value) for value in begin], [float(value) for value in end]
+    return (
+        "s",
+        [round(value / rate, 6) for value in begin],
+        [round(value / rate, 6) for value in end],
+    )
+
+
+def _explanation(model: Model, signal: np.ndarray, outputs: Outputs) -> dict[str, Any]:
+    found = explanation.explain(model, signal, outputs)
+    unit, start, end = _in_time(model, found.steps)
+    keys = ["score"] if model.detects else model.classes
+    return {
+        "method": METHOD,
+        "unit": unit,
+        "start": start,
+        "end": end,
+        "channels": found.channels,
+        "importance": {
+            key: np.round(values, 6).tolist()
+            for key, values in zip(keys, found.importance, strict=True)
+        },
+    }
+
+
+def _recording(model: Model, samples: np.ndarray, outputs: Outputs) -> dict[str, Any]:
+    """As the model has seen it, in the data set's unit; the first part of a very long one."""
+    dataset = model.description["dataset"]
+    shown = max(SHOWN // samples.shape[1], 1)
+    reconstruction = None
+    if outputs.reconstruction is not None:
+        whole = _whole(model, outputs, model.normalization.apply(samples))
+        reconstruction = _numbers(model.normalization.undo(whole[:shown]))
+    return {
+        "channels": dataset["channels"],
+        "sampling_rate": dataset["sampling_rate"],
+        "unit": dataset["unit"],
+        "drawing": dataset["drawing"],
+        "samples": _numbers(samples[:shown]),
+        "reconstruction": reconstruction,
+        "cut": len(samples) > shown,
+    }
+
+
+def _numbers(samples: np.ndarray) -> list[list[float | None]]:
+    """Rounded to what a drawing shows; None where a sample is invalid."""
+    rounded = np.round(samples.astype(np.float64), 5).astype(object)
+    rounded[np.isnan(samples)] = None
+    return rounded.tolist()

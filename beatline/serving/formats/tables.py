@@ -1,0 +1,159 @@
+"""CSV: a line per time step, a column per channel, with or without a line of names."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pandas as pd
+
+from beatline.serving.formats.checks import check_size, decoding, malformed, shown, unfit
+from beatline.serving.problems import Problem
+from beatline.serving.recording import Notice, Recording
+from beatline.serving.settings import Serve
+
+DELIMITERS = (";", "\t", ",")  # a comma may also be that of a decimal
+SECONDS = ("time", "t", "seconds", "time (s)", "time [s]", "time_s")
+NUMBERING = ("sample", "samples", "index", "")  # of a first column that counts; "" is pandas' index
+_NEAR_INTEGER = 1e-3  # share of a rate by which times that were rounded may be off
+
+
+def read(content: bytes, where: str, limits: Serve) -> Recording:
+    """The table, float64, NaN where a cell is empty or says so; names if its first line has them.
+
+    The delimiter is a comma, semicolon or tab; besides the last two a decimal comma is understood. A
+    first column of times or numbers is no channel. Raises Problem if lines differ in their number
+    of cells, or a cell is no number.
+    """
+    lines = _lines(content, where)
+    delimiter = _delimiter(lines[0])
+    columns = lines[0].count(delimiter) + 1
+    check_size(content.count(delimiter.encode()) + len(lines), limits, where)
+    names = _names(lines[0], delimiter)
+    first = 0 if names is None else 1
+    if names is not None and len(names) != columns:
+        raise malformed(f"{where}: the names in line 1 are not set apart by {delimiter!r} alone")
+    _check_columns(lines, delimiter, columns, where)
+    values = _values(lines[first:], delimiter, columns, where)
+    if not len(values):
+        raise unfit(f"{where} holds no samples: there is nothing below its names")
+    return _without_times(values, names)
+
+
+def _lines(content: bytes, where: str) -> list[str]:
+    """The lines that are not empty; in a single column an empty one is a missing sample."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise malformed(f"{where} is no UTF-8 text: save the table as CSV in UTF-8")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
+    lines = text.split("\n")
+    if not text:
+        raise unfit(f"{where} holds no samples: it is empty")
+    single = all(delimiter not in lines[0] for delimiter in DELIMITERS)
+    return lines if single else [line for line in lines if line.strip(" ")]
+
+
+def _delimiter(line: str) -> str:
+    return next((delimiter for delimiter in DELIMITERS if delimiter in line), ",")
+
+
+def _names(line: str, delimiter: str) -> list[str] | None:
+    """The cells of the first line if one of them is neither a number nor empty. numpy.savetxt puts a
+    # before them."""
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+    except csv.Error:  # a cell of more than 128 kB
+        return None
+    cells = [cell.strip() for cell in cells]
+    if all(not cell or _is_number(cell) for cell in cells):
+        return None
+    cells[0] = cells[0].removeprefix("#").strip()
+    return cells
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return cell.casefold() in ("na", "n/a", "null", "none")
+    return True
+
+
+def _check_columns(lines: list[str], delimiter: str, columns: int, where: str) -> None:
+    for number, line in enumerate(lines, 1):
+        if line.count(delimiter) != columns - 1:
+            raise malformed(
+                f"{where}: line {number} has {line.count(delimiter) + 1} cells instead of {columns}: "
+                f"give every line as many"
+            )
+
+
+def _values(lines: list[str], delimiter: str, columns: int, where: str) -> np.ndarray:
+    """`[T, C]`; pandas reads an empty cell as NaN.
+
+    It is given one column, since every line has as many cells: of a table of many columns and one line
+    pandas takes a thousand times the time and memory.
+    """
+    if not lines:
+        return np.empty((0, columns))
+    text = "\n".join(lines).replace('"', "")
+    decimal = "," if delimiter != "," and "," in text and "." not in text else "."
+    with decoding(where, "table of numbers"):
+        try:
+            frame = pd.read_csv(
+                io.StringIO(text.replace(delimiter, "\n")),
+                sep=delimiter,
+                header=None,
+                names=["cell"],
+                dtype=np.float64,
+                decimal=decimal,
+                skipinitialspace=True,
+                skip_blank_lines=False,
+            )
+        except ValueError as error:
+            raise _no_number(text, delimiter, where) or error from None
+        cells = np.full(len(lines) * columns, np.nan)
+        cells[: len(frame)] = frame["cell"]  # an empty cell at the very end is no line for pandas
+        return cells.reshape(-1, columns)
+
+
+def _no_number(text: str, delimiter: str, where: str) -> Problem | None:
+    """Which cell is none."""
+    for line in text.split("\n"):
+        for cell in line.split(delimiter):
+            if cell.strip() and not _is_number(cell.strip()):
+                return malformed(
+                    f"{where}: {shown(cell.strip(), 30)!r} is no number, in the line that begins with "
+                    f"{shown(line, 30)!r}: correct it, or leave the cell empty"
+                )
+    return None
+
+
+def _without_times(values: np.ndarray, names: list[str] | None) -> Recording:
+    """The table without a first column that tells when a sample was taken, or its number."""
+    first = names[0].casefold() if names else None
+    if names is None or values.shape[1] == 1 or first not in (*SECONDS, *NUMBERING):
+        return Recording(values, names)
+    rate = _sampling_rate(values[:, 0]) if first in SECONDS else None
+    warnings = []
+    if first in SECONDS and rate is None:
+        message = f"the times in column {shown(names[0])!r} are not regular: they are not used"
+        warnings.append(Notice("irregular", message))
+    return Recording(values[:, 1:], names[1:], sampling_rate=rate, warnings=warnings)
+
+
+def _sampling_rate(times: np.ndarray) -> float | None:
+    """Samples per second, None unless each time is nearest to its place on a regular grid."""
+    duration = times[-1] - times[0]
+    if len(times) < 2 or not 0 < duration < np.inf:
+        return None
+    rate = (len(times) - 1) / duration
+    off = np.abs((times - times[0]) * rate - np.arange(len(times)))
+    if not np.isfinite(rate) or not off.max() < 0.5:  # NaN compares as false
+        return None
+    near = round(rate)
+    return float(near if abs(rate - near) <= _NEAR_INTEGER * near else rate)

@@ -1,0 +1,213 @@
+"""A bundle that answers without torch: its graph, and the pipeline's own way to the graph's input."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnxruntime import InferenceSession
+
+from beatline import descriptions, graph, tasks
+from beatline.descriptions import GRAPH, GRAPH_SHA256, WEIGHTS_SHA256
+from beatline.errors import UserError
+from beatline.files import read_json
+from beatline.normalization import Normalization
+from beatline.tasks import Task
+from beatline.windows import Windows, starts
+
+BATCH = 128  # windows in one run of the graph: bounds memory
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Of one recording `[T, C]`, cut into W windows `[L, C]`.
+
+    `values` `[K]`: probabilities, or a score; `of_windows` `[W, K]`: what they are the mean or the
+    maximum of; `starts`: first samples of the windows; `reconstruction` `[W, L, C]` of an autoencoder,
+    normalized.
+    """
+
+    values: np.ndarray
+    of_windows: np.ndarray
+    starts: list[int]
+    reconstruction: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """`dataset`, `name`: as in data/models/<data set>/<model>. `description`: of model.json."""
+
+    dataset: str
+    name: str
+    description: dict[str, Any]
+    session: InferenceSession
+    normalization: Normalization
+    windows: Windows
+
+    @property
+    def task(self) -> str:
+        return self.description["task"]
+
+    @property
+    def classes(self) -> list[str]:
+        return self.description["classes"]
+
+    @property
+    def detects(self) -> bool:
+        """Whether its answer is an anomaly score."""
+        return self._task.learns_normal_only
+
+    @property
+    def length(self) -> int:
+        """Of a window, in samples: fewer than that no recording may have."""
+        return descriptions.shape_of(self.description)[0]
+
+    @property
+    def looks_at_whole(self) -> bool:
+        """Whether it takes recordings of one length, and no other."""
+        return not 0 < self.windows.length <= self.description["dataset"]["length"]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What an answer says of who gave it."""
+        return {
+            "dataset": self.dataset,
+            "name": self.name,
+            "task": self.task,
+            "simulated": self.description["dataset"]["simulated"],
+            "weights": self.description[WEIGHTS_SHA256],
+            "revision": _git(self.description)["revision"],
+        }
+
+    @property
+    def _task(self) -> Task:
+        return tasks.TASKS[self.task]
+
+    def decide(self, values: np.ndarray) -> np.ndarray:
+        """0/1 `[N, K]` from probabilities or scores `[N, K]`, as the pipeline decides."""
+        return self._task.decide(values, self.description["thresholds"])
+
+    def outputs(self, signal: np.ndarray) -> Outputs:
+        """Of a normalized recording `[T, C]`."""
+        first = starts(len(signal), self.windows)
+        windows = np.stack([signal[start : start + self.length] for start in first])
+        of_windows, reconstruction = self.run(windows)
+        return Outputs(self.aggregated(of_windows), of_windows, first, reconstruction)
+
+    def rows(self, signals: np.ndarray) -> np.ndarray:
+        """Values `[N, K]` of normalized recordings `[N, T, C]` of one window each."""
+        return self.run(signals)[0]
+
+    def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Answers `[B, K]` about windows `[B, L, C]`; reconstructions `[B, L, C]` of an autoencoder."""
+        found = [
+            self.session.run(None, {graph.WINDOWS: windows[begin : begin + BATCH]})
+            for begin in range(0, len(windows), BATCH)
+        ]
+        answers, *others = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return answers, others[0] if others else None
+
+    def aggregated(self, of_windows: np.ndarray) -> np.ndarray:
+        """`[..., K]` over the windows `[..., W, K]`."""
+        if self.windows.aggregate == "mean":
+            return of_windows.mean(axis=-2)
+        return of_windows.max(axis=-2)
+
+
+def load(folder: Path) -> Model:
+    """The model of a bundle. Raises UserError if it is missing, damaged or has no graph."""
+    description = descriptions.read(folder)
+    expected = description.get(GRAPH_SHA256)
+    if expected is None:
+        raise UserError(
+            f"{folder} has no {GRAPH}: its network could not be exported when it was trained"
+        )
+    try:
+        content = (folder / GRAPH).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{folder / GRAPH} cannot be read ({error.strerror}): run `dvc checkout`"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise UserError(
+            f"{folder / GRAPH} is not the one of {descriptions.DESCRIPTION} (another SHA-256): run "
+            f"`dvc checkout --force` or train the model again"
+        )
+    try:
+        session = graph.session(content)
+    except Exception as error:  # ONNX Runtime's have no common base of their own
+        raise UserError(
+            f"{folder / GRAPH} cannot be loaded ({type(error).__name__}): train the model again"
+        ) from None
+    return Model(
+        dataset=folder.parent.name,
+        name=folder.name,
+        description=description,
+        session=session,
+        normalization=Normalization(**description["normalization"]),
+        windows=Windows(**description["windows"]),
+    )
+
+
+def summary(model: Model, estimates: Path) -> dict[str, Any]:
+    """What is said of a model in a list of models. Its metrics are in `estimates` if they are of these
+    weights; None otherwise."""
+    description = model.description
+    dataset, identity = description["dataset"], description["identity"]
+    representation = dataset["representation"]
+    sound = None
+    if representation is not None and representation["kind"] == "sound":
+        sound = {"sampling_rate": representation["sampling_rate"]}
+    git = _git(description)
+    return {
+        "dataset": model.dataset,
+        "name": model.name,
+        "available": True,
+        "task": model.task,
+        "classes": model.classes,
+        "title": dataset["title"],
+        "simulated": dataset["simulated"],
+        "citation": dataset["citation"],
+        "input": {
+            "shape": [dataset["length"], len(dataset["channels"])],
+            "shortest": dataset["length"] if model.looks_at_whole else model.length,
+            "whole": model.looks_at_whole,
+            "channels": dataset["channels"],
+            "sampling_rate": dataset["sampling_rate"],
+            "unit": dataset["unit"],
+            "drawing": dataset["drawing"],
+            "sound": sound,
+        },
+        "thresholds": thresholds(model),
+        "metrics": _metrics(estimates, description[WEIGHTS_SHA256]),
+        "parameters": description["parameters"],
+        "identity": {
+            "revision": git["revision"],
+            "clean": git["clean"],
+            "data": identity["data"],
+            "code": identity["code"],
+            "weights": description[WEIGHTS_SHA256],
+        },
+    }
+
+
+def thresholds(model: Model) -> dict[str, float] | None:
+    """By class; None if the most probable one is decided."""
+    values = model.description["thresholds"]
+    return dict(zip(model.classes, values, strict=True)) if values else None
+
+
+def _metrics(path: Path, weights: str) -> dict[str, Any] | None:
+    """The overall metrics that evaluate found for these weights, each with its interval."""
+    try:
+        estimates = read_json(path)
+        return estimates["overall"] if estimates["identity"]["model"] == weights else None
+    except (UserError, KeyError, TypeError):
+        return None
+
+
+def _git(description: dict[str, Any]) -> dict[str, Any]:
+    return description["identity"].get("git") or {"revision": None, "clean": False}

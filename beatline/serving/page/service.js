@@ -1,0 +1,65 @@
+// What the server is asked, and its mistakes and ours in words.
+
+/** An answer that is none. `message`: what is wrong, in words; `again`: whether to ask again may help. */
+export class Refused extends Error {
+  constructor(message, again = false) {
+    super(message);
+    this.again = again;
+  }
+}
+
+export async function models() {
+  return (await (await asked("models")).json()).models;
+}
+
+/** The bundled examples of a model; none if the server has none of them. */
+export async function examples(key) {
+  try {
+    return (await (await asked(`models/${key}/examples`)).json()).examples;
+  } catch (error) {
+    if (error instanceof Refused) return [];
+    throw error;
+  }
+}
+
+/** An example as a request that can be sent back. */
+export async function exampleRequest(key, example) {
+  const address = `models/${key}/examples/${encodeURIComponent(example.name)}`;
+  const headers = { "Content-Type": "application/x-npy" };
+  if (example.sampling_rate) headers["X-Sampling-Rate"] = String(example.sampling_rate);
+  return { headers, body: await (await asked(address)).arrayBuffer() };
+}
+
+/** The model's answer to a request made by uploads.js. Raises Refused. */
+export async function predict(key, request, signal) {
+  const address = `models/${key}/predict?explain=true&recording=true`;
+  return (await asked(address, { method: "POST", ...request, signal })).json();
+}
+
+async function asked(address, options) {
+  let response;
+  try {
+    response = await fetch(address, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(
+      "The server cannot be reached, or it broke off while the file was sent. Is it running?",
+      true,
+    );
+  }
+  if (response.ok) return response;
+  const wait = response.status === 503 || response.status === 408 || response.status === 429;
+  throw new Refused(await reason(response), wait);
+}
+
+/** The `detail` of a problem document (RFC 9457); of anything else its status. */
+async function reason(response) {
+  try {
+    const { detail, title } = await response.json();
+    if (typeof detail === "string" && detail) return detail;
+    if (title) return `${title} (status ${response.status}).`;
+  } catch {
+    // No JSON: something between the page and the server has answered.
+  }
+  return `The server answered with status ${response.status} and no reason.`;
+}

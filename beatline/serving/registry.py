@@ -1,0 +1,221 @@
+"""The trained models in memory: loaded at the start, and again when their files change.
+
+A changed bundle is loaded completely beside the old one, then a reference is swapped. Who answers a
+request holds a reference of its own, so nothing is dropped. A folder that is gone (DVC deletes a stage's
+outputs before it runs) or half written leaves the old model where it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from beatline.descriptions import DESCRIPTION, GRAPH
+from beatline.errors import UserError
+from beatline.serving.problems import Problem
+
+if TYPE_CHECKING:
+    from beatline.serving.model import Model
+    from beatline.serving.telemetry import Telemetry
+
+FOLDER = Path("data/models")
+PREDICTIONS = Path("data/predictions")  # where a model's metrics and their intervals are
+FILES = (DESCRIPTION, GRAPH)  # that tell, by their stamps, that a bundle has changed
+# The environment variable that tells a worker to take requests only when its models are loaded: it takes
+# the place of another, beside workers that answer.
+LOAD_FIRST = "BEATLINE_LOAD_FIRST"
+NONE_YET = f"no trained model in {FOLDER} yet: run `dvc repro` or `dvc pull`"
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+log = logging.getLogger("beatline.serving")
+
+
+def wanted(params: dict[str, Any]) -> list[str]:
+    """`<data set>/<model>` of every model that params.yaml trains, by data set, in its order."""
+    return [
+        f"{dataset}/{model}"
+        for dataset in params["datasets"]
+        for model, datasets in params["train"].items()
+        if dataset in (datasets or {})
+    ]
+
+
+def check_features(features: str | None, wanted: Sequence[str]) -> None:
+    """Raises UserError if there is a model behind ``POST /predict`` that is none of the trained."""
+    if features is not None and features not in wanted:
+        close = difflib.get_close_matches(features, wanted, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(wanted) or 'none'}"
+        raise UserError(f"params.yaml: serve.features: {features} is not trained ({hint})")
+
+
+def stamp(*paths: Path) -> Stamp:
+    """What changes when files do: of each its time of change, inode and size, None if there is none."""
+    return tuple(map(_stamp, paths))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one wanted bundle. `tried`: the stamp of the files that were last looked at, None
+    if they should be looked at again; `described`: that of the metrics in `summary`; `reason`: why
+    there is no model, or no newer one."""
+
+    model: Model | None = None
+    summary: dict[str, Any] | None = None
+    tried: Stamp | None = None
+    described: Stamp | None = None
+    reason: str = "not loaded yet"
+
+
+class Registry:
+    """The bundles `wanted` of the project in `root`, kept up to date by a thread of its own."""
+
+    def __init__(
+        self, root: Path, wanted: Sequence[str], poll_seconds: float, telemetry: Telemetry
+    ) -> None:
+        self.wanted = wanted
+        self._root = root
+        self._poll_seconds = poll_seconds
+        self._telemetry = telemetry
+        self._entries = dict.fromkeys(wanted, Entry())
+        self._looked_at = 0  # bundles, of the first round
+        self.first_round = threading.Event()  # set when every bundle has been looked at
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="registry", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the thread has ended: at the latest after the bundle that it is loading."""
+        self._stop.set()
+        self._thread.join()
+
+    def check_known(self, dataset: str, name: str) -> str:
+        """`<data set>/<model>`. Raises Problem 404 if params.yaml does not train it."""
+        key = f"{dataset}/{name}"
+        if key not in self._entries:
+            close = difflib.get_close_matches(key, self._entries, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise Problem(
+                HTTPStatus.NOT_FOUND, f"there is no model {key!r}{hint}: GET /models lists them"
+            )
+        return key
+
+    def model(self, dataset: str, name: str) -> Model:
+        """A loaded model. Raises Problem: 404 if there is no such, 503 if it is not there yet."""
+        key = self.check_known(dataset, name)
+        entry = self._entries[key]
+        if entry.model is None:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"{key} cannot answer yet: {entry.reason}"
+            )
+        return entry.model
+
+    def loaded(self, key: str) -> Model | None:
+        return self._entries[key].model
+
+    def why_not_ready(self) -> str | None:
+        """None once all bundles have been looked at and one at least can answer, else the reason."""
+        if self._looked_at < len(self._entries):
+            return f"loading: {self._looked_at} of {len(self._entries)} models"
+        if any(entry.model for entry in self._entries.values()):
+            return None
+        reasons = {entry.reason for entry in self._entries.values() if any(entry.tried or ())}
+        return min(reasons, default=NONE_YET)
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """An entry of ``GET /models`` for each bundle, those that cannot answer with the reason."""
+        found = []
+        for key, entry in self._entries.items():
+            if entry.summary is not None:
+                found.append(entry.summary)
+            else:
+                dataset, name = key.split("/")
+                why = {"available": False, "reason": entry.reason}
+                found.append({"dataset": dataset, "name": name, **why})
+        return found
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            self.first_round.set()
+            self._stop.wait(self._poll_seconds)
+
+    def look(self) -> None:
+        """One round: load what has changed since the last."""
+        for count, key in enumerate(self._entries, 1):
+            if self._stop.is_set():
+                return
+            self._look_at(key)
+            self._looked_at = max(self._looked_at, count)
+        self._telemetry.ready(self.why_not_ready() is None)
+
+    def _look_at(self, key: str) -> None:
+        entry = self._entries[key]
+        files = stamp(*(self._root / FOLDER / key / name for name in FILES))
+        if files[0] is None:
+            reason = "its files are gone" if entry.model else NONE_YET
+            self._set(key, replace(entry, tried=files, reason=reason))
+        elif files != entry.tried:
+            self._load(key, files)
+        entry = self._entries[key]
+        if entry.model and stamp(self._estimates(key)) != entry.described:
+            self._describe(key, entry.model)
+
+    def _load(self, key: str, files: Stamp) -> None:
+        """Load a bundle whose files had the stamp `files` before."""
+        from beatline.serving import model as models  # slow to import, and only workers need it
+
+        entry = self._entries[key]
+        try:
+            model = models.load(self._root / FOLDER / key)
+        except UserError as error:
+            self._failed(key, replace(entry, tried=files, reason=str(error)))
+        except Exception:  # whatever it is, the other models go on
+            log.exception("%s could not be loaded", key)
+            # Without a stamp it is tried again: memory or open files may have run out.
+            self._failed(key, replace(entry, tried=None, reason="an error of ours"))
+        else:
+            self._set(key, Entry(model, entry.summary, files, None, ""))
+            self._telemetry.loaded(model, entry.model)
+            # At the start there would be a line per model and worker.
+            level = logging.INFO if entry.model else logging.DEBUG
+            log.log(level, "%s loaded: weights %s", key, model.identity["weights"])
+
+    def _failed(self, key: str, entry: Entry) -> None:
+        self._set(key, entry)
+        self._telemetry.load_failed(key)
+        log.warning("%s could not be loaded: %s", key, entry.reason)
+
+    def _describe(self, key: str, model: Model) -> None:
+        """Its summary, again when the metrics change."""
+        from beatline.serving import model as models
+
+        estimates = self._estimates(key)
+        described = stamp(estimates)
+        try:
+            summary = models.summary(model, estimates)
+        except Exception:  # the model answers all the same
+            log.exception("%s cannot be described", key)
+        else:
+            self._set(key, replace(self._entries[key], summary=summary, described=described))
+
+    def _estimates(self, key: str) -> Path:
+        return self._root / PREDICTIONS / key / "estimates.json"
+
+    def _set(self, key: str, entry: Entry) -> None:
+        self._entries = {**self._entries, key: entry}

@@ -1,0 +1,295 @@
+"""Answers of the server: those of the bundle in torch, with errors and explanations where they belong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beatline import bundle, descriptions
+from beatline.errors import UserError
+from beatline.serving import answers, explanation, model
+from beatline.serving.model import Model
+from beatline.serving.problems import Problem
+from beatline.serving.recording import Recording
+from beatline.serving.settings import Serve
+from tests.bundle.bundles import CHANNELS, HISTORY, LENGTH, made, raw_recordings
+from tests.parameters import content
+
+LIMITS = Serve.model_validate(content()["serve"])
+CASES = [
+    ("cnn", "multilabel"),
+    ("lstm", "multiclass"),
+    ("cnn_lstm", "binary"),
+    ("mlp", "multiclass"),
+    ("boosted_trees", "multilabel"),
+    ("autoencoder", "reconstruction"),
+    ("embedding", "neighbours"),
+]
+DATASET: dict[str, Any] = {
+    "title": "ECGs",
+    "source": "simulated",
+    "citation": "Somebody et al. 2020",
+    "simulated": True,
+    "channels": CHANNELS,
+    "sampling_rate": 100,
+    "unit": "mV",
+    "drawing": "trace",
+    "length": LENGTH,
+    "sections": None,
+    "representation": None,
+    "typical": {"rms": [0.1, 10.0]},
+}
+
+
+def saved(folder: Path, name: str = "cnn", task: str = "multilabel", **changes: Any) -> Path:
+    dataset = DATASET | changes.pop("dataset", {})
+    network, description = made(name, task, dataset=dataset, parameters=7, **changes)
+    place = folder / "data/models/ptbxl" / name
+    bundle.save(place, network, description, HISTORY)
+    return place
+
+
+def answered(loaded: Model, recording: np.ndarray, **flags: bool) -> dict[str, Any]:
+    flags = {"explain": False, "with_recording": False, **flags}
+    found = answers.respond(loaded, Recording(recording), limits=LIMITS, **flags)
+    return json.loads(json.dumps(found, allow_nan=False))  # as a client reads it
+
+
+def values(answer: dict[str, Any]) -> list[float]:
+    return [answer["score"]] if "score" in answer else list(answer["probabilities"].values())
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_answers_are_those_of_the_bundle(tmp_path: Path, name: str, task: str) -> None:
+    """Windows, normalization, aggregation and decisions by the server are the pipeline's, whatever the
+    model and the task, for invalid samples and recordings longer than those of the training too."""
+    folder = saved(tmp_path, name, task)
+    loaded, in_torch = model.load(folder), bundle.load(folder)
+    for recordings in (raw_recordings(), np.tile(raw_recordings(2), (1, 3, 1))):
+        expected = in_torch.predict(recordings)
+        for number, recording in enumerate(recordings):
+            answer = answered(loaded, recording)
+            np.testing.assert_allclose(
+                values(answer), expected.values[number], rtol=1e-5, atol=1e-5
+            )
+            decided = expected.decisions[number].astype(bool).tolist()
+            if task == "multiclass":
+                assert answer["class"] == loaded.classes[answer["predicted_class"]]
+                assert [name == answer["class"] for name in loaded.classes] == decided
+                assert answer["probability"] == max(values(answer))
+            elif "score" in answer:
+                assert [answer["anomaly"]] == decided
+            else:
+                assert list(answer["decisions"].values()) == decided
+                assert answer["thresholds"] == dict.fromkeys(loaded.classes, pytest.approx(1 / 3))
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_explanations_are_what_occlusion_gives(tmp_path: Path, name: str, task: str) -> None:
+    """The importance of a part is the answer less that without the part, asked of the whole recording
+    in torch; that only some windows are looked at again does not show."""
+    folder = saved(tmp_path, name, task)
+    loaded, in_torch = model.load(folder), bundle.load(folder)
+    recording = np.tile(raw_recordings(1)[0], (3, 1))
+    found = answered(loaded, recording, explain=True)["explanation"]
+    signal = loaded.normalization.apply(recording)
+    steps = explanation.parts(len(signal), explanation.PARTS)
+    assert found["unit"] == "s"
+    assert found["start"] == [begin / 100 for begin, _ in steps]
+    assert found["end"] == [end / 100 for _, end in steps]
+    assert found["channels"] == [[channel] for channel in CHANNELS]
+    whole = in_torch.answer(signal[None]).values[0]
+    importance = np.array(list(found["importance"].values()))
+    assert importance.shape == (len(whole), len(steps), len(CHANNELS))
+    for number in (0, len(steps) // 2, len(steps) - 1):
+        for channel in range(len(CHANNELS)):
+            without = signal.copy()
+            without[slice(*steps[number]), channel] = 0
+            expected = whole - in_torch.answer(without[None]).values[0]
+            np.testing.assert_allclose(
+                importance[:, number, channel], expected, rtol=1e-4, atol=2e-5
+            )
+
+
+def test_an_autoencoders_error_lies_where_it_was_put(tmp_path: Path) -> None:
+    """In time and channel: a burst that no network of ours could reconstruct."""
+    loaded = model.load(saved(tmp_path, "autoencoder", "reconstruction"))
+    recording = np.tile(raw_recordings(2)[1], (3, 1))
+    recording[31:34, 2] += 50
+    answer = answered(loaded, recording, with_recording=True)
+    error = answer["error"]
+    assert error["unit"] == "s"
+    highest = error["highest"]
+    assert 0.31 <= highest["start"] < highest["end"] <= 0.34
+    assert highest["channels"][0] == CHANNELS[2]
+    over_time = np.array(error["over_time"]["value"])
+    assert over_time.argmax() == error["over_time"]["start"].index(highest["start"])
+    assert max(error["over_channels"], key=error["over_channels"].get) == CHANNELS[2]
+    # The error of a step and channel is that of what is drawn, in units of the training's deviation.
+    drawn = answer["recording"]
+    gap = np.array(drawn["samples"], float) - np.array(drawn["reconstruction"], float)
+    squared = (gap / loaded.normalization.standard_deviation) ** 2
+    np.testing.assert_allclose(squared.mean(axis=1), over_time, rtol=1e-2, atol=1e-3)
+
+
+def test_an_embeddings_error_is_by_window(tmp_path: Path) -> None:
+    """It has no reconstruction to tell more by: the windows' scores, whose mean is the score."""
+    loaded = model.load(saved(tmp_path, "embedding", "neighbours"))
+    answer = answered(loaded, raw_recordings(1)[0], with_recording=True)
+    over_time = answer["error"]["over_time"]
+    assert answer["error"]["over_channels"] is None
+    assert answer["recording"]["reconstruction"] is None
+    assert over_time["start"] == [0, 0.05, 0.1, 0.13] and over_time["end"][-1] == LENGTH / 100
+    assert np.mean(over_time["value"]) == pytest.approx(answer["score"], rel=1e-5)
+
+
+def test_the_recording_comes_back_as_the_model_saw_it(tmp_path: Path) -> None:
+    """In the data set's unit, order and rate, an invalid sample as null; of a very long one the first
+    part, and it says so."""
+    loaded = model.load(saved(tmp_path))
+    recording = raw_recordings(1)[0]
+    sent = Recording(recording[:, [2, 0, 1]] * 1000, ["V1", "I", "II"], 100, ["uV"] * 3)
+    found = answers.respond(loaded, sent, explain=False, with_recording=True, limits=LIMITS)
+    drawn = found["recording"]
+    assert drawn["channels"] == CHANNELS and drawn["sampling_rate"] == 100
+    assert drawn["samples"][3][1] is None and not drawn["cut"]
+    back = np.array(drawn["samples"], dtype=float)
+    np.testing.assert_allclose(back, recording, rtol=1e-6, atol=1e-5)
+    long = answered(loaded, np.zeros((70_000, 3)) + recording[0], with_recording=True)["recording"]
+    assert long["cut"] and len(long["samples"]) * 3 <= answers.SHOWN
+
+
+def test_recordings_far_from_the_training_are_warned_of(tmp_path: Path) -> None:
+    """Ten times the voltage is answered, and the answer said to mean little."""
+    loaded = model.load(saved(tmp_path, dataset={"typical": {"rms": [0.5, 1.5]}}))
+    recording = raw_recordings(2)[1]
+    assert [w["code"] for w in answered(loaded, recording)["warnings"]] == []
+    far = recording + 10 * (recording - recording.mean(axis=0))
+    assert [w["code"] for w in answered(loaded, far)["warnings"]] == ["far"]
+
+
+TABLE = {"length": 1, "drawing": "features", "sampling_rate": None}
+WHOLE = {"length": 0, "stride": 1, "aggregate": "mean"}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return saved(tmp_path, "mlp", "multiclass", dataset=TABLE, windows=WHOLE)
+
+
+def test_rows_are_answered_by_name_and_in_order(table: Path) -> None:
+    """An object in any order, a list, and several of either: the same answers, those of the bundle."""
+    loaded = model.load(table)
+    rows = raw_recordings()[1:, 0].astype(float)
+    expected = bundle.load(table).predict(rows[:, None]).values
+    by_name = [dict(zip(CHANNELS, row.tolist(), strict=True)) for row in rows]
+    backwards = [dict(reversed(row.items())) for row in by_name]
+    for asked in (rows.tolist(), by_name, backwards):
+        found = answers.respond_rows(loaded, asked, LIMITS)
+        assert isinstance(found, list) and len(found) == len(rows)
+        alone = answers.respond_rows(loaded, asked[0], LIMITS)
+        assert isinstance(alone, dict) and alone["class"] == found[0]["class"]
+        assert alone["probability"] == pytest.approx(found[0]["probability"])
+        for answer, of_row in zip(found, expected, strict=True):
+            assert answer["predicted_class"] == of_row.argmax()
+            assert answer["class"] == loaded.classes[answer["predicted_class"]]
+            assert answer["probability"] == pytest.approx(of_row.max(), rel=1e-5)
+            assert isinstance(answer["predicted_class"], int)
+
+
+def test_a_binary_table_model_decides_by_its_threshold(tmp_path: Path) -> None:
+    """Class 1 from the threshold on, not from a half; the probability is that of the class."""
+    folder = saved(
+        tmp_path, "mlp", "binary", dataset=TABLE, windows=WHOLE, classes=["sick"], thresholds=[0.0]
+    )
+    loaded = model.load(folder)
+    (value,) = bundle.load(folder).predict(raw_recordings()[1:2, :1]).values[0]
+    answer = answers.respond_rows(loaded, raw_recordings()[1, 0].tolist(), LIMITS)
+    assert isinstance(answer, dict)
+    assert (answer["predicted_class"], answer["class"]) == (1, "sick")
+    assert answer["probability"] == pytest.approx(value, rel=1e-5)
+
+
+def test_missing_values_are_filled_as_in_training(table: Path) -> None:
+    """null is what NaN is in a recording: the training's value stands in, which is said by name."""
+    loaded = model.load(table)
+    row = raw_recordings()[1, 0].astype(float)
+    row[1] = np.nan
+    expected = bundle.load(table).predict(row[None, None]).values[0]
+    answer = answers.respond_rows(loaded, [row[0], None, row[2]], LIMITS)
+    assert isinstance(answer, dict)
+    assert answer["probability"] == pytest.approx(expected.max(), rel=1e-5)
+    (warning,) = answer["warnings"]
+    assert warning["code"] == "missing" and "II" in warning["message"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "status", "expected"),
+    [
+        ({"I": 1, "II": 2}, 422, "the body lacks V1"),
+        ({"I": 1, "II": 2, "V1": 3, "V11": 4}, 422, "unknown feature 'V11' .did you mean V1"),
+        ([1, 2], 422, "the body has 2 values instead of the 3 features"),
+        ([1, 2, "3"], 422, "the body: V1 is no number"),
+        ([1, 2, True], 422, "the body: V1 is no number"),
+        ([1, 2, 1e300], 422, "the body: V1 is no number between"),
+        ([[1, 2, 3], [1, 2]], 422, "row 2 has 2 values"),
+        ([[1, 2, 3], 4], 422, "row 2 is neither an object"),
+        ([], 422, "the body has 0 values"),
+        ("I", 422, "the body is neither"),
+        (None, 422, "the body is neither"),
+        ([[1, 2, 3]] * 21, 413, "21 rows are more than the 20"),
+    ],
+)
+def test_rows_that_do_not_fit(table: Path, rows: object, status: int, expected: str) -> None:
+    """One sentence that names the row and the feature."""
+    with pytest.raises(Problem, match=expected) as raised:
+        answers.respond_rows(model.load(table), rows, LIMITS)
+    assert raised.value.status == status
+
+
+def test_only_a_classifier_of_rows_answers_rows(tmp_path: Path) -> None:
+    """serve.features may name a model of recordings by mistake: whose it is, is said."""
+    with pytest.raises(Problem, match=r"ptbxl/cnn is no classifier of rows: serve\.features"):
+        answers.respond_rows(model.load(saved(tmp_path)), [1, 2, 3], LIMITS)
+
+
+def test_damaged_bundles_are_refused(tmp_path: Path) -> None:
+    """Another graph than that of model.json (as in the middle of a `dvc checkout`), none, or none that
+    could be made: the file and the cure, and no half-loaded model."""
+    folder, other = saved(tmp_path / "a"), saved(tmp_path / "b", best_epoch=2, thresholds=[0.5] * 3)
+    graph = folder / descriptions.GRAPH
+    whole = graph.read_bytes()
+    for damaged in (whole[:-7], b"", whole.replace(b"answers", b"answerz")):
+        graph.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"model\.onnx is not the one of model\.json"):
+            model.load(folder)
+    graph.unlink()
+    with pytest.raises(UserError, match=r"model\.onnx cannot be read .*dvc checkout"):
+        model.load(folder)
+    shutil.copy(other / descriptions.GRAPH, graph)  # equal weights: the same graph
+    assert model.load(folder).classes == ["NORM", "MI", "CD"]
+    description = json.loads((folder / descriptions.DESCRIPTION).read_text())
+    description[descriptions.GRAPH_SHA256] = None
+    (folder / descriptions.DESCRIPTION).write_text(json.dumps(description))
+    with pytest.raises(UserError, match=r"has no model\.onnx: its network could not be exported"):
+        model.load(folder)
+
+
+def test_a_summary_tells_the_metrics_of_these_weights_only(tmp_path: Path) -> None:
+    """Between a training and its evaluation the metrics there are belong to another model."""
+    loaded = model.load(saved(tmp_path))
+    estimates = tmp_path / "estimates.json"
+    found = {"auc": {"value": 0.9, "low": 0.8, "high": 0.95}}
+    for weights, expected in ((loaded.identity["weights"], found), ("0" * 64, None)):
+        estimates.write_text(json.dumps({"overall": found, "identity": {"model": weights}}))
+        told = model.summary(loaded, estimates)
+        assert told["metrics"] == expected
+    assert told["input"]["shape"] == [LENGTH, 3] and told["input"]["shortest"] == 10
+    assert told["thresholds"] == dict.fromkeys(["NORM", "MI", "CD"], pytest.approx(1 / 3))
+    estimates.write_text("{")
+    assert model.summary(loaded, estimates)["metrics"] is None

@@ -1,0 +1,503 @@
+"""Recordings as a model wants them: exactly the pipeline's where it has seen them, else brought there or
+refused with the reason."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import signal
+
+from beatline import arrays, normalization
+from beatline.datasets import mnist, ptbxl, ucr
+from beatline.datasets import sound as sound_data
+from beatline.datasets.mnist.formats import idx
+from beatline.datasets.ptbxl.records import read_records
+from beatline.features import Recorded
+from beatline.features import sound as sound_features
+from beatline.normalization import Normalization, Normalize
+from beatline.pack import Pack, PackWriter
+from beatline.serving import formats
+from beatline.serving.formats import Upload
+from beatline.serving.preparation import Prepared, far, prepare
+from beatline.serving.problems import Problem
+from beatline.serving.recording import Recording
+from tests.serving.uploads import (
+    DIGITS,
+    ECG,
+    LEADS,
+    LIMITS,
+    REAL,
+    SERIES,
+    SOUND,
+    csv,
+    form,
+    image,
+    npy,
+    raw,
+    record,
+    sound,
+    upload,
+)
+
+HERE = "real recordings are not here"
+real = pytest.mark.skipif(not (REAL / "ptbxl").is_dir(), reason=HERE)
+RATE = 16000
+TIMES = np.arange(1000) / 100
+
+
+def prepared(
+    recording: Recording | Upload, dataset: dict[str, Any], shortest: int = 1, **options: Any
+) -> Prepared:
+    if isinstance(recording, Upload):
+        recording = formats.read(recording, LIMITS)
+    return prepare(recording, dataset, shortest, **{"limits": LIMITS, **options})
+
+
+def refused(*arguments: Any, **options: Any) -> str:
+    with pytest.raises(Problem) as caught:
+        prepared(*arguments, **options)
+    assert 400 <= caught.value.status < 500 and caught.value.detail.isprintable()
+    return caught.value.detail
+
+
+def codes(found: Prepared) -> list[str]:
+    return [notice.code for notice in found.notices]
+
+
+def said(found: Prepared, code: str) -> str:
+    (message,) = (notice.message for notice in found.notices if notice.code == code)
+    return message
+
+
+def ecg(samples: int = 1000, rate: float = 100) -> np.ndarray:
+    """Twelve leads with a beat a second, in mV, no two alike."""
+    times = np.arange(samples) / rate
+    beats = np.exp(-(((times % 1) - 0.5) ** 2) / 0.002)
+    drift = 0.1 * np.sin(2 * np.pi * 0.3 * times)
+    return beats[:, None] * np.linspace(0.3, 1.4, 12) + drift[:, None]
+
+
+# Equal to the pipeline
+
+
+def assert_as_in_pipeline(
+    sent: list[Upload], dataset: dict[str, Any], batches: Iterator[np.ndarray]
+) -> None:
+    """What the network is given is bit for bit what it is given by normalize."""
+    recordings = np.concatenate(list(batches))
+    fitted = normalization.fit(
+        [recordings], Normalize(recordings="", per="channel", invalid="mean")
+    )
+    rows = fitted.apply(recordings)
+    assert len(rows) == len(sent)
+    for each, row in zip(sent, rows, strict=True):
+        np.testing.assert_array_equal(fitted.apply(prepared(each, dataset).samples), row)
+
+
+@real
+def test_records_are_those_of_the_pipeline(tmp_path: Path) -> None:
+    """Real twelve-lead records, each sent as its two files."""
+    headers = sorted((REAL / "ptbxl/records100").rglob("*.hea"))[::40]
+    files = [(path, path.with_suffix(".dat")) for path in headers]
+    with PackWriter(tmp_path / "raw.zip") as pack:
+        for path in (path for pair in files for path in pair):
+            pack.add(path.name, path.read_bytes())
+    sent = [form(*[(path.name, path.read_bytes()) for path in pair]) for pair in files]
+    with Pack(tmp_path / "raw.zip") as pack:
+        names = [path.stem for path in headers]
+        read = read_records(pack, names, leads=ptbxl.LEADS, sampling_rate=100, samples=1000)
+        assert_as_in_pipeline(sent, ECG, read)
+
+
+def test_sound_is_that_of_the_pipeline(tmp_path: Path) -> None:
+    """Clips of other lengths, channels, sampling rates and codings: averaged, resampled, repeated."""
+    random = np.random.default_rng(5)
+    folder = tmp_path / "machine"
+    clips = {
+        "normal/long.wav": sound(random.normal(0, 0.1, 16000)),
+        "normal/short.wav": sound(random.normal(0, 0.1, 5000)),
+        "normal/other_rate.wav": sound(random.normal(0, 0.1, 30001), 44100),
+        "test/normal_stereo.flac": sound(random.normal(0, 0.1, (9000, 2)), container="FLAC"),
+        "test/anomaly_float.wav": sound(random.normal(0, 0.1, (9000, 3)), coding="FLOAT"),
+    }
+    for name, content in clips.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    block = {"needs": "", "source": str(folder), "sha256": None,
+             "simulated": {"machines": 1, "train": 1, "test_normal": 1, "test_anomaly": 1,
+                           "seconds": 0.25, "sampling_rate": RATE, "snr": [0.0], "seed": 1},
+             "mimii": {"machine": "fan", "snr": 6}}  # fmt: skip
+    with PackWriter(tmp_path / "raw.zip") as pack:
+        sound_data.download(sound_data.Download.model_validate(block), pack, tmp_path)
+    settings = {key: value for key, value in SOUND["representation"].items() if key != "kind"}
+    names = list(clips)
+    table = pd.DataFrame({"record": names, "machine_id": "a", "event_timestamp": "2024-01-01"})
+    table = table.assign(normal=1, group="", fold="")
+    with Pack(tmp_path / "raw.zip") as pack:
+        recorded = Recorded(sound_data, pack, table, {"sampling_rate": RATE})
+        parameters = sound_features.ExtractFeatures.model_validate(settings)
+        described = sound_features.write(tmp_path / "features", recorded, parameters)
+    read = arrays.reader(tmp_path / "features/recordings")
+    spectrograms = np.concatenate(list(read(names)))
+    dataset = {**SOUND, **described, "length": spectrograms.shape[1]}
+    sent = [upload(content, "audio/wav") for content in clips.values()]
+    assert_as_in_pipeline(sent, dataset, iter([spectrograms]))
+    assert codes(prepared(sent[1], dataset)) == ["short"]
+    assert codes(prepared(sent[2], dataset)) == ["resampled", "short"]
+
+
+def test_images_are_those_of_the_pipeline(tmp_path: Path) -> None:
+    """Digits sent as PNG files and as grey levels."""
+    pixels = np.random.default_rng(6).integers(0, 120, (5, 28, 28)).astype(np.uint8)
+    with PackWriter(tmp_path / "raw.zip") as pack:
+        pack.add("digits-images-idx3-ubyte", idx(pixels))
+        pack.add("digits-labels-idx1-ubyte", idx(np.zeros(5, np.uint8)))
+    names = [f"digits_{number:05d}" for number in range(5)]
+    for sent in (
+        [upload(image(digit), "image/png") for digit in pixels],
+        [npy(digit, X_Unit="grey level") for digit in pixels],
+    ):
+        with Pack(tmp_path / "raw.zip") as pack:
+            assert_as_in_pipeline(sent, DIGITS, mnist.read_recordings(pack, names))
+
+
+@pytest.mark.skipif(not (REAL / "ecg5000").is_dir(), reason=HERE)
+def test_series_are_those_of_the_pipeline(tmp_path: Path) -> None:
+    """Heartbeats of ECG5000 as CSV, as a column and as a row."""
+    rows = (REAL / "ecg5000/ECG5000_TEST.txt").read_bytes().splitlines(keepends=True)
+    with PackWriter(tmp_path / "raw.zip") as pack:
+        for part in ("TRAIN", "TEST"):
+            pack.add(f"{part}.txt", b"".join(rows[:20]))
+    names = [f"TEST_{number:05d}" for number in range(20)]
+    with Pack(tmp_path / "raw.zip") as pack:
+        beats = np.concatenate(list(ucr.read_recordings(pack, names)))
+    for columns in (beats, beats.swapaxes(1, 2)):
+        sent = [upload(csv(each.astype(float)), "text/csv") for each in columns]
+        assert_as_in_pipeline(sent, SERIES, iter([beats]))
+
+
+# Channels
+
+
+@settings(max_examples=30, deadline=None)
+@given(order=st.permutations(range(12)), extra=st.booleans(), upper=st.booleans())
+def test_leads_are_found_by_name(order: list[int], extra: bool, upper: bool) -> None:
+    """Whatever their order and case, with others among them."""
+    samples = ecg()
+    names = [LEADS[number] if upper else LEADS[number].lower() for number in order]
+    sent = samples[:, order]
+    if extra:
+        names, sent = [*names, "VX"], np.hstack([sent, 9 * samples[:, :1]])
+    found = prepared(Recording(sent, names), ECG)
+    np.testing.assert_array_equal(found.samples, samples)
+    assert codes(found) == (["dropped"] if extra else [])
+    assert not extra or "VX" in said(found, "dropped")
+
+
+def test_units_go_with_their_leads() -> None:
+    """A record may store each lead in another unit, and in another order."""
+    samples = ecg()
+    scale = np.where(np.arange(12) < 6, 1000.0, 1.0)
+    units = ["uV"] * 6 + ["mV"] * 6
+    order = np.random.default_rng(7).permutation(12)
+    recording = Recording(
+        (samples * scale)[:, order],
+        [LEADS[number] for number in order],
+        units=[units[number] for number in order],
+    )
+    found = prepared(recording, ECG)
+    np.testing.assert_allclose(found.samples, samples, rtol=1e-14)
+    assert said(found, "converted") == "converted from uV to mV"
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("V", 1e3), ("mV", 1), ("mv", 1), ("uV", 1e-3), ("µV", 1e-3), ("μV", 1e-3), ("nV", 1e-6)],
+)
+def test_units_are_converted(unit: str, factor: float) -> None:
+    """Both signs for micro, any case; a notice where something was changed."""
+    samples = ecg()
+    found = prepared(Recording(samples / factor, units=[unit] * 12), ECG)
+    np.testing.assert_allclose(found.samples, samples, rtol=1e-14)
+    assert codes(found) == (["converted"] if factor != 1 else [])
+
+
+def test_units_that_cannot_be_converted_are_refused() -> None:
+    """Nothing is guessed."""
+    assert "'furlong'" in refused(Recording(ecg(), units=["furlong"] * 12), ECG)
+    assert "archive units" in refused(Recording(np.ones((140, 1)), units=["mV"]), SERIES)
+    huge = Recording(ecg() * 1e11, units=["V"] * 12)
+    assert "beyond 1e+12 mV" in refused(huge, ECG)
+
+
+def test_arrays_of_channels_are_turned() -> None:
+    """`[C][T]`, unless as many rows as channels are also as many columns."""
+    samples = ecg()
+    np.testing.assert_array_equal(prepared(raw(samples.T), ECG).samples, samples.astype("f4"))
+    square = ecg(12)
+    np.testing.assert_array_equal(prepared(raw(square), ECG).samples, square.astype("f4"))
+    with_unit = prepared(raw(samples.T * 1000, X_Unit="uV"), ECG)
+    np.testing.assert_allclose(with_unit.samples, samples, atol=1e-5)
+
+
+def test_wrong_leads_are_refused_by_name() -> None:
+    """Missing ones, two of one name, another number of them without names."""
+    samples = ecg()
+    detail = refused(Recording(samples[:, :11], LEADS[:11]), ECG)
+    assert "has no V6" in detail
+    assert "two channels called I:" in refused(
+        Recording(ecg()[:, [*range(12), 0]], [*LEADS, "i"]), ECG
+    )
+    detail = refused(Recording(samples[:, :3]), ECG)
+    assert "3 channels of 1000 samples" in detail and "AVR" in detail
+    assert "looks at 1" in refused(Recording(samples), SERIES)
+
+
+def test_channels_without_names_of_their_own_are_counted() -> None:
+    """`channel 1` of an archive is no name that a stranger's file could have."""
+    found = prepared(Recording(np.arange(140.0)[:, None], ["ECG"]), SERIES)
+    assert found.samples.shape == (140, 1)
+
+
+# Time
+
+
+@pytest.mark.parametrize("rate", [50, 128, 250, 360, 500, 1000])
+def test_other_sampling_rates_are_resampled(rate: int) -> None:
+    """Waves below half of both rates keep their values, as by the exact formula, and by scipy."""
+    times = np.arange(10 * rate) / rate
+    frequencies = np.linspace(1, 15, 12)
+    wave = 3 + np.sin(2 * np.pi * frequencies * times[:, None])
+    found = prepared(Recording(wave, sampling_rate=rate), ECG)
+    assert found.samples.shape == (1000, 12)
+    assert said(found, "resampled") == f"resampled from {rate} Hz to 100 Hz"
+    exact = 3 + np.sin(2 * np.pi * frequencies * TIMES[:, None])
+    middle = slice(100, 900)  # a filter rings at the ends
+    np.testing.assert_allclose(found.samples[middle], exact[middle], atol=2e-3)
+    other = signal.resample_poly(wave - 3, 100, rate, window=("kaiser", 12.0)) + 3
+    np.testing.assert_allclose(found.samples[middle], other[middle], atol=0.02)
+
+
+def test_equal_rates_are_left_as_they_are() -> None:
+    """Said or not said, without a notice."""
+    for rate in (None, 100.0):
+        found = prepared(Recording(ecg(), sampling_rate=rate), ECG)
+        np.testing.assert_array_equal(found.samples, ecg())
+        assert not found.notices
+
+
+def test_missing_samples_stay_missing() -> None:
+    """They do not spread through the filter, and what is beside them is not lost."""
+    samples = ecg(5000, 500)
+    samples[2000:2500, 3] = np.nan
+    samples[:, 5] = np.nan
+    found = prepared(Recording(samples, sampling_rate=500), ECG)
+    missing = np.isnan(found.samples)
+    expected = np.zeros((1000, 12), dtype=bool)
+    expected[400:500, 3] = expected[:, 5] = True
+    assert np.count_nonzero(missing != expected) <= 1
+    whole = prepared(Recording(ecg(5000, 500), sampling_rate=500), ECG).samples
+    apart = np.abs(found.samples - whole)
+    assert np.nanmax(apart[600:, 3]) < 1e-3 and np.nanmax(apart[:, 4]) == 0
+    assert "5500 of 60000" in said(found, "missing") and "AVR, AVF" in said(found, "missing")
+    assert "flat" not in codes(found)
+
+
+def test_absurd_rates_are_refused() -> None:
+    """Nor may a small file become a large one."""
+    assert "between 2 and 5000 Hz" in refused(Recording(ecg(), sampling_rate=5001), ECG)
+    assert "between 2 and 5000 Hz" in refused(Recording(ecg(), sampling_rate=1.9), ECG)
+    few = LIMITS.model_copy(update={"max_values": 20_000})
+    detail = refused(Recording(ecg(), sampling_rate=50), ECG, limits=few)
+    assert "24,000 values" in detail
+
+
+def test_rates_of_data_without_any_are_not_used() -> None:
+    """Images and the archive's series are not in time."""
+    beat = Recording(np.arange(140.0)[:, None], sampling_rate=250)
+    assert codes(prepared(beat, SERIES)) == ["sampling_rate"]
+    digit = Recording(np.eye(28), sampling_rate=250)
+    assert codes(prepared(digit, DIGITS)) == ["sampling_rate"]
+
+
+def test_lengths() -> None:
+    """Too short for the model is refused; shorter than in training is told; whole means exactly."""
+    assert "249 steps, 2.49 s" in refused(Recording(ecg(249)), ECG, 250)
+    assert codes(prepared(Recording(ecg(250)), ECG, 250)) == ["short"]
+    assert not prepared(Recording(ecg(1000)), ECG, 250).notices
+    assert not prepared(Recording(ecg(3000)), ECG, 250).notices
+    detail = refused(Recording(ecg(999)), ECG, 1000, whole=True)
+    assert "exactly 1000 steps" in detail
+    assert "exactly 1000 steps" in refused(Recording(ecg(1001)), ECG, 1000, whole=True)
+    assert not prepared(Recording(ecg(1000)), ECG, 1000, whole=True).notices
+
+
+# Notices
+
+
+@real
+@pytest.mark.parametrize("folder", ["records100", "records500"])
+def test_real_records_are_rarely_called_clipped(folder: str) -> None:
+    """And all of those whose leads are cut off at half of their height are."""
+    false = true = count = 0
+    for header in sorted((REAL / "ptbxl" / folder).rglob("*.hea"))[::4]:
+        files = [(path.name, path.read_bytes()) for path in (header, header.with_suffix(".dat"))]
+        recording = formats.read(form(*files), LIMITS)
+        false += "clipped" in codes(prepared(recording, ECG))
+        half = 0.5 * np.abs(recording.samples).max(axis=0)
+        cut = Recording(recording.samples.clip(-half, half), LEADS, recording.sampling_rate)
+        true += "clipped" in codes(prepared(cut, ECG))
+        count += 1
+    assert false <= 0.01 * count and true == count
+
+
+def test_clipped_and_flat_leads_are_named() -> None:
+    """Also one that has wandered out of range, and no coarse one whose peaks are round."""
+    samples = ecg(5000, 500)
+    samples[:, 2] = samples[:, 2].clip(None, 0.2)
+    samples[2000:3000, 7] = 9
+    samples[:, 4] = -0.25
+    found = prepared(Recording(samples, LEADS), ECG)
+    assert said(found, "clipped").startswith("III, V2 ")
+    assert said(found, "flat").startswith("AVL ")
+    coarse = prepared(Recording((ecg(5000, 500) / 0.02).round() * 0.02), ECG)
+    assert not coarse.notices
+
+
+def test_clipped_sound_is_told() -> None:
+    """A recorder that was too loud; not a quiet tone of few steps."""
+    times = np.arange(RATE) / RATE
+    noise = np.random.default_rng(8).normal(0, 1, RATE)
+    assert "clipped" in codes(prepared(upload(sound(noise.clip(-1, 1))), SOUND))
+    assert "clipped" not in codes(prepared(upload(sound(0.1 * noise)), SOUND))
+    hum = np.sin(2 * np.pi * 50 * times) * 50 / 2**15
+    assert "clipped" not in codes(prepared(upload(sound(hum)), SOUND))
+    assert "flat" in codes(prepared(upload(sound(0 * hum)), SOUND))
+
+
+def test_recordings_far_from_the_training_are_told() -> None:
+    """Half as large again as any root mean square in training, or as small."""
+    typical = {"rms": [0.5, 2.0]}
+    normalized = np.ones((100, 12), np.float32)
+    for factor, is_far in ((1, False), (2.9, False), (3.1, True), (0.34, False), (0.3, True)):
+        notice = far(factor * normalized, typical)
+        assert (notice is not None) == is_far
+    assert far(100 * normalized, None) is None
+
+
+def test_what_reading_found_is_passed_on() -> None:
+    """The answer has one list of warnings."""
+    times = "t,channel 1\n" + "\n".join(f"{step**2},{step}" for step in range(140))
+    assert codes(prepared(upload(times.encode(), "text/csv"), SERIES)) == ["irregular"]
+
+
+# Images
+
+
+def test_images_are_resized_and_inverted() -> None:
+    """A photograph of ink on paper becomes what MNIST shows; each change is told."""
+    digit = np.zeros((28, 28), np.uint8)
+    digit[4:24, 12:16] = 255
+    large = np.asarray(Image.fromarray(255 - digit).resize((280, 280), Image.Resampling.NEAREST))
+    found = prepared(upload(image(large)), DIGITS)
+    assert codes(found) == ["inverted", "resized"]
+    assert "280 x 280 to 28 x 28" in said(found, "resized")
+    np.testing.assert_allclose(found.samples, digit / 255, atol=0.3)
+    assert np.corrcoef(found.samples.ravel(), digit.ravel())[0, 1] > 0.99
+    bright = Recording(np.full((28, 28), 0.9))
+    assert not prepared(bright, DIGITS).notices, "an array is taken at its word"
+
+
+def test_what_is_no_image_is_refused() -> None:
+    """Rather than made one."""
+    assert "X-Unit: grey level" in refused(Recording(np.full((28, 28), 200.0)), DIGITS)
+    assert "1 x 784" in refused(Recording(np.zeros((1, 784))), DIGITS)
+    gaps = np.zeros((20, 20))
+    gaps[3, 4] = np.nan
+    assert "missing" in refused(Recording(gaps), DIGITS)
+    assert "mV" in refused(Recording(np.zeros((28, 28)), units=["mV"] * 28), DIGITS)
+    kept = np.zeros((28, 28))
+    kept[3, 4] = np.nan
+    assert codes(prepared(Recording(kept), DIGITS)) == ["missing"]
+
+
+def test_other_files_do_not_fit() -> None:
+    """An image for an ECG model, an ECG for one of sound."""
+    picture = upload(image(np.eye(12, dtype=np.uint8)))
+    assert "an image does not fit" in refused(picture, ECG)
+    assert "an image" in refused(picture, SOUND)
+    digital = (1000 * ecg()).astype(int)
+    assert "'mV'" in refused(form(*record(digital, LEADS, "100")), SOUND)
+
+
+# Sound
+
+
+def test_stereo_is_averaged_or_a_channel_chosen() -> None:
+    """As extract_features was told to."""
+    stereo = np.random.default_rng(9).normal(0, 0.1, (12000, 2)).astype(np.float32)
+    both = prepared(upload(sound(stereo, coding="FLOAT")), SOUND).samples
+    mean = prepared(upload(sound(stereo.mean(axis=1), coding="FLOAT")), SOUND).samples
+    np.testing.assert_allclose(both, mean, atol=1e-3)
+    second = {**SOUND, "representation": {**SOUND["representation"], "channel": 2}}
+    chosen = prepared(upload(sound(stereo, coding="FLOAT")), second).samples
+    alone = prepared(upload(sound(stereo[:, 1], coding="FLOAT")), SOUND).samples
+    np.testing.assert_array_equal(chosen, alone)
+    assert "listens to number 2" in refused(upload(sound(stereo[:, 0])), second)
+
+
+def test_arrays_are_sound_too() -> None:
+    """The page sends its examples as NPY with a sampling rate in a header; turned or not."""
+    waveform = np.random.default_rng(10).normal(0, 0.1, (12000, 1)).astype(np.float32)
+    expected = prepared(upload(sound(waveform, coding="FLOAT")), SOUND).samples
+    for sent in (npy(waveform, X_Sampling_Rate="16000"), raw(waveform.T), raw(waveform[:, 0])):
+        np.testing.assert_array_equal(prepared(sent, SOUND).samples, expected)
+
+
+def test_long_sound_stays_long_and_has_a_limit() -> None:
+    """The model's windows run over it."""
+    seconds = np.random.default_rng(11).normal(0, 0.1, 3 * RATE)
+    assert prepared(upload(sound(seconds)), SOUND).samples.shape == (94, 32)
+    few = LIMITS.model_copy(update={"max_values": 50_000})
+    slow = Recording(seconds[:40_000, None], sampling_rate=8000)
+    assert "80,000 values" in refused(slow, SOUND, limits=few)
+    assert "too far" in refused(Recording(seconds[:, None], sampling_rate=100), SOUND)
+
+
+def test_gaps_in_sound_are_bridged() -> None:
+    """A spectrum needs every sample."""
+    waveform = np.random.default_rng(12).normal(0, 0.1, (12000, 1))
+    waveform[100:103] = np.nan
+    found = prepared(Recording(waveform), SOUND)
+    assert np.isfinite(found.samples).all() and "missing" in codes(found)
+
+
+def test_a_file_of_the_simulator_needs_no_notice() -> None:
+    """What the model was trained on is no warning."""
+    block = {"machines": 1, "train": 1, "test_normal": 1, "test_anomaly": 1, "seconds": 0.75,
+             "sampling_rate": RATE, "snr": [6.0], "seed": 3}  # fmt: skip
+    simulator = sound_data.simulator
+    for clip in simulator.simulate(simulator.Simulated.model_validate(block)):
+        waveform, _ = soundfile.read(io.BytesIO(clip.content))
+        found = prepared(upload(clip.content, "audio/wav"), SOUND)
+        assert not found.notices and len(waveform) == 12000
+
+
+def test_normalization_takes_what_is_prepared() -> None:
+    """Missing samples get the training mean, and the network never sees NaN."""
+    samples = ecg()
+    samples[100, 2] = np.nan
+    found = prepared(Recording(samples), ECG)
+    fitted = Normalization([0.5] * 12, [2.0] * 12, [0.5] * 12, [])
+    normalized = fitted.apply(found.samples)
+    assert np.isfinite(normalized).all() and normalized[100, 2] == 0

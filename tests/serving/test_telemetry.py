@@ -1,0 +1,120 @@
+"""Metrics for Prometheus: they count what was answered, and their labels cannot be made up by clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from beatline.serving import registry
+from tests.serving import project
+
+CNN = "/models/ptbxl/cnn/predict"
+RAW = {"Content-Type": "application/octet-stream", "X-Shape": "120,3"}
+ECG = project.raw_recordings("ptbxl")[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return project.make(tmp_path)
+
+
+@pytest.fixture
+def client(folder: Path) -> Iterator[httpx.Client]:
+    with project.client(folder) as found:
+        yield found
+
+
+def samples(client: httpx.Client, name: str, **labels: Any) -> list[tuple[dict[str, str], float]]:
+    """Those of a name that have these labels, as Prometheus' own parser reads them."""
+    text = client.get("/metrics").text
+    return [
+        (sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == f"beatline_{name}" and labels.items() <= sample.labels.items()
+    ]
+
+
+def value(client: httpx.Client, name: str, **labels: Any) -> float:
+    return sum(value for _, value in samples(client, name, **labels))
+
+
+def test_requests_are_counted(client: httpx.Client) -> None:
+    """By route, method and status; each has a duration; only the one that asks is being answered."""
+    route = "/models/{dataset}/{model}/predict"
+    for _ in range(3):
+        client.post(CNN, content=ECG.tobytes(), headers=RAW)
+    client.post(CNN, content=b"", headers=RAW)
+    assert value(client, "requests_total", route=route, method="POST", status="200") == 3
+    assert value(client, "requests_total", route=route, method="POST", status="400") == 1
+    assert value(client, "request_seconds_count", route=route) == 4
+    assert 0 < value(client, "request_seconds_sum", route=route) < 10
+    assert value(client, "requests_in_flight") == 1
+    assert value(client, "workers_ready") == 1
+
+
+def test_answers_are_counted(client: httpx.Client) -> None:
+    """What was decided, how sure, and what was warned of, by model."""
+    answer = client.post(CNN, content=ECG.tobytes(), headers=RAW).json()
+    names = {"dataset": "ptbxl", "model": "cnn"}
+    for name in project.CLASSES:
+        counted = value(client, "predictions_total", **names, predicted=name)
+        assert counted == answer["decisions"][name]
+        assert value(client, "probability_sum", **names, **{"class": name}) == pytest.approx(
+            answer["probabilities"][name]
+        )
+    beat = project.raw_recordings("ecg5000")[0, :, 0].tolist()
+    answer = client.post("/models/ecg5000/autoencoder/predict", json=beat).json()
+    names = {"dataset": "ecg5000", "model": "autoencoder"}
+    relative = answer["score"] / answer["threshold"]
+    assert value(client, "relative_score_sum", **names) == pytest.approx(relative)
+    decided = "anomaly" if answer["anomaly"] else "normal"
+    assert value(client, "predictions_total", **names, predicted=decided) == 1
+    rows = client.post("/predict", json=[[1, 2, None], [0, 0, 0]]).json()
+    names = {"dataset": "ecg_features", "model": "mlp"}
+    assert value(client, "predictions_total", **names) == 2
+    assert value(client, "probability_count", **names) == 2
+    warned = [warning["code"] for row in rows for warning in row["warnings"]]
+    assert "missing" in warned
+    assert value(client, "warnings_total", **names) == len(warned)
+    assert value(client, "warnings_total", **names, code="missing") == 1
+
+
+def test_labels_cannot_be_made_up(client: httpx.Client) -> None:
+    """A client that asks for ever new paths, models, methods and classes leaves one label of each."""
+    for number in range(5):
+        client.get(f"/{number}")
+        client.get(f"/page/{number}.js")
+        client.request(("TRACE", "PROPFIND", "LOCK", "COPY", "SEARCH")[number], "/health")
+        client.post(f"/models/{number}/cnn/predict")
+        client.post("/predict", json={str(number): 1})
+    seen = [labels for labels, _ in samples(client, "requests_total")]
+    assert {labels["route"] for labels in seen} == {
+        "other",
+        "/page",
+        "/health",
+        "/predict",
+        "/models/{dataset}/{model}/predict",
+    }
+    assert {labels["method"] for labels in seen} == {"GET", "POST", "other"}
+    assert samples(client, "predictions_total") == []
+
+
+def test_the_identity_is_that_of_what_is_loaded(client: httpx.Client, folder: Path) -> None:
+    """After a reload the old one is 0 and the new one 1."""
+    names = {"dataset": "ptbxl", "model": "cnn"}
+    old = project.weights(folder, "ptbxl/cnn")[:12]
+    assert [
+        (labels["weights"], value) for labels, value in samples(client, "model_info", **names)
+    ] == [(old, 1)]
+    project.save(folder / registry.FOLDER / "ptbxl/cnn", "ptbxl/cnn", seed=3)
+    new = project.weights(folder, "ptbxl/cnn")[:12]
+    project.wait_until(lambda: value(client, "model_info", **names, weights=new) == 1)
+    assert value(client, "model_info", **names, weights=old) == 0
+    assert value(client, "model_info", **names, revision=project.REVISION[:12]) == 1
+    assert value(client, "model_loads_total", **names) == 2
