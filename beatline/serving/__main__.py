@@ -34,6 +34,7 @@ from beatline.serving.telemetry import WORKERS_READY
 
 APPLICATION = "beatline.serving.app:of_project"
 MAX_WORKERS = 4  # by default
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processors, in so many microseconds
 SECONDS_TO_LOAD = 60  # at most, of a worker that takes another's place at SIGHUP
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -118,7 +119,6 @@ def _why_not_healthy(url: str, workers: int) -> str | None:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(
         prog="python -m beatline.serving", description="Serve the trained models of this project."
     )
@@ -127,11 +127,21 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--workers",
         type=_workers,
-        default=min(MAX_WORKERS, cores or 1),
+        default=min(MAX_WORKERS, _cores()),
         help="processes that answer (the cores there are, at most %(default)s here)",
     )
     parser.add_argument("--access-log", action="store_true", help="a line per request, on stderr")
     return parser.parse_args(arguments)
+
+
+def _cores() -> int:
+    """Those that this process may use, in a container those that it is limited to."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = CPU_LIMIT.read_text().split()
+        return max(1, min(cores or 1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return cores or 1
 
 
 def _port(text: str) -> int:
@@ -184,7 +194,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     limits = _limits(Path.cwd())
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores already
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else ONNX Runtime reports to its makers
     listener = _listener(options.host, options.port)
     config = Config(
         APPLICATION,

@@ -12,6 +12,7 @@ import numpy as np
 from beatline.serving import explanation, preparation
 from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
+from beatline.serving.formats.checks import LARGEST, listed, shown, too_large, unfit
 from beatline.serving.model import Model, Outputs
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Notice, Recording
@@ -21,7 +22,6 @@ ERROR_PARTS = 250  # of the time, at most, that errors are told of
 NAMED = 3  # channels, where the error is highest
 SHOWN = 200_000  # samples times channels that are given back at most
 ROWS_OF = ("binary", "multiclass")  # tasks of a table model
-LARGEST = 1e12  # a feature beyond it is none
 
 
 def respond(
@@ -44,15 +44,16 @@ def respond(
     signal = model.normalization.apply(prepared.samples)
     outputs = model.outputs(signal)
     far = preparation.far(signal, dataset["typical"])
+    length = prepared.length  # beyond it a sound is repeated, and nothing is told of that
     answer = {
         "model": model.identity,
-        **_decided(model, outputs, signal),
+        **_decided(model, outputs, signal, length),
         "warnings": _warnings([*prepared.notices, *([far] if far else [])]),
     }
     if explain:
-        answer["explanation"] = _explanation(model, signal, outputs)
+        answer["explanation"] = _explanation(model, signal, outputs, length)
     if with_recording:
-        answer["recording"] = _recording(model, prepared.samples, outputs)
+        answer["recording"] = _recording(model, prepared.samples, outputs, length)
     return answer
 
 
@@ -71,9 +72,8 @@ def respond_rows(model: Model, rows: object, limits: Serve) -> dict[str, Any] | 
     several = isinstance(rows, list) and bool(rows) and isinstance(rows[0], (list, dict))
     asked: Sequence[object] = rows if several and isinstance(rows, list) else [rows]
     if len(asked) > limits.max_rows:
-        raise Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"{len(asked)} rows are more than the {limits.max_rows} of one request: send them in parts",
+        raise too_large(
+            f"{len(asked)} rows are more than the {limits.max_rows} of one request: send them in parts"
         )
     names = model.description["dataset"]["channels"]
     table = np.array(
@@ -95,34 +95,30 @@ def _row(row: object, names: list[str], where: str) -> list[float]:
     """The features in order, NaN where one is missing."""
     if isinstance(row, dict):
         if missing := [name for name in names if name not in row]:
-            raise _unfit(f"{where} lacks {_listed(missing)}: give null where a value is not known")
+            raise unfit(
+                f"{where} lacks {listed(missing, NAMED)}: give null where a value is not known"
+            )
         if unknown := [name for name in row if name not in names]:
-            close = difflib.get_close_matches(unknown[0], names, n=1)
+            word = shown(unknown[0])
+            close = difflib.get_close_matches(word, names, n=1)
             hint = f"did you mean {close[0]}?" if close else "GET /models lists those there are"
-            raise _unfit(f"{where} has an unknown feature {unknown[0]!r} ({hint})")
+            raise unfit(f"{where} has an unknown feature {word!r} ({hint})")
         values = [row[name] for name in names]
     elif isinstance(row, list):
         if len(row) != len(names):
-            raise _unfit(f"{where} has {len(row)} values instead of the {len(names)} features")
+            raise unfit(f"{where} has {len(row)} values instead of the {len(names)} features")
         values = row
     else:
-        raise _unfit(f"{where} is neither an object by feature name nor a list of numbers")
+        raise unfit(f"{where} is neither an object by feature name nor a list of numbers")
     for name, value in zip(names, values, strict=True):
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if value is not None and not (number and abs(value) <= LARGEST):
-            raise _unfit(
+            raise unfit(
                 f"{where}: {name} is no number between -{LARGEST:g} and {LARGEST:g}, nor null"
             )
+    if all(value is None for value in values):
+        raise unfit(f"{where} has no value at all: give those that are known")
     return [float("nan") if value is None else float(value) for value in values]
-
-
-def _unfit(detail: str) -> Problem:
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMED])
-    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more features"
 
 
 def _row_answer(
@@ -138,7 +134,7 @@ def _row_answer(
     dataset = model.description["dataset"]
     notices = []
     if unknown := [dataset["channels"][number] for number in np.flatnonzero(np.isnan(row))]:
-        what = f"{_listed(unknown)}: what training rows have in the middle stands in"
+        what = f"{listed(unknown, NAMED)}: what training rows have in the middle stands in"
         notices.append(Notice("missing", f"without a value: {what}"))
     if far := preparation.far(signal, dataset["typical"]):
         notices.append(far)
@@ -155,7 +151,7 @@ def _warnings(notices: Sequence[Notice]) -> list[dict[str, str]]:
     return [{"code": notice.code, "message": notice.message} for notice in notices]
 
 
-def _decided(model: Model, outputs: Outputs, signal: np.ndarray) -> dict[str, Any]:
+def _decided(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> dict[str, Any]:
     values = outputs.values.tolist()
     decisions = model.decide(outputs.values[None])[0]
     if model.detects:
@@ -163,7 +159,7 @@ def _decided(model: Model, outputs: Outputs, signal: np.ndarray) -> dict[str, An
             "score": values[0],
             "threshold": model.description["thresholds"][0],
             "anomaly": bool(decisions[0]),
-            "error": _error(model, outputs, signal),
+            "error": _error(model, outputs, signal, length),
         }
     answer: dict[str, Any] = {"probabilities": dict(zip(model.classes, values, strict=True))}
     if model.task == "multiclass":
@@ -179,17 +175,19 @@ def _decided(model: Model, outputs: Outputs, signal: np.ndarray) -> dict[str, An
     }
 
 
-def _error(model: Model, outputs: Outputs, signal: np.ndarray) -> dict[str, Any]:
-    """Where a detector's error lies: of an autoencoder in time and channel, of others by window."""
+def _error(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> dict[str, Any]:
+    """Where in the first `length` steps a detector's error lies: of an autoencoder in time and channel,
+    of others by window."""
     names = model.description["dataset"]["channels"]
     if outputs.reconstruction is None:
-        steps = [(start, min(start + model.length, len(signal))) for start in outputs.starts]
-        over_time = outputs.of_windows[:, 0]
+        begins = [start for start in outputs.starts if start < length]
+        steps = [(start, min(start + model.length, length)) for start in begins]
+        over_time = outputs.of_windows[: len(begins), 0]
         highest_in: list[str] = []
         over_channels = None
     else:
-        squared = np.square(_whole(model, outputs, signal) - signal)
-        steps = parts(len(signal), ERROR_PARTS)
+        squared = np.square(_whole(model, outputs, signal) - signal)[:length]
+        steps = parts(length, ERROR_PARTS)
         over_time = np.array([squared[begin:end].mean() for begin, end in steps])
         over_channels = dict(zip(names, squared.mean(axis=0).tolist(), strict=True))
         begin, end = steps[int(over_time.argmax())]
@@ -230,8 +228,8 @@ def _in_time(model: Model, steps: list[tuple[int, int]]) -> tuple[str, list[floa
     )
 
 
-def _explanation(model: Model, signal: np.ndarray, outputs: Outputs) -> dict[str, Any]:
-    found = explanation.explain(model, signal, outputs)
+def _explanation(model: Model, signal: np.ndarray, outputs: Outputs, length: int) -> dict[str, Any]:
+    found = explanation.explain(model, signal, outputs, length)
     unit, start, end = _in_time(model, found.steps)
     keys = ["score"] if model.detects else model.classes
     return {
@@ -247,22 +245,23 @@ def _explanation(model: Model, signal: np.ndarray, outputs: Outputs) -> dict[str
     }
 
 
-def _recording(model: Model, samples: np.ndarray, outputs: Outputs) -> dict[str, Any]:
-    """As the model has seen it, in the data set's unit; the first part of a very long one."""
+def _recording(model: Model, samples: np.ndarray, outputs: Outputs, length: int) -> dict[str, Any]:
+    """The first `length` steps as the model has seen them, in the data set's unit; of a very long
+    recording the first part."""
     dataset = model.description["dataset"]
-    shown = max(SHOWN // samples.shape[1], 1)
+    steps = min(max(SHOWN // samples.shape[1], 1), length)
     reconstruction = None
     if outputs.reconstruction is not None:
         whole = _whole(model, outputs, model.normalization.apply(samples))
-        reconstruction = _numbers(model.normalization.undo(whole[:shown]))
+        reconstruction = _numbers(model.normalization.undo(whole[:steps]))
     return {
         "channels": dataset["channels"],
         "sampling_rate": dataset["sampling_rate"],
         "unit": dataset["unit"],
         "drawing": dataset["drawing"],
-        "samples": _numbers(samples[:shown]),
+        "samples": _numbers(samples[:steps]),
         "reconstruction": reconstruction,
-        "cut": len(samples) > shown,
+        "cut": length > steps,
     }
 
 

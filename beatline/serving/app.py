@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from importlib import resources
@@ -31,22 +31,28 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beatline import params
+from beatline.errors import UserError
 from beatline.files import read_json
-from beatline.serving import answers, formats, registry, requests, telemetry
+from beatline.serving import answers, formats, preparation, registry, requests, telemetry
+from beatline.serving.formats.checks import shown
 from beatline.serving.problems import MEDIA_TYPE, Problem
+from beatline.serving.recording import Recording
 from beatline.serving.registry import LOAD_FIRST, Registry
 from beatline.serving.settings import Serve
 from beatline.serving.telemetry import Telemetry
 
 PAGE = Path(__file__).parent / "page"
 EXAMPLES = Path("data/examples")
-JSON, NPY = "application/json", "application/x-npy"
+JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
 THREADS = 2  # for what takes long; more would only share the cores
 WAITING = 16  # requests for these threads, beyond which one is told to come back
-# Bodies up to this size, of formats that unpack to nothing larger, are answered at once: 12 x 1000
-# samples are 48 kB as float32 and 250 kB as JSON of all digits.
+# Bodies up to this size, of formats that unpack to nothing larger, are read at once, and answered at
+# once if what the model looks at has few values: 12 x 1000 samples are 48 kB as float32 and 250 kB as
+# JSON of all digits.
 SMALL = 512_000
+LITTLE = 50_000
 COMMON_HEADERS = {
+    "Cache-Control": "no-cache",  # kept, and asked for again: pages and modules change together
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": (
@@ -175,11 +181,13 @@ class Service:
         body = await requests.read_body(request, self.limits)
         kind = requests.content_type(request)
 
-        def answer() -> bytes:
-            upload = requests.upload_of(request.headers, kind, body)
+        def read() -> Recording:
+            return formats.read(requests.upload_of(request.headers, kind, body), self.limits)
+
+        def answer(recording: Recording) -> bytes:
             found = answers.respond(
                 model,
-                formats.read(upload, self.limits),
+                recording,
                 explain=options["explain"],
                 with_recording=options["recording"],
                 limits=self.limits,
@@ -187,10 +195,14 @@ class Service:
             self.telemetry.answered(model, found)
             return orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY)
 
-        plain = kind in (JSON, NPY) or "x-shape" in request.headers
-        if plain and len(body) <= SMALL and not any(options.values()):
-            return Response(answer(), media_type=JSON)
-        return Response(await self.threads.run(answer), media_type=JSON)
+        if len(body) > SMALL or not _is_plain(kind, request):
+            found = await self.threads.run(lambda: answer(read()))
+            return Response(found, media_type=JSON)
+        recording = read()
+        dataset = model.description["dataset"]
+        if any(options.values()) or preparation.resampled_values(recording, dataset) > LITTLE:
+            return Response(await self.threads.run(partial(answer, recording)), media_type=JSON)
+        return Response(answer(recording), media_type=JSON)
 
     async def predict_rows(self, request: Request) -> Response:
         """The answer of the model of a table about one row of features, or several."""
@@ -226,34 +238,38 @@ class Service:
         requests.flags(request)
         names = _names(request)
         self.registry.check_known(**names)
-        found = await self.threads.run(partial(self._examples, names["dataset"]))
+        found = await asyncio.to_thread(self._examples, names["dataset"])
         return _json_response({"examples": found})
 
     async def example(self, request: Request) -> Response:
         requests.flags(request)
         name, names = request.path_params["name"], _names(request)
         self.registry.check_known(**names)
-        content = await self.threads.run(partial(self._example, names["dataset"], name))
+        content = await asyncio.to_thread(self._example, names["dataset"], name)
         return Response(content, media_type=NPY)
 
     def _examples(self, dataset: str) -> list[dict[str, Any]]:
-        path = self.root / EXAMPLES / dataset / "examples.json"
-        return read_json(path)["examples"] if path.exists() else []
+        """What is listed; nothing while DVC is writing the folder, or if there is none."""
+        try:
+            return list(read_json(self.root / EXAMPLES / dataset / "examples.json")["examples"])
+        except (UserError, OSError, KeyError, TypeError):
+            return []
 
     def _example(self, dataset: str, name: str) -> bytes:
         """The bytes of an example's file, found in the list: no path is made of what was asked for."""
         for example in self._examples(dataset):
-            path = self.root / EXAMPLES / dataset / f"{example['name']}.npy"
-            if example["name"] == name and path.exists():
-                return path.read_bytes()
+            if example["name"] == name:
+                with suppress(OSError):  # it is being replaced
+                    return (self.root / EXAMPLES / dataset / f"{name}.npy").read_bytes()
         raise Problem(
             HTTPStatus.NOT_FOUND,
-            f"there is no example {name!r}: the list of examples has all names",
+            f"there is no example {shown(name)!r}: the list of examples has all names",
         )
 
     async def metrics(self, request: Request) -> Response:
         requests.flags(request)
-        found = await self.threads.run(self.telemetry.exposition)
+        # Not behind answers: what the server does matters most when there are many of them.
+        found = await asyncio.to_thread(self.telemetry.exposition)
         return Response(found, headers={"Content-Type": telemetry.MEDIA_TYPE})
 
     async def openapi(self, request: Request) -> Response:
@@ -274,7 +290,7 @@ class Service:
         return response
 
     async def page(self, _: Request) -> Response:
-        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(PAGE / "index.html")
 
     async def favicon(self, _: Request) -> Response:
         return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -377,6 +393,11 @@ class Outermost:
 def _names(request: Request) -> dict[str, str]:
     found = request.path_params
     return {"dataset": found["dataset"], "name": found["model"]}
+
+
+def _is_plain(kind: str, request: Request) -> bool:
+    """Whether a body of this kind is read at once: nothing in it has to be unpacked."""
+    return kind in (JSON, NPY) or (kind == RAW and "x-shape" in request.headers)
 
 
 def _json(body: bytes) -> object:

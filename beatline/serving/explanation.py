@@ -31,9 +31,9 @@ class Explanation:
     importance: np.ndarray
 
 
-def explain(model: Model, signal: np.ndarray, outputs: Outputs) -> Explanation:
-    """Of the answer `outputs` about a normalized recording `[T, C]`."""
-    steps = parts(len(signal), PARTS)
+def explain(model: Model, signal: np.ndarray, outputs: Outputs, length: int) -> Explanation:
+    """Of the answer `outputs` about a normalized recording `[T, C]`, for its first `length` steps."""
+    steps = parts(length, PARTS)
     # A row of a table has no time: each feature is looked at on its own.
     groups = parts(signal.shape[1], PARTS if len(signal) > 1 else signal.shape[1])
     importance = np.empty((len(outputs.values), len(steps), len(groups)), dtype=np.float32)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from beatline.serving.formats.raw_float32 import SHAPE
 from beatline.serving.problems import MEDIA_TYPE
-from beatline.serving.requests import MAX_FILES, MULTIPART, SHAPE
+from beatline.serving.requests import MAX_FILES, MULTIPART
 from beatline.serving.settings import Serve
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ SCHEMAS: dict[str, Schema] = {
             "dataset": TEXT,
             "name": TEXT,
             "available": _one_of(True),
+            "outdated": _or_null(TEXT) | {"description": "Why a newer bundle is not loaded."},
             "title": TEXT,
             "citation": TEXT,
             "task": _ref("Task"),
@@ -343,8 +345,9 @@ def _predict_recording(limits: Serve, model: list[Schema]) -> Schema:
         "tags": [RECORDINGS],
         "description": f"The body is one recording of at most {limits.max_megabytes:g} MB and "
         f"{limits.max_values:,} values. Where its file does not hold them, the sampling rate, the unit "
-        "and the names of the channels are told by headers; without these, it is taken to be in what the "
-        "model was trained on.",
+        "and the names of the channels are told by headers; without these, unit and order of channels "
+        "are taken to be those of the training. So is the sampling rate if the recording is as long as "
+        "those of the training; otherwise, and for sound, it must be said.",
         "parameters": [
             *model,
             _flag("explain", "Also tell which parts of the recording moved the answer (slower)."),

@@ -30,6 +30,7 @@ FILES = (DESCRIPTION, GRAPH)  # that tell, by their stamps, that a bundle has ch
 # The environment variable that tells a worker to take requests only when its models are loaded: it takes
 # the place of another, beside workers that answer.
 LOAD_FIRST = "BEATLINE_LOAD_FIRST"
+SHOWN = 80  # characters of what a client asked for
 NONE_YET = f"no trained model in {FOLDER} yet: run `dvc repro` or `dvc pull`"
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -108,10 +109,11 @@ class Registry:
         """`<data set>/<model>`. Raises Problem 404 if params.yaml does not train it."""
         key = f"{dataset}/{name}"
         if key not in self._entries:
-            close = difflib.get_close_matches(key, self._entries, n=1)
+            word = key[:SHOWN]
+            close = difflib.get_close_matches(word, self._entries, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise Problem(
-                HTTPStatus.NOT_FOUND, f"there is no model {key!r}{hint}: GET /models lists them"
+                HTTPStatus.NOT_FOUND, f"there is no model {word!r}{hint}: GET /models lists them"
             )
         return key
 
@@ -142,7 +144,7 @@ class Registry:
         found = []
         for key, entry in self._entries.items():
             if entry.summary is not None:
-                found.append(entry.summary)
+                found.append({**entry.summary, "outdated": entry.reason or None})
             else:
                 dataset, name = key.split("/")
                 why = {"available": False, "reason": entry.reason}

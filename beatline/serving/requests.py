@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import re
 from collections.abc import AsyncGenerator, Sequence
 from http import HTTPStatus
 
@@ -14,14 +13,14 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from beatline.serving.formats import File, Upload
+from beatline.serving.formats.checks import shown
+from beatline.serving.formats.raw_float32 import SHAPE_PATTERN
 from beatline.serving.problems import Problem
 from beatline.serving.settings import Serve
 
 MULTIPART = "multipart/form-data"
 MAX_FILES = 8  # of one recording: a header and its signal files
 MEGABYTE = 1_000_000
-SHAPE = r"^\s*\d{1,9}\s*(,\s*\d{1,9}\s*){0,2}$"
-_SHAPE = re.compile(SHAPE, re.ASCII)
 
 
 def flags(request: Request, names: Sequence[str] = ()) -> dict[str, bool]:
@@ -35,15 +34,16 @@ def flags(request: Request, names: Sequence[str] = ()) -> dict[str, bool]:
     given = request.query_params.multi_items()
     for name, value in given:
         if name not in found:
-            close = difflib.get_close_matches(name, names, n=1) or names
+            word = shown(name)
+            close = difflib.get_close_matches(word, names, n=1) or names
             known = f" (did you mean {' or '.join(close)}?)" if close else ""
             raise Problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY, f"unknown query parameter {name!r}{known}"
+                HTTPStatus.UNPROCESSABLE_ENTITY, f"unknown query parameter {word!r}{known}"
             )
         if value not in ("true", "false"):
             raise Problem(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"query parameter {name} must be true or false, not {value!r}",
+                f"query parameter {name} must be true or false, not {shown(value)!r}",
             )
         found[name] = value == "true"
     if len(given) > len(dict(given)):
@@ -106,7 +106,7 @@ def check_shape(headers: Headers) -> None:
     """Raises Problem if X-Shape is no shape, also where the format tells its own: who sends it means
     something by it."""
     shape = headers.get("x-shape")
-    if shape is not None and not _SHAPE.match(shape):
+    if shape is not None and not SHAPE_PATTERN.fullmatch(shape):
         raise Problem(
             HTTPStatus.BAD_REQUEST,
             "the header X-Shape cannot be read: say time steps and channels, such as 1000,12",

@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
-from starlette.testclient import TestClient
 
 from beatline import bundle, datasets
 from beatline.features import sound
@@ -24,6 +23,7 @@ from beatline.serving import registry
 from beatline.serving.app import create_app
 from beatline.serving.settings import Serve
 from tests.pipeline.clones import ROOT, Clone, make_clone, make_small, trained_on
+from tests.serving import project
 
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 TRAIN = trained_on(PARAMS["train"])
@@ -140,20 +140,19 @@ def _as_learned(
 
 
 @pytest.fixture(scope="module")
-def served(clone: Clone) -> Iterator[TestClient]:
-    """The API with the models of the clone."""
+def served(clone: Clone) -> Iterator[httpx.Client]:
+    """A client of the API with the models of the clone."""
     limits = Serve.model_validate(clone.params()["serve"])
-    with TestClient(create_app(limits, clone.root, registry.wanted(clone.params()))) as client:
-        deadline = time.monotonic() + 30
-        while client.get("/health").status_code != 200 and time.monotonic() < deadline:
-            time.sleep(0.1)
+    application = create_app(limits, clone.root, registry.wanted(clone.params()))
+    with project.serving(application) as url, httpx.Client(base_url=url, timeout=30) as client:
+        project.wait_until(lambda: client.get("/health").status_code == 200)
         assert client.get("/health").json() == {"status": "healthy"}
         yield client
 
 
 @pytest.mark.parametrize(("model", "dataset"), TRAINED)
 def test_the_api_answers_raw_files_as_evaluate_did(
-    clone: Clone, served: TestClient, model: str, dataset: str
+    clone: Clone, served: httpx.Client, model: str, dataset: str
 ) -> None:
     """Every test recording, sent as the file that people have, gets the probabilities that evaluate
     found, and the decisions: what leads from a file to a network is the pipeline's own code."""
@@ -162,8 +161,9 @@ def test_the_api_answers_raw_files_as_evaluate_did(
     classes = [name.removesuffix(" decided") for name in table if name.endswith(" decided")]
     module = datasets.module(clone.params()["datasets"][dataset]["module"])
     with Pack(clone.root / f"data/raw/{dataset}.zip") as pack:
-        for row in table.to_dict("records"):
-            request = _as_a_file(dataset, module, pack, row["record"])
+        rows = table.to_dict("records")
+        requests = _as_files(dataset, module, pack, list(table["record"]))
+        for row, request in zip(rows, requests, strict=True):
             answer = served.post(f"/models/{dataset}/{model}/predict", **request).json()
             if "score" in answer:
                 found, decided = [answer["score"]], [answer["anomaly"]]
@@ -176,23 +176,34 @@ def test_the_api_answers_raw_files_as_evaluate_did(
             assert decided == [bool(row[f"{name} decided"]) for name in classes]
 
 
-def _as_a_file(dataset: str, module: ModuleType, pack: Pack, record: str) -> dict[str, Any]:
-    """A request with a recording: the two files of a WFDB record, a WAV file, an image, a CSV file."""
+def _as_files(
+    dataset: str, module: ModuleType, pack: Pack, records: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Requests with a recording each: both files of a WFDB record, a WAV file, an image, a CSV file."""
     if dataset == "ptbxl":
-        names = [name for name in pack.names() if name.rpartition("/")[2].startswith(record[-5:])]
-        return {"files": [("file", (name, bytes(pack.read(name)))) for name in names]}
-    if dataset == "machine_sound":
-        return {"content": bytes(pack.read(record)), "headers": {"Content-Type": "audio/wav"}}
-    recording = next(iter(module.read_recordings(pack, [record])))[0]
-    if dataset == "mnist":
-        file = io.BytesIO()
-        Image.fromarray(np.round(recording * 255).astype(np.uint8)).save(file, "PNG")
-        return {"content": file.getvalue(), "headers": {"Content-Type": "image/png"}}
+        for record in records:
+            names = [name for name in pack.names() if record[-5:] in name.rpartition("/")[2]]
+            yield {"files": [("file", (name, bytes(pack.read(name)))) for name in names]}
+    elif dataset == "machine_sound":
+        for record in records:
+            yield {"content": bytes(pack.read(record)), "headers": {"Content-Type": "audio/wav"}}
+    else:
+        for batch in module.read_recordings(pack, records):
+            yield from map(_as_an_image if dataset == "mnist" else _as_csv, batch)
+
+
+def _as_an_image(recording: np.ndarray) -> dict[str, Any]:
+    file = io.BytesIO()
+    Image.fromarray(np.round(recording * 255).astype(np.uint8)).save(file, "PNG")
+    return {"content": file.getvalue(), "headers": {"Content-Type": "image/png"}}
+
+
+def _as_csv(recording: np.ndarray) -> dict[str, Any]:
     text = pd.DataFrame(recording).to_csv(index=False, header=False, float_format="%.9g")
     return {"content": text.encode(), "headers": {"Content-Type": "text/csv"}}
 
 
-def test_a_row_of_features_is_answered_as_evaluate_did(clone: Clone, served: TestClient) -> None:
+def test_a_row_of_features_is_answered_as_evaluate_did(clone: Clone, served: httpx.Client) -> None:
     """``POST /predict`` with the features of every test record, by name, in one request."""
     table = pd.read_csv(clone.root / "data/predictions/ecg_features/mlp/predictions.csv")
     module = datasets.module(clone.params()["datasets"]["ecg_features"]["module"])
@@ -215,7 +226,7 @@ def test_a_row_of_features_is_answered_as_evaluate_did(clone: Clone, served: Tes
 
 
 def test_examples_are_test_recordings_and_fit_their_models(
-    clone: Clone, served: TestClient
+    clone: Clone, served: httpx.Client
 ) -> None:
     """What the page offers to try was never trained on, is of every class, and gets the answer that
     evaluate found."""

@@ -12,8 +12,9 @@ import pytest
 
 from beatline import bundle, descriptions
 from beatline.errors import UserError
-from beatline.serving import answers, explanation, model
+from beatline.serving import answers, explanation, model, preparation
 from beatline.serving.model import Model
+from beatline.serving.preparation import Prepared
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
@@ -56,7 +57,8 @@ def saved(folder: Path, name: str = "cnn", task: str = "multilabel", **changes: 
 
 def answered(loaded: Model, recording: np.ndarray, **flags: bool) -> dict[str, Any]:
     flags = {"explain": False, "with_recording": False, **flags}
-    found = answers.respond(loaded, Recording(recording), limits=LIMITS, **flags)
+    asked = Recording(recording, sampling_rate=loaded.description["dataset"]["sampling_rate"])
+    found = answers.respond(loaded, asked, limits=LIMITS, **flags)
     return json.loads(json.dumps(found, allow_nan=False))  # as a client reads it
 
 
@@ -146,6 +148,24 @@ def test_an_embeddings_error_is_by_window(tmp_path: Path) -> None:
     assert answer["recording"]["reconstruction"] is None
     assert over_time["start"] == [0, 0.05, 0.1, 0.13] and over_time["end"][-1] == LENGTH / 100
     assert np.mean(over_time["value"]) == pytest.approx(answer["score"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES[-2:])
+def test_nothing_is_told_of_what_was_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, task: str
+) -> None:
+    """A short sound is repeated to the length of the training's: an error or a part of the explanation
+    beyond its end would be of no recording."""
+    loaded = model.load(saved(tmp_path, name, task))
+    repeated = Prepared(raw_recordings(1)[0], [], length=12)
+    monkeypatch.setattr(preparation, "prepare", lambda *_, **__: repeated)
+    answer = answered(loaded, raw_recordings(1)[0][:12], explain=True, with_recording=True)
+    over_time = answer["error"]["over_time"]
+    assert max(over_time["end"]) == max(answer["explanation"]["end"]) == 0.12
+    assert len(over_time["value"]) == len(over_time["start"]) > 1
+    assert len(answer["recording"]["samples"]) == 12 and not answer["recording"]["cut"]
+    whole = bundle.load(tmp_path / f"data/models/ptbxl/{name}").predict(raw_recordings(1))
+    assert answer["score"] == pytest.approx(float(whole.values[0, 0]), rel=1e-5)
 
 
 def test_the_recording_comes_back_as_the_model_saw_it(tmp_path: Path) -> None:
@@ -240,6 +260,8 @@ def test_missing_values_are_filled_as_in_training(table: Path) -> None:
         ([[1, 2, 3], [1, 2]], 422, "row 2 has 2 values"),
         ([[1, 2, 3], 4], 422, "row 2 is neither an object"),
         ([], 422, "the body has 0 values"),
+        ([None] * 3, 422, "the body has no value at all"),
+        ([[1, 2, 3], dict.fromkeys(CHANNELS)], 422, "row 2 has no value at all"),
         ("I", 422, "the body is neither"),
         (None, 422, "the body is neither"),
         ([[1, 2, 3]] * 21, 413, "21 rows are more than the 20"),

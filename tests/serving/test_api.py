@@ -156,6 +156,21 @@ def test_examples_can_be_sent_back(client: httpx.Client) -> None:
     assert client.get("/models/ecg5000/autoencoder/examples").json() == {"examples": []}
 
 
+def test_examples_that_are_being_replaced(tmp_path: Path) -> None:
+    """DVC deletes a stage's outputs and writes them anew: until then there are none, and no error."""
+    listed = project.make(tmp_path) / "data/examples/ptbxl/examples.json"
+    address = "/models/ptbxl/cnn/examples"
+    with project.client(tmp_path) as client:
+        (listed.parent / "1.npy").unlink()
+        problem(client.get(f"{address}/1"), 404, "no example '1'")
+        for half in ('{"examples": [', "[]", '{"other": 1}', '{"examples": 1}'):
+            listed.write_text(half)
+            assert client.get(address).json() == {"examples": []}
+            problem(client.get(f"{address}/1"), 404)
+        listed.unlink()
+        assert client.get(address).json() == {"examples": []}
+
+
 @pytest.mark.parametrize("name", ["2", "..%2Fptbxl%2F1", "%2e%2e", "1.npy", "%00"])
 def test_no_path_is_made_of_a_request(client: httpx.Client, name: str) -> None:
     """Only names in the list of examples are found, and files of the page inside its folder."""
@@ -281,6 +296,13 @@ MISTAKES: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
         422,
         "did you mean heart_rate",
     ),
+    "a feature of a very long name": (
+        "/predict",
+        json.dumps(ROW | {"heart_rat" * 50_000: 1}).encode(),
+        JSON,
+        422,
+        r"unknown feature 'heart_rat[a-z_]{20,80}\u2026'",
+    ),
     "a feature in words": ("/predict", b'[1, 2, "3"]', JSON, 422, "qrs_duration"),
     "too few features": ("/predict", b"[1, 2]", JSON, 422, "3 features"),
     "no rows": ("/predict", b"[]", JSON, 422, ""),
@@ -330,7 +352,8 @@ STARTS = (
     rest=st.binary(max_size=60) | st.text('[]{},:."0123456789e-\n', max_size=60).map(str.encode),
     headers=st.dictionaries(
         st.sampled_from(["X-Shape", "X-Sampling-Rate", "X-Unit", "X-Channels", "Content-Encoding"]),
-        st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12),
+        st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12)
+        | st.sampled_from(["120,3", "1", "100"]),
         max_size=2,
     ),
 )
@@ -350,6 +373,30 @@ def test_no_body_is_an_error_of_ours(
     assert response.status_code < 500, response.text
     if response.status_code != 200:
         problem(response, response.status_code, ".")
+
+
+def test_a_shape_beside_files(client: httpx.Client) -> None:
+    """X-Shape is of raw bytes: it does not decide how a file in a form is read."""
+    files = {"file": ("x.npy", npy(ECG))}
+    alone = client.post(CNN, files=files).json()
+    assert client.post(CNN, files=files, headers={"X-Shape": "120,3"}).json() == alone
+
+
+def test_much_from_few_bytes(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What becomes large by resampling is answered by a thread, however small it was when it came."""
+    threads: set[str] = set()
+    respond = answers.respond
+
+    def noted(*arguments: Any, **options: Any) -> dict[str, Any]:
+        threads.add(threading.current_thread().name)
+        return respond(*arguments, **options)
+
+    monkeypatch.setattr(answers, "respond", noted)
+    slow = {"Content-Type": NPY["Content-Type"], "X-Sampling-Rate": "3"}
+    file = io.BytesIO()
+    np.save(file, np.tile(np.array([[1, 2, 3], [4, 6, 5]], np.int8), (260, 1)))
+    assert client.post(CNN, content=file.getvalue(), headers=slow).status_code == 200
+    assert all(name.startswith("answer") for name in threads) and threads
 
 
 # Limits
@@ -441,6 +488,9 @@ def test_long_work_lets_others_through(
         start = time.monotonic()
         assert client.get("/health").status_code == 200
         assert client.post(CNN, content=ECG.tobytes(), headers=RAW).status_code == 200
+        # What the server does matters most when it does much.
+        assert client.get("/metrics").status_code == 200
+        assert len(client.get("/models/ptbxl/cnn/examples").json()["examples"]) == 1
         assert time.monotonic() - start < 2
     release.set()
     for asker in askers:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import sys
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -22,6 +24,7 @@ from hypothesis.extra import numpy as arrays
 
 from beatline.serving import formats
 from beatline.serving.formats import File, Upload
+from beatline.serving.formats.raw_float32 import SHAPE, SHAPE_PATTERN
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Recording
 from tests.serving.uploads import (
@@ -43,6 +46,7 @@ from tests.serving.uploads import (
 SAMPLES = np.random.default_rng(1).normal(0, 0.3, (50, 3)).round(3)
 DIGITAL = np.random.default_rng(2).integers(-900, 900, (50, 2))
 NAMES = ["I", "II", "V1"]
+JSON, CSV, OCTETS = "application/json", "text/csv", "application/octet-stream"
 real = pytest.mark.skipif(not (REAL / "ptbxl").is_dir(), reason="real recordings are not here")
 
 
@@ -154,11 +158,126 @@ def test_csv_of_spreadsheets() -> None:
     same(read(upload(b"1\n\n3\n\n", "text/csv")), np.array([[1], [np.nan], [3]]))
 
 
-def test_irregular_times_are_told() -> None:
-    """A sampling rate is not made up."""
-    recording = read(upload(b"t,I\n0,1\n1,2\n9,3\n", "text/csv"))
-    assert recording.sampling_rate is None
-    assert [notice.code for notice in recording.warnings] == ["irregular"]
+def timed(times: np.ndarray, name: str = "t") -> Upload:
+    """A channel of 0, 1, 2 … at those times."""
+    table = np.column_stack([times, np.arange(len(times), dtype=float)])
+    return upload(csv(table, [name, "I"]), "text/csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("timestamp", 1), ("time_s", 1), ("Seconds", 1), ("time (s)", 1), ("time [s]", 1), ("T", 1),
+     ("time_ms", 1000), ("ms", 1000), ("Milliseconds", 1000), ("time (ms)", 1000),
+     ("time [ms]", 1000)],
+)  # fmt: skip
+@pytest.mark.parametrize("rate", [100, 250, 500])
+def test_columns_of_times_by_many_names(name: str, factor: float, rate: float) -> None:
+    """In seconds or milliseconds; also of a clock that did not begin at 0."""
+    for start in (0, 1_700_000_000):
+        recording = read(timed(start * factor + np.arange(50) / rate * factor, name))
+        assert recording.channels == ["I"] and recording.sampling_rate == rate
+        assert not recording.warnings
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rate=st.floats(1, 450),
+    start=st.floats(-1e4, 1e4),
+    rounding=st.sampled_from([np.round, np.floor, np.ceil]),
+)
+def test_rounded_times_are_regular(rate: float, start: float, rounding: Any) -> None:
+    """Written in whole milliseconds, as loggers do, at rates that do not divide a second."""
+    times = rounding((start + np.arange(400) / rate) * 1000)
+    recording = read(timed(times, "ms"))
+    assert recording.sampling_rate == pytest.approx(rate, rel=3e-3)
+    same(recording, np.arange(400)[:, None])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rate=st.sampled_from([1, 100, 128, 250, 500]),
+    lost=st.sets(st.integers(1, 198), min_size=1, max_size=8),
+    start=st.sampled_from([0.0, -3.5, 1_700_000_000.0]),
+)
+def test_lost_samples_are_missing_where_they_were(
+    rate: float, lost: set[int], start: float
+) -> None:
+    """Of a stream with gaps, each sample stays in its place on a grid of the usual step."""
+    kept = np.array([step for step in range(200) if step not in lost])
+    recording = read(timed(start + kept / rate))
+    assert recording.sampling_rate == rate
+    expected = np.full((200, 1), np.nan)
+    expected[kept, 0] = np.arange(len(kept))
+    np.testing.assert_array_equal(recording.samples, expected)
+    (notice,) = recording.warnings
+    assert notice.code == "irregular" and f"{len(lost)} of 200 samples" in notice.message
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [0, 1, 9],
+        [0, 1, 1, 2],
+        [3, 2, 1, 0],
+        [0, 0, 0],
+        [*range(30), 29.5, *range(31, 60)],
+        [*range(30), *np.arange(30.5, 60)],
+        np.arange(100) + np.random.default_rng(5).uniform(-0.3, 0.3, 100),
+        [*range(30), np.nan, *range(31, 60)],
+        np.cumsum([0, *[1, 3] * 20]),
+        [0, 1e-320, 2e-320, 1],
+        [0, 1, 2, np.inf],
+        [-1e308, 0, 1e308, 2e308],
+    ],
+)
+def test_irregular_times_are_refused(times: Any) -> None:
+    """An answer by another clock than the file's would be wrong without anybody's knowing."""
+    problem = refused(timed(np.array(times, dtype=float)))
+    assert int(problem.status) == 422 and "column 't'" in problem.detail
+    assert "X-Sampling-Rate" in problem.detail
+
+
+def test_a_long_gap_takes_no_memory() -> None:
+    """A recorder that was switched off for a month."""
+    times = np.concatenate([np.arange(50), 1e7 + np.arange(50)])
+    tracemalloc.start()
+    try:
+        assert int(refused(timed(times)).status) == 413
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", ["50, 3", " 50 , 3 ", "1,50,3", "150", "050,3"])
+def test_shapes_are_those_of_the_documentation(shape: str) -> None:
+    """One to three integers, with spaces where people put them."""
+    assert re.search(SHAPE, shape) and SHAPE_PATTERN.fullmatch(shape)
+    assert read(Upload(OCTETS, {"X-Shape": shape}, raw(SAMPLES).files)).samples.size == 150
+
+
+@pytest.mark.parametrize(
+    "shape", ["", "50;3", "50,3,", "1,1,50,3", "-50,3", "5e1,3", "\N{ARABIC-INDIC DIGIT FIVE},3"]
+)
+def test_shapes_that_are_none_are_refused(shape: str) -> None:
+    """By the pattern of the documentation as well as by the reader."""
+    assert not SHAPE_PATTERN.fullmatch(shape)
+    assert int(refused(Upload(OCTETS, {"X-Shape": shape}, raw(SAMPLES).files)).status) == 400
+
+
+def test_long_names_take_no_time() -> None:
+    """To look for a similar name takes time that grows with the square of its length."""
+    long = b"x" * 15_000_000
+    for sent in (
+        upload(b'{"' + long + b'": 1}', JSON),
+        upload(b'{"signal": {"' + long + b'": 1}}', JSON),
+        upload(b'{"signal": [1], "unit": "' + long + b'"}', JSON),
+        upload(b'{"signal": [1], "channels": ["' + long + b'", "I"]}', JSON),
+        upload(b"t," + long + b"\n1,2\n1,2\n", CSV),
+        upload(long, CSV),
+    ):
+        start = time.process_time()
+        assert len(refused(sent).detail) < 1000
+        assert time.process_time() - start < 1
 
 
 @real
@@ -262,7 +381,6 @@ HEA, DAT = record(DIGITAL, ["I", "II"])
 NOISE = image(np.random.default_rng(4).integers(0, 255, (28, 28), np.uint8))
 NO_BITS = bytearray(sound(SAMPLES[:, 0]))
 NO_BITS[32:36] = bytes(4)  # bytes of a frame, bits of a sample
-JSON, CSV, OCTETS = "application/json", "text/csv", "application/octet-stream"
 REFUSALS: dict[str, tuple[Upload, int, str]] = {
     "nothing": (Upload("", {}, []), 400, "holds no file"),
     "an empty body": (upload(b"", JSON), 400, "empty"),

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from beatline.serving import formats
 from beatline.serving.formats import File, Upload
-from beatline.serving.preparation import far, prepare
+from beatline.serving.preparation import far, prepare, resampled_values
 from beatline.serving.problems import Problem
 from tests.serving.uploads import (
     DIGITS,
@@ -99,6 +99,10 @@ FORMATS: dict[str, tuple[list[bytes], Callable[[bytes], Upload]]] = {
         [
             csv(ECG_SAMPLES / 1e3, LEADS),
             csv(np.column_stack([np.arange(300) / 100, ECG_SAMPLES]), ["time", *LEADS], ";"),
+            csv(
+                np.column_stack([np.arange(300) * 10, SIGNAL])[np.arange(300) % 40 > 0],
+                ["ms", *"abc"],
+            ),
             csv(np.zeros((140, 1))),
         ],
         lambda content: body(content, "text/csv"),
@@ -213,6 +217,7 @@ def check(sent: Upload) -> bool:
         for names in (recording.channels, recording.units):
             assert names is None or len(names) == samples.shape[1]
         for dataset in DATASETS:
+            assert resampled_values(recording, dataset) > 0
             try:
                 prepared = prepare(recording, dataset, 1, limits=SMALL)
             except Problem as problem:
@@ -220,6 +225,7 @@ def check(sent: Upload) -> bool:
                 continue
             assert prepared.samples.shape[1] == len(dataset["channels"])
             assert 0 < prepared.samples.size <= SMALL.max_values
+            assert 0 < prepared.length <= len(prepared.samples)
             assert not np.isinf(prepared.samples).any()
             far(np.nan_to_num(prepared.samples), {"rms": [0.5, 2]})
             assert all(notice.message.isprintable() for notice in prepared.notices)

@@ -20,6 +20,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from beatline.serving import registry
+from beatline.serving.answers import SHOWN
 from beatline.serving.app import create_app
 from tests.serving import project
 from tests.serving.browser import PHONE, WIDE, answered, chromium, drop, told, visit
@@ -92,6 +93,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for key in TRAINED:
             project.save(folder / registry.FOLDER / key, key)
             project.evaluate(folder, key)
+        leave_undefined(folder, DIGITS, "pauc")
         examples = folder / "data/examples/ptbxl"
         examples.mkdir(parents=True)
         np.save(examples / "1.npy", project.raw_recordings("ptbxl")[0])
@@ -99,6 +101,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         wanted = [*TRAINED, project.MISSING]
         with project.serving(create_app(project.limits(poll_seconds=60), folder, wanted)) as found:
             yield found
+
+
+def leave_undefined(folder: Path, key: str, metric: str) -> None:
+    """A metric without a value, as evaluate writes it where there are too few records for it."""
+    path = folder / registry.PREDICTIONS / key / "estimates.json"
+    content = json.loads(path.read_text())
+    content["overall"][metric] = {"value": None, "low": None, "high": None}
+    path.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +119,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """A WFDB record whose beats are known: a flat line, and in all leads R peaks of R_PEAK mV."""
-    folder = tmp_path_factory.mktemp("record")
-    samples = np.zeros((RATE * SECONDS, len(LEADS)))
-    samples[np.round(R_TIMES * RATE).astype(int)] = R_PEAK
+    """A WFDB record whose beats are known."""
+    return beats(tmp_path_factory.mktemp("record"), SECONDS)
+
+
+def beats(folder: Path, seconds: int) -> dict[str, bytes]:
+    """The files of a record: a flat line, and in all leads R peaks of R_PEAK mV, one per second."""
+    samples = np.zeros((RATE * seconds, len(LEADS)))
+    samples[np.round(np.arange(0.5, seconds) * RATE).astype(int)] = R_PEAK
     units, formats = ["mV"] * len(LEADS), ["16"] * len(LEADS)
     gains, zeros = [1000.0] * len(LEADS), [0] * len(LEADS)
     wfdb.wrsamp(
@@ -229,6 +243,34 @@ def test_each_lead_is_shown_for_its_own_quarter(
             assert np.ptp(lead_points(page, name)[:, 0]) == pytest.approx(9.99 * second, abs=0.03)
 
 
+def test_a_long_recording_says_what_the_paper_leaves_out(
+    browser: Browser, url: str, tmp_path: Path
+) -> None:
+    """Nobody takes the first 10 s for all of it: eyes and screen readers are told, and a choice shows
+    the rest."""
+    long = 30
+    with visit(browser, url, CNN) as page:
+        drop(page, beats(tmp_path, long))
+        answered(page)
+        figure = page.get_by_role("img", name=f"only the first 10 s of {long} s are shown")
+        caption = page.get_by_text(f"Only the first 10 s of {long} s are shown")
+        expect(figure).to_be_visible()
+        expect(caption).to_contain_text("choose “12 leads below each other”")
+        page.get_by_role("radio", name="12 leads below each other").check()
+        expect(figure).to_have_count(0)
+        expect(caption).to_have_count(0)
+        second = 5 * large_square(page)
+        for name in ("I", "V6"):
+            points = lead_points(page, name)
+            assert np.ptp(points[:, 0]) == pytest.approx((long - 1 / RATE) * second, abs=0.03)
+            assert np.sum(points[:, 1] < np.median(points[:, 1]) - second / 5) == long
+        scroll = page.get_by_role("region", name="to be scrolled")
+        assert scroll.evaluate("one => one.scrollWidth - one.clientWidth") > 10 * second
+        scroll.focus()
+        page.keyboard.press("ArrowRight")
+        project.wait_until(lambda: scroll.evaluate("one => one.scrollLeft > 0"))
+
+
 def test_the_decision_stands_in_words_and_in_a_table(
     browser: Browser, url: str, record: dict[str, bytes]
 ) -> None:
@@ -327,6 +369,31 @@ def test_a_series_shows_where_its_error_lies(browser: Browser, url: str) -> None
         assert said and 21 <= int(said[1]) <= 24  # counted from 1
 
 
+def test_as_many_samples_as_the_server_gives_back_are_drawn(browser: Browser, url: str) -> None:
+    """The longest series of an answer and its copy, more numbers than a call takes arguments."""
+    samples = np.sin(np.arange(SHOWN) / 5000)
+    samples[[SHOWN // 4, SHOWN // 2]] = [3, -2]
+
+    def lengthen(route: Route) -> None:
+        answer = route.fetch().json()
+        rows = samples.round(4)[:, None].tolist()
+        answer["recording"] |= {"samples": rows, "reconstruction": rows}
+        route.fulfill(json=answer)
+
+    with visit(browser, url, SERIES, first={"**/predict?*": lengthen}) as page:
+        drop(page, {"beat.csv": series()})
+        answered(page)
+        line = numbers(page.locator(".plot .trace").get_attribute("d"))
+        assert len(line) == SHOWN
+        highest, lowest = line[:, 1].argmin(), line[:, 1].argmax()
+        assert (highest, lowest) == (SHOWN // 4, SHOWN // 2)
+        box = page.locator(".plot .ground").bounding_box()
+        plot = page.locator(".plot").bounding_box()
+        assert box and plot
+        top = box["y"] - plot["y"]
+        assert line[:, 1].min() == pytest.approx(top + 0.05 / 1.1 * box["height"], abs=1.5)
+
+
 def test_sound_is_drawn_as_a_spectrogram(browser: Browser, url: str) -> None:
     """A tone is a bright line at its frequency: time to the right, frequency upwards."""
     with visit(browser, url, NOISE) as page:
@@ -418,7 +485,80 @@ def test_a_row_of_features_is_typed_with_the_keyboard(browser: Browser, url: str
         assert "pr_interval" in page.locator(".warnings").inner_text()
 
 
+def test_warnings_are_said_whatever_they_are_about(browser: Browser, url: str) -> None:
+    """A warning of a kind that the page has never heard of is shown as it is written."""
+    warnings = [
+        {"code": "leads", "message": "lead III is not lead II less lead I: were leads mixed up?"},
+        {"code": "new", "message": "something <b>else</b>"},
+    ]
+
+    def warn(route: Route) -> None:
+        route.fulfill(json=route.fetch().json() | {"warnings": warnings})
+
+    with visit(browser, url, SERIES, first={"**/predict?*": warn}) as page:
+        drop(page, {"beat.csv": series()})
+        answered(page)
+        said = page.locator(".warnings li").all_inner_texts()
+        assert said == [warning["message"] for warning in warnings]
+
+
+# ---------------------------------------------------------------- what a model says of itself
+
+
+def test_a_metric_that_is_not_defined_is_called_so(browser: Browser, url: str) -> None:
+    """One null among the metrics costs neither the others nor the rest of the page."""
+    with visit(browser, url, DIGITS) as page:
+        page.get_by_text("How good it is").click()
+        rows = page.get_by_role("table", name="Measured on test records").get_by_role("row").all()
+        cells = [row.get_by_role("cell").all_inner_texts() for row in rows[1:]]
+        assert cells == [["0.750", "0.500 to 0.875"], ["not defined", "not defined"]]
+        drop(page, {"digit.png": digit()[0]})
+        answered(page)
+
+
+def test_a_model_that_is_not_the_newest_says_so(browser: Browser, url: str) -> None:
+    """Whoever trained anew learns why the answers are still the old ones."""
+    reason = "data/models/mnist/cnn/model.onnx is not what model.json says"
+
+    def outdate(route: Route) -> None:
+        content = route.fetch().json()
+        for model in content["models"]:
+            model["outdated"] = reason if keyed(model) == DIGITS else None
+        route.fulfill(json=content)
+
+    with visit(browser, url, DIGITS, first={"**/models": outdate}) as page:
+        expect(page.locator("#description .note")).to_contain_text(reason)
+        page.get_by_label("Data set and model").select_option(SERIES)
+        expect(page.get_by_text(reason)).to_have_count(0)
+
+
+def keyed(model: dict[str, Any]) -> str:
+    return f"{model['dataset']}/{model['name']}"
+
+
 # ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize("visited", [DIGITS, SERIES])
+def test_no_mistake_of_the_page_is_silent(browser: Browser, url: str, visited: str) -> None:
+    """Whatever breaks while a model is chosen, at the start or by the address, is told in words."""
+
+    def spoil(route: Route) -> None:
+        content = route.fetch().json()
+        for model in content["models"]:
+            if keyed(model) == DIGITS:
+                model["input"] = None
+        route.fulfill(json=content)
+
+    with visit(browser, url, visited, first={"**/models": spoil}, mistake="TypeError") as page:
+        if visited != DIGITS:
+            assert not page.get_by_role("alert").inner_text()
+            page.evaluate("key => { location.hash = key; }", DIGITS)
+        said = told(page)
+        assert "Something went wrong" in said and "This page made a mistake" in said
+        page.get_by_label("Data set and model").select_option(CNN)
+        expect(page.get_by_role("button", name="Example 1")).to_be_visible()
+        assert not page.get_by_role("alert").inner_text()
 
 
 def test_a_broken_file_is_told_in_the_words_of_the_server(browser: Browser, url: str) -> None:
@@ -470,6 +610,67 @@ def test_what_the_file_does_not_say_is_sent_along(browser: Browser, url: str) ->
         assert "fast" in told(page)
 
 
+def test_a_sampling_rate_that_is_missing_is_asked_for(browser: Browser, url: str) -> None:
+    """A refusal about the sampling rate leads to its field, and Enter there or a button sends the same
+    file again, without it being chosen anew."""
+    detail = "5000 samples are not 1000: say the sampling rate"
+    problem = {"title": "Unprocessable Content", "status": 422, "detail": detail}
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=422, body=json.dumps(problem), content_type="application/problem+json")
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((5000, 12)))
+    with visit(browser, url, CNN, first={"**/predict?*": refuse}) as page:
+        field = page.get_by_label("Sampling rate")
+        assert not field.is_visible()
+        drop(page, {"beats.npy": buffer.getvalue()})
+        assert detail in told(page)
+        expect(field).to_be_focused()
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(field).to_have_accessible_description(
+            re.compile("fill in or check the sampling rate")
+        )
+        page.keyboard.type("500")
+        for send in (lambda: page.keyboard.press("Enter"), again(page, "beats.npy")):
+            with page.expect_request("**/predict?*") as request:
+                send()
+            assert request.value.headers["x-sampling-rate"] == "500"
+            answered(page)
+            assert not page.get_by_role("alert").inner_text()
+            expect(field).not_to_have_attribute("aria-invalid", "true")
+        page.get_by_role("button", name="Example 1").click()
+        expect(page.get_by_role("button", name="Send beats.npy again")).to_have_count(0)
+
+
+def again(page: Page, name: str) -> Callable[[], None]:
+    return page.get_by_role("button", name=f"Send {name} again").click
+
+
+def test_examples_that_cannot_be_listed_say_why(browser: Browser, url: str) -> None:
+    """A busy server is not taken for one without examples; the keyboard stays where they appear."""
+    busy = {"title": "Service Unavailable", "status": 503, "detail": "all threads are at work"}
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=503, body=json.dumps(busy))
+
+    with visit(browser, url, CNN, first={"**/examples": refuse}) as page:
+        problem = page.locator("#examples-problem")
+        expect(problem).to_contain_text("all threads are at work")
+        page.route("**/examples", refuse, times=1)
+        page.get_by_role("button", name="Look for examples again").press("Enter")
+        expect(page.get_by_role("button", name="Look for examples again")).to_be_focused()
+        page.get_by_role("button", name="Look for examples again").press("Enter")
+        expect(page.get_by_role("button", name="Example 1")).to_be_focused()
+        assert not problem.inner_text()
+        page.route("**/examples", refuse, times=1)
+        page.get_by_label("Data set and model").select_option(SERIES)
+        expect(problem).to_contain_text("all threads are at work")
+        page.get_by_label("Data set and model").select_option(CNN)
+        expect(page.get_by_role("button", name="Example 1")).to_be_visible()
+        assert not problem.inner_text()
+
+
 def test_a_server_that_is_gone_or_busy_can_be_asked_again(browser: Browser, url: str) -> None:
     """A dropped connection and a 503 are told in words, and one button asks again."""
     busy = {"title": "Service Unavailable", "status": 503, "detail": "all threads are at work"}
@@ -507,6 +708,8 @@ def test_the_keyboard_alone_leads_from_a_model_to_an_answer(
     """Model, example and file are reached with Tab, and the focus then is at the answer."""
     (tmp_path / "beat.csv").write_bytes(series())
     with visit(browser, url, DIGITS) as page:
+        # Long before it is needed: the browser takes its time until it hands choosers over.
+        page.on("filechooser", lambda chooser: chooser.set_files(tmp_path / "beat.csv"))
         page.get_by_label("Data set and model").focus()
         page.keyboard.type("ptbxl / c")
         expect(page.get_by_role("button", name="Example 1")).to_be_visible()
@@ -523,9 +726,7 @@ def test_the_keyboard_alone_leads_from_a_model_to_an_answer(
         page.get_by_label("Data set and model").focus()
         page.keyboard.press("Tab")  # how good it is
         page.keyboard.press("Tab")
-        with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Enter")
-        chooser.value.set_files(tmp_path / "beat.csv")
+        page.keyboard.press("Enter")
         answered(page)
         assert page.evaluate("document.activeElement.textContent") == "Answer"
 

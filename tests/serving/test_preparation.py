@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from beatline import arrays, normalization
 from beatline.datasets import mnist, ptbxl, ucr
 from beatline.datasets import sound as sound_data
 from beatline.datasets.mnist.formats import idx
+from beatline.datasets.ptbxl import simulator
 from beatline.datasets.ptbxl.records import read_records
 from beatline.features import Recorded
 from beatline.features import sound as sound_features
@@ -28,7 +30,7 @@ from beatline.normalization import Normalization, Normalize
 from beatline.pack import Pack, PackWriter
 from beatline.serving import formats
 from beatline.serving.formats import Upload
-from beatline.serving.preparation import Prepared, far, prepare
+from beatline.serving.preparation import Prepared, far, prepare, resampled_values
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Recording
 from tests.serving.uploads import (
@@ -42,6 +44,7 @@ from tests.serving.uploads import (
     csv,
     form,
     image,
+    json,
     npy,
     raw,
     record,
@@ -80,11 +83,13 @@ def said(found: Prepared, code: str) -> str:
 
 
 def ecg(samples: int = 1000, rate: float = 100) -> np.ndarray:
-    """Twelve leads with a beat a second, in mV, no two alike."""
+    """Twelve leads with a beat a second, in mV, no two alike; II is the sum of I and III."""
     times = np.arange(samples) / rate
     beats = np.exp(-(((times % 1) - 0.5) ** 2) / 0.002)
     drift = 0.1 * np.sin(2 * np.pi * 0.3 * times)
-    return beats[:, None] * np.linspace(0.3, 1.4, 12) + drift[:, None]
+    leads = beats[:, None] * np.linspace(0.3, 1.4, 12) + drift[:, None]
+    leads[:, 1] = leads[:, 0] + leads[:, 2]
+    return leads
 
 
 # Equal to the pipeline
@@ -245,7 +250,9 @@ def test_arrays_of_channels_are_turned() -> None:
     samples = ecg()
     np.testing.assert_array_equal(prepared(raw(samples.T), ECG).samples, samples.astype("f4"))
     square = ecg(12)
-    np.testing.assert_array_equal(prepared(raw(square), ECG).samples, square.astype("f4"))
+    np.testing.assert_array_equal(
+        prepared(raw(square, X_Sampling_Rate="100"), ECG).samples, square.astype("f4")
+    )
     with_unit = prepared(raw(samples.T * 1000, X_Unit="uV"), ECG)
     np.testing.assert_allclose(with_unit.samples, samples, atol=1e-5)
 
@@ -293,24 +300,56 @@ def test_equal_rates_are_left_as_they_are() -> None:
     for rate in (None, 100.0):
         found = prepared(Recording(ecg(), sampling_rate=rate), ECG)
         np.testing.assert_array_equal(found.samples, ecg())
-        assert not found.notices
+        assert not found.notices and found.length == 1000
+
+
+@pytest.mark.parametrize("samples", [250, 999, 1001, 5000])
+def test_a_rate_that_nobody_says_is_not_guessed(samples: int) -> None:
+    """5000 steps may be 10 s at 500 Hz or 50 s at 100 Hz: answers about either would differ. Only as many
+    steps as in training are taken to be at its rate."""
+    for sent in (npy(ecg(samples)), raw(ecg(samples).T), Recording(ecg(samples), LEADS)):
+        detail = refused(sent, ECG)
+        assert "no sampling rate" in detail and f"{samples} steps" in detail
+        assert "1000" in detail and "X-Sampling-Rate" in detail and '"sampling_rate"' in detail
+    assert prepared(npy(ecg(samples), X_Sampling_Rate="100"), ECG).length == samples
 
 
 def test_missing_samples_stay_missing() -> None:
     """They do not spread through the filter, and what is beside them is not lost."""
     samples = ecg(5000, 500)
     samples[2000:2500, 3] = np.nan
-    samples[:, 5] = np.nan
+    samples[4000:, 5] = np.nan
     found = prepared(Recording(samples, sampling_rate=500), ECG)
     missing = np.isnan(found.samples)
     expected = np.zeros((1000, 12), dtype=bool)
-    expected[400:500, 3] = expected[:, 5] = True
-    assert np.count_nonzero(missing != expected) <= 1
+    expected[400:500, 3] = expected[800:, 5] = True
+    assert np.count_nonzero(missing != expected) <= 2
     whole = prepared(Recording(ecg(5000, 500), sampling_rate=500), ECG).samples
     apart = np.abs(found.samples - whole)
     assert np.nanmax(apart[600:, 3]) < 1e-3 and np.nanmax(apart[:, 4]) == 0
-    assert "5500 of 60000" in said(found, "missing") and "AVR, AVF" in said(found, "missing")
+    assert "1500 of 60000" in said(found, "missing") and "AVR, AVF" in said(found, "missing")
     assert "flat" not in codes(found)
+
+
+def test_channels_without_a_valid_sample_are_refused() -> None:
+    """As those are that are absent by name: a lead of zeros would be an answer about another heart."""
+    samples = ecg()
+    samples[:, [3, 7]] = np.nan
+    for sent in (Recording(samples), Recording(samples[:, ::-1], LEADS[::-1])):
+        assert "AVR, V2" in refused(sent, ECG)
+    stereo = np.random.default_rng(12).normal(0, 0.1, (12000, 2))
+    stereo[:, 1] = np.nan
+    assert "channel 2" in refused(Recording(stereo, sampling_rate=RATE), SOUND)
+    digit = np.zeros((28, 28))
+    digit[:, 4] = np.nan
+    assert "column 5" in refused(Recording(digit), DIGITS)
+
+
+def test_rows_of_features_may_lack_some() -> None:
+    """A value that was not measured is what the training fills with a median."""
+    row = {**SERIES, "channels": ["age", "pulse"], "drawing": "features", "length": 1}
+    found = prepared(Recording(np.array([[np.nan, 71.0]])), row)
+    assert codes(found) == ["missing"] and np.isnan(found.samples[0, 0])
 
 
 def test_absurd_rates_are_refused() -> None:
@@ -332,13 +371,17 @@ def test_rates_of_data_without_any_are_not_used() -> None:
 
 def test_lengths() -> None:
     """Too short for the model is refused; shorter than in training is told; whole means exactly."""
-    assert "249 steps, 2.49 s" in refused(Recording(ecg(249)), ECG, 250)
-    assert codes(prepared(Recording(ecg(250)), ECG, 250)) == ["short"]
+
+    def at_rate(samples: int) -> Recording:
+        return Recording(ecg(samples), sampling_rate=100)
+
+    assert "249 steps, 2.49 s" in refused(at_rate(249), ECG, 250)
+    assert codes(prepared(at_rate(250), ECG, 250)) == ["short"]
     assert not prepared(Recording(ecg(1000)), ECG, 250).notices
-    assert not prepared(Recording(ecg(3000)), ECG, 250).notices
-    detail = refused(Recording(ecg(999)), ECG, 1000, whole=True)
+    assert not prepared(at_rate(3000), ECG, 250).notices
+    detail = refused(at_rate(999), ECG, 1000, whole=True)
     assert "exactly 1000 steps" in detail
-    assert "exactly 1000 steps" in refused(Recording(ecg(1001)), ECG, 1000, whole=True)
+    assert "exactly 1000 steps" in refused(at_rate(1001), ECG, 1000, whole=True)
     assert not prepared(Recording(ecg(1000)), ECG, 1000, whole=True).notices
 
 
@@ -367,11 +410,11 @@ def test_clipped_and_flat_leads_are_named() -> None:
     samples[:, 2] = samples[:, 2].clip(None, 0.2)
     samples[2000:3000, 7] = 9
     samples[:, 4] = -0.25
-    found = prepared(Recording(samples, LEADS), ECG)
+    found = prepared(Recording(samples, LEADS, 500), ECG)
     assert said(found, "clipped").startswith("III, V2 ")
     assert said(found, "flat").startswith("AVL ")
-    coarse = prepared(Recording((ecg(5000, 500) / 0.02).round() * 0.02), ECG)
-    assert not coarse.notices
+    coarse = prepared(Recording((ecg(5000, 500) / 0.02).round() * 0.02, None, 500), ECG)
+    assert codes(coarse) == ["resampled"]
 
 
 def test_clipped_sound_is_told() -> None:
@@ -397,8 +440,56 @@ def test_recordings_far_from_the_training_are_told() -> None:
 
 def test_what_reading_found_is_passed_on() -> None:
     """The answer has one list of warnings."""
-    times = "t,channel 1\n" + "\n".join(f"{step**2},{step}" for step in range(140))
-    assert codes(prepared(upload(times.encode(), "text/csv"), SERIES)) == ["irregular"]
+    steps = [step for step in range(140) if step != 70]
+    times = "t,channel 1\n" + "\n".join(f"{step / 100},{step}" for step in steps)
+    found = prepared(upload(times.encode(), "text/csv"), SERIES)
+    assert codes(found) == ["irregular", "missing", "sampling_rate"]
+    assert found.length == 140
+
+
+def is_told_of_leads(samples: np.ndarray, names: list[str] | None = None) -> bool:
+    return "leads" in codes(prepared(Recording(samples, names, len(samples) / 10), ECG))
+
+
+@real
+@pytest.mark.parametrize("folder", ["records100", "records500"])
+def test_leads_in_another_order_are_told_by_einthovens_law(folder: str) -> None:
+    """Of no real record as it is, of nearly all whose unnamed leads come in another order."""
+    random = np.random.default_rng(13)
+    asis = reverse = shuffled = count = 0
+    for header in sorted((REAL / "ptbxl" / folder).rglob("*.hea"))[::4]:
+        files = [(path.name, path.read_bytes()) for path in (header, header.with_suffix(".dat"))]
+        samples = formats.read(form(*files), LIMITS).samples
+        asis += is_told_of_leads(samples)
+        reverse += is_told_of_leads(samples[:, ::-1])
+        shuffled += is_told_of_leads(samples[:, random.permutation(12)])
+        assert not is_told_of_leads(samples[:, ::-1], LEADS[::-1]), "names put them in order"
+        count += 1
+    assert asis == 0 and reverse == count and shuffled >= 0.95 * count
+
+
+def test_simulated_records_obey_einthovens_law() -> None:
+    """With their noise of electrodes, which the model was trained on."""
+    records = simulator.cohort(40, 5)
+    told = [is_told_of_leads(simulator.signals(record, 5)) for record in records]
+    assert sum(told) == 0
+
+
+def test_einthovens_law_is_not_asked_of_what_is_missing_or_flat() -> None:
+    """A lead that is off, an offset of an amplifier and a gap are other faults."""
+    samples = ecg()
+    assert not is_told_of_leads(samples + np.linspace(0, 5, 12))
+    gap = samples.copy()
+    gap[300:700, 1] = np.nan
+    assert not is_told_of_leads(gap)
+    off = samples.copy()
+    off[:, 1] = 0
+    assert not is_told_of_leads(off)
+    assert not is_told_of_leads(samples * 1e-9)
+    noisy = samples + np.random.default_rng(14).normal(0, 0.2, samples.shape)
+    assert is_told_of_leads(noisy)
+    three = {**ECG, "channels": ["V1", "V2", "V3"]}
+    assert not prepared(Recording(samples[:, :3]), three).notices
 
 
 # Images
@@ -460,7 +551,9 @@ def test_arrays_are_sound_too() -> None:
     """The page sends its examples as NPY with a sampling rate in a header; turned or not."""
     waveform = np.random.default_rng(10).normal(0, 0.1, (12000, 1)).astype(np.float32)
     expected = prepared(upload(sound(waveform, coding="FLOAT")), SOUND).samples
-    for sent in (npy(waveform, X_Sampling_Rate="16000"), raw(waveform.T), raw(waveform[:, 0])):
+    for sent in (npy(waveform), raw(waveform.T), raw(waveform[:, 0])):
+        assert "X-Sampling-Rate" in refused(sent, SOUND), "sound of any rate has any length"
+        sent = replace(sent, headers={**sent.headers, "X-Sampling-Rate": "16000"})
         np.testing.assert_array_equal(prepared(sent, SOUND).samples, expected)
 
 
@@ -478,16 +571,87 @@ def test_gaps_in_sound_are_bridged() -> None:
     """A spectrum needs every sample."""
     waveform = np.random.default_rng(12).normal(0, 0.1, (12000, 1))
     waveform[100:103] = np.nan
-    found = prepared(Recording(waveform), SOUND)
+    found = prepared(Recording(waveform, sampling_rate=RATE), SOUND)
     assert np.isfinite(found.samples).all() and "missing" in codes(found)
+
+
+def test_sound_that_fills_no_frame_is_refused() -> None:
+    """One sample, repeated to two seconds, is no sound of a machine."""
+    noise = np.random.default_rng(15).normal(0, 0.1, 3000)
+    for samples, rate in ((1, RATE), (1023, RATE), (511, RATE // 2), (2819, 44100)):
+        detail = refused(upload(sound(noise[:samples], rate)), SOUND)
+        assert "1024 samples" in detail and "0.064 s" in detail
+    for samples, rate in ((1024, RATE), (512, RATE // 2), (2823, 44100)):
+        assert prepared(upload(sound(noise[:samples], rate)), SOUND).samples.shape == (20, 32)
+
+
+@settings(max_examples=20, deadline=None)
+@given(samples=st.integers(1024, 20_000))
+def test_the_part_of_sound_that_is_not_repeated_is_known(samples: int) -> None:
+    """So that an error is located where somebody can listen to it."""
+    noise = np.random.default_rng(16).normal(0, 0.1, samples)
+    found = prepared(upload(sound(noise)), SOUND)
+    assert found.length == 1 + samples // 512
+    assert len(found.samples) == max(20, found.length)
+    assert ("short" in codes(found)) == (found.length < 20)
+    np.testing.assert_array_equal(found.samples[found.length :], found.samples[: -found.length])
+
+
+@pytest.mark.parametrize("dtype", ["<i2", "<f4", "<i8"])
+def test_arrays_of_integers_are_no_sound(dtype: str) -> None:
+    """16 bits as they are in a WAV file would be 90 dB too loud."""
+    noise = np.random.default_rng(17).normal(0, 0.1, (12000, 1))
+    detail = refused(npy((noise * 2**15).astype(dtype), X_Sampling_Rate="16000"), SOUND)
+    assert "from -1 to 1" in detail and "32768" in detail
+    assert "from -1 to 1" in refused(json({"signal": [3] * 2000, "sampling_rate": RATE}), SOUND)
+    assert prepared(npy(10 * noise.clip(-0.15, 0.15), X_Sampling_Rate="16000"), SOUND)
+
+
+# What it will cost
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.integers(1, 3000),
+    rate=st.sampled_from([None, 2.0, 5.0, 50.0, 99.7, 100.0, 360.0, 5000.0]),
+    turned=st.booleans(),
+)
+def test_values_after_resampling_are_known_before(
+    steps: int, rate: float | None, turned: bool
+) -> None:
+    """As many as there will be but for a rounded step, without computing one."""
+    samples = np.random.default_rng(18).normal(0, 1, (steps, 12))
+    recording = Recording(samples.T if turned and steps != 12 else samples, sampling_rate=rate)
+    expected = resampled_values(recording, ECG)
+    if rate is None and steps != 1000:
+        assert expected == samples.size
+    else:
+        assert abs(prepared(recording, ECG, 0).samples.size - expected) <= 12
+
+
+def test_values_of_sound_images_and_others_are_known() -> None:
+    """Of a spectrogram its own; extra channels do not count; absurd rates are no error."""
+    noise = np.random.default_rng(19).normal(0, 0.1, (40_000, 1))
+    for rate in (8000, 16000, 44100):
+        recording = Recording(noise, sampling_rate=rate)
+        expected = prepared(recording, SOUND).samples.size
+        assert resampled_values(recording, SOUND) == expected
+        assert resampled_values(Recording(noise.T, sampling_rate=rate), SOUND) == expected
+    assert resampled_values(Recording(noise[:2000], sampling_rate=16000), SOUND) == 20 * 32
+    extra = Recording(np.zeros((1000, 14)), [*LEADS, "a", "b"], 500)
+    assert resampled_values(extra, ECG) == 200 * 12
+    assert resampled_values(Recording(np.zeros((280, 280))), DIGITS) == 28 * 28
+    for dataset in (ECG, SERIES, DIGITS, SOUND):
+        for rate in (5e-324, 1e-9, 1e9):
+            assert resampled_values(Recording(noise, sampling_rate=rate), dataset) > 0
 
 
 def test_a_file_of_the_simulator_needs_no_notice() -> None:
     """What the model was trained on is no warning."""
     block = {"machines": 1, "train": 1, "test_normal": 1, "test_anomaly": 1, "seconds": 0.75,
              "sampling_rate": RATE, "snr": [6.0], "seed": 3}  # fmt: skip
-    simulator = sound_data.simulator
-    for clip in simulator.simulate(simulator.Simulated.model_validate(block)):
+    simulated = sound_data.simulator.Simulated.model_validate(block)
+    for clip in sound_data.simulator.simulate(simulated):
         waveform, _ = soundfile.read(io.BytesIO(clip.content))
         found = prepared(upload(clip.content, "audio/wav"), SOUND)
         assert not found.notices and len(waveform) == 12000

@@ -73,12 +73,12 @@ def _parsed(content: bytes, where: str) -> Any:
 
 
 def _check_keys(document: dict[str, Any], where: str) -> None:
-    unknown = [key for key in document if key not in KEYS]
+    unknown = [shown(key) for key in document if key not in KEYS]
     if unknown:
         close = difflib.get_close_matches(unknown[0], KEYS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise unfit(
-            f"{where} has the unknown key {shown(unknown[0])!r}{hint}: the keys are {', '.join(KEYS)}"
+            f"{where} has the unknown key {unknown[0]!r}{hint}: the keys are {', '.join(KEYS)}"
         )
     if "signal" not in document:
         raise unfit(f"{where} has no key signal: put the array of samples there")

@@ -13,6 +13,7 @@ from beatline.serving.formats.checks import (
     check_size,
     decoding,
     malformed,
+    shown,
     two_dimensional,
     unfit,
 )
@@ -41,8 +42,8 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
         header = _header(content)
     if header.dtype.kind not in NUMBERS or header.dtype.fields or header.dtype.shape:
         raise unfit(
-            f"{where} has the dtype {str(header.dtype)[:60]!r}, which is no plain number: save it as "
-            f"float32"
+            f"{where} has the dtype {shown(str(header.dtype))!r}, which is no plain number: save it "
+            f"as float32"
         )
     if any(size < 0 for size in header.shape):
         raise malformed(f"{where} has a negative shape: save it again")

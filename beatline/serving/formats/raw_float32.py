@@ -17,12 +17,13 @@ from beatline.serving.formats.checks import (
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
 
-_SHAPE = re.compile(r"\d{1,9}(\s*,\s*\d{1,9}){0,2}", re.ASCII)
+SHAPE = r"^\s*\d{1,9}\s*(,\s*\d{1,9}\s*){0,2}$"  # of the header, also for the documentation
+SHAPE_PATTERN = re.compile(SHAPE, re.ASCII)
 
 
 def read(content: bytes, shape: str, where: str, limits: Serve) -> Recording:
     """The samples, not copied. Raises Problem if the shape is none, or not that of the content."""
-    if not _SHAPE.fullmatch(shape.strip()):
+    if not SHAPE_PATTERN.fullmatch(shape):
         raise malformed(
             f"the header X-Shape is {shown(shape)!r}: say time steps and channels, such as 1000,12"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,17 +15,26 @@ from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
 
 DELIMITERS = (";", "\t", ",")  # a comma may also be that of a decimal
-SECONDS = ("time", "t", "seconds", "time (s)", "time [s]", "time_s")
+# Of a first column that tells when a sample was taken: how many of its units are a second.
+TIMES = {
+    **dict.fromkeys(("time", "t", "seconds", "timestamp", "time_s", "time (s)", "time [s]"), 1),
+    **dict.fromkeys(("ms", "milliseconds", "time_ms", "time (ms)", "time [ms]"), 1000),
+}
 NUMBERING = ("sample", "samples", "index", "")  # of a first column that counts; "" is pandas' index
 _NEAR_INTEGER = 1e-3  # share of a rate by which times that were rounded may be off
+_AGREES = 0.01  # share of the usual step by which another one may be off
+_MULTIPLE = 0.1  # as much where samples were lost, to a multiple of it
+_MOST_DIGITS = 7  # after the point, of times in seconds
+_USUAL = 0.9  # of all steps at least
 
 
 def read(content: bytes, where: str, limits: Serve) -> Recording:
     """The table, float64, NaN where a cell is empty or says so; names if its first line has them.
 
     The delimiter is a comma, semicolon or tab; besides the last two a decimal comma is understood. A
-    first column of times or numbers is no channel. Raises Problem if lines differ in their number
-    of cells, or a cell is no number.
+    first column of times or numbers is no channel; samples that were lost by its times are NaN.
+    Raises Problem if lines differ in their number of cells, a cell is no number, or times are not
+    regular.
     """
     lines = _lines(content, where)
     delimiter = _delimiter(lines[0])
@@ -38,7 +48,7 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
     values = _values(lines[first:], delimiter, columns, where)
     if not len(values):
         raise unfit(f"{where} holds no samples: there is nothing below its names")
-    return _without_times(values, names)
+    return _without_times(values, names, where, limits)
 
 
 def _lines(content: bytes, where: str) -> list[str]:
@@ -133,27 +143,79 @@ def _no_number(text: str, delimiter: str, where: str) -> Problem | None:
     return None
 
 
-def _without_times(values: np.ndarray, names: list[str] | None) -> Recording:
+def _without_times(
+    values: np.ndarray, names: list[str] | None, where: str, limits: Serve
+) -> Recording:
     """The table without a first column that tells when a sample was taken, or its number."""
     first = names[0].casefold() if names else None
-    if names is None or values.shape[1] == 1 or first not in (*SECONDS, *NUMBERING):
+    if names is None or values.shape[1] == 1 or first not in (*TIMES, *NUMBERING):
         return Recording(values, names)
-    rate = _sampling_rate(values[:, 0]) if first in SECONDS else None
-    warnings = []
-    if first in SECONDS and rate is None:
-        message = f"the times in column {shown(names[0])!r} are not regular: they are not used"
-        warnings.append(Notice("irregular", message))
-    return Recording(values[:, 1:], names[1:], sampling_rate=rate, warnings=warnings)
+    samples, names, column = values[:, 1:], names[1:], names[0]
+    if first in NUMBERING or len(values) == 1:
+        return Recording(samples, names)
+    times = values[:, 0] / TIMES[first]
+    places = _places(times)
+    if places is None:
+        raise unfit(
+            f"{where}: the times in column {column!r} are not regular: resample the recording, or "
+            f"leave them out and say its rate by the header X-Sampling-Rate"
+        )
+    rate = _near_integer(places[-1] / (times[-1] - times[0]))
+    return _on_grid(Recording(samples, names, rate), places, where, limits)
 
 
-def _sampling_rate(times: np.ndarray) -> float | None:
-    """Samples per second, None unless each time is nearest to its place on a regular grid."""
-    duration = times[-1] - times[0]
-    if len(times) < 2 or not 0 < duration < np.inf:
+def _places(times: np.ndarray) -> np.ndarray | None:
+    """Which step of a regular grid each time (s) is, as floats from 0; None if they are on none.
+
+    Nine of ten steps in time or more are the usual one, and others are multiples of it: there samples
+    were lost. Or else the times of a regular grid were rounded, such as those of 360 Hz to milliseconds.
+    """
+    with np.errstate(all="ignore"):  # what overflows or is NaN is on no grid
+        steps = np.diff(times)
+        usual = np.median(steps)
+        multiples = steps / usual
+        duration = times[-1] - times[0]
+    if not (usual > 0 and 0 < duration < np.inf):
         return None
-    rate = (len(times) - 1) / duration
-    off = np.abs((times - times[0]) * rate - np.arange(len(times)))
-    if not np.isfinite(rate) or not off.max() < 0.5:  # NaN compares as false
-        return None
+    nearest = np.round(multiples)
+    same = np.abs(multiples - 1) <= _AGREES
+    lost = (nearest >= 1) & (np.abs(multiples - nearest) <= _MULTIPLE)
+    if same.mean() >= _USUAL and (same | lost).all():
+        return np.append(0, np.cumsum(nearest))
+    places, step = np.arange(len(times), dtype=np.float64), duration / (len(times) - 1)
+    off = np.abs(times - times[0] - places * step).max()
+    return places if off <= (1 + _AGREES) * _last_digit(times) and off < 0.5 * step else None
+
+
+def _last_digit(times: np.ndarray) -> float:
+    """What times were rounded to, a power of ten: a second or less, 0 if they were not."""
+    precision = 4 * np.spacing(np.abs(times).max())
+    return next(
+        (
+            10.0**-digits
+            for digits in range(_MOST_DIGITS)
+            if np.abs(times - times.round(digits)).max() <= precision
+        ),
+        0.0,
+    )
+
+
+def _near_integer(rate: float) -> float:
     near = round(rate)
     return float(near if abs(rate - near) <= _NEAR_INTEGER * near else rate)
+
+
+def _on_grid(recording: Recording, places: np.ndarray, where: str, limits: Serve) -> Recording:
+    """Each row of samples in its place, NaN in those between."""
+    samples = recording.samples
+    if places[-1] == len(samples) - 1:
+        return recording
+    length = int(places[-1]) + 1
+    check_size(length * samples.shape[1], limits, f"{where}, with the gaps in its times,")
+    grid = np.full((length, samples.shape[1]), np.nan)
+    grid[places.astype(np.int64)] = samples
+    message = (
+        f"by the times of the recording {length - len(samples)} of {length} samples were lost: they "
+        f"are missing"
+    )
+    return replace(recording, samples=grid, warnings=[Notice("irregular", message)])

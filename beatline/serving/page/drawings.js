@@ -30,7 +30,7 @@ export function figure(place, answer) {
     const left = canvas.querySelector(".scroll")?.scrollLeft ?? 0;
     canvas.replaceChildren(drawing.draw(recording, found, width, layout));
     if (left) canvas.querySelector(".scroll").scrollLeft = left;
-    canvas.append(...legends(recording, found, canvas));
+    canvas.append(...legends(recording, found, canvas, layout));
     const said = sentences(answer, drawing, found, layout).map((text) => html("p", {}, text));
     if (words.textContent !== said.map((one) => one.textContent).join("")) words.replaceChildren(...said);
   };
@@ -92,7 +92,7 @@ function layoutChoice(layouts, chosen, update) {
   );
 }
 
-function legends(recording, marks, canvas) {
+function legends(recording, marks, canvas, layout) {
   const { drawing } = recording;
   const ground = { spectrogram: "dark", image: "dark", twelve_leads: "paper" }[drawing] ?? "page";
   const written = drawing === "features" || (drawing === "spectrogram" && marks.kind === "error");
@@ -104,9 +104,11 @@ function legends(recording, marks, canvas) {
     svg("path", { class: "copy", d: "M0 7H32" }),
   );
   const copy = html("div", { class: "key" }, swatch, "what the model makes of it");
-  const caption = DRAWINGS[drawing]?.caption?.(recording);
+  const caption = DRAWINGS[drawing]?.caption?.(recording, layout);
   const beyond = canvas.querySelector(".scroll");
-  const scroll = beyond?.scrollWidth > beyond?.clientWidth + 1 ? " Scroll it sideways to see all." : "";
+  const scroll = beyond?.scrollWidth > beyond?.clientWidth + 1
+    ? " The paper can be scrolled sideways."
+    : "";
   return [
     caption ? html("p", { class: "quiet" }, caption + scroll) : null,
     written ? null : marks.legend(ground),

@@ -2,6 +2,7 @@
 
 import { html, svg } from "./elements.js";
 import { shade } from "./marks.js";
+import { extent } from "./numbers.js";
 
 const LARGEST = 336;
 
@@ -39,11 +40,11 @@ function layers(recording, size, drawn, marked) {
 
 function place({ start, end, channels: names }, channels, side) {
   const columns = (names ?? channels).map((name) => channels.indexOf(name));
-  const first = Math.min(...columns);
+  const [first, last] = extent(columns);
   return {
     x: first * side,
     y: start * side,
-    width: (Math.max(...columns) + 1 - first) * side,
+    width: (last + 1 - first) * side,
     height: (end - start) * side,
   };
 }

@@ -1,6 +1,7 @@
 // What is marked on a recording: where an error is high, or what moved the decision.
 
 import { html, svg } from "./elements.js";
+import { extent } from "./numbers.js";
 import { capital, channelsOf, number, place, when } from "./words.js";
 
 const STRONGEST = 0.62; // opacity of the strongest mark, through which a trace can still be read
@@ -48,7 +49,7 @@ function errorMarks(answer) {
   const name = errorOf(answer);
   const scale = scaled(error.unit, recording);
   const parts = error.over_time;
-  const largest = Math.max(...parts.value);
+  const [, largest] = extent(parts.value);
   const cells = parts.value.map((value, number) => ({
     ...scale({ start: parts.start[number], end: parts.end[number] }),
     channels: null,
@@ -88,7 +89,7 @@ function importanceMarks(answer, name) {
       value,
     })),
   );
-  const largest = Math.max(...cells.map((cell) => Math.abs(cell.value)), 0);
+  const [, largest] = extent([0, ...cells.map((cell) => Math.abs(cell.value))]);
   const visible = largest > TOO_LITTLE * (name === "score" ? Math.abs(answer.threshold) : 1);
   for (const cell of cells) cell.strength = visible ? cell.value / largest : 0;
   const top = cells.reduce((best, cell) => (cell.value > best.value ? cell : best), cells[0]);

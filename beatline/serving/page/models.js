@@ -60,6 +60,7 @@ export function description(model) {
           " Its answers say nothing about real patients or machines.",
         )
       : null,
+    model.outdated ? outdated(model.outdated) : null,
     html(
       "details",
       {},
@@ -69,16 +70,26 @@ export function description(model) {
   ].filter(Boolean);
 }
 
-function metrics({ metrics: found, records }) {
+/** `reason`: why what is on disk now could not be loaded. */
+function outdated(reason) {
+  return html(
+    "p",
+    { class: "note" },
+    html("strong", {}, "Perhaps not the newest version."),
+    ` What is on disk now could not be loaded: ${reason.replace(/\.$/, "")}. The model loaded before it ` +
+      "goes on answering.",
+  );
+}
+
+function metrics({ metrics: found }) {
   if (!found) return null;
-  const caption = `Measured on ${records ? `${records} ` : ""}test records, with 95 % intervals`;
-  const rows = Object.entries(found).map(([name, { value, low, high }]) =>
+  const rows = Object.entries(found).map(([name, metric]) =>
     html(
       "tr",
       {},
       html("th", { scope: "row" }, METRICS[name] ?? name.replaceAll("_", " ")),
-      html("td", { class: "right" }, value.toFixed(3)),
-      html("td", { class: "right" }, `${low.toFixed(3)} to ${high.toFixed(3)}`),
+      html("td", { class: "right" }, figures(metric?.value)),
+      html("td", { class: "right" }, figures(metric?.low, metric?.high)),
     ),
   );
   const head = ["metric", "value", "interval"].map((name, place) =>
@@ -90,11 +101,17 @@ function metrics({ metrics: found, records }) {
     html(
       "table",
       {},
-      html("caption", {}, caption),
+      html("caption", {}, "Measured on test records, with 95 % intervals"),
       html("thead", {}, html("tr", {}, ...head)),
       html("tbody", {}, ...rows),
     ),
   );
+}
+
+/** A metric is not defined where the test records lack what it needs, such as one of two classes. */
+function figures(...values) {
+  if (!values.every(Number.isFinite)) return "not defined";
+  return values.map((value) => value.toFixed(3)).join(" to ");
 }
 
 function facts(model) {

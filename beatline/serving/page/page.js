@@ -12,7 +12,9 @@ const at = (id) => document.getElementById(id);
 const state = {
   models: [],
   model: null, // the chosen one
-  last: null, // what was asked last: `make` a request, `source` in words, whether it `fills` the form
+  // What was asked last: `make` a request, `source` in words, the `files` it is of, whether it `fills`
+  // the form.
+  last: null,
   asking: null, // an AbortController while an answer is awaited
   stop: () => {}, // ends the drawing of the answer that is shown
 };
@@ -73,19 +75,21 @@ function forget() {
   state.asking?.abort();
   state.last = null;
   state.stop();
-  at("answer").hidden = true;
+  offerAgain(null);
+  at("answer").hidden = at("examples").hidden = true;
+  at("examples-problem").replaceChildren();
   at("status").textContent = "";
   at("files").value = "";
   at("values").value = "";
 }
 
 async function offerExamples(model) {
-  at("examples").hidden = true;
-  let found = [];
+  let [found, refused] = [[], null];
   try {
     found = await examples(keyOf(model));
   } catch (error) {
-    if (error.name !== "AbortError") throw error;
+    if (!(error instanceof Refused)) throw error;
+    refused = error;
   }
   if (model.dataset !== state.model.dataset) return;
   const choices = found.map((example) => {
@@ -94,6 +98,25 @@ async function offerExamples(model) {
   });
   at("examples").querySelector("ul").replaceChildren(...choices);
   at("examples").hidden = !found.length;
+  const problem = at("examples-problem");
+  const retried = problem.contains(document.activeElement);
+  problem.replaceChildren(...(refused ? withoutExamples(refused, model) : []));
+  if (retried) [problem, at("examples"), at("drop")].map(first).find(Boolean).focus();
+}
+
+/** The first control of a place that is shown. */
+function first(place) {
+  return place.hidden ? null : place.querySelector("button, input");
+}
+
+/** Why there are no examples to choose from, and a button that looks for them again. */
+function withoutExamples({ message }, model) {
+  const click = () => offerExamples(model);
+  return [
+    html("strong", {}, "The examples cannot be listed."),
+    html("p", {}, message),
+    html("button", { type: "button", click }, "Look for examples again"),
+  ];
 }
 
 function named({ name, record, labels }) {
@@ -114,7 +137,7 @@ function askFiles(files) {
   if (!state.model) return;
   const fields = () => ({ rate: at("rate").value, unit: at("unit").value });
   const names = list(files.map(({ name }) => name));
-  ask({ make: () => requestOf(files, fields()), source: names || "nothing" });
+  ask({ make: () => requestOf(files, fields()), source: names || "nothing", files });
 }
 
 function askExample(example) {
@@ -132,6 +155,7 @@ async function ask(question) {
   const asking = new AbortController();
   Object.assign(state, { asking, last: question });
   clearProblem();
+  offerAgain(question.files);
   busy(true);
   at("status").className = "quiet";
   at("status").textContent = `Asking ${keyOf(state.model)} …`;
@@ -146,8 +170,15 @@ async function ask(question) {
     at("status").textContent = "";
     at("answer").hidden = true;
     showProblem("There is no answer.", error, error.again ? () => ask(question) : null);
+    if (question.files && /sampling[ -]rate/i.test(error.message)) pointAtRate();
   }
   busy(false);
+}
+
+/** The button that sends the same files again, with the fields beside it as they are then. */
+function offerAgain(files) {
+  at("again").hidden = !files?.length;
+  if (files?.length) at("again").textContent = `Send ${list(files.map(({ name }) => name))} again`;
 }
 
 function busy(waiting) {
@@ -192,10 +223,34 @@ function showProblem(title, error, again) {
 
 function clearProblem() {
   at("problem").replaceChildren();
+  at("rate-problem").hidden = true;
+  at("rate").removeAttribute("aria-invalid");
+  at("rate").setAttribute("aria-describedby", "hint");
+}
+
+/** Leads to the field that a refusal is about. The alert says why; beside the field stands what to do. */
+function pointAtRate() {
+  const field = at("rate");
+  at("unsaid").open = true;
+  at("rate-problem").hidden = false;
+  field.setAttribute("aria-invalid", "true");
+  field.setAttribute("aria-describedby", "rate-problem hint");
+  field.focus({ preventScroll: true });
+  // Not at the edge of a small screen, so that what to do stands in sight.
+  field.scrollIntoView({ behavior: quiet() ? "auto" : "smooth", block: "center" });
+}
+
+/** A mistake that nothing has caught, of the start or of a drawing: none is silent. */
+function uncaught(event, error) {
+  if (!error) return; // a ResizeObserver that will be called once more is none
+  event.preventDefault();
+  showProblem("Something went wrong.", error);
 }
 
 // ---------------------------------------------------------------- events
 
+addEventListener("error", (event) => uncaught(event, event.error));
+addEventListener("unhandledrejection", (event) => uncaught(event, event.reason));
 at("model").addEventListener("change", ({ target }) => {
   choose(state.models.find((model) => keyOf(model) === target.value));
 });
@@ -204,6 +259,10 @@ at("files").addEventListener("change", ({ target }) => {
   const files = [...target.files];
   target.value = ""; // so that the same file can be chosen again
   if (files.length) askFiles(files);
+});
+at("fields").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (state.last?.files?.length) ask(state.last);
 });
 at("row").addEventListener("submit", (event) => {
   event.preventDefault();

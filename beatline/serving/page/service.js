@@ -12,14 +12,9 @@ export async function models() {
   return (await (await asked("models")).json()).models;
 }
 
-/** The bundled examples of a model; none if the server has none of them. */
+/** The bundled examples of a model; none if the server has none of them. Raises Refused. */
 export async function examples(key) {
-  try {
-    return (await (await asked(`models/${key}/examples`)).json()).examples;
-  } catch (error) {
-    if (error instanceof Refused) return [];
-    throw error;
-  }
+  return (await (await asked(`models/${key}/examples`)).json()).examples;
 }
 
 /** An example as a request that can be sent back. */

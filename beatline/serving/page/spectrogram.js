@@ -3,6 +3,7 @@
 import { ERROR_HEIGHT, errorLabel, errorLine, ticks, timeAxis, valueAxis } from "./axes.js";
 import { html, svg } from "./elements.js";
 import { shade } from "./marks.js";
+import { extent } from "./numbers.js";
 import { hertz, number, runs } from "./words.js";
 
 const [LEFT, RIGHT, TOP, HEIGHT, AXIS] = [58, 12, 8, 260, 40];
@@ -92,8 +93,9 @@ function picture(recording, samples, marks, width, limits, colours) {
 /** A box around a mark, from the lowest to the highest of its channels. */
 function place({ start, end, channels }, recording, x, y) {
   const bands = (channels ?? recording.channels).map((name) => recording.channels.indexOf(name));
-  const [low, high] = [Math.min(...bands), Math.max(...bands) + 1];
-  return { x: x(start), y: y(high), width: Math.max(x(end) - x(start), 1), height: y(low) - y(high) };
+  const [low, high] = extent(bands);
+  const [top, bottom] = [y(high + 1), y(low)];
+  return { x: x(start), y: top, width: Math.max(x(end) - x(start), 1), height: bottom - top };
 }
 
 /** A box per run of neighbours among the channels of the strongest mark. */
@@ -115,7 +117,7 @@ function outlines(strongest, recording, x, y) {
 
 /** The error of each band over the whole recording, beside the bands. */
 function profile(errors, { channels }, { left, y }) {
-  const largest = Math.max(...Object.values(errors));
+  const [, largest] = extent(Object.values(errors));
   const bars = channels.map((name, band) => {
     const length = largest > 0 ? ((errors[name] ?? 0) / largest) * PROFILE : 0;
     return `M${left} ${y(band)}h${length.toFixed(2)}V${y(band + 1)}H${left}Z`;

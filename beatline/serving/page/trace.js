@@ -3,6 +3,7 @@
 import { ERROR_HEIGHT, errorLabel, errorLine, ticks, timeAxis, valueAxis } from "./axes.js";
 import { path, svg } from "./elements.js";
 import { shade } from "./marks.js";
+import { extent } from "./numbers.js";
 import { number } from "./words.js";
 
 const [LEFT, RIGHT, TOP, AXIS, GAP] = [58, 12, 10, 40, 14];
@@ -45,8 +46,8 @@ function panel(recording, marks, box, column, x) {
     rows?.map((row) => row[column]),
   );
   const values = lines.flatMap((line) => line ?? []).filter((value) => value !== null);
-  const low = Math.min(...values);
-  const high = Math.max(...values, low + 1e-9);
+  const [low, highest] = values.length ? extent(values) : [0, 1];
+  const high = Math.max(highest, low + 1e-9);
   const pad = 0.05 * (high - low);
   const height = box.bottom - box.top;
   const y = (value) => box.bottom - ((value - low + pad) / (high - low + 2 * pad)) * height;

@@ -7,7 +7,8 @@
 import { errorLine } from "./axes.js";
 import { html, path, svg } from "./elements.js";
 import { shade } from "./marks.js";
-import { leadName, number } from "./words.js";
+import { extent } from "./numbers.js";
+import { capital, leadName, number } from "./words.js";
 
 const [MM_PER_SECOND, MM_PER_MV] = [25, 10];
 const COLUMNS = [["I", "II", "III"], ["aVR", "aVL", "aVF"], ["V1", "V2", "V3"], ["V4", "V5", "V6"]];
@@ -39,12 +40,21 @@ export function describe(recording) {
     `${recording.sampling_rate} Hz, on paper with 25 mm/s and 10 mm/mV`;
 }
 
-/** How to read the paper. */
-export function caption({ sampling_rate: rate }) {
+/** How to read the paper, and what is not on it. */
+export function caption(recording, layout) {
+  const left = leftOut(recording, layout);
   return (
-    `25 mm/s, 10 mm/mV, ${rate} Hz. A large square is 0.2 s wide and 0.5 mV high; the box at the left ` +
-    "of each row is 1 mV for 0.2 s."
+    `25 mm/s, 10 mm/mV, ${recording.sampling_rate} Hz. A large square is 0.2 s wide and 0.5 mV high; the ` +
+    "box at the left of each row is 1 mV for 0.2 s." +
+    (left ? ` ${capital(left)}: choose “${layouts.rows}” to see the rest.` : "")
   );
+}
+
+/** In words what a layout leaves out of a recording; nothing if it shows all the time there is. */
+function leftOut({ samples, sampling_rate: rate }, layout) {
+  const seconds = samples.length / rate;
+  if (layout === "rows" || seconds < SECONDS + 0.05) return "";
+  return `only the first ${SECONDS} s of ${number(seconds)} s are shown`;
 }
 
 /** What the layout shows of each lead: `row`, `from` and `to` in s. */
@@ -101,7 +111,9 @@ export function draw(recording, marks, width, layout) {
     {
       class: "paper",
       role: "img",
-      "aria-label": `${describe(recording)}; ${layouts[layout]}`,
+      "aria-label": [describe(recording), layouts[layout], leftOut(recording, layout)]
+        .filter(Boolean)
+        .join("; "),
       viewBox: `0 0 ${size.width} ${size.height}`,
       ...size,
     },
@@ -128,7 +140,7 @@ function part(recording, { name, from, to }) {
 
 /** The paper's measures. What rises above the first row or falls below the last makes it higher. */
 function sheet(recording, shown, layout, width, marks) {
-  const rows = Math.max(...shown.map(({ row }) => row)) + 1;
+  const rows = extent(shown.map(({ row }) => row))[1] + 1;
   const rowHeight = layout === "rows" ? CLOSE_ROWS : ROW_HEIGHT;
   const above = margin(shown, (row) => row * rowHeight, 1);
   const below = margin(shown, (row) => (rows - 1 - row) * rowHeight, -1);

@@ -1,5 +1,7 @@
 // Numbers and places in words.
 
+import { extent } from "./numbers.js";
+
 /** A probability in percent: never 0 or 100, which no model can know. */
 export function percent(value) {
   if (value < 0.0005) return "<\u00a00.1\u00a0%";
@@ -74,7 +76,7 @@ const CHANNELS = {
     const tones = names.map(hertz);
     const bands = spans("mel band", names, all);
     if (tones.includes(null)) return bands;
-    const [low, high] = [Math.min(...tones), Math.max(...tones)];
+    const [low, high] = extent(tones);
     return `${bands} (${low === high ? low : `${low} to ${high}`} Hz)`;
   },
 };
