@@ -160,6 +160,8 @@ def keep_only(clone: Clone, *names: str) -> None:
     for block in (content["datasets"], content["extract_features"], *content["train"].values()):
         for name in block.keys() - set(names):
             del block[name]
+    if content["serve"]["features"].partition("/")[0] not in names:
+        content["serve"]["features"] = None
     clone.set_params(content)
 
 
