@@ -53,7 +53,7 @@ def respond(
     if explain:
         answer["explanation"] = _explanation(model, signal, outputs, length)
     if with_recording:
-        answer["recording"] = _recording(model, prepared.samples, outputs, length)
+        answer["recording"] = _recording(model, prepared.samples, signal, outputs, length)
     return answer
 
 
@@ -83,7 +83,7 @@ def respond_rows(model: Model, rows: object, limits: Serve) -> dict[str, Any] | 
         ]
     )
     signals = model.normalization.apply(table[:, None, :])
-    values = model.rows(signals)
+    values, _ = model.run(signals)  # a row is one window
     answers = [
         _row_answer(model, *of_row)
         for of_row in zip(values, model.decide(values), table, signals, strict=True)
@@ -245,14 +245,16 @@ def _explanation(model: Model, signal: np.ndarray, outputs: Outputs, length: int
     }
 
 
-def _recording(model: Model, samples: np.ndarray, outputs: Outputs, length: int) -> dict[str, Any]:
+def _recording(
+    model: Model, samples: np.ndarray, signal: np.ndarray, outputs: Outputs, length: int
+) -> dict[str, Any]:
     """The first `length` steps as the model has seen them, in the data set's unit; of a very long
-    recording the first part."""
+    recording the first part. `signal`: the normalized `samples`."""
     dataset = model.description["dataset"]
     steps = min(max(SHOWN // samples.shape[1], 1), length)
     reconstruction = None
     if outputs.reconstruction is not None:
-        whole = _whole(model, outputs, model.normalization.apply(samples))
+        whole = _whole(model, outputs, signal)
         reconstruction = _numbers(model.normalization.undo(whole[:steps]))
     return {
         "channels": dataset["channels"],

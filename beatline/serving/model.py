@@ -97,10 +97,6 @@ class Model:
         of_windows, reconstruction = self.run(windows)
         return Outputs(self.aggregated(of_windows), of_windows, first, reconstruction)
 
-    def rows(self, signals: np.ndarray) -> np.ndarray:
-        """Values `[N, K]` of normalized recordings `[N, T, C]` of one window each."""
-        return self.run(signals)[0]
-
     def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Answers `[B, K]` about windows `[B, L, C]`; reconstructions `[B, L, C]` of an autoencoder."""
         found = [
@@ -173,7 +169,7 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
         "citation": dataset["citation"],
         "input": {
             "shape": [dataset["length"], len(dataset["channels"])],
-            "shortest": dataset["length"] if model.looks_at_whole else model.length,
+            "shortest": model.length,
             "whole": model.looks_at_whole,
             "channels": dataset["channels"],
             "sampling_rate": dataset["sampling_rate"],

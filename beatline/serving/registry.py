@@ -16,6 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from beatline import params
 from beatline.descriptions import DESCRIPTION, GRAPH
 from beatline.errors import UserError
 from beatline.serving.problems import Problem
@@ -37,13 +38,12 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 log = logging.getLogger("beatline.serving")
 
 
-def wanted(params: dict[str, Any]) -> list[str]:
+def wanted(content: dict[str, Any]) -> list[str]:
     """`<data set>/<model>` of every model that params.yaml trains, by data set, in its order."""
     return [
         f"{dataset}/{model}"
-        for dataset in params["datasets"]
-        for model, datasets in params["train"].items()
-        if dataset in (datasets or {})
+        for dataset in content["datasets"]
+        for model in params.models_of(content, dataset)
     ]
 
 

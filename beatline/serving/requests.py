@@ -20,7 +20,6 @@ from beatline.serving.settings import Serve
 
 MULTIPART = "multipart/form-data"
 MAX_FILES = 8  # of one recording: a header and its signal files
-MEGABYTE = 1_000_000
 
 
 def flags(request: Request, names: Sequence[str] = ()) -> dict[str, bool]:
@@ -65,7 +64,7 @@ async def read_body(request: Request, limits: Serve) -> bytes:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"Content-Encoding {encoding!r} is not understood: send the body as it is",
         )
-    most = int(limits.max_megabytes * MEGABYTE)
+    most = limits.max_bytes
     announced = request.headers.get("content-length", "0")
     if not (announced.isascii() and announced.isdigit()):
         raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
@@ -92,7 +91,7 @@ def ends_soon(request: Request, limits: Serve) -> bool:
     """Whether the rest of a body that is not read is so little that the client may finish sending it,
     as most do before they look at the answer: a connection closed on them hides it."""
     announced = request.headers.get("content-length", "")
-    return announced.isdigit() and int(announced) <= 8 * limits.max_megabytes * MEGABYTE
+    return announced.isdigit() and int(announced) <= 8 * limits.max_bytes
 
 
 def _too_large(limits: Serve) -> Problem:

@@ -24,3 +24,8 @@ class Serve(Parameters):
     seconds_to_send: Positive
     seconds_to_answer: Positive
     poll_seconds: Positive
+
+    @property
+    def max_bytes(self) -> int:
+        """`max_megabytes`, of a million bytes each."""
+        return int(self.max_megabytes * 1_000_000)

@@ -89,7 +89,7 @@ def read(upload: Upload, limits: Serve) -> Recording:
     files = [file for file in upload.files if file.content]
     if not files:
         raise malformed("the request holds no file, or an empty one: send a recording")
-    if sum(len(file.content) for file in files) > limits.max_megabytes * archives.MEGABYTE:
+    if sum(len(file.content) for file in files) > limits.max_bytes:
         raise too_large(
             f"the request is larger than {limits.max_megabytes:g} MB: send a shorter recording"
         )

@@ -12,7 +12,6 @@ from beatline.serving.settings import Serve
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 MOST_MEMBERS = 64
-MEGABYTE = 1_000_000
 _IN_DIRECTORY = b"PK\x01\x02"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may unpack megabytes in one step
 _ENCRYPTED = 0x1
@@ -34,7 +33,7 @@ def unpacked(content: bytes, where: str, limits: Serve) -> list[File]:
         members = [member for member in members if _is_plain(member)]
         if not members:
             raise unfit(f"{where} holds no file at its top level: pack the files without a folder")
-        left = int(limits.max_megabytes * MEGABYTE)
+        left = limits.max_bytes
         if sum(member.file_size for member in members) > left:
             raise _too_much(where, limits)
         files = []

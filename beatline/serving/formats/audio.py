@@ -45,7 +45,7 @@ def _check_announced(content: bytes, where: str, limits: Serve) -> None:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             frames, channels = file.frames, file.channels
     except soundfile.SoundFileError as error:
-        if content[:4] == b"RIFF" and len(content) <= limits.max_megabytes * 1_000_000:
+        if content[:4] == b"RIFF" and len(content) <= limits.max_bytes:
             return
         reason = shown(str(getattr(error, "error_string", error)).rstrip("."))
         raise malformed(
