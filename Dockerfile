@@ -42,7 +42,7 @@ RUN mkdir -p data/.cache reports && printf 'schema: "2.0"\n' > data/.cache/dvc.l
 USER 10001:10001
 # One at a time, also across containers: a second `docker compose run pipeline …` waits for the first.
 ENTRYPOINT ["flock", "--no-fork", "data"]
-CMD ["sh", "-c", "python -m beatline.validate && exec dvc repro"]
+CMD ["sh", "-c", "python -m beatline validate && exec dvc repro"]
 
 
 FROM base AS api
@@ -56,4 +56,4 @@ USER 10001:10001
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
-CMD ["python", "-m", "beatline.serving", "--host", "0.0.0.0", "--port", "5000"]
+CMD ["python", "-m", "beatline", "serve", "--host", "0.0.0.0", "--port", "5000"]

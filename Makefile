@@ -16,17 +16,17 @@ help: ## list the targets
 setup: $(VENV)/.ready ## create .venv and install the pinned requirements
 
 repro: $(VENV)/.ready ## run the pipeline with the committed params.yaml
-	@python -m beatline.validate
+	@beatline validate
 	@dvc repro
 	@echo
 	@echo "report:  reports/report.html (open in a browser) and reports/report.md"
 	@echo "metrics: make metrics, dvc metrics show, or the files in reports/metrics/"
 
 committed: $(VENV)/.ready ## does dvc.lock match code, parameters and reports? (needs no data)
-	@python -m beatline.committed
+	@beatline committed
 
 repro-small: $(VENV)/.ready ## run the pipeline on few records, beside the checkout, to review/small
-	@python -m beatline.profile small.yaml
+	@beatline small-run
 
 metrics: $(VENV)/.ready ## print the metrics, one row per model
 	@dvc metrics show
@@ -37,22 +37,22 @@ REVISION := workspace
 PICTURES :=
 
 compare: $(VENV)/.ready ## compare REVISION with BASE: every metric, its interval, a verdict
-	@python -m beatline.compare '$(BASE)' '$(REVISION)' --folder review $(if $(PICTURES),--pictures '$(PICTURES)')
+	@beatline compare '$(BASE)' '$(REVISION)' --folder review $(if $(PICTURES),--pictures '$(PICTURES)')
 
 gate: $(VENV)/.ready ## exit with 1 if REVISION is worse than BASE by more than tolerance and chance
-	@python -m beatline.compare '$(BASE)' '$(REVISION)' --gate
+	@beatline gate '$(BASE)' '$(REVISION)'
 
 plots: $(VENV)/.ready ## draw the curves of BASE and REVISION in one page that needs no network
 	@dvc plots diff '$(BASE)' $(if $(filter-out workspace,$(REVISION)),'$(REVISION)') --targets reports/plots reports/figures
 
 plots-page: $(VENV)/.ready ## make that page's template anew from pinned packages (needs npm)
-	@python -m beatline.plots_page
+	@beatline plots-page
 
 leaderboard: $(VENV)/.ready ## every revision and experiment in one page, review/leaderboard.html
-	@python -m beatline.leaderboard
+	@beatline leaderboard
 
 experiments: $(VENV)/.ready ## list the experiments, their metrics and what they changed
-	@python -m beatline.experiment_table
+	@beatline experiments
 
 # Experiments. Each sweep is queued, so that it leaves the workspace as it is, and then run, WORKERS at a
 # time; a failed experiment says where its log is.
@@ -60,7 +60,7 @@ WORKERS := 1
 MODEL := cnn
 DATASET := ptbxl
 QUEUE := dvc exp run --queue --quiet
-RUN := python -m beatline.experiment_queue --workers $(WORKERS)
+RUN := beatline run-queue --workers $(WORKERS)
 
 RATES := 0.003,0.01,0.03
 SIZES := 32,64,128
@@ -94,7 +94,7 @@ exp-start: $(VENV)/.ready ## sweep: the textbook networks on ptbxl, to see what 
 	$(QUEUE) --name start-lstm $(call START,lstm,$(LSTM)) evaluate_lstm@ptbxl
 	$(QUEUE) --name start-cnn-lstm $(call START,cnn_lstm,$(CNN_LSTM)) evaluate_cnn_lstm@ptbxl
 	$(RUN)
-	for model in cnn lstm cnn-lstm; do python -m beatline.compare start-$$model HEAD || exit 1; done
+	for model in cnn lstm cnn-lstm; do beatline compare start-$$model HEAD || exit 1; done
 
 # Splits 1 to SPLITS, each by patient and by record: the same records, divided in two ways.
 SPLITS := 5
@@ -104,7 +104,7 @@ exp-leak: $(VENV)/.ready ## sweep: what a split by record seems to gain, over SP
 	  -S datasets.ptbxl.split.by=$$by -S datasets.ptbxl.split.seed=$$split \
 	  evaluate_$(MODEL)@ptbxl || exit 1; done; done
 	$(RUN)
-	python -m beatline.compare $$(seq -f leak-patient-%g -s , $(SPLITS)) $$(seq -f leak-record-%g -s , $(SPLITS))
+	beatline compare $$(seq -f leak-patient-%g -s , $(SPLITS)) $$(seq -f leak-record-%g -s , $(SPLITS))
 
 # The same ECGs at 500 Hz: windows of as many seconds, and strides that see as much of them.
 exp-rates: $(VENV)/.ready ## sweep: ptbxl at 100 Hz against 500 Hz, the cnn
@@ -112,7 +112,7 @@ exp-rates: $(VENV)/.ready ## sweep: ptbxl at 100 Hz against 500 Hz, the cnn
 	  -S train.cnn.ptbxl.windows.length=1250 -S train.cnn.ptbxl.windows.stride=1250 \
 	  -S 'train.cnn.ptbxl.architecture.strides=[5,4,2]' evaluate_cnn@ptbxl
 	$(RUN)
-	python -m beatline.compare HEAD rate-500
+	beatline compare HEAD rate-500
 
 SEEDS := 5
 
@@ -161,10 +161,10 @@ HOST := 127.0.0.1
 PORT := 5000
 
 serve: $(VENV)/.ready-serve ## answer with the trained models: an API, and a page at HOST:PORT
-	@exec python -m beatline.serving --host '$(HOST)' --port '$(PORT)'
+	@exec beatline serve --host '$(HOST)' --port '$(PORT)'
 
 check: $(VENV)/.ready-dev ## check parameters, style and types
-	python -m beatline.validate
+	beatline validate
 	ruff check .
 	ruff format --check .
 	basedpyright --level error
@@ -208,6 +208,7 @@ $(VENV)/.ready: requirements.txt Makefile
 	@$(PYTHON) -m venv $(VENV)
 	@pip install --quiet --disable-pip-version-check $(TORCH)
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.ready-serve: $(VENV)/.ready requirements-serve.txt

@@ -7,7 +7,8 @@ Shapes, everywhere: N records, K classes, R weightings of the records.
 - `decisions` [N, K], 0 or 1: positive where the score is **at or above** the threshold;
 - `weights` [R, N], how often each record counts. A metric without weights counts every record once
   and gives [K]; with weights it gives [R, K], one row per weighting. A bootstrap resample is such a
-  weighting (see :mod:`beatline.bootstrap`), so point values and intervals come from the same code.
+  weighting (see :mod:`beatline.evaluation.bootstrap`), so point values and intervals come from the
+  same code.
 
 Records with equal scores are never ordered among each other: every curve takes them in one step.
 All functions raise ValueError for shapes that do not match, labels other than 0 and 1, scores that

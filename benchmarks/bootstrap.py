@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from beatline.bootstrap import bootstrap_auc, group_weights
+from beatline.evaluation.bootstrap import bootstrap_auc, group_weights
 
 CASES = (  # records, classes, resamples, models
     (500, 1, 1000, 1),

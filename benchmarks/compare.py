@@ -19,8 +19,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from beatline import bootstrap
 from beatline.comparing.differences import Compare, Predictions, paired
+from beatline.evaluation import bootstrap
 
 RECORDS, CLASSES, RESAMPLES = 2200, 5, 2000
 LIMIT = 5.0  # seconds

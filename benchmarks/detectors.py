@@ -29,9 +29,12 @@ import torch
 import yaml
 from torch import nn
 
-from beatline import arrays, bundle, devices, metrics, params
-from beatline.arrays import SplitArrays
-from beatline.files import read_json
+from beatline import bundle, metrics
+from beatline.common import params
+from beatline.common.files import read_json
+from beatline.prediction import devices
+from beatline.preprocessing import arrays
+from beatline.preprocessing.arrays import SplitArrays
 
 ROOT = Path(__file__).resolve().parent.parent
 DATASET, DETECTORS = "machine_sound", ("autoencoder", "embedding")

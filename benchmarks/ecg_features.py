@@ -18,11 +18,13 @@ from typing import TypeVar
 import numpy as np
 from wfdb.processing import xqrs_detect
 
-from beatline import features, params
-from beatline.datasets.ptbxl import LEADS, simulator
-from beatline.datasets.ptbxl.cardiac_model import DURATION, heartbeats
+from beatline import features
+from beatline.common import params
+from beatline.datasets.ptbxl import LEADS
 from beatline.features import ecg
 from beatline.features.ecg.beats import QRS_BAND, RATE, filtered, qrs_activity, r_peaks, resampled
+from beatline.simulators.ecg import simulator
+from beatline.simulators.ecg.cardiac_model import DURATION, heartbeats
 
 N_RECORDS, SEED, SAMPLING_RATE = 600, 5, 100
 PIPELINE_RECORDS, PIPELINE_SECONDS = 2_400, 15.0

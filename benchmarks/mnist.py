@@ -19,12 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from beatline import devices, inference, models, normalization, params, splitting, tasks, training
+from beatline import models
+from beatline.common import params
+from beatline.common.errors import reporting_mistakes
 from beatline.datasets import mnist
-from beatline.errors import reporting_mistakes
-from beatline.learning import Examples
-from beatline.pack import Pack, PackWriter
-from beatline.recordings import Recordings
+from beatline.models import Examples
+from beatline.prediction import devices, inference, tasks
+from beatline.prediction.device_data import Recordings
+from beatline.preprocessing import normalization, splitting
+from beatline.sources.pack import Pack, PackWriter
+from beatline.training import loop
 
 # Their batch size is not known: 64 is PyTorch's example's, and makes them faster than Keras' 32.
 START_TRAINING: dict[str, Any] = {
@@ -89,8 +93,8 @@ def train(model: str, which: str, epochs: int, folder: Path) -> dict[str, float]
     if which == "start":
         block |= {"architecture": START[model], **START_TRAINING}
     block["epochs"] = epochs
-    architecture, parameters = training.parameters_of(content, model, "mnist")
-    assert isinstance(parameters, training.Train)
+    architecture, parameters = loop.parameters_of(content, model, "mnist")
+    assert isinstance(parameters, loop.Train)
     signals, targets = np.load(folder / "signals.npy"), np.load(folder / "targets.npy")
     split = np.load(folder / "split.npy")
     device = devices.choose()
@@ -103,7 +107,7 @@ def train(model: str, which: str, epochs: int, folder: Path) -> dict[str, float]
     network = models.create(model, architecture, signals.shape[1:], targets.shape[1], model)
     task = tasks.TASKS["multiclass"]
     began = time.perf_counter()
-    training.fit(network, task, examples["train"], examples["validation"], parameters)
+    loop.fit(network, task, examples["train"], examples["validation"], parameters)
     seconds = time.perf_counter() - began
     test = examples["test"]
     answers = inference.answers(network, task, test.recordings, parameters.windows)

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import wfdb
 
-from beatline.datasets.ptbxl.records import read_records
-from beatline.pack import Pack, PackWriter
+from beatline.formats.wfdb import read_records
+from beatline.sources.pack import Pack, PackWriter
 
 N_RECORDS, N_SAMPLES, N_REPEATS = 2_000, 1_000, 7
 REQUIRED = 30

@@ -1,7 +1,7 @@
 """How fast the API answers, against a plain endpoint of Flask, torch and JSON in the same run.
 
 Run as `python -m benchmarks.serving` in a project whose models are trained (about two minutes). It starts
-`python -m beatline.serving` and `python -m benchmarks.plain_endpoint` on loopback, sends both the same
+`beatline serve` and `python -m benchmarks.plain_endpoint` on loopback, sends both the same
 test recordings over connections that stay open, in turns, and compares every answer with what torch says
 in this process. Then it measures networks alone: torch against ONNX Runtime, and whether eight
 recordings together cost less than eight alone. Exits with status 1 if a line is slower than it must
@@ -38,14 +38,16 @@ import numpy as np
 import soundfile
 import torch
 
-from beatline import bundle, graph, params
-from beatline.arrays import load_split
+from beatline import bundle
 from beatline.bundle import Bundle
-from beatline.descriptions import GRAPH
-from beatline.errors import UserError, reporting_mistakes
-from beatline.normalization import Normalization
-from beatline.pack import Pack
-from beatline.windows import starts
+from beatline.bundle.model_info import GRAPH
+from beatline.common import params
+from beatline.common.errors import UserError, reporting_mistakes
+from beatline.export.session import ANSWERS, WINDOWS, open_session
+from beatline.prediction.windows import starts
+from beatline.preprocessing.arrays import load_split
+from beatline.preprocessing.normalization import Normalization
+from beatline.sources.pack import Pack
 
 MODELS, NORMALIZED, RAW = Path("data/models"), Path("data/normalized"), Path("data/raw")
 ECG, SOUNDS = "ptbxl/cnn", ("machine_sound/autoencoder", "machine_sound/embedding")
@@ -348,7 +350,7 @@ def by_graph(session: Any, loaded: Bundle, signals: np.ndarray) -> np.ndarray:
     first = starts(signals.shape[1], loaded.windows)
     length = min(loaded.windows.length or signals.shape[1], signals.shape[1])
     windows = np.concatenate([one[None, s : s + length] for one in signals for s in first])
-    of_windows = session.run([graph.ANSWERS], {graph.WINDOWS: windows})[0]
+    of_windows = session.run([ANSWERS], {WINDOWS: windows})[0]
     each = of_windows.reshape(len(signals), len(first), -1)
     return each.mean(axis=1) if loaded.windows.aggregate == "mean" else each.max(axis=1)
 
@@ -363,7 +365,7 @@ def networks(keys: Sequence[str]) -> list[str]:
     wrong = []
     for key in keys:
         loaded = bundle.load(MODELS / key)
-        session = graph.session((MODELS / key / GRAPH).read_bytes())
+        session = open_session((MODELS / key / GRAPH).read_bytes())
         signals = np.array(
             load_split(NORMALIZED / key.partition("/")[0] / "test").signals[:RECORDINGS]
         )
@@ -538,7 +540,7 @@ def start_up() -> Line:
     """From the command to the first answer that it is healthy."""
     seconds = []
     for _ in range(STARTS):
-        with server("beatline.serving") as (_, duration):
+        with server("beatline", "serve") as (_, duration):
             seconds.append(duration)
     return Line(
         f"from start to healthy ({STARTS} starts)",
@@ -552,7 +554,7 @@ def start_up() -> Line:
 def answering(features_key: str | None) -> Iterator[Line]:
     """What a server of ours shows, beside a plain one."""
     with (
-        server("beatline.serving") as (port, _),
+        server("beatline", "serve") as (port, _),
         server("benchmarks.plain_endpoint", str(MODELS / ECG)) as (plain_port, _),
     ):
         yield from ecg(port, plain_port)

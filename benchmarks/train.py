@@ -21,10 +21,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from beatline import devices, models, params, tasks, training
-from beatline.augmentation import Augment
-from beatline.learning import Examples
-from beatline.recordings import Recordings
+from beatline import models
+from beatline.common import params
+from beatline.models import Examples
+from beatline.prediction import devices, tasks
+from beatline.prediction.device_data import Recordings
+from beatline.training.augmentation import Augment
+from beatline.training.loop import Train, fit
 
 RECORDS, LENGTH, LEADS, CLASSES = 512, 1000, 12, 5
 REPEATS = 3
@@ -131,9 +134,9 @@ def our_epoch(name: str) -> float:
     validation = Examples(Recordings(signals, rows[:2], device), np.eye(2, CLASSES))
     seconds = {}
     for epochs in (1, 3):
-        parameters = params.validated({**TRAINING, "epochs": epochs}, "benchmark", training.Train)
+        parameters = params.validated({**TRAINING, "epochs": epochs}, "benchmark", Train)
         began = time.perf_counter()
-        training.fit(network(name), tasks.TASKS["multilabel"], train, validation, parameters)
+        fit(network(name), tasks.TASKS["multilabel"], train, validation, parameters)
         seconds[epochs] = time.perf_counter() - began
     return (seconds[3] - seconds[1]) / 2
 

@@ -6,10 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from beatline import datasets, params
-from beatline.errors import UserError, reporting_mistakes
-from beatline.files import replacing, write_csv, write_json
-from beatline.pack import Pack
+from beatline import datasets
+from beatline.common import params
+from beatline.common.errors import UserError, reporting_mistakes
+from beatline.common.files import replacing, write_csv, write_json
+from beatline.sources.pack import Pack
 
 
 def main(name: str) -> None:

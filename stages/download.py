@@ -6,9 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-from beatline import datasets, params
-from beatline.errors import reporting_mistakes
-from beatline.pack import PackWriter
+from beatline import datasets
+from beatline.common import params
+from beatline.common.errors import reporting_mistakes
+from beatline.sources.pack import PackWriter
 
 WORKSPACE = Path("data/downloads")  # survives the stage: a broken download goes on from there
 

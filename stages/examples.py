@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from beatline import datasets, params
-from beatline.errors import UserError, reporting_mistakes
-from beatline.files import read_csv, read_json, replacing, write_json
-from beatline.pack import Pack
+from beatline import datasets
+from beatline.common import params
+from beatline.common.errors import UserError, reporting_mistakes
+from beatline.common.files import read_csv, read_json, replacing, write_json
+from beatline.sources.pack import Pack
 
 
 def main(name: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from beatline import datasets, features, params
-from beatline.errors import reporting_mistakes
+from beatline import datasets, features
+from beatline.common import params
+from beatline.common.errors import reporting_mistakes
+from beatline.common.files import read_csv, read_json, replacing, write_json
 from beatline.features import Recorded
-from beatline.files import read_csv, read_json, replacing, write_json
-from beatline.pack import Pack
+from beatline.sources.pack import Pack
 
 
 def main(name: str) -> None:

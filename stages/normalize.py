@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from beatline import arrays, datasets, normalization, params, splitting
-from beatline.arrays import Reader
-from beatline.errors import UserError, reporting_mistakes
-from beatline.files import read_csv, read_json, write_json
-from beatline.pack import Pack
+from beatline import datasets
+from beatline.common import params
+from beatline.common.errors import UserError, reporting_mistakes
+from beatline.common.files import read_csv, read_json, write_json
+from beatline.preprocessing import arrays, normalization, splitting
+from beatline.preprocessing.arrays import Reader
+from beatline.sources.pack import Pack
 
 
 def main(name: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from beatline import params, reporting
-from beatline.errors import reporting_mistakes
-from beatline.files import replacing, write_csv
+from beatline import reporting
+from beatline.common import params
+from beatline.common.errors import reporting_mistakes
+from beatline.common.files import replacing, write_csv
 
 REPORTS = Path("reports")
 

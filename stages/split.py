@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from beatline import params, splitting
-from beatline.errors import reporting_mistakes
-from beatline.files import read_csv, read_json, write_csv, write_json
+from beatline.common import params
+from beatline.common.errors import reporting_mistakes
+from beatline.common.files import read_csv, read_json, write_csv, write_json
+from beatline.preprocessing import splitting
 
 
 def main(name: str) -> None:

@@ -14,21 +14,15 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from beatline import (
-    bundle,
-    devices,
-    inference,
-    lineage,
-    models,
-    params,
-    training,
-    training_data,
-    unfinished,
-)
-from beatline.errors import reporting_mistakes
-from beatline.files import replacing, write_json
-from beatline.learning import Learning
-from beatline.training_data import TrainingData
+from beatline import bundle, models
+from beatline.common import params
+from beatline.common.errors import reporting_mistakes
+from beatline.common.files import replacing, write_json
+from beatline.lineage import record
+from beatline.models import Learning
+from beatline.prediction import devices, inference
+from beatline.training import checkpoint, loop
+from beatline.training.data import PARTS, TrainingData, load_training_data
 
 Trained = tuple[nn.Module, dict[str, Any], pd.DataFrame]  # network, model.json, history
 
@@ -36,12 +30,12 @@ Trained = tuple[nn.Module, dict[str, Any], pd.DataFrame]  # network, model.json,
 def main(model: str, name: str) -> None:
     began = time.perf_counter()
     key = f"{params.PATH}: train.{model}.{name}"
-    architecture, parameters = training.parameters_of(params.load(), model, name)
+    architecture, parameters = loop.parameters_of(params.load(), model, name)
     devices.keep_freed_memory()
     folder = Path(f"data/normalized/{name}")
-    data = training_data.load(folder, model, key, devices.choose())
-    parts = [folder / part for part in training_data.PARTS]
-    identity = lineage.identity(parts, f"train_{model}@{name}")
+    data = load_training_data(folder, model, key, devices.choose())
+    parts = [folder / part for part in PARTS]
+    identity = record.identity(parts, f"train_{model}@{name}")
     description = {
         "architecture": {"name": model, "parameters": architecture.model_dump()},
         **data.description,
@@ -52,12 +46,12 @@ def main(model: str, name: str) -> None:
         for number in range(parameters.seeds)
     ]
     went_in = [description, *(identity[what] for what in ("data", "code", "environment"))]
-    keys = [unfinished.key(*went_in, one.model_dump(exclude={"seeds"})) for one in of_seeds]
+    keys = [checkpoint.key(*went_in, one.model_dump(exclude={"seeds"})) for one in of_seeds]
     output = Path(f"data/models/{name}/{model}")
     earlier, trained = 0.0, []
-    with unfinished.kept(unfinished.FOLDER / name / model, keys) as paths:
+    with checkpoint.kept(checkpoint.FOLDER / name / model, keys) as paths:
         for of_seed, path in zip(of_seeds, paths, strict=True):
-            state = unfinished.State(path)
+            state = checkpoint.State(path)
             network, learned, history = train(description, data, of_seed, state, key)
             trained.append((network, learned | {"identity": identity}, history))
             earlier += state.earlier
@@ -74,16 +68,16 @@ def train(
     description: dict[str, Any],
     data: TrainingData,
     parameters: Learning,
-    state: unfinished.State,
+    state: checkpoint.State,
     key: str,
 ) -> Trained:
     """One network, from the seed in `parameters` alone, whatever was trained before it."""
     devices.make_deterministic(parameters.seed)
     network = bundle.network_of(description, f"{key}.architecture")
-    size, of_seed = models.count_parameters(network), training.label(parameters)
+    size, of_seed = models.count_parameters(network), loop.label(parameters)
     device = data.train.recordings.device
     print(f"{of_seed}{size:,} parameters on {device.type}", flush=True)
-    history, best_epoch = training.learn(
+    history, best_epoch = loop.learn(
         description["architecture"]["name"],
         network,
         data.task,

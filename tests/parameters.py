@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from beatline.augmentation import Augment
+from beatline.training.augmentation import Augment
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "autoencoder": {"dimensions": 1, "filters": [4, 3], "kernel": 5, "code": 0},

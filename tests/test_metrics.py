@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import hmean
 from sklearn import metrics as sk
 
-from beatline import bootstrap, metrics
+from beatline import metrics
+from beatline.evaluation import bootstrap
 
 EXACT: dict[str, Any] = {"rtol": 0, "atol": 1e-12, "equal_nan": True}
 ZERO_DIVISION: dict[str, Any] = {"average": "binary", "zero_division": 0}

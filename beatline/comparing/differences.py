@@ -28,10 +28,10 @@ import pandas as pd
 from pydantic import Field
 from scipy.special import stdtr, stdtrit
 
-from beatline import bootstrap
-from beatline.bootstrap import Resampled
+from beatline.common.params import Parameters
+from beatline.evaluation import bootstrap
+from beatline.evaluation.bootstrap import Resampled
 from beatline.metrics import Array
-from beatline.params import Parameters
 
 METRICS = (
     "auc",
@@ -78,7 +78,8 @@ class Compare(Parameters):
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's answers on N test records: `table` as :func:`beatline.evaluation.predictions` writes
+    """A model's answers on N test records: `table` as
+    :func:`beatline.evaluation.estimates.predictions` writes
     it, its `task`, and the column that names the `sections` (machines) of a detector, if it has any."""
 
     task: str

@@ -16,10 +16,10 @@ from dvc.repo import Repo
 from dvc.scm import RevError, SCMError, resolve_rev
 from tqdm import tqdm
 
-from beatline import params
+from beatline.common import params
+from beatline.common.errors import UserError
 from beatline.comparing.changes import Changes, changes
 from beatline.comparing.revisions import WORKSPACE, Revision
-from beatline.errors import UserError
 
 REFERENCES = ("refs/heads/", "refs/remotes/", "refs/tags/")
 COSTS = ("parameters", "train_seconds", "predict_milliseconds")

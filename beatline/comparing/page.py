@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from beatline import curves, figures
+from beatline.common.files import replacing
 from beatline.comparing import words
 from beatline.comparing.comparison import COMPARED, UNCHANGED, Comparison, ModelComparison, Row
 from beatline.comparing.differences import BETTER, LOWER_IS_BETTER, WORSE, Predictions
-from beatline.curves import Evaluated
-from beatline.files import replacing
+from beatline.drawings import figures
+from beatline.evaluation import curves
+from beatline.evaluation.curves import Evaluated
 from beatline.reporting.document import Document, text
 from beatline.reporting.page import page
 

@@ -21,10 +21,10 @@ from dvc_data.index import DataIndexDirError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from beatline import params
+from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.common.files import TEXTS
 from beatline.comparing.differences import Predictions
-from beatline.errors import UserError
-from beatline.files import TEXTS
 
 WORKSPACE = "workspace"
 ABOUT = {"task", "classes", "records", "parameters", "confidence", "test_records", "predictions"}

@@ -16,12 +16,12 @@ import numpy as np
 from dvc.repo import Repo
 from scipy import stats
 
+from beatline.common.errors import UserError
 from beatline.comparing import words
 from beatline.comparing.changes import Changes
 from beatline.comparing.comparison import COMPARED, ModelComparison, judged
 from beatline.comparing.differences import Compare, Difference
 from beatline.comparing.revisions import Revision
-from beatline.errors import UserError
 from beatline.reporting.document import counted
 
 METHOD = (

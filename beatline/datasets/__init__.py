@@ -3,11 +3,11 @@
 ``beatline/datasets/<module>/__init__.py`` holds
 
 - ``Download``, ``AggregateLabels``: the parameters of its two own stages (subclasses of
-  :class:`Download` below and of :class:`beatline.params.Parameters`), read from
+  :class:`Download` below and of :class:`beatline.common.params.Parameters`), read from
   ``datasets.<name>.download`` and ``datasets.<name>.aggregate_labels``;
 - ``download(parameters, pack, workspace) -> dict``: gets or makes the raw files and adds them to
-  the pack (:class:`beatline.pack.PackWriter`); returns the :func:`manifest`. `workspace` is a folder
-  that survives the stage, for what a broken download must not lose;
+  the pack (:class:`beatline.sources.pack.PackWriter`); returns the :func:`manifest`. `workspace`
+  is a folder that survives the stage, for what a broken download must not lose;
 - ``read_labels(pack, parameters) -> Labels``;
 - ``read_recordings(pack, records) -> Iterator[np.ndarray]``: the recordings in the order asked for,
   as float32 batches `[B, T, C]` in physical units, NaN where a sample is invalid.
@@ -24,8 +24,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from beatline.errors import UserError
-from beatline.params import Parameters
+from beatline.common.errors import UserError
+from beatline.common.params import Parameters
 
 Task = Literal["multilabel", "binary", "multiclass", "anomaly"]
 Drawing = Literal["twelve_leads", "trace", "image", "features", "spectrogram"]

@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from beatline.common.errors import UserError
 from beatline.drawings import features, images, series, spectrograms, twelve_leads
+from beatline.drawings.figures import COLOURS, DPI, WIDTH, panel
 from beatline.drawings.shown import Dataset, Shown, darkest
-from beatline.errors import UserError
-from beatline.figures import COLOURS, DPI, WIDTH, panel
 
 TOGETHER = 64  # examples on one sheet, of kinds that are drawn small
 ERROR_HEIGHT = 0.46  # of the line of errors below a strip, in inches

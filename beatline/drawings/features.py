@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from beatline.drawings.figures import DPI, INK, PALE, RULE, WIDTH, panel
 from beatline.drawings.shown import Dataset, Shown
-from beatline.figures import DPI, INK, PALE, RULE, WIDTH, panel
 
 BARS, STRIP_BARS = 20, 8  # features that are drawn: those farthest from the training mean
 ROUNDING = 1e-5  # of a standard deviation

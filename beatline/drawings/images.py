@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from beatline.drawings.figures import DPI, panel
 from beatline.drawings.shown import Dataset, Shown, shades
-from beatline.figures import DPI, panel
 
 IMAGE_SIDE = 1.3  # of an image on a sheet, in inches
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from beatline.drawings.figures import DPI, INK, WIDTH, panel
 from beatline.drawings.shown import Dataset, Shown
-from beatline.figures import DPI, INK, WIDTH, panel
 
 
 def sheet(

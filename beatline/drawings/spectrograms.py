@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from beatline.drawings.figures import DPI, INK, PALE, WIDTH, panel
 from beatline.drawings.shown import Dataset, Shown, darkest, shades
-from beatline.figures import DPI, INK, PALE, WIDTH, panel
 
 # Perceptually uniform: equal steps in dB are equal steps in lightness. So many steps look continuous,
 # and leave the palette of a PNG room for shades of errors and of text.

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from beatline.drawings.figures import INK
 from beatline.drawings.shown import Dataset, Shown
-from beatline.figures import INK
 
 MM_PER_INCH = 25.4
 PIXELS_PER_MM = 4  # whole pixels, so that every line of the grid is equally sharp

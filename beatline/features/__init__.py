@@ -1,11 +1,11 @@
 """What can be measured of recordings: a package per kind of recording, with
 
-- ``ExtractFeatures``, its parameters (:class:`beatline.params.Parameters`), read from
+- ``ExtractFeatures``, its parameters (:class:`beatline.common.params.Parameters`), read from
   ``extract_features.<data set>`` less `module` and `kind`;
 - ``write(folder, recorded, parameters) -> dict``: writes `features.parquet` and `features.csv`, a row
   per record of :class:`Recorded`, into the folder, and, if a network shall learn something else
-  than the samples themselves, `recordings/` (:func:`beatline.arrays.write_split`); returns what
-  `dataset.json` is to say besides what it says of the data set.
+  than the samples themselves, `recordings/` (:func:`beatline.preprocessing.arrays.write_split`);
+  returns what `dataset.json` is to say besides what it says of the data set.
 
 :mod:`beatline.features.tables` writes the tables.
 """
@@ -19,9 +19,9 @@ from typing import Any
 
 import pandas as pd
 
-from beatline import params
-from beatline.pack import Pack
-from beatline.params import Parameters
+from beatline.common import params
+from beatline.common.params import Parameters
+from beatline.sources.pack import Pack
 
 
 @dataclass(frozen=True)

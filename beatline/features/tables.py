@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from beatline.arrays import write_split
-from beatline.files import replacing, rounded, write_csv
+from beatline.common.files import replacing, rounded, write_csv
+from beatline.preprocessing.arrays import write_split
 
 PARQUET, CSV = "features.parquet", "features.csv"
 RECORDINGS = "recordings"

@@ -9,7 +9,7 @@ One module per architecture. Each holds
 - ``Network(architecture, shape, outputs)``, the module that they describe, for windows of `shape`
   `(T, C)` and `outputs` classes or sections;
 - if it is not trained by gradient descent, ``Train`` and ``fit``, which stand in for those of
-  :mod:`beatline.training`, with the same arguments (see `logistic_regression`).
+  :mod:`beatline.training.loop`, with the same arguments (see `logistic_regression`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,40 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass
 from types import ModuleType
 
+import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
-from beatline.errors import UserError
-from beatline.params import Parameters
+from beatline.common.errors import UserError
+from beatline.common.params import Parameters
+from beatline.prediction.device_data import Recordings
+from beatline.prediction.windows import Windows
+
+
+class Learning(Parameters):
+    """Of each block `train.<model>.<data set>`.
+
+    `threshold_percentile`: of the validation normals' anomaly scores, for detectors. `seeds`: so many
+    networks are trained, from `seed`, `seed` + 1 and so on, to see what luck is worth; the first is
+    the model.
+    """
+
+    windows: Windows
+    threshold_percentile: float = Field(gt=0, lt=100)
+    seed: int = Field(ge=0)
+    seeds: int = Field(ge=1)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is learned from or validated on: recordings and 0/1 targets `[N, K]`."""
+
+    recordings: Recordings
+    targets: np.ndarray
 
 
 class Remembering(ABC):

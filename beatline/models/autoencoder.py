@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from beatline.common.params import AtLeastOne, Parameters
 from beatline.models import Shape
-from beatline.params import AtLeastOne, Parameters
 
 LEARNS = "normal"
 

@@ -18,12 +18,10 @@ from pydantic import Field
 from torch import nn
 from tqdm import tqdm
 
-from beatline import estimators
-from beatline.estimators import ClassWeights, Problem
-from beatline.learning import Examples, Learning
-from beatline.models import Shape
-from beatline.params import AtLeastOne, Parameters
-from beatline.tasks import Task
+from beatline.common.params import AtLeastOne, Parameters
+from beatline.models import Examples, Learning, Shape, _estimators
+from beatline.models._estimators import ClassWeights, Problem
+from beatline.prediction.tasks import Task
 
 LEARNS = "labels"
 
@@ -115,8 +113,8 @@ def fit(
     network: Network, task: Task, train: Examples, validation: Examples, parameters: Train
 ) -> tuple[pd.DataFrame, int]:
     """Grow the trees of `network`. The history has a row per iteration."""
-    rows, targets = estimators.table(train, parameters.windows)
-    problems = tqdm(estimators.problems(task, targets), "grow trees", mininterval=10)
+    rows, targets = _estimators.table(train, parameters.windows)
+    problems = tqdm(_estimators.problems(task, targets), "grow trees", mininterval=10)
     grown = [_Grown(problem, rows, network.architecture, parameters) for problem in problems]
     stages = zip(
         _staged(grown, task, train, parameters),
@@ -124,7 +122,8 @@ def fit(
         strict=True,
     )
     history = pd.DataFrame(
-        estimators.history_row(task, iteration, *parts) for iteration, parts in enumerate(stages, 1)
+        _estimators.history_row(task, iteration, *parts)
+        for iteration, parts in enumerate(stages, 1)
     )
     best = network.architecture.iterations
     if parameters.monitor == "loss":
@@ -182,13 +181,13 @@ def _staged(
     grown: list[_Grown], task: Task, examples: Examples, parameters: Train
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Answers after each iteration, and targets, `[N, K]` both."""
-    rows, _ = estimators.table(examples, parameters.windows)
+    rows, _ = _estimators.table(examples, parameters.windows)
     logits = np.zeros((len(rows), examples.targets.shape[1]))
     for of_problems in zip(*(one.staged(rows) for one in grown), strict=True):
         for one, found in zip(grown, of_problems, strict=True):
             logits[:, list(one.logits)] = list(one.logits.values())
             logits[:, one.outputs] = found
-        yield estimators.answers(task, logits, examples, parameters.windows), examples.targets
+        yield _estimators.answers(task, logits, examples, parameters.windows), examples.targets
 
 
 def _nodes(grown: list[_Grown], outputs: int, iterations: int) -> dict[str, torch.Tensor]:

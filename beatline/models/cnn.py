@@ -16,8 +16,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from beatline.common.params import AtLeastOne, Parameters
 from beatline.models import Shape
-from beatline.params import AtLeastOne, Parameters
 
 LEARNS = "labels"
 

@@ -24,8 +24,8 @@ from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
+from beatline.common.params import AtLeastOne, Parameters
 from beatline.models import Remembering, Shape
-from beatline.params import AtLeastOne, Parameters
 
 LEARNS = "sections"
 TINY = 1e-5  # variance of the normalized signal that counts as none

@@ -13,13 +13,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from beatline import estimators, inference
-from beatline.errors import warn
-from beatline.estimators import ClassWeights
-from beatline.learning import Examples, Learning
-from beatline.models import Shape
-from beatline.params import AtLeastOne, Parameters
-from beatline.tasks import Task
+from beatline.common.errors import warn
+from beatline.common.params import AtLeastOne, Parameters
+from beatline.models import Examples, Learning, Shape, _estimators
+from beatline.models._estimators import ClassWeights
+from beatline.prediction import inference
+from beatline.prediction.tasks import Task
 
 LEARNS = "labels"
 
@@ -55,9 +54,9 @@ def fit(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    rows, targets = estimators.table(train, parameters.windows)
+    rows, targets = _estimators.table(train, parameters.windows)
     weight, bias = torch.zeros_like(network.linear.weight), torch.zeros_like(network.linear.bias)
-    for problem in estimators.problems(task, targets):
+    for problem in _estimators.problems(task, targets):
         for output, logit in problem.prior().items():
             bias[output] = logit
         if problem.constant:
@@ -79,4 +78,4 @@ def fit(
         (inference.answers(network, task, part.recordings, parameters.windows), part.targets)
         for part in (train, validation)
     ]
-    return pd.DataFrame([estimators.history_row(task, 1, *parts)]), 1
+    return pd.DataFrame([_estimators.history_row(task, 1, *parts)]), 1

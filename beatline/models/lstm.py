@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from beatline.common.params import Parameters
 from beatline.models import Shape
-from beatline.params import Parameters
 
 LEARNS = "labels"
 

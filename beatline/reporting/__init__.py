@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import Field
 
-from beatline import curves, figures
-from beatline.params import Parameters
+from beatline.common.params import Parameters
+from beatline.drawings import figures
+from beatline.evaluation import curves
 from beatline.reporting.data import add_data
 from beatline.reporting.data_card import data_card, data_card_path
 from beatline.reporting.document import (

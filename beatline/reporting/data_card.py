@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from beatline import evaluation
-from beatline.files import sha256
+from beatline.common.files import sha256
+from beatline.datasets.cards import Words, words_of
+from beatline.evaluation import estimates
 from beatline.reporting.data import (
     TASKS,
     add_counts,
@@ -26,7 +27,6 @@ from beatline.reporting.data import (
 )
 from beatline.reporting.document import CARDS, DASH, Document, anchor, counted, spoken, text
 from beatline.reporting.results import SPLITS, DatasetResults, noun
-from beatline.reporting.words import Words, words_of
 
 REPORT = "../report.md"
 FEW = 50  # test records of a class: with fewer, one record moves recall by two percent or more
@@ -162,7 +162,7 @@ def _rows_of_sex(tables: list[pd.DataFrame]) -> list[list[str]]:
     sexes = [_numbers(table, "sex") for table in tables]
     return _rows(
         "sex",
-        {name: [sex == code for sex in sexes] for name, code in evaluation.SEX.items()},
+        {name: [sex == code for sex in sexes] for name, code in estimates.SEX.items()},
     )
 
 
@@ -172,7 +172,7 @@ def _rows_of_age(tables: list[pd.DataFrame]) -> list[list[str]]:
     ages = [_numbers(table, "age") for table in tables]
     groups = {
         name: [(first <= age) & (age < last) for age in ages]
-        for name, (first, last) in evaluation.AGES.items()
+        for name, (first, last) in estimates.AGES.items()
     }
     known = [age[np.isfinite(age)] for age in ages]
     medians = [f"{np.median(age):g}" if len(age) else DASH for age in known]

@@ -13,8 +13,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
-from beatline.curves import KINDS
-from beatline.figures import COLOURS, png
+from beatline.common.markdown import text
+from beatline.drawings.figures import COLOURS, png
+from beatline.evaluation.curves import KINDS
 
 FIGURES = "figures"  # beside report.md
 CARDS = "cards"  # beside report.md
@@ -90,11 +91,6 @@ def _yaml(content: Any) -> str:
 
 
 # ---------------------------------------------------------------- words
-
-
-def text(value: str) -> str:
-    """`value` as Markdown that shows just these characters, also within a table."""
-    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", " ".join(value.split()))
 
 
 def counted(number: int, noun: str) -> str:

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from string import ascii_uppercase
 from typing import Any
 
-from beatline import lineage
-from beatline.curves import Evaluated
+from beatline.evaluation.curves import Evaluated
+from beatline.lineage import record
 from beatline.reporting.document import DASH, IDENTITY, MANY, Document, anchor, link, spoken, text
 from beatline.reporting.results import DatasetResults, heading
 
@@ -18,7 +18,7 @@ DRAWN_WITH = ("matplotlib", "pillow", "markdown-it-py")
 CLEAN, UNCOMMITTED = "clean", "with uncommitted changes"
 NOT_RECORDED = "not recorded"
 Identity = Mapping[str, Any]
-"""As :func:`beatline.lineage.identity` makes it; of models from before it, without `git`."""
+"""As :func:`beatline.lineage.record.identity` makes it; of models from before it, without `git`."""
 
 
 def revision(identity: Identity) -> str:
@@ -156,7 +156,7 @@ def add_identities(
     )
     document.add(
         "The whole sums, every hyperparameter and the stages before stand in each model's `model.json`; "
-        "`python -m beatline.bundle data/models/<data set>/<model>` prints them."
+        "`beatline describe data/models/<data set>/<model>` prints them."
     )
 
 
@@ -184,13 +184,13 @@ def listed_paths(paths: Sequence[str]) -> str:
 
 
 def own_identity() -> dict[str, Any]:
-    """Of what writes the report, when it is called: as :func:`beatline.lineage.identity`, without data
-    and pipeline, and with the versions of what draws and renders."""
+    """Of what writes the report, when it is called: as :func:`beatline.lineage.record.identity`,
+    without data and pipeline, and with the versions of what draws and renders."""
     drawing = {package: version(package) for package in DRAWN_WITH}
     return {
-        "git": lineage.git_identity(),
-        "code": lineage.code_identity(),
-        "environment": lineage.environment() | drawing,
+        "git": record.git_identity(),
+        "code": record.code_identity(),
+        "environment": record.environment() | drawing,
     }
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from beatline import bundle, drawings
-from beatline.curves import Evaluated
 from beatline.drawings import Shown
+from beatline.evaluation.curves import Evaluated
+from beatline.prediction.windows import starts
 from beatline.reporting.document import Document, counted, short, text
 from beatline.reporting.models import score
 from beatline.reporting.results import DatasetResults, noun
-from beatline.windows import starts
 
 
 @dataclass(frozen=True)

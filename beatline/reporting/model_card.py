@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from beatline.curves import Evaluated
+from beatline.datasets.cards import Words, words_of
+from beatline.evaluation.curves import Evaluated
 from beatline.reporting.data import TASKS
 from beatline.reporting.data_card import (
     REPORT,
@@ -29,7 +30,6 @@ from beatline.reporting.models import MEANS, add_parts, metric_rows, percent, su
 from beatline.reporting.results import SPLITS, DatasetResults, heading, noun
 from beatline.reporting.seeds import add_spreads, several, show_seeds
 from beatline.reporting.subgroups import ALL, HOW_TO_READ, add_subgroups, any_subgroups
-from beatline.reporting.words import Words, words_of
 
 
 def model_card(

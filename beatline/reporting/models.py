@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from beatline import figures
-from beatline.curves import Evaluated
+from beatline.drawings import figures
+from beatline.evaluation.curves import Evaluated
 from beatline.reporting.data import TASKS
 from beatline.reporting.document import (
     DASH,
@@ -66,7 +66,8 @@ def add_comparison(
     colours: Mapping[str, str],
     evaluate: Mapping[str, Any],
 ) -> None:
-    """`tables` of :mod:`beatline.curves`; `colours` by model; `evaluate`: the block of params.yaml."""
+    """`tables` of :mod:`beatline.evaluation.curves`; `colours` by model; `evaluate`: the block of
+    params.yaml."""
     models = {model.model: colours[model.model] for model in results.models}
     document.add(f"### {text(results.name)}: comparison of models")
     document.add_table(

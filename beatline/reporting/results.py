@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from beatline import arrays, curves, drawings, params
-from beatline.curves import Evaluated
+from beatline import drawings
+from beatline.common import params
+from beatline.common.errors import warn
+from beatline.common.files import read_json
 from beatline.drawings import Drawing
-from beatline.errors import warn
-from beatline.files import read_json
-from beatline.normalization import Normalization
+from beatline.evaluation import curves
+from beatline.evaluation.curves import Evaluated
+from beatline.preprocessing import arrays
+from beatline.preprocessing.normalization import Normalization
 from beatline.reporting.document import text
 
 SPLITS = ("train", "validation", "test")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from beatline.curves import Evaluated
-from beatline.evaluation import FEWEST_OF_A_KIND
+from beatline.evaluation.curves import Evaluated
+from beatline.evaluation.estimates import FEWEST_OF_A_KIND
 from beatline.reporting.document import DASH, METRICS, Document, estimate, number, spoken, text
 
 COMPACT = ("auc", "average_precision", "f1", "accuracy")

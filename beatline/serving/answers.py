@@ -12,11 +12,11 @@ import numpy as np
 from beatline.serving import explanation, preparation
 from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
-from beatline.serving.formats.checks import LARGEST, listed, shown, too_large, unfit
 from beatline.serving.model import Model, Outputs
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
+from beatline.serving.uploads.checks import LARGEST, listed, shown, too_large, unfit
 
 ERROR_PARTS = 250  # of the time, at most, that errors are told of
 NAMED = 3  # channels, where the error is highest

@@ -30,16 +30,16 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from beatline import params
-from beatline.errors import UserError
-from beatline.files import read_json
-from beatline.serving import answers, formats, preparation, registry, requests, telemetry
-from beatline.serving.formats.checks import shown
+from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.common.files import read_json
+from beatline.serving import answers, preparation, registry, requests, telemetry, uploads
 from beatline.serving.problems import MEDIA_TYPE, Problem
 from beatline.serving.recording import Recording
 from beatline.serving.registry import LOAD_FIRST, Registry
 from beatline.serving.settings import Serve
 from beatline.serving.telemetry import Telemetry
+from beatline.serving.uploads.checks import shown
 
 PAGE = Path(__file__).parent / "page"
 EXAMPLES = Path("data/examples")
@@ -182,7 +182,7 @@ class Service:
         kind = requests.content_type(request)
 
         def read() -> Recording:
-            return formats.read(requests.upload_of(request.headers, kind, body), self.limits)
+            return uploads.read(requests.upload_of(request.headers, kind, body), self.limits)
 
         def answer(recording: Recording) -> bytes:
             found = answers.respond(

@@ -10,13 +10,21 @@ from typing import Any
 import numpy as np
 from onnxruntime import InferenceSession
 
-from beatline import descriptions, graph, tasks
-from beatline.descriptions import GRAPH, GRAPH_SHA256, WEIGHTS_SHA256
-from beatline.errors import UserError
-from beatline.files import read_json
-from beatline.normalization import Normalization
-from beatline.tasks import Task
-from beatline.windows import Windows, starts
+from beatline.bundle.model_info import (
+    DESCRIPTION,
+    GRAPH,
+    GRAPH_SHA256,
+    WEIGHTS_SHA256,
+    read_model_info,
+    shape_of,
+)
+from beatline.common.errors import UserError
+from beatline.common.files import read_json
+from beatline.export.session import WINDOWS, open_session
+from beatline.prediction import tasks
+from beatline.prediction.tasks import Task
+from beatline.prediction.windows import Windows, starts
+from beatline.preprocessing.normalization import Normalization
 
 BATCH = 128  # windows in one run of the graph: bounds memory
 
@@ -63,7 +71,7 @@ class Model:
     @property
     def length(self) -> int:
         """Of a window, in samples: fewer than that no recording may have."""
-        return descriptions.shape_of(self.description)[0]
+        return shape_of(self.description)[0]
 
     @property
     def looks_at_whole(self) -> bool:
@@ -100,7 +108,7 @@ class Model:
     def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Answers `[B, K]` about windows `[B, L, C]`; reconstructions `[B, L, C]` of an autoencoder."""
         found = [
-            self.session.run(None, {graph.WINDOWS: windows[begin : begin + BATCH]})
+            self.session.run(None, {WINDOWS: windows[begin : begin + BATCH]})
             for begin in range(0, len(windows), BATCH)
         ]
         answers, *others = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -115,7 +123,7 @@ class Model:
 
 def load(folder: Path) -> Model:
     """The model of a bundle. Raises UserError if it is missing, damaged or has no graph."""
-    description = descriptions.read(folder)
+    description = read_model_info(folder)
     expected = description.get(GRAPH_SHA256)
     if expected is None:
         raise UserError(
@@ -129,11 +137,11 @@ def load(folder: Path) -> Model:
         ) from None
     if hashlib.sha256(content).hexdigest() != expected:
         raise UserError(
-            f"{folder / GRAPH} is not the one of {descriptions.DESCRIPTION} (another SHA-256): run "
+            f"{folder / GRAPH} is not the one of {DESCRIPTION} (another SHA-256): run "
             f"`dvc checkout --force` or train the model again"
         )
     try:
-        session = graph.session(content)
+        session = open_session(content)
     except Exception as error:  # ONNX Runtime's have no common base of their own
         raise UserError(
             f"{folder / GRAPH} cannot be loaded ({type(error).__name__}): train the model again"

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from beatline.serving.formats.raw_float32 import SHAPE
 from beatline.serving.problems import MEDIA_TYPE
 from beatline.serving.requests import MAX_FILES, MULTIPART
 from beatline.serving.settings import Serve
+from beatline.serving.uploads.raw_float32 import SHAPE
 
 if TYPE_CHECKING:
     from beatline.serving.model import Model

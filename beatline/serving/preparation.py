@@ -18,15 +18,15 @@ import numpy as np
 import soxr
 from PIL import Image
 
-from beatline.datasets.sound import audio
-from beatline.errors import UserError
+from beatline.common.errors import UserError
 from beatline.features import sound
-from beatline.serving.formats.audio import FULL_SCALE
-from beatline.serving.formats.checks import LARGEST, check_size, listed, shown, unfit
-from beatline.serving.formats.images import GREY_LEVEL
+from beatline.formats import audio
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
+from beatline.serving.uploads.audio import FULL_SCALE
+from beatline.serving.uploads.checks import LARGEST, check_size, listed, shown, unfit
+from beatline.serving.uploads.images import GREY_LEVEL
 
 MOST_RESAMPLED = 50  # times higher or lower a sampling rate may be
 # A plateau: two samples or more at a channel's highest or lowest value, entered or left by a step that

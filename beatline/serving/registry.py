@@ -16,9 +16,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beatline import params
-from beatline.descriptions import DESCRIPTION, GRAPH
-from beatline.errors import UserError
+from beatline.bundle.model_info import DESCRIPTION, GRAPH
+from beatline.common import params
+from beatline.common.errors import UserError
 from beatline.serving.problems import Problem
 
 if TYPE_CHECKING:

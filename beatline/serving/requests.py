@@ -12,11 +12,11 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from beatline.serving.formats import File, Upload
-from beatline.serving.formats.checks import shown
-from beatline.serving.formats.raw_float32 import SHAPE_PATTERN
 from beatline.serving.problems import Problem
 from beatline.serving.settings import Serve
+from beatline.serving.uploads import File, Upload
+from beatline.serving.uploads.checks import shown
+from beatline.serving.uploads.raw_float32 import SHAPE_PATTERN
 
 MULTIPART = "multipart/form-data"
 MAX_FILES = 8  # of one recording: a header and its signal files

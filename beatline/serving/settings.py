@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from beatline.params import AtLeastOne, Parameters
+from beatline.common.params import AtLeastOne, Parameters
 
 Positive = Annotated[float, Field(gt=0)]
 

@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from beatline import bundle, models, normalization
+from beatline import bundle, models
+from beatline.preprocessing import normalization
 from tests.parameters import ARCHITECTURES
 
 LENGTH, CHANNELS = 23, ["I", "II", "V1"]

@@ -18,25 +18,19 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from beatline import (
-    bundle,
-    descriptions,
-    graph,
-    graph_export,
-    inference,
-    losses,
-    models,
-    normalization,
-    tasks,
-)
-from beatline.errors import UserError
-from beatline.params import Parameters
-from beatline.recordings import Recordings
-from beatline.windows import Windows
+from beatline import bundle, models
+from beatline.bundle import model_info
+from beatline.common.errors import UserError
+from beatline.common.params import Parameters
+from beatline.export import onnx_graph, session
+from beatline.prediction import inference, losses, tasks
+from beatline.prediction.device_data import Recordings
+from beatline.prediction.windows import Windows
+from beatline.preprocessing import normalization
 from tests.bundle.bundles import CHANNELS, HISTORY, LENGTH, WINDOW, made, raw_recordings
 from tests.parameters import ARCHITECTURES
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CASES = [
     ("cnn", "multilabel"),
     ("lstm", "multiclass"),
@@ -266,8 +260,8 @@ def test_the_graph_answers_as_the_network(tmp_path: Path, model: str, task: str)
         with torch.inference_mode():
             outputs = network.eval()(windows)
             expected = losses.of(tasks.TASKS[task]).answer(outputs, windows)
-        run: Any = graph.session(saved).run
-        found = run(None, {graph.WINDOWS: windows.numpy()})
+        run: Any = session.open_session(saved).run
+        found = run(None, {session.WINDOWS: windows.numpy()})
         np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5)
         assert len(found) == 1 + (task == "reconstruction")
         if task == "reconstruction":
@@ -294,13 +288,13 @@ def test_a_network_without_a_graph_is_saved_and_warned_of(
 ) -> None:
     """Hours of training are not lost because a network cannot be served, or would be with other
     answers."""
-    with pytest.raises(graph_export.NotExported):
-        graph_export.export(network, tasks.TASKS["multilabel"], (10, 3))
+    with pytest.raises(onnx_graph.NotExported):
+        onnx_graph.export(network, tasks.TASKS["multilabel"], (10, 3))
     _, description = made()
     bundle.save(tmp_path / "model", network, description, HISTORY)
     assert "has no graph and cannot be served" in capsys.readouterr().out
     assert not (tmp_path / "model" / bundle.GRAPH).exists()
-    assert descriptions.read(tmp_path / "model")[bundle.GRAPH_SHA256] is None
+    assert model_info.read_model_info(tmp_path / "model")[bundle.GRAPH_SHA256] is None
 
 
 def test_history(saved: Path) -> None:
@@ -312,13 +306,13 @@ def test_description(saved: Path) -> None:
     """model.json holds what is promised: all that leads from a raw recording to an answer, and the
     identity of data and code."""
     description = json.loads((saved / bundle.DESCRIPTION).read_text())
-    assert {"format", *descriptions.PROMISED} <= description.keys()
+    assert {"format", *model_info.PROMISED} <= description.keys()
     _, expected = made()
     assert {key: description[key] for key in expected} == expected  # floats to the last digit
     assert bundle.load(saved).description == description
 
 
-@pytest.mark.parametrize("key", descriptions.PROMISED)
+@pytest.mark.parametrize("key", model_info.PROMISED)
 def test_missing_key_is_named(saved: Path, key: str) -> None:
     """A description without one of them is refused by name."""
     change(saved, lambda description: description.pop(key))
@@ -387,7 +381,7 @@ class Watch:
         if name == "onnxruntime":
             print(os.environ.get("ORT_DISABLE_TELEMETRY"))
 sys.meta_path.insert(0, Watch())
-import beatline.graph
+import beatline.export.session
 """
 
 

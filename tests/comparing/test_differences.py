@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from beatline import bootstrap
+from beatline.common.errors import UserError
+from beatline.common.params import validated
 from beatline.comparing.differences import (
     BETTER,
     SAME,
@@ -26,8 +27,7 @@ from beatline.comparing.differences import (
     obstacle,
     paired,
 )
-from beatline.errors import UserError
-from beatline.params import validated
+from beatline.evaluation import bootstrap
 
 METRICS = ["auc", "pauc", "average_precision", "f1", "accuracy", "brier", "ece"]
 

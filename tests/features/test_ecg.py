@@ -16,19 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wfdb.processing import xqrs_detect
 
-from beatline import params
+from beatline.common import params
+from beatline.common.errors import UserError
 from beatline.datasets import ptbxl
-from beatline.datasets.ptbxl import LEADS, simulator
-from beatline.datasets.ptbxl.cardiac_model import heartbeats
-from beatline.errors import UserError
+from beatline.datasets.ptbxl import LEADS
 from beatline.features import Recorded, ecg
 from beatline.features.ecg import FEATURES, ExtractFeatures, extract, measurements
 from beatline.features.ecg.beats import QRS_BAND, RATE, Beats, filtered, qrs_activity, r_peaks
 from beatline.features.ecg.delineation import Waves
-from beatline.pack import Pack, PackWriter
+from beatline.simulators.ecg import simulator
+from beatline.simulators.ecg.cardiac_model import heartbeats
+from beatline.sources.pack import Pack, PackWriter
 from benchmarks.ecg_features import agreement, peaks_by_ours
+from tests.paths import REAL_DATA
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "ptbxl"
+REAL = REAL_DATA / "ptbxl"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: real ECGs")
 
 BLOCK: dict[str, Any] = {

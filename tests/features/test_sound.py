@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import librosa
@@ -15,14 +14,15 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beatline import params
-from beatline.errors import UserError
+from beatline.common import params
+from beatline.common.errors import UserError
 from beatline.features import sound
 from beatline.features.sound import FEATURES, Extracted, ExtractFeatures, extract
 from beatline.features.sound.mel import centre_frequencies, filter_bank
 from benchmarks.sound_features import by_librosa
+from tests.paths import REAL_DATA
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "bearing_vibration"
+REAL = REAL_DATA / "bearing_vibration"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: real vibrations")
 short_clips = pytest.mark.filterwarnings(
     "ignore:n_fft=:UserWarning"

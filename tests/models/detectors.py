@@ -11,12 +11,14 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from beatline import inference, models, tasks, training
-from beatline.augmentation import Augment
-from beatline.learning import Examples
+from beatline import models
 from beatline.metrics import roc_auc
-from beatline.recordings import Recordings
-from beatline.training import Train
+from beatline.models import Examples
+from beatline.prediction import inference, tasks
+from beatline.prediction.device_data import Recordings
+from beatline.training import loop
+from beatline.training.augmentation import Augment
+from beatline.training.loop import Train
 from tests.pipeline.clones import ROOT
 
 BEARING = ROOT.parent / "shared/data/bearing_vibration"
@@ -131,7 +133,7 @@ def trained(
     outputs = sections.shape[1] if is_sectioned else 1
     network = create(name, architecture, (length, learned.shape[2]), outputs)
     nobody = np.zeros((len(learned), 1), np.int8)
-    training.fit(
+    loop.fit(
         network,
         task,
         Examples(_recordings(learned), sections if is_sectioned else nobody),

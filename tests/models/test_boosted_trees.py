@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from beatline import inference, models
-from beatline.learning import Examples
-from beatline.models import boosted_trees
+from beatline import models
+from beatline.models import Examples, boosted_trees
 from beatline.models.boosted_trees import Architecture, Network, Train
-from beatline.recordings import Recordings
-from beatline.tasks import TASKS
-from beatline.windows import Windows
+from beatline.prediction import inference
+from beatline.prediction.device_data import Recordings
+from beatline.prediction.tasks import TASKS
+from beatline.prediction.windows import Windows
 
 TRAIN = {
     "windows": {"length": 0, "stride": 1, "aggregate": "mean"},

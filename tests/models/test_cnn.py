@@ -11,7 +11,7 @@ from safetensors import torch as safetensors
 from torch import nn
 
 from beatline import models
-from beatline.errors import UserError
+from beatline.common.errors import UserError
 from beatline.models import cnn
 
 BASE = {

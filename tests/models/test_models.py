@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from beatline import models, params
-from beatline.errors import UserError
-from beatline.params import Parameters
+from beatline import models
+from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.common.params import Parameters
 from tests.parameters import ARCHITECTURES
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 NOT_COMPARED = ("durations", "downloads")  # folders of data/ whose content differs between runs
 # Each model once and each data set once, where params.yaml trains more: a run takes two thirds as long.
 TRAINED_ON = {

@@ -166,4 +166,4 @@ def _refused(clone: Clone) -> str:
 
 
 def _committed(clone: Clone, ok: bool = True) -> str:
-    return clone.run("python", "-m", "beatline.committed", ok=ok)
+    return clone.run("python", "-m", "beatline", "committed", ok=ok)

@@ -55,7 +55,11 @@ def set_parameters(clone: Clone, changed: Mapping[str, float]) -> None:
 
 
 def compare(clone: Clone, *arguments: str, ok: bool = True) -> str:
-    return clone.run("python", "-m", "beatline.compare", *arguments, ok=ok)
+    return clone.run("python", "-m", "beatline", "compare", *arguments, ok=ok)
+
+
+def gate(clone: Clone, *arguments: str, ok: bool = True) -> str:
+    return clone.run("python", "-m", "beatline", "gate", *arguments, ok=ok)
 
 
 def test_untrained_is_worse_than_trained(clone: Clone) -> None:
@@ -89,12 +93,12 @@ def test_other_test_records_are_not_comparable(clone: Clone) -> None:
 def test_gate_is_red_and_green(clone: Clone) -> None:
     """Worse beyond tolerance and chance exits with 1; luck, progress and what cannot be compared do
     not."""
-    said = compare(clone, "main", "untrained", "--gate", ok=False)
+    said = gate(clone, "main", "untrained", ok=False)
     assert "| ecg5000 | cnn | auc |" in said
     assert "**closed**" in said
     for revision in ("seed", "split"):
-        assert "The gate is **open**" in compare(clone, "main", revision, "--gate")
-    assert "The gate is **open**" in compare(clone, "untrained", "main", "--gate")
+        assert "The gate is **open**" in gate(clone, "main", revision)
+    assert "The gate is **open**" in gate(clone, "untrained", "main")
 
 
 def test_gate_holds_to_the_tolerance_of_the_base(clone: Clone) -> None:
@@ -107,32 +111,33 @@ def test_gate_holds_to_the_tolerance_of_the_base(clone: Clone) -> None:
         clone.set_params(content)
         clone.commit(branch)
     clone.run("git", "checkout", "--quiet", "main")
-    assert "The gate is **open**" in compare(clone, "lenient", "untrained", "--gate")
-    said = compare(clone, "main", "loosened", "--gate", ok=False)
+    assert "The gate is **open**" in gate(clone, "lenient", "untrained")
+    said = gate(clone, "main", "loosened", ok=False)
     assert "The block compare of params.yaml was changed: the gate holds to main" in said
     clone.run("git", "branch", "--quiet", "-D", "lenient", "loosened")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("command", "words"),
     [
-        (["", "--gate"], "there is no commit, branch, tag or experiment ''"),
-        (["workspace", "--gate"], "workspace is what is compared with it"),
-        (["main,seed", "untrained,split", "--gate"], "leave out the options"),
-        (["main,main", "untrained,split"], "a run stands twice"),
-        (["main", "untrained,split"], "give at least two runs on each side"),
+        (["gate", ""], "there is no commit, branch, tag or experiment ''"),
+        (["gate", "workspace"], "workspace is what is compared with it"),
+        (["gate", "main,seed", "untrained,split"], "there is no commit, branch, tag or experiment"),
+        (["compare", "main,seed", "untrained,split", "--other-records"], "leave out the options"),
+        (["compare", "main,main", "untrained,split"], "a run stands twice"),
+        (["compare", "main", "untrained,split"], "give at least two runs on each side"),
     ],
 )
-def test_gate_does_not_open_for_a_mistake(clone: Clone, arguments: list[str], words: str) -> None:
+def test_gate_does_not_open_for_a_mistake(clone: Clone, command: list[str], words: str) -> None:
     """A variable of CI that is empty is no reason to let a change pass."""
-    said = compare(clone, *arguments, ok=False)
+    said = clone.run("python", "-m", "beatline", *command, ok=False)
     assert said.startswith("error: ")
     assert words in said
 
 
 def test_gate_says_what_it_could_not_judge(clone: Clone) -> None:
     """Other test records are no progress: the gate is open, and says so of the model."""
-    said = compare(clone, "main", "split", "--gate")
+    said = gate(clone, "main", "split")
     assert "**Not judged:** ecg5000 cnn." in said
 
 
@@ -153,8 +158,8 @@ def test_without_cache_what_git_holds_is_compared(clone: Clone, tmp_path: Path) 
     said = compare(fresh, "origin/main", "origin/untrained")
     assert "compared as independent samples (the predictions of origin/main" in said
     assert "ecg5000 cnn: worse in auc" in said
-    compare(fresh, "origin/main", "origin/untrained", "--gate", ok=False)
-    compare(fresh, "origin/main", "origin/seed", "--gate")
+    gate(fresh, "origin/main", "origin/untrained", ok=False)
+    gate(fresh, "origin/main", "origin/seed")
 
 
 def test_page_and_comment_are_written(clone: Clone, tmp_path: Path) -> None:
@@ -180,7 +185,7 @@ def test_unknown_revision_is_one_sentence(clone: Clone) -> None:
 def test_experiments_are_queued_run_compared_and_listed(clone: Clone) -> None:
     """The queue's runner waits, prints what happens, says where the log of a failed experiment is, and
     leaves the workspace alone; what succeeded is compared by its name and listed in the leaderboard."""
-    said = clone.run("python", "-m", "beatline.experiment_queue", ok=False)
+    said = clone.run("python", "-m", "beatline", "run-queue", ok=False)
     assert said == "error: nothing is queued: queue an experiment with `dvc exp run --queue`\n"
     targets = "evaluate_cnn@ecg5000"
     for name, changed in (
@@ -188,7 +193,7 @@ def test_experiments_are_queued_run_compared_and_listed(clone: Clone) -> None:
         ("absurd", f"{KEY}.optimizer.learning_rate=1e12"),
     ):
         clone.run("dvc", "exp", "run", "--queue", "--name", name, "-S", changed, targets)
-    said = clone.run("python", "-m", "beatline.experiment_queue", ok=False)
+    said = clone.run("python", "-m", "beatline", "run-queue", ok=False)
     assert "again: success after" in said
     [failed] = [line for line in said.splitlines() if line.startswith("absurd failed")]
     assert "training diverged" in failed
@@ -197,7 +202,7 @@ def test_experiments_are_queued_run_compared_and_listed(clone: Clone) -> None:
     assert clone.run("git", "status", "--porcelain") == ""
 
     assert f"parameter {KEY}.seed: 1 → 3" in compare(clone, "main", "again")
-    said = clone.run("python", "-m", "beatline.leaderboard")
+    said = clone.run("python", "-m", "beatline", "leaderboard")
     page = (clone.root / "review/leaderboard.html").read_text()
     for name in ("again", "seed", "untrained", "workspace"):
         assert name in page

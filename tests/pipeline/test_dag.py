@@ -18,10 +18,10 @@ from ruamel.yaml import YAML
 
 from beatline import bundle, datasets
 from beatline.features import sound
-from beatline.pack import Pack
 from beatline.serving import registry
 from beatline.serving.app import create_app
 from beatline.serving.settings import Serve
+from beatline.sources.pack import Pack
 from tests.pipeline.clones import ROOT, Clone, make_clone, make_small, trained_on
 from tests.serving import project
 

@@ -15,12 +15,14 @@ import pandas as pd
 import torch
 from torch import nn
 
-from beatline import bundle, evaluation, models, tasks
-from beatline.arrays import write_split
+from beatline import bundle, models
 from beatline.bundle import Answers, Bundle
+from beatline.common.files import write_csv, write_json
 from beatline.drawings import twelve_leads
-from beatline.files import write_csv, write_json
+from beatline.evaluation import estimates as estimation
 from beatline.models import autoencoder
+from beatline.prediction import tasks
+from beatline.preprocessing.arrays import write_split
 
 SIZES = {"train": 12, "validation": 6, "test": 24}
 EVALUATE = {"resamples": 100, "confidence": 0.95, "max_fpr": 0.1, "seed": 1}
@@ -270,19 +272,19 @@ def _write_model(root: Path, name: str, about: dict[str, Any], model: str) -> No
     trained = _trained(about, model)
     table = table_of("test", about, SIZES["test"])
     signals = np.load(root / f"data/normalized/{name}/test/signals.npy")
-    values = _values(trained, signals, evaluation.targets_of(trained, table))
+    values = _values(trained, signals, estimation.targets_of(trained, table))
     if trained.task.learns_normal_only:  # half of the normal records are false alarms
         trained.description["thresholds"] = [float(np.median(values[table["normal"] == 1]))]
     thresholds = trained.description["thresholds"]
     answers = Answers(trained.classes, values, trained.task.decide(values, thresholds))
-    parameters = evaluation.Evaluate(**EVALUATE)
+    parameters = estimation.Evaluate(**EVALUATE)
 
     folder = root / f"data/models/{name}/{model}"
     bundle.save(folder, trained.network, trained.description, _history(model))
     predicted = root / f"data/predictions/{name}/{model}"
-    predictions = evaluation.predictions(trained, answers, table)
+    predictions = estimation.predictions(trained, answers, table)
     write_csv(predicted / "predictions.csv", predictions, digits=9)
-    estimates = evaluation.estimates(trained, answers, table, parameters)
+    estimates = estimation.estimates(trained, answers, table, parameters)
     write_json(
         predicted / "estimates.json",
         {**estimates, "seeds": seeds_of(name, model, estimates), **evaluated_by(name)},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from beatline import reporting
-from beatline.files import read_csv
+from beatline.common.files import read_csv
 from beatline.reporting import Document, Report
 from beatline.reporting.document import anchor
 from tests.reporting import project

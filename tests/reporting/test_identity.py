@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beatline import lineage
+from beatline.lineage import record
 from beatline.reporting import Document, identity, own_identity
 from tests.reporting import project
 from tests.reporting.reading import rows, section, table
@@ -34,7 +34,7 @@ def test_the_closing_has_a_row_per_model(document: Document) -> None:
         r"- Environment A: cpu (x86), Linux, A\|B 1, 2 cores, 1 thread; python 3, torch 2" in text
     )
     assert "- Environment B: cpu (x86); python 3, torch 2" in text
-    assert "python -m beatline.bundle" in text
+    assert "beatline describe" in text
 
 
 def test_an_evaluation_has_a_row_only_if_something_else_made_it(document: Document) -> None:
@@ -99,5 +99,5 @@ def test_the_report_tells_what_wrote_it(document: Document) -> None:
     text = section(document, CLOSING)
     assert "written by revision `0123456` (clean), code `eeeeeeeeeeee`, with python 3" in text
     own = own_identity()
-    assert own["git"] == lineage.git_identity()
+    assert own["git"] == record.git_identity()
     assert {"python", "matplotlib", "markdown-it-py"} <= own["environment"].keys()

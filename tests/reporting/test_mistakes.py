@@ -14,10 +14,10 @@ import torch
 from matplotlib.figure import Figure
 
 from beatline import bundle, drawings, reporting
-from beatline.arrays import load_split
-from beatline.curves import Evaluated
+from beatline.common.files import read_csv
 from beatline.drawings import Shown
-from beatline.files import read_csv
+from beatline.evaluation.curves import Evaluated
+from beatline.preprocessing.arrays import load_split
 from beatline.reporting import Document, Report, mistakes, results
 from tests.reporting import project
 from tests.reporting.reading import section

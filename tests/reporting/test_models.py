@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import hmean
 from sklearn import metrics
 
-from beatline import figures
-from beatline.files import read_csv
+from beatline.common.files import read_csv
+from beatline.drawings import figures
 from beatline.reporting import Document, results
 from beatline.reporting import models as sections
 from tests.reporting import project

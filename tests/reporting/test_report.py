@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from beatline import curves, params, reporting
-from beatline.errors import UserError
-from beatline.files import write_json
+from beatline import reporting
+from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.common.files import write_json
+from beatline.evaluation import curves
 from beatline.reporting import Document, Report
 from stages import report as stage
 from tests.reporting import project

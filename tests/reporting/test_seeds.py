@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beatline import figures, reporting
-from beatline.curves import Evaluated
+from beatline import reporting
+from beatline.drawings import figures
+from beatline.evaluation.curves import Evaluated
 from beatline.reporting import Document, Report, results, seeds
 from tests.reporting import project
 from tests.reporting.reading import rows, section, value

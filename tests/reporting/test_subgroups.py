@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from beatline.curves import Evaluated
-from beatline.files import read_csv
+from beatline.common.files import read_csv
+from beatline.evaluation.curves import Evaluated
 from beatline.reporting import Document, results, subgroups
 from tests.reporting import project
 from tests.reporting.reading import rows, section, value

@@ -22,7 +22,9 @@ import uvicorn
 from fastapi import FastAPI
 from ruamel.yaml import YAML
 
-from beatline import bundle, descriptions, models, normalization
+from beatline import bundle, models
+from beatline.bundle import model_info
+from beatline.preprocessing import normalization
 from beatline.serving import registry
 from beatline.serving.app import create_app
 from beatline.serving.settings import Serve
@@ -164,7 +166,7 @@ def evaluate(folder: Path, key: str, auc: float = 0.75) -> None:
 
 def weights(folder: Path, key: str) -> str:
     """The sum that tells the model of a bundle apart."""
-    return descriptions.read(folder / registry.FOLDER / key)[descriptions.WEIGHTS_SHA256]
+    return model_info.read_model_info(folder / registry.FOLDER / key)[model_info.WEIGHTS_SHA256]
 
 
 def _params() -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beatline import bundle, descriptions
-from beatline.errors import UserError
+from beatline import bundle
+from beatline.bundle import model_info
+from beatline.common.errors import UserError
 from beatline.serving import answers, explanation, model, preparation
 from beatline.serving.model import Model
 from beatline.serving.preparation import Prepared
@@ -284,7 +285,7 @@ def test_damaged_bundles_are_refused(tmp_path: Path) -> None:
     """Another graph than that of model.json (as in the middle of a `dvc checkout`), none, or none that
     could be made: the file and the cure, and no half-loaded model."""
     folder, other = saved(tmp_path / "a"), saved(tmp_path / "b", best_epoch=2, thresholds=[0.5] * 3)
-    graph = folder / descriptions.GRAPH
+    graph = folder / model_info.GRAPH
     whole = graph.read_bytes()
     for damaged in (whole[:-7], b"", whole.replace(b"answers", b"answerz")):
         graph.write_bytes(damaged)
@@ -293,11 +294,11 @@ def test_damaged_bundles_are_refused(tmp_path: Path) -> None:
     graph.unlink()
     with pytest.raises(UserError, match=r"model\.onnx cannot be read .*dvc checkout"):
         model.load(folder)
-    shutil.copy(other / descriptions.GRAPH, graph)  # equal weights: the same graph
+    shutil.copy(other / model_info.GRAPH, graph)  # equal weights: the same graph
     assert model.load(folder).classes == ["NORM", "MI", "CD"]
-    description = json.loads((folder / descriptions.DESCRIPTION).read_text())
-    description[descriptions.GRAPH_SHA256] = None
-    (folder / descriptions.DESCRIPTION).write_text(json.dumps(description))
+    description = json.loads((folder / model_info.DESCRIPTION).read_text())
+    description[model_info.GRAPH_SHA256] = None
+    (folder / model_info.DESCRIPTION).write_text(json.dumps(description))
     with pytest.raises(UserError, match=r"has no model\.onnx: its network could not be exported"):
         model.load(folder)
 

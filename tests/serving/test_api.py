@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beatline import bundle
-from beatline.errors import UserError
+from beatline.common.errors import UserError
 from beatline.serving import answers, registry
 from beatline.serving.app import DOCS_FILES, PAGE, WAITING, create_app
 from beatline.serving.requests import MAX_FILES

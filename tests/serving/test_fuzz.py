@@ -21,10 +21,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beatline.serving import formats
-from beatline.serving.formats import File, Upload
+from beatline.serving import uploads
 from beatline.serving.preparation import far, prepare, resampled_values
 from beatline.serving.problems import Problem
+from beatline.serving.uploads import File, Upload
 from tests.serving.uploads import (
     DIGITS,
     ECG,
@@ -206,7 +206,7 @@ def check(sent: Upload) -> bool:
     be read. Any exception but Problem is a failure."""
     with watched():
         try:
-            recording = formats.read(sent, SMALL)
+            recording = uploads.read(sent, SMALL)
         except Problem as problem:
             check_problem(problem)
             return False

@@ -18,21 +18,21 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import signal
 
-from beatline import arrays, normalization
 from beatline.datasets import mnist, ptbxl, ucr
 from beatline.datasets import sound as sound_data
-from beatline.datasets.mnist.formats import idx
-from beatline.datasets.ptbxl import simulator
-from beatline.datasets.ptbxl.records import read_records
 from beatline.features import Recorded
 from beatline.features import sound as sound_features
-from beatline.normalization import Normalization, Normalize
-from beatline.pack import Pack, PackWriter
-from beatline.serving import formats
-from beatline.serving.formats import Upload
+from beatline.formats.mnist import idx
+from beatline.formats.wfdb import read_records
+from beatline.preprocessing import arrays, normalization
+from beatline.preprocessing.normalization import Normalization, Normalize
+from beatline.serving import uploads
 from beatline.serving.preparation import Prepared, far, prepare, resampled_values
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Recording
+from beatline.serving.uploads import Upload
+from beatline.simulators.ecg import simulator
+from beatline.sources.pack import Pack, PackWriter
 from tests.serving.uploads import (
     DIGITS,
     ECG,
@@ -62,7 +62,7 @@ def prepared(
     recording: Recording | Upload, dataset: dict[str, Any], shortest: int = 1, **options: Any
 ) -> Prepared:
     if isinstance(recording, Upload):
-        recording = formats.read(recording, LIMITS)
+        recording = uploads.read(recording, LIMITS)
     return prepare(recording, dataset, shortest, **{"limits": LIMITS, **options})
 
 
@@ -395,7 +395,7 @@ def test_real_records_are_rarely_called_clipped(folder: str) -> None:
     false = true = count = 0
     for header in sorted((REAL / "ptbxl" / folder).rglob("*.hea"))[::4]:
         files = [(path.name, path.read_bytes()) for path in (header, header.with_suffix(".dat"))]
-        recording = formats.read(form(*files), LIMITS)
+        recording = uploads.read(form(*files), LIMITS)
         false += "clipped" in codes(prepared(recording, ECG))
         half = 0.5 * np.abs(recording.samples).max(axis=0)
         cut = Recording(recording.samples.clip(-half, half), LEADS, recording.sampling_rate)
@@ -459,7 +459,7 @@ def test_leads_in_another_order_are_told_by_einthovens_law(folder: str) -> None:
     asis = reverse = shuffled = count = 0
     for header in sorted((REAL / "ptbxl" / folder).rglob("*.hea"))[::4]:
         files = [(path.name, path.read_bytes()) for path in (header, header.with_suffix(".dat"))]
-        samples = formats.read(form(*files), LIMITS).samples
+        samples = uploads.read(form(*files), LIMITS).samples
         asis += is_told_of_leads(samples)
         reverse += is_told_of_leads(samples[:, ::-1])
         shuffled += is_told_of_leads(samples[:, random.permutation(12)])

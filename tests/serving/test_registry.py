@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from beatline.errors import UserError
+from beatline.common.errors import UserError
 from beatline.serving import model as models
 from beatline.serving import registry
 from beatline.serving.problems import Problem

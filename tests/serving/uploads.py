@@ -11,8 +11,8 @@ import orjson
 import soundfile
 from PIL import Image
 
-from beatline.serving.formats import File, Upload
 from beatline.serving.settings import Serve
+from beatline.serving.uploads import File, Upload
 from tests.pipeline.clones import ROOT
 
 REAL = ROOT.parent / "shared/data"

@@ -22,12 +22,15 @@ import pytest
 import torch
 import yaml
 
-from beatline import arrays, bundle, files, training
-from beatline.datasets.ptbxl import simulator
-from beatline.errors import reporting_mistakes
+from beatline import bundle
+from beatline.common import files
+from beatline.common.errors import reporting_mistakes
+from beatline.preprocessing import arrays
+from beatline.simulators.ecg import simulator
+from beatline.training import loop
 from tests import parameters
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 DATA_STAGES = ("download", "aggregate_labels", "split", "normalize")
 TRAINED = [
     ("cnn", "ecg5000"),
@@ -216,7 +219,7 @@ def learned(model: str, name: str) -> dict[str, Any]:
         raise _EnoughSeenError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(_EnoughSeenError):
-        patch.setattr(training, "fit", fit)
+        patch.setattr(loop, "fit", fit)
         run("train", model, name)
     torch.use_deterministic_algorithms(False)
     return seen

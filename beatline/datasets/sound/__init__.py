@@ -18,14 +18,17 @@ import pandas as pd
 from pydantic import Field
 from tqdm import tqdm
 
-from beatline import datasets, fetch
+from beatline import datasets
+from beatline.common.errors import UserError, warn
+from beatline.common.params import Parameters
 from beatline.datasets import COLUMNS, Labels, Manifest
-from beatline.datasets.sound import audio, simulator
 from beatline.datasets.sound.layout import is_audio, place
-from beatline.datasets.sound.timestamps import timestamps
-from beatline.errors import UserError, warn
-from beatline.pack import Pack, PackWriter
-from beatline.params import Parameters
+from beatline.formats import audio
+from beatline.simulators.machines import simulator
+from beatline.sources.archives import Source, open_source, own
+from beatline.sources.download import download_file
+from beatline.sources.pack import Pack, PackWriter
+from beatline.sources.timestamps import timestamps
 
 RECORDINGS = "recordings.csv"
 MIMII_URL = "https://zenodo.org/records/3384388/files/{archive}?download=1"
@@ -78,7 +81,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     if parameters.source == "simulated":
         rows = _add_simulated(parameters.simulated, pack)
     else:
-        with fetch.open_source(_path(parameters, workspace)) as source:
+        with open_source(_path(parameters, workspace)) as source:
             rows, counts = _add_files(source, pack)
     table = pd.DataFrame(rows)
     table["snr"] = table["snr"] if "snr" in table else float("nan")
@@ -166,11 +169,11 @@ def longest(pack: Pack, records: Sequence[str], sampling_rate: int) -> int:
 def _path(parameters: Download, workspace: Path) -> Path:
     """Where the data set lies, fetched first if need be."""
     if parameters.source != "mimii":
-        return fetch.own(Path(parameters.source), parameters.sha256)
+        return own(Path(parameters.source), parameters.sha256)
     archive = f"{parameters.mimii.snr}_dB_{parameters.mimii.machine}.zip"
     path = workspace / f"mimii_{archive}"
     if parameters.sha256 or not path.exists():
-        fetch.download(MIMII_URL.format(archive=archive), path, parameters.sha256)
+        download_file(MIMII_URL.format(archive=archive), path, parameters.sha256)
     return path
 
 
@@ -202,9 +205,7 @@ def _add_simulated(parameters: simulator.Simulated, pack: PackWriter) -> list[di
     return rows
 
 
-def _add_files(
-    source: fetch.Source, pack: PackWriter
-) -> tuple[list[dict[str, object]], dict[str, int]]:
+def _add_files(source: Source, pack: PackWriter) -> tuple[list[dict[str, object]], dict[str, int]]:
     """Add the audio files of a folder or archive; the rows of their table, and what was skipped."""
     names = [name for name in source.names() if is_audio(name)]
     placed = {file.name: file for file in place(names, str(source.path))}

@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
-from beatline.datasets.sound.audio import EXTENSIONS
-from beatline.errors import UserError
+from beatline.common.errors import UserError
+from beatline.formats.audio import EXTENSIONS
 
 MACHINE = "machine"  # the ID where the paths name none
 _TRAIN, _TEST, _ABNORMAL = {"normal", "train"}, {"test"}, {"abnormal", "anomaly"}

@@ -20,14 +20,15 @@ from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from beatline import datasets, fetch
+from beatline import datasets
+from beatline.common.errors import UserError, warn
+from beatline.common.files import read_json
+from beatline.common.params import Parameters
 from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
-from beatline.datasets.table import formats
-from beatline.datasets.table.formats import EXTENSIONS, Table
-from beatline.errors import UserError, warn
-from beatline.files import read_json
-from beatline.pack import Pack, PackWriter
-from beatline.params import Parameters
+from beatline.formats import tables
+from beatline.formats.tables import EXTENSIONS, Table
+from beatline.sources.archives import open_source, own
+from beatline.sources.pack import Pack, PackWriter
 
 FEATURES, DESCRIPTION = "features.parquet", "dataset.json"  # what extract_features writes
 CHOICE = "columns.json"  # the member of a pack that says what the columns are
@@ -102,8 +103,8 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
         name = Path(where.split(": ")[-1]).name  # a member of an archive, or a file
         said: dict[str, Any] = {"title": f"table {name}", "unit": "as given"}
         said |= {"source": parameters.source, "simulated": False, "citation": ""}
-    columns = _columns(parameters, formats.names(content, where), said.get("channels", []), where)
-    table = formats.read(content, where, columns.features, columns.texts)
+    columns = _columns(parameters, tables.names(content, where), said.get("channels", []), where)
+    table = tables.read(content, where, columns.features, columns.texts)
     pack.add(columns.table, content)
     pack.add(CHOICE, json.dumps(asdict(columns), indent=2).encode())
     return Manifest(
@@ -197,10 +198,10 @@ def _derived(folder: Path) -> tuple[bytes, str]:
 
 def _own(parameters: Download) -> tuple[bytes, str]:
     """A table of one's own, and how errors call it."""
-    path = fetch.own(Path(parameters.source), parameters.sha256)
+    path = own(Path(parameters.source), parameters.sha256)
     if path.is_file() and path.suffix.lower() in EXTENSIONS:
         return path.read_bytes(), str(path)
-    with fetch.open_source(path) as source:
+    with open_source(path) as source:
         found = [name for name in source.names() if name.lower().endswith(EXTENSIONS)]
         if len(found) != 1:
             raise UserError(
@@ -251,7 +252,7 @@ def _require(name: str, key: str, names: list[str], where: str) -> None:
 def _packed(pack: Pack) -> tuple[Columns, Table]:
     columns = Columns(**json.loads(pack.text(CHOICE)))
     content = pack.read(columns.table)
-    return columns, formats.read(content, columns.where, columns.features, columns.texts)
+    return columns, tables.read(content, columns.where, columns.features, columns.texts)
 
 
 def _chosen(
@@ -267,8 +268,8 @@ def _chosen(
             f"column {column} holds {len(found)} different labels in {labelled} rows: name the "
             f"column that holds the label in datasets.….download, or the labels to learn in {KEY}.values"
         )
-    values = [formats.text(value) for value in parameters.values] or sorted(found, key=_numeric)
-    normal = None if parameters.normal is None else formats.text(parameters.normal)
+    values = [tables.text(value) for value in parameters.values] or sorted(found, key=_numeric)
+    normal = None if parameters.normal is None else tables.text(parameters.normal)
     for key, value in [*(("values", value) for value in values), ("normal", normal)]:
         if value is not None and (value not in found or value not in values):
             known = sorted(found if key == "values" else values, key=_numeric)

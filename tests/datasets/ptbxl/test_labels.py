@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beatline.common.errors import UserError
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
-from beatline.errors import UserError
+from tests.paths import REAL_DATA
 
-DATA = Path(__file__).parents[4] / "shared" / "data"
+DATA = REAL_DATA
 FULL, REAL = DATA / "ptbxl_superclass_labels_21799.csv", DATA / "ptbxl"
 real = pytest.mark.skipif(
     not (FULL.is_file() and REAL.is_dir()), reason=f"{DATA} is not here: the tables of PTB-XL"

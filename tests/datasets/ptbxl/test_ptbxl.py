@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 from scipy.signal import decimate
 
+from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, ptbxl
-from beatline.datasets.ptbxl import simulator
-from beatline.errors import UserError
-from beatline.pack import Pack, PackWriter
+from beatline.simulators.ecg import simulator
+from beatline.sources.pack import Pack, PackWriter
+from tests.paths import REAL_DATA
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "ptbxl"
+REAL = REAL_DATA / "ptbxl"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: 400 real records")
 CLASSES = ["NORM", "MI", "STTC", "CD", "HYP"]
 FIRST = "records100/00000/00001_lr"
@@ -374,6 +375,6 @@ def test_published_archive_is_not_fetched_twice(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`source: physionet` takes the archive that lies in the workspace, without the network."""
-    monkeypatch.setattr(ptbxl.fetch, "download", None)
+    monkeypatch.setattr(ptbxl, "download_file", None)
     zipped(source, tmp_path / ptbxl.ARCHIVE, "ptb-xl-1.0.3/")
     assert downloaded("physionet", tmp_path)[1].counts["rows"] == 30

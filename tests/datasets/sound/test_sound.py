@@ -15,12 +15,13 @@ import pandas as pd
 import pytest
 import soundfile
 
+from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, sound
 from beatline.datasets.sound.layout import Placed, place
-from beatline.errors import UserError
-from beatline.pack import Pack, PackWriter
+from beatline.sources.pack import Pack, PackWriter
+from tests.paths import REAL_DATA
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "bearing_vibration"
+REAL = REAL_DATA / "bearing_vibration"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: real vibration")
 TIME = 1_700_000_000  # 2023-11-14T22:13:20Z
 SIMULATED = {"machines": 2, "train": 3, "test_normal": 2, "test_anomaly": 2, "seconds": 0.25,

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_iris
 
+from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, table
-from beatline.datasets.table import formats
-from beatline.errors import UserError
-from beatline.pack import Pack, PackWriter
+from beatline.formats import tables
+from beatline.sources.pack import Pack, PackWriter
 
 DOWNLOAD = {
     "sha256": None,
@@ -88,10 +88,10 @@ def test_csv_and_parquet_say_the_same(
     packed = io.BytesIO()
     pyarrow.parquet.write_table(pa.Table.from_pandas(frame, preserve_index=False), packed)
     for content in (written.encode(), ("\ufeff" + written).encode(), packed.getvalue()):
-        assert formats.names(content, "x") == ["a", "b 1", "label"]
-        found = formats.read(content, "x", ["b 1", "a"], ["label"])
+        assert tables.names(content, "x") == ["a", "b 1", "label"]
+        found = tables.read(content, "x", ["b 1", "a"], ["label"])
         np.testing.assert_array_equal(found.numbers, frame[["b 1", "a"]].to_numpy())
-        assert found.texts["label"].to_list() == [formats.text(word) for _, _, word in rows]
+        assert found.texts["label"].to_list() == [tables.text(word) for _, _, word in rows]
 
 
 def test_columns_of_many_types() -> None:
@@ -107,7 +107,7 @@ def test_columns_of_many_types() -> None:
         "half": pa.array(np.array([1, 2, 3], np.float16)),
     }
     pyarrow.parquet.write_table(pa.table(columns), content)
-    found = formats.read(content.getvalue(), "x", list(columns), list(columns))
+    found = tables.read(content.getvalue(), "x", list(columns), list(columns))
     nan = np.nan
     expected = [
         [1, nan, 3],
@@ -128,7 +128,7 @@ def test_columns_of_many_types() -> None:
 def test_true_and_false_in_csv() -> None:
     """As pandas and R write them, beside a column of numbers that stays exact."""
     content = b"a,b,label\n0.1,True,x\n1e-300,false,y\nNA,,z\n"
-    found = formats.read(content, "x", ["a", "b"], [])
+    found = tables.read(content, "x", ["a", "b"], [])
     np.testing.assert_array_equal(found.numbers, [[0.1, 1], [1e-300, 0], [np.nan, np.nan]])
 
 
@@ -140,7 +140,7 @@ def test_true_and_false_in_csv() -> None:
 )  # fmt: skip
 def test_labels_that_are_the_same(value: Any, expected: str) -> None:
     """Whole numbers are one label however they are written; codes with leading zeros are kept."""
-    assert formats.text(value) == expected
+    assert tables.text(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,7 @@ def test_groups_of_duplicates(rows: list[tuple[str, int, float | None]]) -> None
     """Two rows share a group exactly if a chain of equal features and equal groups joins them."""
     values = np.array([[first, np.nan if second is None else second] for _, first, second in rows])
     groups = pd.Series([group for group, _, _ in rows])
-    read = formats.Table(values, {}, str)
+    read = tables.Table(values, {}, str)
     found = table._together(groups, read, "together").to_list()
 
     joined = list(range(len(rows)))

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, ucr
-from beatline.datasets.ucr.formats import parse
-from beatline.errors import UserError
-from beatline.pack import Pack, PackWriter
+from beatline.formats.ucr import parse
+from beatline.sources.pack import Pack, PackWriter
+from tests.paths import REAL_DATA
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "ecg5000"
+REAL = REAL_DATA / "ecg5000"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: the real ECG5000")
 FORMATS = ("txt", "tsv", "ts", "arff")
 

@@ -1,0 +1,195 @@
+"""A loaded model, and how it is saved and loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import torch as safetensors
+from torch import nn
+
+from beatline import models
+from beatline.bundle.model_info import (
+    DESCRIPTION,
+    FORMAT,
+    GRAPH,
+    GRAPH_SHA256,
+    HISTORY,
+    SEEDS,
+    WEIGHTS,
+    WEIGHTS_SHA256,
+    read_model_info,
+    shape_of,
+)
+from beatline.common.errors import UserError, warn
+from beatline.common.files import read_csv, replacing, sha256, write_csv, write_json
+from beatline.common.params import validated
+from beatline.export import onnx_graph
+from beatline.export.onnx_graph import NotExported
+from beatline.prediction import devices, inference, tasks
+from beatline.prediction.device_data import Recordings
+from beatline.prediction.windows import Windows
+from beatline.preprocessing.normalization import Normalization
+
+
+@dataclass(frozen=True)
+class Answers:
+    """`values` `[N, K]`: probabilities per class, or an anomaly score. `decisions` `[N, K]`: 0/1 at
+    the thresholds that were chosen on validation data (the most probable class, if exclusive)."""
+
+    classes: list[str]
+    values: np.ndarray
+    decisions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model. `description` is the content of model.json."""
+
+    network: nn.Module
+    description: dict[str, Any]
+
+    @property
+    def task(self) -> tasks.Task:
+        return tasks.TASKS[self.description["task"]]
+
+    @property
+    def classes(self) -> list[str]:
+        return self.description["classes"]
+
+    def predict(self, recordings: np.ndarray) -> Answers:
+        """Answers for raw recordings `[N, T, C]`, in the unit, the channel order and at the sampling
+        rate of the data set (`description["dataset"]`); NaN marks an invalid sample.
+
+        Raises UserError if the shape does not fit: other channels, no recordings, fewer samples
+        than the window that the model looks at, or more if it looks at whole recordings of one length.
+        """
+        recordings = np.asarray(recordings)
+        channels = self.description["dataset"]["channels"]
+        shortest, _ = shape_of(self.description)
+        shape = list(recordings.shape)
+        if len(shape) != 3 or not shape[0] or shape[1] < shortest or shape[2] != len(channels):
+            raise UserError(
+                f"recordings of shape {shape} do not fit: this model takes [N, T, C] with T at least "
+                f"{shortest} and the {len(channels)} channels {', '.join(channels)}"
+            )
+        window = self.windows.length
+        if shape[1] > shortest and not 0 < window < shape[1] and not self._fits(shape[1]):
+            raise UserError(
+                f"recordings of {shape[1]} samples do not fit: this model looks at whole recordings of "
+                f"{shortest}"
+            )
+        return self.answer(self.normalization.apply(recordings))
+
+    def _fits(self, samples: int) -> bool:
+        try:
+            models.look_at(
+                self.network.cpu(), (samples, len(self.description["dataset"]["channels"]))
+            )
+        except (RuntimeError, ValueError):
+            return False
+        return True
+
+    def answer(self, signals: np.ndarray) -> Answers:
+        """Answers for recordings `[N, T, C]` that are normalized already."""
+        device = devices.choose()
+        recordings = Recordings(signals, np.arange(len(signals)), device)
+        network = self.network.to(device)
+        values = inference.answers(network, self.task, recordings, self.windows)
+        return Answers(
+            self.classes, values, self.task.decide(values, self.description["thresholds"])
+        )
+
+    @property
+    def windows(self) -> Windows:
+        return Windows(**self.description["windows"])
+
+    @property
+    def normalization(self) -> Normalization:
+        return Normalization(**self.description["normalization"])
+
+
+def save(
+    folder: Path, network: nn.Module, description: dict[str, Any], history: pd.DataFrame
+) -> None:
+    """Write a bundle. `description` needs what :data:`beatline.bundle.model_info.PROMISED` names.
+
+    A network that cannot be exported gets no graph and a warning: it works, but cannot be served.
+    """
+    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    weights = safetensors.save(state)
+    sums: dict[str, str | None] = {WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest()}
+    graph = _graph(network, description)
+    sums[GRAPH_SHA256] = hashlib.sha256(graph).hexdigest() if graph else None
+    with replacing(folder) as beside:
+        beside.mkdir()
+        # As bytes: save_file would not report a full disk as an OSError.
+        (beside / WEIGHTS).write_bytes(weights)
+        if graph:
+            (beside / GRAPH).write_bytes(graph)
+        # Seventeen digits tell any two numbers apart: the normalization must come back as it was.
+        content = {"format": FORMAT, **description, **sums}
+        write_json(beside / DESCRIPTION, content, digits=17)
+        write_csv(beside / HISTORY, history)
+
+
+def _graph(network: nn.Module, description: dict[str, Any]) -> bytes | None:
+    task = tasks.TASKS[description["task"]]
+    try:
+        return onnx_graph.export(network, task, shape_of(description))
+    except NotExported as error:
+        warn(f"this model has no graph and cannot be served ({error})")
+        return None
+
+
+def load(folder: Path | str) -> Bundle:
+    """The bundle in a folder. Raises UserError if it is missing or damaged."""
+    folder = Path(folder)
+    description = read_model_info(folder)
+    network = network_of(description, str(folder / DESCRIPTION))
+    try:
+        network.load_state_dict(safetensors.load_file(folder / WEIGHTS))
+    except Exception as error:
+        raise UserError(
+            f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({type(error).__name__}): "
+            f"run `dvc checkout` or train it again"
+        ) from None
+    if description.get(WEIGHTS_SHA256) != sha256(folder / WEIGHTS):
+        raise UserError(
+            f"{folder / WEIGHTS} has changed since it was saved (its SHA-256 is not that in "
+            f"{DESCRIPTION}): run `dvc checkout --force` or train it again"
+        )
+    return Bundle(network.eval(), description)
+
+
+def other_seeds(folder: Path) -> list[Path]:
+    """The folders of the bundles of other seeds that a bundle holds, in the order of their seeds."""
+    found = (folder / SEEDS).glob("[0-9]*")
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def network_of(description: dict[str, Any], where: str) -> nn.Module:
+    """The untrained network that a description describes. `where` it stands, for errors.
+
+    Raises UserError if there is no such architecture or it does not fit the data set's recordings.
+    """
+    name = description["architecture"]["name"]
+    try:
+        schema = models.module(name).Architecture
+    except ModuleNotFoundError:
+        raise UserError(
+            f"{where}: there is no architecture {name!r}: train the model again"
+        ) from None
+    parameters = description["architecture"]["parameters"]
+    architecture = validated(parameters, "architecture.parameters", schema, Path(where))
+    outputs = len(description["sections"] or description["classes"])
+    return models.create(name, architecture, shape_of(description), outputs, where)
+
+
+def history(folder: Path) -> pd.DataFrame:
+    """A bundle's training history, a row per epoch. Raises UserError if it is missing or damaged."""
+    return read_csv(folder / HISTORY, ("epoch",))

@@ -1,0 +1,44 @@
+"""What a bundle says of itself: its files, and what model.json holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from beatline.common.errors import UserError
+from beatline.common.files import read_json
+
+WEIGHTS, GRAPH = "weights.safetensors", "model.onnx"
+DESCRIPTION, HISTORY = "model.json", "history.csv"
+SEEDS = "seeds"
+WEIGHTS_SHA256, GRAPH_SHA256 = "weights_sha256", "graph_sha256"  # in model.json
+FORMAT = 3
+PROMISED = (  # what model.json holds at least
+    "architecture",
+    "task",
+    "classes",
+    "sections",
+    "thresholds",
+    "windows",
+    "normalization",
+    "dataset",
+    "training",
+    "best_epoch",
+    "identity",
+)
+
+
+def read_model_info(folder: Path) -> dict[str, Any]:
+    """The content of a bundle's model.json. Raises UserError if it is missing or damaged."""
+    description = read_json(folder / DESCRIPTION)
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise UserError(f"{folder} is a bundle of another format than {FORMAT}: train it again")
+    if missing := [name for name in PROMISED if name not in description]:
+        raise UserError(f"{folder / DESCRIPTION} has no {missing[0]}: train the model again")
+    return description
+
+
+def shape_of(description: dict[str, Any]) -> tuple[int, int]:
+    """Of the windows that the network of a bundle looks at: samples and channels."""
+    dataset, window = description["dataset"], description["windows"]["length"]
+    return min(window or dataset["length"], dataset["length"]), len(dataset["channels"])

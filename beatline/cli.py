@@ -1,0 +1,71 @@
+"""``beatline <command>``: what a person or CI types.
+
+A command is a module of :mod:`beatline.commands` with ``add_arguments(parser)`` and ``run(options)``,
+which returns the exit status. Only the module of the command that is called is imported: the service
+has neither torch nor DVC installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from beatline.common.errors import reporting_mistakes
+
+COMMANDS = {
+    "validate": "check params.yaml, every block of it, before anything runs",
+    "committed": "check that dvc.lock matches code, parameters and reports (needs no data)",
+    "small-run": "run the pipeline on few records, in a copy of the project",
+    "same": "check that a refactoring changes no output, and record that nothing need run again",
+    "describe": "print what a trained model is and what made it",
+    "serve": "answer with the trained models: an API and a page",
+    "compare": "compare two revisions: every metric, its interval, a verdict",
+    "gate": "exit with 1 if a revision is worse by more than tolerance and chance",
+    "leaderboard": "write every revision and experiment into one page",
+    "experiments": "list the experiments, their metrics and what they changed",
+    "run-queue": "run the queued experiments and wait for them",
+    "plots-page": "make the page of `dvc plots` anew, with all that it needs inside",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments (without the program's name) name; return its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(next((word for word in given if word in COMMANDS), None)).parse_args(given)
+    with reporting_mistakes():
+        return options.run(options)
+
+
+def _parser(called: str | None) -> argparse.ArgumentParser:
+    """The parser of all commands, with the arguments of the one that is called."""
+    parser = argparse.ArgumentParser(
+        prog="beatline",
+        description="Recordings of hearts and machines in; trained, compared, served models out.",
+        epilog="`beatline <command> --help` says what a command takes.",
+    )
+    parser.add_argument("--version", action="version", version=f"beatline {_version()}")
+    commands = parser.add_subparsers(metavar="<command>", required=True)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == called:
+            module = importlib.import_module(f"beatline.commands.{name.replace('-', '_')}")
+            command.description = module.__doc__
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("beatline")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What a person or CI types: `beatline <command>`. No stage imports it."""

@@ -1,0 +1,175 @@
+"""Check that dvc.lock matches the code, the parameters and the results beside it.
+
+`dvc status` answers that where the data is. Here nothing is needed but what is in Git, so a fresh
+clone can be asked, and a pull request refused whose numbers are not those of its code: DVC's own
+classes compare what Git holds with dvc.lock, and dvc.lock with itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from dvc.dependency import ParamsDependency
+from dvc.dvcfile import Lockfile
+from dvc.exceptions import DvcException
+from dvc.output import Output
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+
+from beatline.common.errors import UserError
+
+LOCK = "dvc.lock"
+CURE = "run `dvc repro` and commit dvc.lock and reports/"
+# Git writes these lines where two branches changed the same ones.
+CONFLICT = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
+SHOWN = 3  # of many files or stages
+
+# Each kind of problem in words; what it is about follows.
+NEW = "dvc.lock does not have all that dvc.yaml lists"
+LEFT = "dvc.lock has stages that dvc.yaml does not have (remove dvc.lock before `dvc repro`)"
+COMMAND = "commands in dvc.yaml have changed"
+CODE = "code has changed"
+PARAMETER = "parameters have changed"
+RESULT = "what is in reports/ is not what the stages wrote"
+CHAIN = "stages read other files than the stages before them wrote"
+EXTRA = "stages read files that no stage makes (remove the folder and run `dvc checkout` first)"
+KINDS = (NEW, LEFT, COMMAND, CODE, PARAMETER, RESULT, CHAIN, EXTRA)
+
+
+class Problem(NamedTuple):
+    """What does not match, of which of KINDS, and the stage that it concerns."""
+
+    kind: str
+    what: str
+    stage: str
+
+
+def problems(repo: Repo) -> Iterator[Problem]:
+    """Everything in which dvc.lock differs from what Git holds, and from itself.
+
+    Raises UserError if dvc.lock is missing or holds the marks of a merge conflict, or if DVC cannot
+    read dvc.yaml, dvc.lock or params.yaml.
+    """
+    lock = Path(repo.root_dir, LOCK)
+    if not lock.is_file():
+        raise UserError(f"{LOCK} is missing: {CURE}")
+    if CONFLICT.search(lock.read_text()):
+        raise UserError(
+            f"{LOCK} holds the marks of a merge conflict: take a branch's, as by "
+            f"`git checkout HEAD -- dvc.lock reports`, then {CURE}"
+        )
+    try:
+        locked = Lockfile(repo, str(lock)).load().get("stages", {})
+        stages = {
+            str(stage.name): stage
+            for stage in repo.index.stages
+            if isinstance(stage, PipelineStage)
+        }
+        outs = {out.fs_path: out for stage in stages.values() for out in stage.outs}
+        for name in [*stages, *(name for name in locked if name not in stages)]:
+            if name not in locked:
+                yield Problem(NEW, name, name)
+            elif name not in stages:
+                yield Problem(LEFT, name, name)
+            else:
+                yield from _problems_of(name, stages[name], outs)
+    except DvcException as error:
+        raise UserError(f"DVC cannot tell: {_sentence(error)}") from None
+
+
+def _problems_of(name: str, stage: PipelineStage, outs: dict[str, Output]) -> Iterator[Problem]:
+    if stage.cmd_changed:
+        yield Problem(COMMAND, str(stage.cmd), name)
+    for dependency in stage.deps:
+        if isinstance(dependency, ParamsDependency):
+            for keys in dependency.status().values():
+                changed = keys if isinstance(keys, dict) else [str(dependency)]
+                yield from (Problem(PARAMETER, key, name) for key in changed)
+        elif kind := _mismatch(dependency, outs):
+            yield Problem(kind, str(dependency), name)
+    for out in stage.outs:
+        if not out.hash_info:
+            yield Problem(NEW, str(out), name)
+        elif not out.use_cache and out.workspace_status():
+            yield Problem(RESULT, str(out), name)
+
+
+def _mismatch(dependency: Output, outs: dict[str, Output]) -> str | None:
+    """The kind of problem that there is with a file or folder that a stage reads."""
+    if not dependency.hash_info:
+        return NEW
+    path = dependency.fs_path
+    if path in outs:
+        return CHAIN if dependency.hash_info != outs[path].hash_info else None
+    inside = [out for name, out in outs.items() if name.startswith(f"{path}/")]
+    if not inside:
+        return CODE if dependency.workspace_status() else None
+    if not any(out.use_cache for out in inside):
+        return RESULT if dependency.workspace_status() else None
+    return _mismatch_of_folder(dependency, inside)
+
+
+def _mismatch_of_folder(folder: Output, inside: list[Output]) -> str | None:
+    """The same for a folder in which several stages write. dvc.lock has one hash of all of it, made
+    from hashes that only the cache holds; but it has the number and the size of the files too."""
+    if not all(out.hash_info for out in inside):
+        return None  # which is reported where the out is made
+    files, size = (sum(column) for column in zip(*map(_files_and_size, inside), strict=True))
+    if _files_and_size(folder)[0] > files:
+        return EXTRA
+    return None if _files_and_size(folder) == (files, size) else CHAIN
+
+
+def _files_and_size(out: Output) -> tuple[int, int]:
+    """What dvc.lock says of a file or a folder: the number of files, and their bytes."""
+    return (out.meta.nfiles or 1, out.meta.size or 0) if out.meta else (0, 0)
+
+
+def told(found: list[Problem]) -> str:
+    """A line for each kind of problem: what it is about, and the first stages that it concerns."""
+    by_kind: dict[str, list[Problem]] = defaultdict(list)
+    for problem in found:
+        by_kind[problem.kind].append(problem)
+    lines = [
+        f"- {kind}: {_first([problem.what for problem in by_kind[kind]])} "
+        f"(stages: {_first([problem.stage for problem in by_kind[kind]])})"
+        for kind in KINDS
+        if kind in by_kind
+    ]
+    return "\n".join(lines)
+
+
+def _first(names: list[str]) -> str:
+    different = list(dict.fromkeys(names))
+    more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+    return ", ".join(different[:SHOWN]) + more
+
+
+def _sentence(error: BaseException) -> str:
+    """DVC's message and that of what caused it, on one line."""
+    cause = f" ({' '.join(str(error.__cause__).split())})" if error.__cause__ else ""
+    return " ".join(str(error).split()) + cause
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take none."""
+    del parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print that dvc.lock matches. Raises UserError that lists what does not."""
+    del options
+    try:
+        repo = Repo()
+    except DvcException as error:
+        raise UserError(f"{_sentence(error)}: run the command in the project's folder") from None
+    with repo:
+        if found := list(problems(repo)):
+            raise UserError(f"{LOCK} does not match: {CURE}\n{told(found)}")
+        print(f"{LOCK} matches: {len(repo.index.stages)} stages")
+    return 0

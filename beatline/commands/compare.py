@@ -1,0 +1,91 @@
+"""Compare two commits, branches, tags or DVC experiments, or one of them with the workspace.
+
+What Git and the DVC cache hold is compared; nothing is trained. Several runs on each side, separated by
+commas, are compared by their means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from dvc.repo import Repo
+
+from beatline.commands import committed
+from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.comparing import page, words
+from beatline.comparing.comparison import compare
+from beatline.comparing.differences import Compare
+from beatline.comparing.revisions import WORKSPACE, Revision, repository
+from beatline.comparing.runs import compare_runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the two sides, and where to write the comparison."""
+    add_sides(parser)
+    parser.add_argument(
+        "--other-records",
+        action="store_true",
+        help="compare models that were tested on other records, as independent samples",
+    )
+    parser.add_argument("--folder", type=Path, help="write comparison.html and comparison.md there")
+    parser.add_argument(
+        "--pictures",
+        metavar="URL",
+        help="where comparison.md finds files in Git; {commit} stands for the commit",
+    )
+
+
+def add_sides(parser: argparse.ArgumentParser) -> None:
+    """Take the two revisions that are compared."""
+    parser.add_argument("base", help="commit, branch, tag or experiment that is compared with")
+    parser.add_argument("revision", nargs="?", default=WORKSPACE, help="default: the workspace")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the comparison, and write it if a folder is named. Raises UserError if there is no such
+    revision."""
+    with repository() as repo:
+        if "," in options.base or "," in options.revision:
+            return _runs(repo, options)
+        before, after = sides(repo, options)
+        return _compare(before, after, options)
+
+
+def sides(repo: Repo, options: argparse.Namespace) -> tuple[Revision, Revision]:
+    """The two revisions that the options name. Raises UserError if there is no such one."""
+    before, after = (_revision(repo, name) for name in (options.base, options.revision))
+    return before, after
+
+
+def _runs(repo: Repo, options: argparse.Namespace) -> int:
+    if options.folder or options.other_records:
+        raise UserError(
+            "several runs of a side are compared in a table alone: leave out the options"
+        )
+    parameters = params.block(params.load(), "compare", Compare)
+    print(compare_runs(repo, options.base.split(","), options.revision.split(","), parameters))
+    return 0
+
+
+def _compare(before: Revision, after: Revision, options: argparse.Namespace) -> int:
+    parameters = params.block(params.load(), "compare", Compare)
+    found = compare(before, after, parameters, other_records=options.other_records)
+    print(words.text(found))
+    if options.folder:
+        page.write(found, options.folder, options.pictures)
+        html, markdown = options.folder / page.HTML, options.folder / page.MARKDOWN
+        print(f"{html} (open in a browser), {markdown}")
+    return 0
+
+
+def _revision(repo: Repo, name: str) -> Revision:
+    if name == WORKSPACE and any(committed.problems(repo)):
+        # On stderr: what is printed may be meant for a comment.
+        print(
+            "warning: the workspace has changes that `dvc repro` has not run: its numbers are older",
+            file=sys.stderr,
+        )
+    return Revision(repo, name)

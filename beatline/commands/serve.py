@@ -1,0 +1,135 @@
+"""Serve the trained models of this project, in its root folder.
+
+A parent process holds the port and watches its workers, each of which answers on its own. SIGTERM and
+Ctrl-C end them when they have answered what they have begun; SIGHUP replaces them one after another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import math
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from uvicorn import Config
+
+from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.serving import registry
+from beatline.serving.settings import Serve
+from beatline.serving.supervisor import Supervisor
+from beatline.serving.telemetry import FOLDER as METRICS_FOLDER
+
+APPLICATION = "beatline.serving.app:of_project"
+MAX_WORKERS = 4  # by default
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processors, in so many microseconds
+SECONDS_TO_LOAD = 60  # at most, of a worker that takes another's place at SIGHUP
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "%(asctime)s %(process)d %(levelname)s %(message)s"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {"beatline.serving": {"level": "INFO"}, "uvicorn.access": {"level": "INFO"}},
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the address, the number of processes and whether requests are logged."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=_port, default=5000, help="0: any free one (%(default)s)")
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        default=min(MAX_WORKERS, _cores()),
+        help="processes that answer (the cores there are, at most %(default)s here)",
+    )
+    parser.add_argument("--access-log", action="store_true", help="a line per request, on stderr")
+
+
+def _cores() -> int:
+    """Those that this process may use, in a container those that it is limited to."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = CPU_LIMIT.read_text().split()
+        return max(1, min(cores or 1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return cores or 1
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"a number of processes is at least 1, not {text!r}")
+    return int(text)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UserError if the address cannot be had."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((address[0], port), family=family, backlog=2048)
+    except socket.gaierror:
+        raise UserError(f"--host {host}: there is no such address") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"port {port} of {host} is in use: end what answers there, or name another by --port"
+            ) from None
+        raise UserError(f"port {port} of {host} cannot be opened: {error.strerror}") from None
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    """Where a program on this machine reaches it."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    name = everywhere.get(host, host)
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{listener.getsockname()[1]}"
+
+
+def _limits(root: Path) -> Serve:
+    """The block `serve`. Raises UserError if it is wrong or there is nothing to serve yet."""
+    content = params.load()
+    limits = params.block(content, "serve", Serve)
+    wanted = registry.wanted(content)
+    registry.check_features(limits.features, wanted)
+    if not any((root / registry.FOLDER / key / registry.FILES[0]).exists() for key in wanted):
+        raise UserError(registry.NONE_YET)
+    return limits
+
+
+def run(options: argparse.Namespace) -> int:
+    """Answer until a signal ends it; 1 if no worker could. Raises UserError if there is nothing to serve
+    or the address cannot be had."""
+    limits = _limits(Path.cwd())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores already
+    listener = _listener(options.host, options.port)
+    config = Config(
+        APPLICATION,
+        factory=True,
+        workers=options.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_config=LOGGING,
+        access_log=options.access_log,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(limits.seconds_to_answer),
+        timeout_worker_healthcheck=SECONDS_TO_LOAD,
+    )
+    with listener, tempfile.TemporaryDirectory(prefix="beatline-metrics-") as folder:
+        os.environ[METRICS_FOLDER] = folder
+        supervisor = Supervisor(config, listener, _url(options.host, listener))
+        supervisor.run()
+    return int(supervisor.failed)

@@ -1,0 +1,89 @@
+"""Check every block of params.yaml, before anything runs.
+
+The stages check the same blocks against the same schemas, each its own; here a mistake in the last
+stage's block is found before the first stage has begun.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from beatline import datasets, features, reporting
+from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.comparing.differences import Compare
+from beatline.evaluation import estimates
+from beatline.preprocessing import normalization, splitting
+from beatline.serving.settings import Serve
+from beatline.training import loop
+
+
+def validate(content: dict[str, Any]) -> tuple[int, int]:
+    """The numbers of data sets and of training runs. Raises UserError for the first mistake."""
+    for name in content["datasets"]:
+        _validate_dataset(content, name)
+    for name in content["extract_features"]:
+        features.parameters_of(content, name)
+    runs = [(model, name) for model, names in content["train"].items() for name in names or {}]
+    for model, name in runs:
+        loop.parameters_of(content, model, name)
+    params.block(content, "evaluate", estimates.Evaluate)
+    params.block(content, "report", reporting.Report)
+    params.block(content, "compare", Compare)
+    _validate_serve(content)
+    return len(content["datasets"]), len(runs)
+
+
+def _validate_serve(content: dict[str, Any]) -> None:
+    wanted = params.block(content, "serve", Serve).features
+    if wanted is None:
+        return
+    dataset, _, model = wanted.partition("/")
+    if dataset not in content["datasets"] or model not in params.models_of(content, dataset):
+        raise UserError(
+            f"{params.PATH}: serve.features: {wanted} is no model that is trained here: name one "
+            f"that stands under train, as <data set>/<model>, or null"
+        )
+
+
+def _validate_dataset(content: dict[str, Any], name: str) -> None:
+    key = f"datasets.{name}"
+    module = datasets.module(params.block_of(content, f"{key}.module"))
+    schemas = {
+        "download": module.Download,
+        "aggregate_labels": module.AggregateLabels,
+        "split": splitting.Split,
+        "normalize": normalization.Normalize,
+    }
+    blocks = {
+        stage: params.block(content, f"{key}.{stage}", schema) for stage, schema in schemas.items()
+    }
+    extracted = {other: f"data/features/{other}" for other in content["extract_features"]}
+    own = f"beatline/datasets/{params.block_of(content, f'{key}.module')}"
+    sources = {
+        "download.needs": (blocks["download"].needs, [own, *extracted.values()]),
+        "normalize.recordings": (
+            blocks["normalize"].recordings,
+            [f"data/raw/{name}.zip", *([extracted[name]] if name in extracted else [])],
+        ),
+    }
+    for where, (value, known) in sources.items():
+        if value not in known:
+            raise UserError(
+                f"{params.PATH}: {key}.{where}: {value} is not what a stage can start from here "
+                f"(known: {', '.join(known)})"
+            )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take none."""
+    del parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print how much the file lists. Raises UserError for the first mistake."""
+    del options
+    data_sets, runs = validate(params.load())
+    print(f"{params.PATH} is valid: {data_sets} data sets, {runs} training runs")
+    return 0

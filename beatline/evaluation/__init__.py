@@ -1,0 +1,1 @@
+"""Trained models on test records: estimates with intervals, curves, predictions."""

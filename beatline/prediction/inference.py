@@ -1,0 +1,54 @@
+"""From recordings to answers, the same way in training, in evaluation and in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from beatline.prediction import losses
+from beatline.prediction.device_data import Recordings
+from beatline.prediction.tasks import Task
+from beatline.prediction.windows import Windows, starts
+
+BATCH = 128  # windows in one forward pass: bounds memory; small enough for the processor's cache
+
+
+@torch.inference_mode()
+def answers(network: nn.Module, task: Task, recordings: Recordings, windows: Windows) -> np.ndarray:
+    """Answers `[N, K]` (probabilities or an anomaly score) in float32, in the recordings' order.
+
+    The network computes in float32 here, whatever it was trained in, so that an answer does not
+    depend on the processor's 16-bit arithmetic.
+    """
+    network.eval()
+    each = len(starts(recordings.length, windows))
+    found = []
+    for inputs in batches(recordings, windows):
+        of_windows = losses.of(task).answer(network(inputs), inputs).float()
+        of_windows = of_windows.reshape(len(inputs) // each, each, -1)
+        aggregated = (
+            of_windows.mean(dim=1) if windows.aggregate == "mean" else of_windows.amax(dim=1)
+        )
+        found.append(aggregated.cpu().numpy())
+    return np.concatenate(found)
+
+
+def batches(recordings: Recordings, windows: Windows) -> Iterator[torch.Tensor]:
+    """The windows of all recordings in order, `[B, T, C]`, those of one recording in one batch."""
+    first = starts(recordings.length, windows)
+    length = min(windows.length or recordings.length, recordings.length)
+    whole = first == [0] and length == recordings.length
+    at_once = max(BATCH // len(first), 1)
+    for begin in range(0, len(recordings), at_once):
+        positions = torch.arange(begin, min(begin + at_once, len(recordings)))
+        if whole:
+            yield recordings.batch(positions)
+        else:
+            yield recordings.batch(
+                positions.repeat_interleave(len(first)),
+                torch.tensor(first).repeat(len(positions)),
+                length,
+            )

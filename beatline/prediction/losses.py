@@ -1,0 +1,69 @@
+"""What differs between tasks where networks are concerned: the loss, and from outputs to answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from beatline.prediction.tasks import Task
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`loss(outputs, inputs, targets, class_weights)`: a scalar to minimize, from logits `[B, K]` (or a
+    reconstruction `[B, T, C]`), inputs `[B, T, C]`, targets `[B, K]` in {0, 1}, weights `[K]`.
+    `answer(outputs, inputs)`: `[B, K]`, probabilities or an anomaly score."""
+
+    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+    answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def of(task: Task) -> Loss:
+    """What networks learn a task by."""
+    return _LOSSES[task.name]
+
+
+def _binary_loss(
+    outputs: torch.Tensor, _: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
+) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weights)
+
+
+def _exclusive_loss(
+    outputs: torch.Tensor, _: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
+) -> torch.Tensor:
+    return functional.cross_entropy(outputs, targets, weight=weights)
+
+
+def _reconstruction_loss(
+    outputs: torch.Tensor, inputs: torch.Tensor, _: torch.Tensor, __: torch.Tensor | None
+) -> torch.Tensor:
+    return functional.mse_loss(outputs, inputs)
+
+
+def _reconstruction_error(outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    return ((outputs - inputs) ** 2).mean(dim=(1, 2)).unsqueeze(1)
+
+
+def _version_loss(
+    outputs: torch.Tensor, _: torch.Tensor, targets: torch.Tensor, __: torch.Tensor | None
+) -> torch.Tensor:
+    """Cross entropy over sections and versions: logits `[B, V, S * V]` of the V versions (ways of
+    changing a window) of each of B windows; version v of section s is class s * V + v."""
+    versions = outputs.shape[1]
+    section = targets.argmax(dim=1, keepdim=True) * versions
+    wanted = section + torch.arange(versions, device=outputs.device)
+    return functional.cross_entropy(outputs.flatten(0, 1), wanted.flatten())
+
+
+_LABELS = Loss(_binary_loss, lambda outputs, _: torch.sigmoid(outputs))
+_LOSSES = {
+    "multilabel": _LABELS,
+    "binary": _LABELS,
+    "multiclass": Loss(_exclusive_loss, lambda outputs, _: torch.softmax(outputs, dim=1)),
+    "reconstruction": Loss(_reconstruction_loss, _reconstruction_error),
+    "neighbours": Loss(_version_loss, lambda outputs, _: outputs),
+}

@@ -1,0 +1,1 @@
+"""From labelled recordings to data/splits and data/normalized."""

@@ -1,0 +1,139 @@
+"""Mean and standard deviation of the training recordings, and what is done with them.
+
+Computed in one pass over batches (Chan, Golub & LeVeque 1979: counts, means and sums of squares of
+batches combined), so memory does not grow with the number of records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from beatline.common.errors import UserError
+from beatline.common.params import Parameters
+
+TYPICAL = (0.1, 99.9)  # percentiles: the rest may be artefacts
+SMALLEST_SPREAD = 1e-12  # below this share of the largest value, a channel counts as constant
+
+
+class Normalize(Parameters):
+    """`datasets.<data set>.normalize`.
+
+    `recordings`: what is normalized, the raw pack (`data/raw/<data set>.zip`) or what
+    extract_features made of it (`data/features/<data set>`). `per`: one mean and deviation per channel
+    (lead), or one for all. `invalid`: what stands in for invalid samples and missing values, the
+    channel's mean or median over the training recordings.
+    """
+
+    recordings: str
+    per: Literal["channel", "all"]
+    invalid: Literal["mean", "median"]
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """``(sample - mean) / standard_deviation`` per channel; invalid samples are `fill` before that.
+
+    `mean`, `standard_deviation`, `fill`: one number per channel, in the recordings' unit. A channel
+    that is constant in train has deviation 1, so that it becomes 0 everywhere in train.
+    """
+
+    mean: list[float]
+    standard_deviation: list[float]
+    fill: list[float]
+    constant_channels: list[int]
+
+    def apply(self, recordings: np.ndarray) -> np.ndarray:
+        """Normalized float32 copies of recordings `[..., T, C]`.
+
+        Computed in float64: in float32 a large offset would leave few digits of the difference.
+        """
+        valid = np.where(np.isfinite(recordings), recordings, np.asarray(self.fill))
+        normalized = (valid - np.asarray(self.mean)) / np.asarray(self.standard_deviation)
+        return normalized.astype(np.float32)
+
+    def undo(self, signals: np.ndarray) -> np.ndarray:
+        """Recordings in their own unit from normalized signals `[..., T, C]`."""
+        return signals * np.asarray(self.standard_deviation) + np.asarray(self.mean)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fit(
+    batches: Iterable[np.ndarray], parameters: Normalize, channels: Sequence[str] = ()
+) -> Normalization:
+    """The normalization of recordings that come as batches `[B, T, C]`; NaN and inf are left out.
+
+    A median needs all samples in memory, which suits tables; means are computed batch by batch.
+    `channels`: their names, for the UserError that there is if one of them has no valid sample.
+    """
+    count, mean, squares = np.zeros(1), np.zeros(1), np.zeros(1)
+    kept: list[np.ndarray] = []
+    for batch in batches:
+        samples = batch.reshape(-1, batch.shape[-1]).astype(np.float64)
+        valid = np.isfinite(samples)
+        if parameters.invalid == "median":
+            kept.append(np.where(valid, samples, np.nan))
+        samples = np.where(valid, samples, 0.0)
+        batch_count = valid.sum(axis=0)
+        batch_mean = samples.sum(axis=0) / np.maximum(batch_count, 1)
+        batch_squares = (np.where(valid, samples - batch_mean, 0.0) ** 2).sum(axis=0)
+        count, mean, squares = _combined(
+            (count, mean, squares), (batch_count, batch_mean, batch_squares)
+        )
+    if parameters.per == "all":
+        count, mean, squares = _over_channels(count, mean, squares)
+    if not (count > 0).all():
+        number = int(np.flatnonzero(count == 0)[0])
+        name = channels[number] if channels else f"number {number + 1}"
+        raise UserError(
+            f"channel {name} has no valid sample in the training recordings: repair the source, "
+            f"leave the channel out, or set normalize.per to all"
+        )
+    deviation = np.sqrt(squares / count)
+    constant = deviation <= SMALLEST_SPREAD * np.maximum(np.abs(mean), 1.0)
+    return Normalization(
+        mean=mean.tolist(),
+        standard_deviation=np.where(constant, 1.0, deviation).tolist(),
+        fill=(_medians(kept, parameters.per) if kept else mean).tolist(),
+        constant_channels=np.flatnonzero(constant).tolist(),
+    )
+
+
+def _medians(samples: list[np.ndarray], per: Literal["channel", "all"]) -> np.ndarray:
+    """Of samples `[S, C]` per channel, or for all channels the same one."""
+    whole = np.concatenate(samples)
+    if per == "all":
+        return np.full(whole.shape[1], np.nanmedian(whole))
+    return np.nanmedian(whole, axis=0)
+
+
+def typical(signals: np.ndarray) -> dict[str, list[float]]:
+    """Within what bounds normalized training recordings `[N, T, C]` lie, so that one that is far from
+    them can be told: `rms`, of a recording, from the 0.1st to the 99.9th percentile."""
+    rms = [float(np.sqrt(np.mean(np.square(signal, dtype=np.float64)))) for signal in signals]
+    return {"rms": np.percentile(rms, TYPICAL).tolist()}
+
+
+Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _combined(a: Moments, b: Moments) -> Moments:
+    """Count, mean and sum of squared deviations of two samples taken together."""
+    count = a[0] + b[0]
+    safe = np.maximum(count, 1)
+    delta = b[1] - a[1]
+    mean = a[1] + delta * b[0] / safe
+    return count, mean, a[2] + b[2] + delta**2 * a[0] * b[0] / safe
+
+
+def _over_channels(count: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> Moments:
+    total = max(count.sum(), 1)
+    grand = float((count * mean).sum() / total)
+    spread = float(squares.sum() + (count * (mean - grand) ** 2).sum())
+    full = np.ones_like(mean)
+    return full * count.sum(), full * grand, full * spread

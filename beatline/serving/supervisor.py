@@ -1,0 +1,92 @@
+"""The parent process: it holds the port and watches its workers, each of which answers on its own.
+
+SIGTERM and Ctrl-C end the workers when they have answered what they have begun; SIGHUP replaces them one
+after another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+from prometheus_client import multiprocess
+from uvicorn import Config
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
+
+from beatline.serving import registry
+from beatline.serving.telemetry import WORKERS_READY
+
+
+class Supervisor(Multiprocess):
+    """Workers that are replaced when they die; what a dead one held is taken out of the metrics."""
+
+    def __init__(self, config: Config, listener: socket.socket, url: str) -> None:
+        super().__init__(config, [listener])
+        self.failed = False
+        self._url = url
+        self._healthy = threading.Event()
+        self._pids: set[int] = set()
+
+    def run(self) -> None:
+        threading.Thread(target=self._announce, daemon=True).start()
+        super().run()
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace the dead. Without uvicorn's pings, which take a busy worker for a dead one, and wait
+        for the answer of one that has just died."""
+        for number, process in enumerate(self.processes):
+            if process.exitcode is None:
+                continue
+            if not self._healthy.is_set():
+                # It would die again and again. Its own words stand above.
+                print("error: a worker ended before it could answer", file=sys.stderr)
+                self.failed = True
+                self.should_exit.set()
+                return
+            print(f"worker {process.pid} has ended and is replaced", file=sys.stderr, flush=True)
+            self.processes[number] = Process(self.config, self.sockets)
+            self.processes[number].start()
+        self._forget_the_dead()
+
+    def terminate_all(self) -> None:
+        for listener in self.sockets:
+            listener.close()  # who comes now is refused rather than left waiting
+        super().terminate_all()
+
+    def _forget_the_dead(self) -> None:
+        alive = {process.pid for process in self.processes if process.pid}
+        for pid in self._pids - alive:
+            multiprocess.mark_process_dead(pid)
+        self._pids = alive
+
+    def _announce(self) -> None:
+        """Say where to go once the models answer, and before that what they wait for, if it lasts."""
+        said = ""
+        while not self.should_exit.wait(0.1):
+            reason = _why_not_healthy(self._url, self.config.workers)
+            if reason is None:
+                self._healthy.set()
+                os.environ[registry.LOAD_FIRST] = "1"  # for workers that replace others from now on
+                print(f"Beatline answers at {self._url} (Ctrl-C ends it)", flush=True)
+                return
+            if reason not in ("", said) and not reason.startswith("loading"):
+                print(f"not healthy yet: {reason}", file=sys.stderr, flush=True)
+                said = reason
+
+
+def _why_not_healthy(url: str, workers: int) -> str | None:
+    """None if all workers are; "" if that cannot be told yet."""
+    # Never by a proxy, which could not reach this machine's own address.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/health", timeout=10), opener.open(f"{url}/metrics") as metrics:
+            return None if f"{WORKERS_READY} {workers}.0" in metrics.read().decode() else ""
+    except urllib.error.HTTPError as error:
+        return json.loads(error.read())["detail"]
+    except OSError:
+        return ""

@@ -1,0 +1,154 @@
+"""Files in the forms in which people hold recordings, read from a request into one form.
+
+A module per format. None writes a file, follows a name outside the request, or unpickles; each checks
+what a file announces before it takes memory for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from pathlib import PurePosixPath
+
+from beatline.serving.problems import Problem
+from beatline.serving.recording import Recording
+from beatline.serving.settings import Serve
+from beatline.serving.uploads import (
+    archives,
+    audio,
+    images,
+    json_arrays,
+    metadata,
+    npy,
+    raw_float32,
+    tables,
+    wfdb_records,
+)
+from beatline.serving.uploads.checks import checked, malformed, shown, too_large, unfit
+from beatline.serving.uploads.upload import File, Upload
+
+__all__ = ["File", "Upload", "read"]
+
+RAW = "application/octet-stream"
+READ = (
+    "send JSON, CSV, NPY, a WFDB record (.hea with .dat), WAV, FLAC, Ogg, MP3, PNG, JPEG, or raw "
+    "float32 (application/octet-stream) with its shape in the header X-Shape"
+)
+_OF_TYPE = {
+    "application/json": "json",
+    "text/json": "json",
+    "text/csv": "csv",
+    "text/tab-separated-values": "csv",
+    "application/x-npy": "npy",
+    "application/npy": "npy",
+    "image/png": "image",
+    "image/jpeg": "image",
+    "application/zip": "zip",
+    "application/x-zip-compressed": "zip",
+}
+_OF_NAME = {
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".npy": "npy",
+    ".wav": "audio",
+    ".flac": "audio",
+    ".ogg": "audio",
+    ".mp3": "audio",
+    ".png": "image",
+    ".jpg": "image",
+    ".jpeg": "image",
+    ".zip": "zip",
+    wfdb_records.HEADER: "wfdb",
+    wfdb_records.SIGNAL: "wfdb",
+}
+_OF_MAGIC = {
+    (npy.MAGIC,): "npy",
+    archives.MAGIC: "zip",
+    images.MAGIC: "image",
+    audio.MAGIC: "audio",
+}
+
+_READERS: dict[str, Callable[[bytes, str, Serve], Recording]] = {
+    "json": json_arrays.read,
+    "csv": tables.read,
+    "npy": npy.read,
+    "audio": audio.read,
+    "image": images.read,
+}
+
+
+def read(upload: Upload, limits: Serve) -> Recording:
+    """The recording of a request, with samples that are numbers below 1e12 or NaN.
+
+    Raises Problem: 400 for a damaged file, 413 for one that is or would become too large, 415 for an
+    unknown format, 422 for content that is no recording.
+    """
+    headers = {name.lower(): value for name, value in upload.headers.items()}
+    files = [file for file in upload.files if file.content]
+    if not files:
+        raise malformed("the request holds no file, or an empty one: send a recording")
+    if sum(len(file.content) for file in files) > limits.max_bytes:
+        raise too_large(
+            f"the request is larger than {limits.max_megabytes:g} MB: send a shorter recording"
+        )
+    files, kind = _recognized(upload.content_type, files, headers, limits)
+    where = files[0].where
+    recording = _of_kind(kind, files, headers, limits)
+    said = metadata.of_headers(headers)
+    return checked(metadata.described(recording, said, where), limits, where)
+
+
+def _recognized(
+    content_type: str, files: list[File], headers: Mapping[str, str], limits: Serve
+) -> tuple[list[File], str]:
+    """The files of one recording, unpacked if need be, and what they are."""
+    if len(files) == 1:
+        kind = _kind(content_type, files[0], headers)
+        if kind != "zip":
+            return files, kind
+        where = files[0].where
+        files = [
+            file for file in archives.unpacked(files[0].content, where, limits) if file.content
+        ]
+    if any(map(wfdb_records.is_header, files)):
+        return files, "wfdb"
+    if len(files) == 1 and (kind := _kind("", files[0], headers)) != "zip":
+        return files, kind
+    if len(files) == 1:
+        raise unfit(f"{files[0].where} is an archive in an archive: pack the files themselves")
+    raise unfit(
+        f"there are {len(files)} files that are no WFDB record, which has a header (.hea): send one "
+        f"recording at a time"
+    )
+
+
+def _kind(content_type: str, file: File, headers: Mapping[str, str]) -> str:
+    """What a file is: by the type that its sender says, else by its first bytes, else by its name."""
+    if content_type == RAW and "x-shape" in headers:
+        return "raw"
+    found = (
+        _OF_TYPE.get(content_type)
+        or ("audio" if content_type.startswith("audio/") else None)
+        or next((kind for magic, kind in _OF_MAGIC.items() if file.content.startswith(magic)), None)
+        or _OF_NAME.get(PurePosixPath(file.base_name).suffix.lower())
+        or ("audio" if file.content.startswith(audio.MPEG) else None)
+        or ("json" if file.content.lstrip()[:1] in (b"[", b"{") else None)
+        or ("raw" if "x-shape" in headers else None)
+    )
+    if found is None:
+        said = f" ({shown(content_type)})" if content_type else ""
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{file.where}{said} is in no known format: {READ}"
+        )
+    return found
+
+
+def _of_kind(kind: str, files: list[File], headers: Mapping[str, str], limits: Serve) -> Recording:
+    file = files[0]
+    if kind == "wfdb":
+        return wfdb_records.read(files, limits)
+    if kind == "raw":
+        return raw_float32.read(file.content, headers["x-shape"], file.where, limits)
+    return _READERS[kind](file.content, file.where, limits)

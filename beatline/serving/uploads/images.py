@@ -1,0 +1,43 @@
+"""Images, PNG and JPEG, as grey levels."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from beatline.serving.recording import Recording
+from beatline.serving.settings import Serve
+from beatline.serving.uploads.checks import check_size, decoding, too_large
+
+MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+GREY_LEVEL = "grey level"  # from 0 for black to 255 for white
+_FORMATS = ("PNG", "JPEG")
+_DEEP = ("I", "I;16", "I;16B", "I;16L")  # of 16 bits a pixel
+
+
+def read(content: bytes, where: str, limits: Serve) -> Recording:
+    """Grey levels float32 `[rows, columns]`, what is transparent as white paper.
+
+    Raises Problem if it is no such image, or larger than `limits`, which is checked before a pixel
+    is decoded.
+    """
+    with decoding(where, "PNG or JPEG image"):
+        try:
+            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        except Image.DecompressionBombError:
+            raise too_large(f"{where} has far too many pixels: send a smaller image") from None
+        check_size(image.width * image.height, limits, where)
+        pixels = _grey(image)
+    return Recording(pixels, units=[GREY_LEVEL] * pixels.shape[1])
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    if image.mode in _DEEP:
+        return np.asarray(image).astype(np.float32) / np.float32(257)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image)
+    return np.asarray(image.convert("L")).astype(np.float32)

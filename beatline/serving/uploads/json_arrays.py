@@ -1,0 +1,152 @@
+"""JSON: a bare array `[T][C]`, `[C][T]` or `[T]`, or an object with the signal and what is known of it.
+
+``{"signal": [[...], ...] or {"I": [...], "II": [...]}, "sampling_rate": 500, "unit": "mV",
+"channels": ["I", "II"]}``, of which only `signal` must be there. ``null`` marks a missing sample.
+"""
+
+from __future__ import annotations
+
+import difflib
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+
+from beatline.serving.recording import Recording
+from beatline.serving.settings import Serve
+from beatline.serving.uploads import metadata
+from beatline.serving.uploads.checks import (
+    check_size,
+    listed,
+    malformed,
+    shown,
+    too_large,
+    two_dimensional,
+    unfit,
+)
+from beatline.serving.uploads.metadata import Metadata, described
+
+KEYS = ("signal", "sampling_rate", "unit", "channels")
+MOST_CHANNELS = 10_000  # with names
+_NUMBERS = (int, float, type(None))
+_KINDS = {str: "text", bool: "true or false", dict: "an object"}
+_NAMES = 10_000  # commas and brackets that do not belong to the signal
+
+
+def read(content: bytes, where: str, limits: Serve) -> Recording:
+    """The recording, float64, NaN where the signal is null.
+
+    Raises Problem for what is no JSON, has unknown keys, is ragged, or holds anything but numbers.
+    """
+    # Before the parser makes objects of them, which take ten times the memory of the text. A value and
+    # its comma are two bytes at least.
+    if len(content) > 2 * limits.max_values:
+        check_size(max(content.count(b","), content.count(b"[")) - _NAMES, limits, where)
+    document = _parsed(content, where)
+    if isinstance(document, list):
+        return Recording(_array(document, _only_numbers(content, 0), where))
+    if not isinstance(document, dict):
+        raise unfit(f"{where} is a single value: send an array of time steps x channels")
+    _check_keys(document, where)
+    signal, channels = document["signal"], document.get("channels")
+    if isinstance(signal, dict):
+        if channels is not None:
+            raise unfit(f"{where} names its channels twice: leave out the key channels")
+        samples = _by_name(signal, where)
+        names = list(signal)
+    else:
+        strings = 2 * (len(document) + len(channels or "")) + 2 * ("unit" in document)
+        samples = _array(signal, _only_numbers(content, strings), where)
+        names = channels
+    return described(Recording(samples), _metadata(document, names, where), where)
+
+
+def _parsed(content: bytes, where: str) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise malformed(
+            f"{where} is no JSON ({shown(str(error), 120)}): a missing sample is null, NaN is not "
+            f"allowed"
+        ) from None
+
+
+def _check_keys(document: dict[str, Any], where: str) -> None:
+    unknown = [shown(key) for key in document if key not in KEYS]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], KEYS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise unfit(
+            f"{where} has the unknown key {unknown[0]!r}{hint}: the keys are {', '.join(KEYS)}"
+        )
+    if "signal" not in document:
+        raise unfit(f"{where} has no key signal: put the array of samples there")
+
+
+def _metadata(document: dict[str, Any], names: Any, where: str) -> Metadata:
+    rate, unit = document.get("sampling_rate"), document.get("unit")
+    return Metadata(
+        None if names is None else metadata.channel_names(names, f"{where}: channels"),
+        None if rate is None else metadata.sampling_rate(rate, f"{where}: sampling_rate"),
+        None if unit is None else metadata.unit_of(unit, f"{where}: unit"),
+    )
+
+
+def _by_name(signal: dict[str, Any], where: str) -> np.ndarray:
+    """`[T, C]` of an object with a list of samples per channel."""
+    if len(signal) > MOST_CHANNELS:
+        raise too_large(f"{where}: signal has more than {MOST_CHANNELS:,} channels: send fewer")
+    odd = [name for name, samples in signal.items() if not isinstance(samples, list)]
+    if odd or not signal:
+        raise unfit(
+            f"{where}: signal: {listed(odd) or 'the object'} holds no list of samples: send one "
+            f"for each channel"
+        )
+    lengths = {len(samples) for samples in signal.values()}
+    if len(lengths) > 1:
+        raise unfit(
+            f"{where}: signal: the channels have {min(lengths)} to {max(lengths)} samples: send as "
+            f"many of each"
+        )
+    if any(isinstance(value, list) for samples in signal.values() for value in samples[:1]):
+        raise unfit(f"{where}: signal: a channel is no list of numbers: send one for each channel")
+    return _array(list(signal.values()), False, where).T
+
+
+def _only_numbers(content: bytes, quotes: int) -> bool:
+    """Whether nothing in the signal can be text, true or false: all `quotes` are around what is
+    known. Looking at the bytes costs a tenth of looking at the objects."""
+    return content.count(b'"') == quotes and b"true" not in content and b"false" not in content
+
+
+def _array(nested: Any, only_numbers: bool, where: str) -> np.ndarray:
+    """`[T, C]` float64 of nested lists. `only_numbers`: what is no list is known to be a number,
+    null or an object.
+
+    Raises Problem if the lists are ragged or hold anything but numbers and null.
+    """
+    if not isinstance(nested, list):
+        raise unfit(f"{where}: signal is no array: send time steps x channels")
+    if not only_numbers:
+        _check_numbers(nested, where)
+    try:
+        array = np.array(nested, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        _check_numbers(nested, where)
+        raise unfit(
+            f"{where}: the rows of the array are not equally long: send as many values in each"
+        ) from None
+    return two_dimensional(array, where)
+
+
+def _check_numbers(nested: list[Any], where: str) -> None:
+    level = nested
+    while level:
+        for kind in set(map(type, level)) - {list}:
+            if kind not in _NUMBERS:
+                raise unfit(
+                    f"{where}: the array holds {_KINDS.get(kind, kind.__name__)}: send numbers, and "
+                    f"null for a missing sample"
+                )
+        level = list(chain.from_iterable(part for part in level if type(part) is list))

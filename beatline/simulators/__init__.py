@@ -1,0 +1,1 @@
+"""Made-up recordings for where no real ones are at hand."""

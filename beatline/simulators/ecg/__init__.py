@@ -1,0 +1,1 @@
+"""Simulated 12-lead ECGs, in the layout of PTB-XL."""

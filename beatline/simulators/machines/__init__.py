@@ -1,0 +1,1 @@
+"""Simulated machine sounds, normal and faulty."""

@@ -1,0 +1,1 @@
+"""From normalized recordings to a trained network."""

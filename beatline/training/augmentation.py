@@ -1,0 +1,86 @@
+"""Training examples that are changed a little each time they are seen, so that there seem to be more.
+
+Every draw comes from the generator that is given, on the CPU, so that a seed means the same on every
+device; what is left out draws nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from beatline.common.params import Parameters
+
+
+class Augment(Parameters):
+    """Changes to a training recording, drawn anew each time; 0 leaves one out.
+
+    In time: `noise`, standard deviation of added white noise, and `scale`, spread of a random gain,
+    both in standard deviations of the normalized signal; `shift`, largest shift in samples, either
+    way, filled with zeros. Of an image, whose edge is repeated where it ends: `rotate`, largest
+    rotation in degrees, either way; `zoom`, largest change of height and of width, as a share of each;
+    `shear`, largest slant, in columns per row; `move`, largest shift in pixels along rows and columns.
+    """
+
+    noise: float = Field(ge=0)
+    scale: float = Field(ge=0)
+    shift: int = Field(ge=0)
+    rotate: float = Field(ge=0, le=180)
+    zoom: float = Field(ge=0, lt=1)
+    shear: float = Field(ge=0)
+    move: float = Field(ge=0)
+
+
+def augmented(inputs: torch.Tensor, augment: Augment, draw: torch.Generator) -> torch.Tensor:
+    """Recordings `[B, T, C]` (of an image: rows, columns), changed at random as `augment` says."""
+    if augment.rotate or augment.zoom or augment.shear or augment.move:
+        inputs = _resampled(inputs, _affine_maps(len(inputs), augment, draw))
+    if augment.shift:
+        inputs = _shifted(inputs, augment.shift, draw)
+    if augment.scale:
+        gain = 1 + augment.scale * torch.randn((len(inputs), 1, 1), generator=draw)
+        inputs = inputs * gain.to(inputs.device)
+    if augment.noise:
+        inputs = inputs + augment.noise * torch.randn(inputs.shape, generator=draw).to(
+            inputs.device
+        )
+    return inputs
+
+
+def _affine_maps(count: int, augment: Augment, draw: torch.Generator) -> torch.Tensor:
+    """`[B, 2, 3]`: from a place (column, row) in the new image to one in the old, in pixels from the
+    centre."""
+    angle, slant, wide, high, right, down = 2 * torch.rand((6, count), generator=draw) - 1
+    angle = angle * math.radians(augment.rotate)
+    slant = slant * augment.shear
+    wide, high = 1 + wide * augment.zoom, 1 + high * augment.zoom
+    cosine, sine = angle.cos(), angle.sin()
+    rows = [
+        torch.stack([cosine * wide, (cosine * slant - sine) * high, right * augment.move], dim=1),
+        torch.stack([sine * wide, (sine * slant + cosine) * high, down * augment.move], dim=1),
+    ]
+    return torch.stack(rows, dim=1)
+
+
+def _resampled(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Images `[B, T, C]` interpolated linearly at the places of :func:`_affine_maps`."""
+    height, width = images.shape[1:]
+    # affine_grid reckons in halves of the image's width and height.
+    halves = torch.tensor([width / 2, height / 2])
+    theta = maps * torch.cat([halves, torch.ones(1)]) / halves[:, None]
+    grid = functional.affine_grid(
+        theta.to(images.device), [len(images), 1, height, width], align_corners=False
+    )
+    return functional.grid_sample(
+        images.unsqueeze(1), grid, padding_mode="border", align_corners=False
+    ).squeeze(1)
+
+
+def _shifted(inputs: torch.Tensor, most: int, draw: torch.Generator) -> torch.Tensor:
+    padded = functional.pad(inputs, (0, 0, most, most))
+    first = torch.randint(2 * most + 1, (len(inputs),), generator=draw).to(inputs.device)
+    rows = torch.arange(len(inputs), device=inputs.device)
+    return padded.unfold(1, inputs.shape[1], 1)[rows, first].transpose(1, 2)

@@ -1,0 +1,348 @@
+"""One training loop for every network and task.
+
+There is no per-sample loader: recordings lie on the device where they fit, batches are drawn by
+index, crops are views. On the CPU, glibc is told to keep freed memory and, where the processor has
+fast bfloat16 arithmetic, that is used (`make bench` compares this with the plain loop).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import nn
+from torch.optim import lr_scheduler
+
+from beatline import metrics, models
+from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.common.params import Parameters
+from beatline.models import Examples, Learning
+from beatline.prediction import devices, inference, losses
+from beatline.prediction.tasks import Task
+from beatline.training.augmentation import Augment, augmented
+from beatline.training.checkpoint import State
+
+
+class Optimizer(Parameters):
+    """`learning_rate` is the peak of the one-cycle schedule, the start of the others."""
+
+    name: Literal["adamw", "adam", "sgd"]
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class Schedule(Parameters):
+    """`one_cycle` (Smith & Topin 2018), by step; `reduce_on_plateau`, by epoch: a tenth of the rate
+    after `patience` epochs without a better monitored value; `constant`."""
+
+    name: Literal["one_cycle", "reduce_on_plateau", "constant"]
+    patience: int = Field(ge=1)
+
+
+class Train(Learning):
+    """A block `train.<model>.<data set>` of a network, less its `architecture`.
+
+    `monitor`: the validation value whose best epoch is kept; `epoch` keeps the last one, for data so
+    few that the best of many epochs is best by luck. `early_stopping`: epochs without a
+    better one before training ends, 0 for never. `gradient_clip`: largest norm of the gradient, 0
+    for none.
+    """
+
+    augment: Augment
+    optimizer: Optimizer
+    schedule: Schedule
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    monitor: Literal["auc", "accuracy", "loss", "epoch"]
+    early_stopping: int = Field(ge=0)
+    gradient_clip: float = Field(ge=0)
+    class_weights: Literal["none", "balanced"]
+    label_smoothing: float = Field(ge=0, lt=1)
+    precision: devices.Precision
+
+
+def parameters_of(content: dict[str, Any], model: str, dataset: str) -> tuple[Parameters, Learning]:
+    """The block `train.<model>.<data set>` of params.yaml: its architecture, and the rest of it, which
+    is `Train` unless the model's module has its own."""
+    key = f"train.{model}.{dataset}"
+    block, module = params.block_of(content, key), models.module(model)
+    architecture = params.block(content, f"{key}.architecture", module.Architecture)
+    rest = {name: value for name, value in block.items() if name != "architecture"}
+    return architecture, params.validated(rest, key, getattr(module, "Train", Train))
+
+
+def label(parameters: Learning) -> str:
+    """What lines of output begin with, where several networks are trained."""
+    return f"seed {parameters.seed}  " if parameters.seeds > 1 else ""
+
+
+def learn(
+    model: str,
+    network: nn.Module,
+    task: Task,
+    train: Examples,
+    validation: Examples,
+    parameters: Any,
+    state: State,
+) -> tuple[pd.DataFrame, int]:
+    """Train `network` by :func:`fit`, unless the model's module has a `fit` of its own: that takes
+    seconds, and starts over after an interruption."""
+    if own := getattr(models.module(model), "fit", None):
+        return own(network, task, train, validation, parameters)
+    return fit(network, task, train, validation, parameters, state)
+
+
+def fit(
+    network: nn.Module,
+    task: Task,
+    train: Examples,
+    validation: Examples,
+    parameters: Train,
+    state: State | None = None,
+) -> tuple[pd.DataFrame, int]:
+    """Train `network` in place and leave it at its best epoch.
+
+    `state` is saved after every epoch; if it holds something, training goes on from there, to the same
+    bytes. Returns the history, a row per epoch (`epoch, train_loss, validation_loss, validation_auc,
+    learning_rate`), and the best epoch's number. Raises UserError if the loss stops being a number.
+    """
+    device = train.recordings.device
+    network.to(device)
+    draw = torch.Generator().manual_seed(parameters.seed)
+    weights = _class_weights(task, train, parameters)
+    optimizer = _optimizer(network, parameters.optimizer)
+    steps = math.ceil(len(train.recordings) / parameters.batch_size)
+    schedule = _Schedule(optimizer, parameters, steps)
+    dtype = devices.autocast_type(parameters.precision, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+    done = _Done(network, optimizer, schedule, scaler, draw, device)
+    if state and (saved := state.load()):
+        done.restore(saved)
+        epochs = f"epoch {done.epochs} of {parameters.epochs}"
+        print(f"{label(parameters)}going on after {epochs} (interrupted earlier)", flush=True)
+    for epoch in range(done.epochs + 1, parameters.epochs + 1):
+        if parameters.early_stopping and done.epochs - done.best_epoch >= parameters.early_stopping:
+            print(f"no better epoch since {done.best_epoch}: stopped early", flush=True)
+            break
+        began = time.perf_counter()
+        rate = optimizer.param_groups[0]["lr"]
+        network.train()
+        total = torch.zeros((), device=device)
+        for inputs, targets in _batches(train, task, parameters, draw):
+            with devices.autocast(dtype, device):
+                outputs = network(inputs)
+            loss = losses.of(task).loss(outputs.float(), inputs, targets, weights)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            if parameters.gradient_clip:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(network.parameters(), parameters.gradient_clip)
+            scaler.step(optimizer)
+            scaler.update()
+            total += loss.detach() * len(inputs)
+            schedule.after_step()
+        train_loss = float(total) / len(train.recordings)
+        _remember(network, train, parameters)
+        found = inference.answers(network, task, validation.recordings, parameters.windows)
+        if not (math.isfinite(train_loss) and np.isfinite(found).all()):
+            raise UserError(
+                f"training diverged in epoch {epoch} (training loss {train_loss:.4g}): lower "
+                f"optimizer.learning_rate, set gradient_clip, or set precision to float32"
+            )
+        row = {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "validation_loss": task.answer_loss(found, validation.targets),
+            "validation_auc": _mean_auc(validation.targets, found),
+            "learning_rate": rate,
+        }
+        monitored = _monitored(task, found, validation.targets, row, parameters.monitor)
+        schedule.after_epoch(monitored)
+        done.add(row, monitored)
+        if state:
+            state.save(done.content())
+        print(_progress(row, parameters, time.perf_counter() - began), flush=True)
+    network.load_state_dict(done.best_state)
+    return pd.DataFrame(done.history), done.best_epoch
+
+
+@torch.no_grad()  # not inference_mode: what it keeps must be like any other tensor
+def _remember(network: nn.Module, train: Examples, parameters: Train) -> None:
+    """Let a network that scores by distance to what it knows see the training windows once more."""
+    if isinstance(network, models.Remembering):
+        network.eval()
+        network.remember(inference.batches(train.recordings, parameters.windows))
+
+
+def _batches(
+    train: Examples, task: Task, parameters: Train, draw: torch.Generator
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """One epoch in random order; crops of `windows.length` samples where that is shorter."""
+    recordings, device = train.recordings, train.recordings.device
+    targets = torch.from_numpy(train.targets.astype(np.float32))
+    smoothing = parameters.label_smoothing
+    if smoothing:
+        targets = targets * (1 - smoothing) + smoothing * task.uninformed(targets.shape[1])
+    length = parameters.windows.length
+    crop = 0 < length < recordings.length
+    order = torch.randperm(len(recordings), generator=draw)
+    for positions in order.split(parameters.batch_size):
+        if crop:
+            room = recordings.length - length + 1
+            inputs = recordings.batch(
+                positions, torch.randint(room, (len(positions),), generator=draw), length
+            )
+        else:
+            inputs = recordings.batch(positions)
+        yield augmented(inputs, parameters.augment, draw), targets[positions].to(device)
+
+
+def _class_weights(task: Task, train: Examples, parameters: Train) -> torch.Tensor | None:
+    if parameters.class_weights == "none":
+        return None
+    weights = task.class_weights(train.targets).astype(np.float32)
+    return torch.from_numpy(weights).to(train.recordings.device)
+
+
+def _optimizer(network: nn.Module, parameters: Optimizer) -> torch.optim.Optimizer:
+    rate, decay = parameters.learning_rate, parameters.weight_decay
+    if parameters.name == "sgd":
+        return torch.optim.SGD(
+            network.parameters(), lr=rate, weight_decay=decay, momentum=0.9, nesterov=True
+        )
+    kind = torch.optim.AdamW if parameters.name == "adamw" else torch.optim.Adam
+    return kind(network.parameters(), lr=rate, weight_decay=decay, fused=True)
+
+
+class _Schedule:
+    """The learning rate's course: told after each step, and the monitored value after each epoch."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, parameters: Train, steps: int) -> None:
+        rate, name = parameters.optimizer.learning_rate, parameters.schedule.name
+        self.one_cycle, self.plateau = None, None
+        if name == "one_cycle":
+            total = steps * parameters.epochs
+            self.one_cycle = lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total)
+        if name == "reduce_on_plateau":
+            self.plateau = lr_scheduler.ReduceLROnPlateau(
+                optimizer,
+                mode="max",
+                factor=0.1,
+                patience=parameters.schedule.patience,
+                threshold=0,
+                threshold_mode="abs",  # a relative one takes every equal negative value for better
+            )
+
+    def after_step(self) -> None:
+        if self.one_cycle:
+            self.one_cycle.step()
+
+    def after_epoch(self, monitored: float) -> None:
+        if self.plateau:
+            self.plateau.step(monitored)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [course.state_dict() for course in (self.one_cycle, self.plateau) if course]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        courses = [course for course in (self.one_cycle, self.plateau) if course]
+        for course, of_course in zip(courses, state, strict=True):
+            course.load_state_dict(of_course)
+
+
+# What of _Done has a state, and what is one.
+_WITH_STATE = ("network", "optimizer", "schedule", "scaler")
+_VALUES = ("history", "best", "best_epoch", "best_state")
+
+
+@dataclass
+class _Done:
+    """What is done so far: all that the epochs to come depend on, beside the data and the parameters."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: _Schedule
+    scaler: torch.amp.GradScaler
+    draw: torch.Generator  # of what the loop draws; dropout draws from torch's own generators
+    device: torch.device
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: float = -math.inf
+    best_epoch: int = 0
+    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        return len(self.history)
+
+    def add(self, row: dict[str, float], monitored: float) -> None:
+        """One more epoch; the best one's network is kept."""
+        self.history.append(row)
+        if monitored > self.best:
+            self.best, self.best_epoch = monitored, self.epochs
+            self.best_state = copy.deepcopy(self.network.state_dict())
+
+    def content(self) -> dict[str, Any]:
+        """All of it, for :meth:`restore` in another process."""
+        random = {"loop": self.draw.get_state(), "cpu": torch.get_rng_state()}
+        if self.device.type != "cpu":
+            random["device"] = torch.get_device_module(self.device).get_rng_state()
+        content = {
+            **{name: getattr(self, name).state_dict() for name in _WITH_STATE},
+            **{name: getattr(self, name) for name in _VALUES},
+            "random": random,
+        }
+        if self.best_epoch == self.epochs:  # torch.save writes once what is there twice
+            content["best_state"] = content["network"]
+        return content
+
+    def restore(self, content: dict[str, Any]) -> None:
+        for name in _WITH_STATE:
+            getattr(self, name).load_state_dict(content[name])
+        for name in _VALUES:
+            setattr(self, name, content[name])
+        self.draw.set_state(content["random"]["loop"])
+        torch.set_rng_state(content["random"]["cpu"])
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).set_rng_state(content["random"]["device"])
+
+
+def _mean_auc(targets: np.ndarray, answers: np.ndarray) -> float:
+    """Over the classes where it is defined; NaN if it is nowhere."""
+    values = metrics.roc_auc(targets, answers)
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def _monitored(
+    task: Task, answers: np.ndarray, targets: np.ndarray, row: dict[str, float], monitor: str
+) -> float:
+    """The value whose largest is the best epoch's; the loss stands in where AUC is undefined."""
+    if monitor == "epoch":
+        return row["epoch"]
+    if monitor == "accuracy":
+        thresholds = [0.5] * targets.shape[1]
+        right = task.decide(answers, thresholds) == targets
+        # Equal accuracies are told apart by the loss, which is far below one record's share.
+        return float(right.all(axis=1).mean()) - 1e-6 * row["validation_loss"]
+    if monitor == "auc" and math.isfinite(row["validation_auc"]):
+        return row["validation_auc"]
+    return -row["validation_loss"]
+
+
+def _progress(row: dict[str, float], parameters: Train, seconds: float) -> str:
+    return (
+        f"{label(parameters)}epoch {row['epoch']:3d}/{parameters.epochs}  "
+        f"train loss {row['train_loss']:.4f}  "
+        f"validation loss {row['validation_loss']:.4f}  AUC {row['validation_auc']:.4f}  "
+        f"learning rate {row['learning_rate']:.2e}  {seconds:.1f} s"
+    )

@@ -1,0 +1,61 @@
+"""Mistakes of a user are one sentence and exit status 1; our own keep their traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from beatline.common.errors import UserError, reporting_mistakes, warn
+from tests.paths import ROOT
+
+
+def sentence(error: BaseException) -> str:
+    with pytest.raises(SystemExit) as exit_, reporting_mistakes():
+        raise error
+    return str(exit_.value)
+
+
+def test_user_error() -> None:
+    """The sentence begins with `error:`, so that it is found in a log."""
+    assert sentence(UserError("a.csv is missing: add it")) == "error: a.csv is missing: add it"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk(number: int) -> None:
+    """A full disk, or a quota that is used up, says what was being written if that is known."""
+    cure = "free some space and run the command again"
+    error = OSError(number, os.strerror(number), "a/b")
+    assert sentence(error) == f"error: the disk is full while writing a/b: {cure}"
+    assert sentence(OSError(number, "x")) == f"error: the disk is full: {cure}"
+
+
+def test_forbidden_file() -> None:
+    """A file without permission is the user's to mend."""
+    found = sentence(PermissionError(errno.EACCES, "Permission denied", "data/raw"))
+    assert found == "error: data/raw may not be read or written: correct its permissions"
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), KeyError("bug"), OSError(errno.EIO, "x")])
+def test_bugs_keep_their_traceback(error: Exception) -> None:
+    """What no user can mend is not hidden behind a sentence."""
+    with pytest.raises(type(error)), reporting_mistakes():
+        raise error
+
+
+def test_exit_status_and_stream() -> None:
+    """To a shell: status 1, one line on stderr, nothing on stdout."""
+    code = (
+        "from beatline.common.errors import *\nwith reporting_mistakes(): raise UserError('x: y')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (1, "", "error: x: y\n")
+
+
+def test_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """A warning stands among the lines of its stage."""
+    warn("class X is left out")
+    assert capsys.readouterr().out == "warning: class X is left out\n"

@@ -1,0 +1,117 @@
+"""Words on data sets: those that are true of the source at hand, and none on what nobody knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from beatline.common import params
+from beatline.datasets.cards import Words, words_of
+from tests.paths import ROOT
+
+
+def _words(module: str, source: str, *, simulated: bool = False, **download: Any) -> Words:
+    block = {
+        "module": module,
+        "download": {"source": source, "needs": "x", **download},
+        "aggregate_labels": {"target": "anomaly", "normal_class": "1"},
+    }
+    description = {"simulated": simulated, "source": source, "counts": {}}
+    return words_of("mine", {"mine": block}, description)
+
+
+def _all(words: Words) -> str:
+    return " ".join(
+        value if isinstance(value, str) else " ".join(value) for value in vars(words).values()
+    )
+
+
+@pytest.mark.parametrize("module", ["ptbxl", "ucr", "mnist", "table", "sound"])
+def test_of_files_of_ones_own_nothing_is_claimed(module: str) -> None:
+    """No licence, no labels of others, nothing simulated."""
+    words = _words(module, "/somewhere/else", name="ECG5000", label="y")
+    assert "nobody has described" in words.licence
+    assert "`datasets.mine.download.source`" in words.collected
+    text = _all(words)
+    for claim in ("CC BY", "simulat", "Schiller", "chf07", "NIST", "MIMII"):
+        assert claim not in text
+
+
+def test_of_a_module_that_nobody_described_that_is_said() -> None:
+    words = _words("new", "package")
+    assert "`new` in `beatline/datasets/cards.py`" in words.licence
+    assert "nobody has described" in words.use
+
+
+def test_what_is_true_of_one_data_set_is_not_said_of_its_neighbour() -> None:
+    """ECG5000 is of one person; other series of the archive are not."""
+    assert "**one person**" in _all(_words("ucr", "package", name="ECG5000"))
+    other = _all(_words("ucr", "package", name="FordA"))
+    assert "**one person**" not in other
+    assert "Congestive" not in other
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "claim"),
+    [
+        ("ptbxl", "physionet", "CC BY 4.0, as PhysioNet"),
+        ("sound", "mimii", "CC BY-SA 4.0"),
+        ("mnist", "official", "CC BY-SA 3.0"),
+    ],
+)
+def test_published_data_have_their_licence_and_are_not_called_simulated(
+    module: str, source: str, claim: str
+) -> None:
+    words = _words(module, source)
+    assert claim in words.licence
+    assert "simulat" not in _all(words)
+
+
+def test_only_the_packaged_part_of_the_digits_is_said_to_be_one() -> None:
+    assert any("part of the digits" in limit for limit in _words("mnist", "package").limits)
+    assert not any("part of the digits" in limit for limit in _words("mnist", "official").limits)
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_a_derived_table_has_the_words_of_what_it_is_derived_from(simulated: bool) -> None:
+    source = "simulated" if simulated else "physionet"
+    datasets = {
+        "hearts": {"module": "ptbxl", "download": {"source": source}},
+        "rows": {
+            "module": "table",
+            "download": {
+                "source": "derived",
+                "needs": "data/features/hearts",
+                "label": "diagnosis",
+            },
+        },
+    }
+    description = {
+        "simulated": simulated,
+        "source": source,
+        "counts": {"rows_of_other_labels": 1234},
+    }
+    words = words_of("rows", datasets, description)
+    origin = words_of("hearts", datasets, description)
+    assert words.licence == origin.licence
+    assert set(origin.limits) < set(words.limits)
+    assert any(limit.startswith("1,234 rows with other labels") for limit in words.limits)
+    assert ("simulator" in words.collected) == simulated
+    assert "recordings of hearts" in words.collected
+
+
+def test_every_committed_data_set_is_described() -> None:
+    """With the parameters as they are committed nothing is left to "nobody"."""
+    datasets = params.load(ROOT / "params.yaml")["datasets"]
+    for name, block in datasets.items():
+        source = block["download"]["source"]
+        simulated = source in ("simulated", "derived")
+        description = {
+            "simulated": simulated,
+            "source": "simulated" if simulated else source,
+            "counts": {},
+        }
+        text = _all(words_of(name, datasets, description))
+        assert "nobody has described" not in text, name
+        assert ("simulator" in text) == simulated, name
