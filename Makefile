@@ -46,7 +46,7 @@ plots: $(VENV)/.ready ## draw the curves of BASE and REVISION in one page that n
 	@dvc plots diff '$(BASE)' $(if $(filter-out workspace,$(REVISION)),'$(REVISION)') --targets reports/plots reports/figures
 
 plots-page: $(VENV)/.ready ## make that page's template anew from pinned packages (needs npm)
-	@beatline plots-page
+	@python .dvc/plots/make_page.py
 
 leaderboard: $(VENV)/.ready ## every revision and experiment in one page, review/leaderboard.html
 	@beatline leaderboard

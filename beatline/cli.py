@@ -27,7 +27,6 @@ COMMANDS = {
     "leaderboard": "write every revision and experiment into one page",
     "experiments": "list the experiments, their metrics and what they changed",
     "run-queue": "run the queued experiments and wait for them",
-    "plots-page": "make the page of `dvc plots` anew, with all that it needs inside",
 }
 
 

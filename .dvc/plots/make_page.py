@@ -1,14 +1,13 @@
 """Make the page into which `dvc plots show|diff` puts its drawings, with all inside that draws them.
 
 DVC's own page loads three libraries from a server, and is blank where that cannot be reached.
-This makes .dvc/plots/page.html, which .dvc/config names, anew from their
+`make plots-page` makes .dvc/plots/page.html, which .dvc/config names, anew from their
 published packages (needs npm). The versions are the last of those major versions that DVC's templates
 are written for.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import hashlib
 import re
@@ -18,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, reporting_mistakes
 from beatline.common.files import replacing
 
 PAGE = Path(".dvc/plots/page.html")
@@ -125,17 +124,15 @@ def check(archive: Path, library: Library) -> None:
         )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take none."""
-    del parser
-
-
-def run(options: argparse.Namespace) -> int:
+def main() -> None:
     """Write the page. Raises UserError if a library cannot be had, or is another than the pinned one."""
-    del options
     with tempfile.TemporaryDirectory() as folder:
         fetched = {library.title: fetch(library, Path(folder)) for library in LIBRARIES}
     with replacing(PAGE) as beside:
         beside.write_text(page(fetched, LICENCE.read_text()), encoding="utf8")
     print(f"{PAGE}: {PAGE.stat().st_size / 1e6:.2f} MB, with {', '.join(fetched)}")
-    return 0
+
+
+if __name__ == "__main__":
+    with reporting_mistakes():
+        main()

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dvc.config import Config
 from dvc_render import VegaRenderer, render_html
 
-from beatline.commands import plots_page
 from beatline.common.errors import UserError
 from tests.paths import ROOT
 
+SCRIPT = ROOT / ".dvc/plots/make_page.py"
+SPEC = importlib.util.spec_from_file_location("make_page", SCRIPT)
+assert SPEC is not None and SPEC.loader is not None
+plots_page: Any = importlib.util.module_from_spec(SPEC)
+sys.modules["make_page"] = plots_page
+SPEC.loader.exec_module(plots_page)
 PAGE = ROOT / plots_page.PAGE
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 POINTS = [{"rev": "main", "epoch": str(epoch), "loss": str(1 / epoch)} for epoch in range(1, 9)]
