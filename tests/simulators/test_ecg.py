@@ -17,7 +17,6 @@ from scipy.signal import decimate, find_peaks, welch
 
 from beatline.common.errors import UserError
 from beatline.simulators.ecg import findings, simulator
-from beatline.simulators.ecg.scp_statements import STATEMENTS
 from tests.paths import REAL_DATA
 
 PUBLISHED = REAL_DATA / "ptbxl"
@@ -210,14 +209,12 @@ def test_the_tables_agree_with_the_published_ones(folder: Path):
 def test_statements_are_known_and_have_likelihoods(database: Columns):
     """Protects aggregation: every code is in the table, 0 to 100, and each diagnosis is simulated."""
     codes = [ast.literal_eval(text) for text in database["scp_codes"]]
-    kinds = {kind: set() for kind in "dfr"}
-    for code, kind, *_ in (row for rows in STATEMENTS.values() for row in rows):
-        for letter in kind:
-            kinds[letter].add(code)
+    table = pd.read_csv(simulator.STATEMENTS, index_col=0)
+    kinds = {kind: set(table.index[table[kind] == 1]) for kind in ("diagnostic", "form", "rhythm")}
     assert {code for some in codes for code in some} <= set.union(*kinds.values())
     assert {value for some in codes for value in some.values()} <= {0, 15, 35, 50, 80, 100}
-    assert all(set(some) & kinds["r"] for some in codes)
-    assert set(findings.FINDINGS) | {"NORM"} == kinds["d"]
+    assert all(set(some) & kinds["rhythm"] for some in codes)
+    assert set(findings.FINDINGS) | {"NORM"} == kinds["diagnostic"]
 
 
 def test_superclasses_are_as_frequent_as_in_ptbxl(labels: Columns):

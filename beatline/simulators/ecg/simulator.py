@@ -38,7 +38,10 @@ from beatline.simulators.ecg.cardiac_model import (
     individual_torso,
 )
 from beatline.simulators.ecg.findings import FINDINGS, ventricular_pacing
-from beatline.simulators.ecg.scp_statements import statement_table
+
+# Codes, kinds and diagnostic classes of PTB-XL 1.0.3 (Wagner et al. 2020, Scientific Data 7:154). The
+# cross-references to other code systems are left empty: nothing in this project reads them.
+STATEMENTS = Path(__file__).with_name("scp_statements.csv")
 
 # Records of PTB-XL 1.0.3 with each combination of superclasses; they add up to 21,799.
 SUPERCLASS_COMBINATIONS: dict[tuple[str, ...], int] = {
@@ -200,8 +203,8 @@ def simulate(
             print(f"simulated {record.ecg_id} of {records} ECG records", flush=True)
     with replacing(folder / "ptbxl_database.csv") as beside:
         database_table(everyone, seed).to_csv(beside, index=False, lineterminator="\n")
-    with replacing(folder / "scp_statements.csv") as beside:
-        statement_table().to_csv(beside, lineterminator="\n")
+    with replacing(folder / STATEMENTS.name) as beside:
+        beside.write_bytes(STATEMENTS.read_bytes())
 
 
 def _check(records: int, sampling_rate: int, noise: float, subtlety: float) -> None:
