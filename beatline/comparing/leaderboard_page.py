@@ -195,7 +195,10 @@ def _made(entry: Entry) -> str:
         f"{key.removeprefix(own)} {after}" for key, (_, after) in entry.differing.parameters.items()
     ]
     said += [f"other {kind}" for kind in ("code", "data") if getattr(entry.differing, kind)]
-    lines = [*entry.differing.sentences, *(f"{own}{k}: {v}" for k, v in entry.parameters.items())]
+    lines = [
+        *entry.differing.sentences,
+        *(f"{key}: {value}" for key, value in entry.parameters.items()),
+    ]
     return (
         f"{html.escape(', '.join(said) or 'as the workspace')}<details><summary>everything</summary>"
         f"<pre>{html.escape(chr(10).join(lines))}</pre></details>"
