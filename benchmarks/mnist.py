@@ -29,13 +29,13 @@ from beatline.prediction.device_data import Recordings
 from beatline.preprocessing import normalization, splitting
 from beatline.sources.pack import Pack, PackWriter
 from beatline.training import loop
+from beatline.training.parameters import Train, parameters_of
 
 # Their batch size is not known: 64 is PyTorch's example's, and makes them faster than Keras' 32.
 START_TRAINING: dict[str, Any] = {
     "optimizer": {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.0},
-    "schedule": {"name": "constant", "patience": 1},
-    "augment": dict.fromkeys(("noise", "scale", "rotate", "zoom", "shear", "move"), 0.0)
-    | {"shift": 0},
+    "schedule": {"name": "constant"},
+    "augment": {},
     "batch_size": 64,
     "gradient_clip": 0.0,
     "label_smoothing": 0.0,
@@ -44,7 +44,6 @@ START: dict[str, dict[str, Any]] = {
     "cnn": {
         "dimensions": 2,
         "blocks": "plain",
-        "stem_kernel": 0,
         "filters": [32, 64],
         "kernels": [3, 3],
         "strides": [1, 1],
@@ -56,10 +55,7 @@ START: dict[str, dict[str, Any]] = {
     "lstm": {
         "hidden": 128,
         "layers": 1,
-        "bidirectional": False,
-        "frame": 1,
         "pooling": "last",
-        "dense": 0,
         "dropout": 0.5,
     },
 }
@@ -93,8 +89,8 @@ def train(model: str, which: str, epochs: int, folder: Path) -> dict[str, float]
     if which == "start":
         block |= {"architecture": START[model], **START_TRAINING}
     block["epochs"] = epochs
-    architecture, parameters = loop.parameters_of(content, model, "mnist")
-    assert isinstance(parameters, loop.Train)
+    architecture, parameters = parameters_of(content, model, "mnist")
+    assert isinstance(parameters, Train)
     signals, targets = np.load(folder / "signals.npy"), np.load(folder / "targets.npy")
     split = np.load(folder / "split.npy")
     device = devices.choose()

@@ -26,8 +26,8 @@ from beatline.common import params
 from beatline.models import Examples
 from beatline.prediction import devices, tasks
 from beatline.prediction.device_data import Recordings
-from beatline.training.augmentation import Augment
-from beatline.training.loop import Train, fit
+from beatline.training.loop import fit
+from beatline.training.parameters import Train
 
 RECORDS, LENGTH, LEADS, CLASSES = 512, 1000, 12, 5
 REPEATS = 3
@@ -46,10 +46,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "lstm": {
         "hidden": 128,
         "layers": 1,
-        "bidirectional": False,
-        "frame": 1,
         "pooling": "last",
-        "dense": 0,
         "dropout": 0.5,
     },
     "cnn": {
@@ -59,28 +56,18 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "filters": [64, 64, 128],
         "kernels": [5, 3],
         "strides": [1, 2, 2],
-        "pool": 1,
         "pooling": "average_max",
-        "dense": 0,
         "dropout": 0.5,
     },
 }
 TRAINING: dict[str, Any] = {
-    "windows": {"length": 0, "stride": LENGTH, "aggregate": "mean"},
-    "augment": dict.fromkeys(Augment.model_fields, 0),  # none
     "optimizer": {"name": "adam", "learning_rate": 1e-3, "weight_decay": 0.0},
     "schedule": {"name": "constant", "patience": 1},
     "epochs": 1,
     "batch_size": 64,
     "monitor": "loss",
-    "early_stopping": 0,
-    "gradient_clip": 0.0,
-    "class_weights": "none",
-    "label_smoothing": 0.0,
     "threshold_percentile": 95,
-    "precision": "auto",
     "seed": 1,
-    "seeds": 1,
 }
 
 

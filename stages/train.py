@@ -23,6 +23,7 @@ from beatline.models import Learning
 from beatline.prediction import devices, inference
 from beatline.training import checkpoint, loop
 from beatline.training.data import PARTS, TrainingData, load_training_data
+from beatline.training.parameters import parameters_of
 
 Trained = tuple[nn.Module, dict[str, Any], pd.DataFrame]  # network, model.json, history
 
@@ -30,16 +31,18 @@ Trained = tuple[nn.Module, dict[str, Any], pd.DataFrame]  # network, model.json,
 def main(model: str, name: str) -> None:
     began = time.perf_counter()
     key = f"{params.PATH}: train.{model}.{name}"
-    architecture, parameters = loop.parameters_of(params.load(), model, name)
+    architecture, parameters = parameters_of(params.load(), model, name)
     devices.keep_freed_memory()
     folder = Path(f"data/normalized/{name}")
     data = load_training_data(folder, model, key, devices.choose())
+    windows = parameters.windows.completed(data.train.recordings.length)
+    parameters = parameters.model_copy(update={"windows": windows})
     parts = [folder / part for part in PARTS]
     identity = record.identity(parts, f"train_{model}@{name}")
     description = {
         "architecture": {"name": model, "parameters": architecture.model_dump()},
         **data.description,
-        "windows": parameters.windows.model_dump(),
+        "windows": windows.model_dump(),
     }
     of_seeds = [
         parameters.model_copy(update={"seed": parameters.seed + number})

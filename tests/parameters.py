@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from beatline.training.augmentation import Augment
-
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "autoencoder": {"dimensions": 1, "filters": [4, 3], "kernel": 5, "code": 0},
+    "autoencoder": {"dimensions": 1, "filters": [4, 3], "kernel": 5},
     "boosted_trees": {"iterations": 3, "leaves": 4},
     "cnn": {
         "dimensions": 1,
@@ -17,9 +15,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "filters": [4, 5],
         "kernels": [5, 3],
         "strides": [1, 2],
-        "pool": 1,
         "pooling": "average_max",
-        "dense": 0,
         "dropout": 0.5,
     },
     "cnn_lstm": {
@@ -54,27 +50,21 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "bidirectional": True,
         "frame": 2,
         "pooling": "average_max_last",
-        "dense": 0,
         "dropout": 0.5,
     },
     "mlp": {"dense": [6], "batch_norm": True, "dropout": 0.5},
 }
-TRAIN: dict[str, Any] = {
-    "windows": {"length": 0, "stride": 10, "aggregate": "mean"},
-    "augment": dict.fromkeys(Augment.model_fields, 0),  # none
-    "optimizer": {"name": "adamw", "learning_rate": 0.02, "weight_decay": 0.0},
+TRAINING: dict[str, Any] = {
     "schedule": {"name": "constant", "patience": 1},
-    "epochs": 4,
-    "batch_size": 16,
-    "monitor": "loss",
-    "early_stopping": 0,
-    "gradient_clip": 0.0,
-    "class_weights": "none",
-    "label_smoothing": 0.0,
     "threshold_percentile": 95,
     "precision": "float32",
     "seed": 1,
-    "seeds": 1,
+}
+TRAIN: dict[str, Any] = {
+    "optimizer": {"name": "adamw", "learning_rate": 0.02, "weight_decay": 0.0},
+    "epochs": 4,
+    "batch_size": 16,
+    "monitor": "loss",
 }
 SOUND: dict[str, Any] = {
     "module": "sound",
@@ -150,6 +140,7 @@ _MACHINE_SOUND = {
 _CONTENT: dict[str, Any] = {
     "datasets": {"ptbxl": _PTBXL, "ecg5000": _ECG5000, "machine_sound": _MACHINE_SOUND},
     "extract_features": {"machine_sound": SOUND},
+    "training": TRAINING,
     "train": {
         model: {"ecg5000": {"architecture": ARCHITECTURES[model], **TRAIN}}
         for model in ("cnn", "lstm", "cnn_lstm")

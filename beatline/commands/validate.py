@@ -16,7 +16,7 @@ from beatline.comparing.differences import Compare
 from beatline.evaluation import estimates
 from beatline.preprocessing import normalization, splitting
 from beatline.serving.settings import Serve
-from beatline.training import loop
+from beatline.training import parameters
 
 
 def validate(content: dict[str, Any]) -> tuple[int, int]:
@@ -25,9 +25,10 @@ def validate(content: dict[str, Any]) -> tuple[int, int]:
         _validate_dataset(content, name)
     for name in content["extract_features"]:
         features.parameters_of(content, name)
+    params.block(content, "training", parameters.Training)
     runs = [(model, name) for model, names in content["train"].items() for name in names or {}]
     for model, name in runs:
-        loop.parameters_of(content, model, name)
+        parameters.parameters_of(content, model, name)
     params.block(content, "evaluate", estimates.Evaluate)
     params.block(content, "report", reporting.Report)
     params.block(content, "compare", Compare)

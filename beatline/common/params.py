@@ -20,7 +20,16 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from beatline.common.errors import UserError
 
 PATH = Path("params.yaml")
-BLOCKS = ("datasets", "extract_features", "train", "evaluate", "report", "compare", "serve")
+BLOCKS = (
+    "datasets",
+    "extract_features",
+    "training",
+    "train",
+    "evaluate",
+    "report",
+    "compare",
+    "serve",
+)
 NAME = r"[A-Za-z0-9_-]+"  # of a data set: part of file names, of stage names and of dotted keys
 DATASET_BLOCKS = ("module", "download", "aggregate_labels", "split", "normalize")
 

@@ -36,7 +36,7 @@ class Changes:
 
 def changes(before: Stages, after: Stages) -> Changes:
     """What differs between two states of the stages that lead to a model (entries of dvc.lock)."""
-    old, new = _parameters(before), _parameters(after)
+    old, new = parameters_of(before), parameters_of(after)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return Changes(
         {key: (old.get(key), new.get(key)) for key in keys},
@@ -51,8 +51,8 @@ def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]
     )
 
 
-def _parameters(stages: Stages) -> dict[str, Any]:
-    """Every parameter that a stage depends on, by its whole dotted key."""
+def parameters_of(stages: Stages) -> dict[str, Any]:
+    """Every parameter that a stage depends on, by its whole dotted key, as it stands in params.yaml."""
     found: dict[str, Any] = {}
     for entry in stages.values():
         for blocks in entry.get("params", {}).values():

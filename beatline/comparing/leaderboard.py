@@ -16,9 +16,8 @@ from dvc.repo import Repo
 from dvc.scm import RevError, SCMError, resolve_rev
 from tqdm import tqdm
 
-from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.comparing.changes import Changes, changes
+from beatline.comparing.changes import Changes, changes, parameters_of
 from beatline.comparing.revisions import WORKSPACE, Revision
 
 REFERENCES = ("refs/heads/", "refs/remotes/", "refs/tags/")
@@ -30,7 +29,7 @@ class Entry:
     """A model as it came out of one revision, or of several that gave the same predictions.
 
     `metrics` as the metrics file stores them, by name; `costs` of COSTS, those that are known;
-    `parameters` of the training block; `differing`: from what the workspace's model is made of;
+    `parameters` of the training, by dotted keys; `differing`: from what the workspace's model is made of;
     `fronts`: the costs by which it is on a front.
     """
 
@@ -144,10 +143,9 @@ def _entries(revision: Revision, workspace: Revision) -> dict[tuple[str, str, st
 
 
 def _parameters(revision: Revision, dataset: str, model: str) -> dict[str, Any]:
-    """Those with which it was trained, which dvc.lock has; params.yaml may be ahead of it."""
-    stage = revision.stages.get(f"train_{model}@{dataset}", {})
-    blocks = stage.get("params", {}).get(str(params.PATH), {})
-    return blocks.get(f"train.{model}.{dataset}", {})
+    """Those with which it was trained, by dvc.lock: params.yaml may be ahead of it."""
+    name = f"train_{model}@{dataset}"
+    return parameters_of({name: revision.stages.get(name, {})})
 
 
 def _durations(revision: Revision, dataset: str, model: str) -> dict[str, float]:

@@ -68,5 +68,5 @@ def _made(entry: Entry) -> list[str]:
 
 def _everything(entry: Entry) -> list[str]:
     """All differences in sentences, and all parameters."""
-    own = f"train.{entry.model}.{entry.dataset}."
-    return [*entry.differing.sentences, *(f"{own}{k}: {v}" for k, v in entry.parameters.items())]
+    parameters = [f"{key}: {value}" for key, value in entry.parameters.items()]
+    return [*entry.differing.sentences, *parameters]

@@ -32,17 +32,17 @@ from beatline.prediction.windows import Windows
 
 
 class Learning(Parameters):
-    """Of each block `train.<model>.<data set>`.
+    """Parameters of every training.
 
     `threshold_percentile`: of the validation normals' anomaly scores, for detectors. `seeds`: so many
     networks are trained, from `seed`, `seed` + 1 and so on, to see what luck is worth; the first is
     the model.
     """
 
-    windows: Windows
+    windows: Windows = Windows()
     threshold_percentile: float = Field(gt=0, lt=100)
     seed: int = Field(ge=0)
-    seeds: int = Field(ge=1)
+    seeds: int = Field(default=1, ge=1)
 
 
 @dataclass(frozen=True)

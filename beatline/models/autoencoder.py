@@ -31,7 +31,7 @@ class Architecture(Parameters):
     dimensions: Literal[1, 2]
     filters: list[AtLeastOne] = Field(min_length=1)
     kernel: int = Field(ge=2)
-    code: int = Field(ge=0)
+    code: int = Field(default=0, ge=0)
 
 
 class Network(nn.Module):

@@ -44,7 +44,7 @@ class Train(Learning):
     l2: float = Field(ge=0)
     features: float = Field(gt=0, le=1)
     monitor: Literal["loss", "epoch"]
-    class_weights: ClassWeights
+    class_weights: ClassWeights = "none"
 
 
 class Network(nn.Module):

@@ -31,14 +31,14 @@ class Architecture(Parameters):
 
     dimensions: Literal[1, 2]
     blocks: Literal["residual", "plain", "normalized"]
-    stem_kernel: int = Field(ge=0)
+    stem_kernel: int = Field(default=0, ge=0)
     filters: list[AtLeastOne] = Field(min_length=1)
     kernels: list[AtLeastOne] = Field(min_length=1)
     strides: list[AtLeastOne] = Field(min_length=1)
-    pool: int = Field(ge=1)
+    pool: int = Field(default=1, ge=1)
     pooling: Literal["max", "average", "average_max", "none"]
-    dense: int = Field(ge=0)
-    dropout: float = Field(ge=0, lt=1)
+    dense: int = Field(default=0, ge=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _lists_fit(self) -> Architecture:

@@ -25,7 +25,7 @@ class Architecture(Parameters):
     hidden: int = Field(ge=1)
     pooling: Literal["last", "average_max_last"]
     dense: int = Field(ge=1)
-    dropout: float = Field(ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _lists_fit(self) -> Architecture:

@@ -40,13 +40,13 @@ class Versions(Parameters):
     neighbouring channels, a version for each. `stretch`: to so many times the duration. `smooth`: the
     mean of so many time steps (an odd number). `reverse`: backwards in time."""
 
-    shift: int = Field(ge=0)
-    tilt: float = Field(ge=0)
-    boost: float = Field(ge=0)
-    regions: int = Field(ge=0)
-    stretch: float = Field(ge=0)
-    smooth: int = Field(ge=0)
-    reverse: bool
+    shift: int = Field(default=0, ge=0)
+    tilt: float = Field(default=0.0, ge=0)
+    boost: float = Field(default=0.0, ge=0)
+    regions: int = Field(default=0, ge=0)
+    stretch: float = Field(default=0.0, ge=0)
+    smooth: int = Field(default=0, ge=0)
+    reverse: bool = False
 
     @model_validator(mode="after")
     def _values_fit(self) -> Versions:

@@ -33,7 +33,7 @@ class Train(Learning):
 
     l2: float = Field(gt=0)
     iterations: AtLeastOne
-    class_weights: ClassWeights
+    class_weights: ClassWeights = "none"
 
 
 class Network(nn.Module):

@@ -27,11 +27,11 @@ class Architecture(Parameters):
 
     hidden: int = Field(ge=1)
     layers: int = Field(ge=1)
-    bidirectional: bool
-    frame: int = Field(ge=1)
+    bidirectional: bool = False
+    frame: int = Field(default=1, ge=1)
     pooling: Literal["last", "average_max_last", "none"]
-    dense: int = Field(ge=0)
-    dropout: float = Field(ge=0, lt=1)
+    dense: int = Field(default=0, ge=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Network(nn.Module):

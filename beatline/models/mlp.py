@@ -21,7 +21,7 @@ class Architecture(Parameters):
 
     dense: list[AtLeastOne] = Field(min_length=1)
     batch_norm: bool
-    dropout: float = Field(ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Network(nn.Module):

@@ -116,8 +116,9 @@ def _add_models(
         add_reconstructions(document, results, model, colour, root)
         if parameters.mistakes:
             add_mistakes(document, results, model, colour, parameters.mistakes, root)
-        document.add(f"Parameters, `train.{model.model}.{results.name}`:")
-        document.add_yaml(content["train"][model.model][results.name])
+        document.add(f"Parameters, from `train.{model.model}.{results.name}` and `training`:")
+        architecture = model.description["architecture"]["parameters"]
+        document.add_yaml({"architecture": architecture, **model.description["training"]})
 
 
 def _add_opening(document: Document, found: Sequence[DatasetResults], percent: str) -> None:

@@ -25,13 +25,13 @@ class Augment(Parameters):
     `shear`, largest slant, in columns per row; `move`, largest shift in pixels along rows and columns.
     """
 
-    noise: float = Field(ge=0)
-    scale: float = Field(ge=0)
-    shift: int = Field(ge=0)
-    rotate: float = Field(ge=0, le=180)
-    zoom: float = Field(ge=0, lt=1)
-    shear: float = Field(ge=0)
-    move: float = Field(ge=0)
+    noise: float = Field(default=0.0, ge=0)
+    scale: float = Field(default=0.0, ge=0)
+    shift: int = Field(default=0, ge=0)
+    rotate: float = Field(default=0.0, ge=0, le=180)
+    zoom: float = Field(default=0.0, ge=0, lt=1)
+    shear: float = Field(default=0.0, ge=0)
+    move: float = Field(default=0.0, ge=0)
 
 
 def augmented(inputs: torch.Tensor, augment: Augment, draw: torch.Generator) -> torch.Tensor:

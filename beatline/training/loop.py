@@ -12,72 +12,22 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
 from torch import nn
 from torch.optim import lr_scheduler
 
 from beatline import metrics, models
-from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.common.params import Parameters
 from beatline.models import Examples, Learning
 from beatline.prediction import devices, inference, losses
 from beatline.prediction.tasks import Task
-from beatline.training.augmentation import Augment, augmented
+from beatline.training.augmentation import augmented
 from beatline.training.checkpoint import State
-
-
-class Optimizer(Parameters):
-    """`learning_rate` is the peak of the one-cycle schedule, the start of the others."""
-
-    name: Literal["adamw", "adam", "sgd"]
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-
-
-class Schedule(Parameters):
-    """`one_cycle` (Smith & Topin 2018), by step; `reduce_on_plateau`, by epoch: a tenth of the rate
-    after `patience` epochs without a better monitored value; `constant`."""
-
-    name: Literal["one_cycle", "reduce_on_plateau", "constant"]
-    patience: int = Field(ge=1)
-
-
-class Train(Learning):
-    """A block `train.<model>.<data set>` of a network, less its `architecture`.
-
-    `monitor`: the validation value whose best epoch is kept; `epoch` keeps the last one, for data so
-    few that the best of many epochs is best by luck. `early_stopping`: epochs without a
-    better one before training ends, 0 for never. `gradient_clip`: largest norm of the gradient, 0
-    for none.
-    """
-
-    augment: Augment
-    optimizer: Optimizer
-    schedule: Schedule
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    monitor: Literal["auc", "accuracy", "loss", "epoch"]
-    early_stopping: int = Field(ge=0)
-    gradient_clip: float = Field(ge=0)
-    class_weights: Literal["none", "balanced"]
-    label_smoothing: float = Field(ge=0, lt=1)
-    precision: devices.Precision
-
-
-def parameters_of(content: dict[str, Any], model: str, dataset: str) -> tuple[Parameters, Learning]:
-    """The block `train.<model>.<data set>` of params.yaml: its architecture, and the rest of it, which
-    is `Train` unless the model's module has its own."""
-    key = f"train.{model}.{dataset}"
-    block, module = params.block_of(content, key), models.module(model)
-    architecture = params.block(content, f"{key}.architecture", module.Architecture)
-    rest = {name: value for name, value in block.items() if name != "architecture"}
-    return architecture, params.validated(rest, key, getattr(module, "Train", Train))
+from beatline.training.parameters import Optimizer, Train
 
 
 def label(parameters: Learning) -> str:

@@ -15,7 +15,7 @@ from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.models import autoencoder, boosted_trees, cnn, cnn_lstm, embedding, lstm, mlp
 from beatline.preprocessing import splitting
-from beatline.training import loop
+from beatline.training.parameters import parameters_of
 from tests import parameters
 from tests.paths import ROOT
 
@@ -97,10 +97,10 @@ def outline(block: str) -> str:
             'is not valid YAML: found duplicate key "datasets".*line 2',
         ),
         ("train:\n  a: 1\n\tb: 2\n", "is not valid YAML: .*line 3"),
-        ("", "must be a mapping with the keys datasets, extract_features, train"),
+        ("", "must be a mapping with the keys datasets, extract_features, training, train"),
         ("- datasets", "must be a mapping with the keys"),
         ("datasets: {}", "has no block extract_features"),
-        ("datasets: {}\nextract_features: {}", "has no block train"),
+        ("datasets: {}\nextract_features: {}", "has no block training"),
         ("dataset: {}", r"unknown key 'dataset' \(did you mean datasets\?\)"),
         (outline("datasets: []"), "datasets must be a mapping"),
         (outline("extract_features: [x]"), "extract_features must be a mapping"),
@@ -239,6 +239,7 @@ def test_missing_key_is_named() -> None:
         ("optimizer.name", "adamx", "should be 'adamw', 'adam' or 'sgd'"),
         ("optimizer.momentum", 0.9, "unknown parameter"),
         ("schedule", "one_cycle", "should be a valid dictionary"),
+        ("schedule.nam", "constant", "unknown parameter (did you mean name?)"),
         ("windows.stride", 0, "greater than or equal to 1"),
         ("epochs", 0, "greater than or equal to 1"),
         ("batch_size", -1, "greater than or equal to 1"),
@@ -259,11 +260,11 @@ def test_wrong_training_parameters(key: str, value: Any, expected: str) -> None:
     block = content["train"]["cnn"]["ecg5000"]
     *outer, last = key.split(".")
     for name in outer:
-        block = block[name]
+        block = block.setdefault(name, {})
     block[last] = value
     where = r"params\.yaml: train\.cnn\.ecg5000\." + outer[0] if outer else key
     with pytest.raises(UserError, match=where) as error:
-        loop.parameters_of(content, "cnn", "ecg5000")
+        parameters_of(content, "cnn", "ecg5000")
     assert expected in str(error.value)
 
 
@@ -271,10 +272,10 @@ def test_missing_architecture_is_named() -> None:
     """A training run without architecture, or that does not exist."""
     content = parameters.content()
     del content["train"]["cnn"]["ecg5000"]["architecture"]
-    with pytest.raises(UserError, match=r"no train\.cnn\.ecg5000\.architecture: add it"):
-        loop.parameters_of(content, "cnn", "ecg5000")
+    with pytest.raises(UserError, match=r"train\.cnn\.ecg5000\.architecture\.\w+: missing, add it"):
+        parameters_of(content, "cnn", "ecg5000")
     with pytest.raises(UserError, match=r"no train\.transformer: add it"):
-        loop.parameters_of(content, "transformer", "ecg5000")
+        parameters_of(content, "transformer", "ecg5000")
 
 
 @pytest.mark.parametrize(

@@ -17,27 +17,21 @@ from beatline.models import Examples
 from beatline.prediction import inference, tasks
 from beatline.prediction.device_data import Recordings
 from beatline.training import loop
-from beatline.training.augmentation import Augment
-from beatline.training.loop import Train
+from beatline.training.parameters import Train
 from tests.pipeline.clones import ROOT
 
 BEARING = ROOT.parent / "shared/data/bearing_vibration"
 needs_bearing = pytest.mark.skipif(not BEARING.exists(), reason="the real recordings are not here")
 TRAIN: dict[str, Any] = {
-    "windows": {"length": 16, "stride": 8, "aggregate": "mean"},
-    "augment": dict.fromkeys(Augment.model_fields, 0),
+    "windows": {"length": 16, "stride": 8},
     "optimizer": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.0},
     "schedule": {"name": "one_cycle", "patience": 1},
     "batch_size": 16,
     "monitor": "epoch",
-    "early_stopping": 0,
     "gradient_clip": 1.0,
-    "class_weights": "none",
-    "label_smoothing": 0.0,
     "threshold_percentile": 95,
     "precision": "float32",
     "seed": 1,
-    "seeds": 1,
 }
 
 

@@ -21,16 +21,14 @@ from beatline.prediction.tasks import TASKS
 from beatline.prediction.windows import Windows
 
 TRAIN = {
-    "windows": {"length": 0, "stride": 1, "aggregate": "mean"},
+    "windows": {"stride": 1},
     "threshold_percentile": 95,
     "seed": 1,
-    "seeds": 1,
     "learning_rate": 0.1,
     "leaf_records": 3,
     "l2": 0.1,
     "features": 1.0,
     "monitor": "epoch",
-    "class_weights": "none",
 }
 
 

@@ -21,13 +21,11 @@ from beatline.prediction.tasks import TASKS
 from beatline.prediction.windows import Windows
 
 TRAIN = {
-    "windows": {"length": 0, "stride": 1, "aggregate": "mean"},
+    "windows": {"stride": 1},
     "threshold_percentile": 95,
     "seed": 1,
-    "seeds": 1,
     "l2": 1.0,
     "iterations": 1000,
-    "class_weights": "none",
 }
 
 

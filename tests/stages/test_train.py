@@ -31,22 +31,17 @@ from tests.pipeline.clones import write_heartbeats
 CNN: dict[str, Any] = {
     "architecture": parameters.ARCHITECTURES["cnn"],
     **parameters.TRAIN,
-    "windows": {"length": 100, "stride": 20, "aggregate": "mean"},
-    "augment": {**parameters.TRAIN["augment"], "noise": 0.1},
-    "schedule": {"name": "one_cycle", "patience": 1},
+    "windows": {"length": 100, "stride": 20},
+    "augment": {"noise": 0.1},
+    "schedule": {"name": "one_cycle"},
 }
 TREES: dict[str, Any] = {
     "architecture": parameters.ARCHITECTURES["boosted_trees"],
-    "windows": parameters.TRAIN["windows"],
     "learning_rate": 0.1,
     "leaf_records": 5,
     "l2": 0.0,
     "features": 0.2,
     "monitor": "epoch",
-    "class_weights": "none",
-    "threshold_percentile": 95,
-    "seed": 1,
-    "seeds": 1,
 }
 OUTPUT, UNFINISHED = Path("data/models/ecg5000/cnn"), Path("data/unfinished")
 

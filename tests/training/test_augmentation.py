@@ -15,13 +15,9 @@ from scipy import ndimage
 
 from beatline.training.augmentation import Augment, augmented
 
-NOTHING = {
-    "noise": 0.0, "scale": 0.0, "shift": 0, "rotate": 0.0, "zoom": 0.0, "shear": 0.0, "move": 0.0
-}  # fmt: skip
-
 
 def augment(**changes: Any) -> Augment:
-    return Augment.model_validate({**NOTHING, **changes})
+    return Augment.model_validate(changes)
 
 
 def draw(seed: int = 3) -> torch.Generator:

@@ -3,6 +3,7 @@ after an interruption as if there had been none."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,15 +17,15 @@ from torch import nn
 
 from beatline import models
 from beatline.common.errors import UserError
-from beatline.models import Examples, Learning
+from beatline.models import Examples
 from beatline.prediction import device_data, inference, losses
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.tasks import TASKS, Task
 from beatline.training import loop
 from beatline.training.checkpoint import State
-from beatline.training.loop import Train
+from beatline.training.parameters import Train
 from tests.parameters import ARCHITECTURES as SMALL
-from tests.parameters import TRAIN
+from tests.parameters import TRAIN, TRAINING
 
 CPU = torch.device("cpu")
 # Larger than those of the other tests, so that they learn, and without dropout, whose draws differ.
@@ -53,15 +54,6 @@ ARCHITECTURES = {
     "autoencoder": {**SMALL["autoencoder"], "filters": [8, 4]},
 }
 CLASSIFIERS, EXCLUSIVE_OR_NOT = ("cnn", "lstm", "cnn_lstm"), ("multilabel", "multiclass", "binary")
-OF_REGRESSION: dict[str, Any] = {
-    "windows": TRAIN["windows"],
-    "threshold_percentile": 95,
-    "seed": 1,
-    "seeds": 1,
-    "l2": 1.0,
-    "iterations": 10,
-    "class_weights": "none",
-}
 TASKS_OF_MODELS = [
     *itertools.product(CLASSIFIERS, EXCLUSIVE_OR_NOT),
     ("autoencoder", "reconstruction"),
@@ -81,12 +73,10 @@ def deterministic() -> Iterator[None]:
 
 def train_parameters(**changes: Any) -> Train:
     """TRAIN with changes; `optimizer__name` stands for the key `name` in the block `optimizer`."""
-    block: dict[str, Any] = {
-        key: dict(value) if isinstance(value, dict) else value for key, value in TRAIN.items()
-    }
+    block: dict[str, Any] = copy.deepcopy({**TRAINING, **TRAIN})
     for key, value in changes.items():
         *outer, last = key.split("__")
-        target = block[outer[0]] if outer else block
+        target = block.setdefault(outer[0], {}) if outer else block
         target[last] = value
     return Train.model_validate(block)
 
@@ -504,19 +494,6 @@ def test_the_last_epoch_may_be_kept() -> None:
     """`monitor: epoch` keeps the last one, whatever validation says of it."""
     _, history, best = fitted(monitor="epoch", optimizer__learning_rate=0.3, epochs=5)
     assert best == len(history) == 5
-
-
-def test_a_model_has_its_own_parameters() -> None:
-    """A model that is not trained by gradient descent has its own schema and its own way to learn."""
-    content = {"train": {"logistic_regression": {"a": {"architecture": {}, **OF_REGRESSION}}}}
-    _, found = loop.parameters_of(content, "logistic_regression", "a")
-    module = models.module("logistic_regression")
-    assert isinstance(found, module.Train) and isinstance(found, Learning)
-    content["train"]["logistic_regression"]["a"]["epochs"] = 3
-    with pytest.raises(
-        UserError, match=r"train\.logistic_regression\.a\.epochs: unknown parameter"
-    ):
-        loop.parameters_of(content, "logistic_regression", "a")
 
 
 @pytest.mark.parametrize("own", [True, False])

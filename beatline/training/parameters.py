@@ -1,0 +1,104 @@
+"""Parameters of a training: what the block `training` says for all models, and what a model's own says.
+
+A key that is left out is off, or has the default that stands here and beside each architecture.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, create_model
+
+from beatline import models
+from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.common.params import Parameters
+from beatline.models import Learning
+from beatline.prediction import devices
+from beatline.training.augmentation import Augment
+
+
+class Optimizer(Parameters):
+    """`learning_rate` is the peak of the one-cycle schedule, the start of the others."""
+
+    name: Literal["adamw", "adam", "sgd"]
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+
+
+class Schedule(Parameters):
+    """`one_cycle` (Smith & Topin 2018), by step; `reduce_on_plateau`, by epoch: a tenth of the rate
+    after `patience` epochs without a better monitored value; `constant`."""
+
+    name: Literal["one_cycle", "reduce_on_plateau", "constant"]
+    patience: int = Field(ge=1)
+
+
+class Train(Learning):
+    """All parameters of a network's training but its architecture.
+
+    `monitor`: the validation value whose best epoch is kept; `epoch` keeps the last one, for data so
+    few that the best of many epochs is best by luck. `early_stopping`: epochs without a
+    better one before training ends, 0 for never. `gradient_clip`: largest norm of the gradient, 0
+    for none.
+    """
+
+    augment: Augment = Augment()
+    optimizer: Optimizer
+    schedule: Schedule
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    monitor: Literal["auc", "accuracy", "loss", "epoch"]
+    early_stopping: int = Field(default=0, ge=0)
+    gradient_clip: float = Field(default=0.0, ge=0)
+    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    precision: devices.Precision = "auto"
+
+
+SHARED = (
+    "schedule",
+    "early_stopping",
+    "gradient_clip",
+    "class_weights",
+    "threshold_percentile",
+    "precision",
+    "seed",
+)
+_FIELDS: Any = {
+    name: (Train.model_fields[name].annotation, Train.model_fields[name]) for name in SHARED
+}
+# The block `training`: one decision for all models.
+Training = create_model("Training", __base__=Parameters, **_FIELDS)
+
+
+def parameters_of(content: dict[str, Any], model: str, dataset: str) -> tuple[Parameters, Learning]:
+    """The architecture and all other parameters of a training in the content of params.yaml.
+
+    The block `train.<model>.<data set>` goes before `training`, of which a model takes what its schema
+    knows: `Train`, unless its module has its own. Raises UserError, which names a wrong key where it
+    stands.
+    """
+    key = f"train.{model}.{dataset}"
+    block, module = params.block_of(content, key), models.module(model)
+    if not isinstance(block, dict):
+        raise UserError(f"{params.PATH}: {key} must be a mapping of parameters, not {block!r}")
+    schema = getattr(module, "Train", Train)
+    params.block(content, "training", Training)
+    shared = {
+        name: value for name, value in content["training"].items() if name in schema.model_fields
+    }
+    rest = {name: value for name, value in block.items() if name != "architecture"}
+    architecture = params.validated(
+        block.get("architecture", {}), f"{key}.architecture", module.Architecture
+    )
+    return architecture, params.validated(_merged(shared, rest), key, schema)
+
+
+def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own` where it says something, key by key, and `shared` elsewhere."""
+    merged = shared | own
+    for name in shared.keys() & own.keys():
+        if isinstance(shared[name], dict) and isinstance(own[name], dict):
+            merged[name] = _merged(shared[name], own[name])
+    return merged

@@ -1,0 +1,57 @@
+"""The experiments of the Makefile, as far as the stage's door: nothing is trained."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+
+from beatline.commands import validate
+from beatline.common import params
+from tests.paths import ROOT
+
+TARGETS = re.findall(r"^(exp-[a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+# Stands in for dvc and beatline: writes down what it is called with.
+WRITE_DOWN = """#!{python}
+import json, sys
+with open("{calls}", "a") as file:
+    file.write(json.dumps(sys.argv) + "\\n")
+"""
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_an_experiment_sets_fits_params_yaml(target: str, tmp_path: Path) -> None:
+    """A key of params.yaml that is renamed, left out or no longer merged ends an experiment hours after
+    the change, at whoever starts it."""
+    calls = _calls(target, tmp_path)
+    queued = [call for call in calls if call[1:3] == ["exp", "run"]]
+    assert queued
+    for call in queued:
+        settings = [value for option, value in itertools.pairwise(call) if option == "-S"]
+        for settings_of_one in get_hydra_sweeps({"params.yaml": settings}):
+            path = tmp_path / "params.yaml"
+            shutil.copy(ROOT / "params.yaml", path)
+            apply_overrides(path, settings_of_one["params.yaml"])
+            validate.validate(params.load(path))
+
+
+def _calls(target: str, folder: Path) -> list[list[str]]:
+    """The commands that `make target` gives to dvc and beatline."""
+    calls = folder / "calls"
+    (folder / "bin").mkdir()
+    for name in ("dvc", "beatline"):
+        script = folder / "bin" / name
+        script.write_text(WRITE_DOWN.format(python=sys.executable, calls=calls))
+        script.chmod(0o755)
+    venv = os.path.relpath(folder, ROOT)
+    command = ["make", "--silent", f"--old-file={venv}/.ready", f"VENV={venv}", target]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return [json.loads(line) for line in calls.read_text().splitlines()]
