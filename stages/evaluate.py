@@ -4,52 +4,83 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from beatline import bundle
+from beatline import bundle, models
+from beatline.bundle import Bundle
 from beatline.common import params
 from beatline.common.errors import reporting_mistakes
 from beatline.common.files import replacing, sha256, write_csv, write_json
-from beatline.evaluation import estimates
+from beatline.evaluation import estimates, predictions, reconstructions
+from beatline.evaluation.estimates import Evaluate
+from beatline.evaluation.predictions import Predictions
 from beatline.lineage import record
 from beatline.preprocessing import arrays
+from beatline.preprocessing.arrays import SplitArrays
 
 
 def main(model: str, name: str) -> None:
-    parameters = params.block(params.load(), "evaluate", estimates.Evaluate)
+    parameters = params.block(params.load(), "evaluate", Evaluate)
     trained_in = Path(f"data/models/{name}/{model}")
     tested_on = Path(f"data/normalized/{name}/test")
     identity = record.identity([tested_on], f"evaluate_{model}@{name}")
     trained = bundle.load(trained_in)
-    sections = trained.description["dataset"]["sections"]
-    labels = [*trained.task.labels(trained.classes), *([sections] if sections else [])]
-    test = arrays.load_split(tested_on, labels)
+    dataset = trained.description["dataset"]
+    sections = [dataset["sections"]] if dataset["sections"] else []
+    test = arrays.load_split(tested_on, [*trained.task.labels(trained.classes), *sections])
 
-    answers = trained.answer(test.signals)
-    found = estimates.estimates(trained, answers, test.table, parameters)
+    predicted = predict(trained, test)
+    found = estimates.estimates(predicted, test.table, parameters)
+    overall = {metric: estimate["value"] for metric, estimate in found["overall"].items()}
     found["seeds"] = [
-        estimates.of_seed(trained, found["overall"]),
-        *estimates.of_other_seeds(trained_in, test.signals, test.table, parameters),
+        {"seed": trained.description["training"]["seed"], **overall},
+        *other_seeds(trained_in, test, parameters),
     ]
     found["identity"] = {**identity, "model": sha256(trained_in / bundle.WEIGHTS)}
 
     with replacing(Path(f"data/predictions/{name}/{model}")) as folder:
         folder.mkdir()
-        table = estimates.predictions(trained, answers, test.table)
-        write_csv(folder / "predictions.csv", table, digits=9)
+        predictions.write(folder, predicted)
         write_json(folder / "estimates.json", found)
-        about = estimates.about(trained, test.table, parameters, folder / "predictions.csv")
-    milliseconds = estimates.time_of_an_answer(trained, test.signals)
+        if trained.task.name == "reconstruction":
+            # Of the predictions as they were written, so that the report chooses the same records.
+            written = predictions.read(folder, trained.description)
+            reconstructions.write(folder, written, test.signals, trained.reconstruct)
+        network_parameters = models.count_parameters(trained.network)
+        file = folder / predictions.FILE
+        about = estimates.about(predicted, parameters, network_parameters, file)
+    milliseconds = estimates.time_of_a_prediction(trained.answer, test.signals)
     write_json(
         Path(f"data/durations/{name}/{model}/predict.json"),
         {"predict_milliseconds": round(milliseconds, 3)},
     )
-    metrics = estimates.metrics_of(trained, found, about)
+    metrics = estimates.metrics_of(predicted, found, about, dataset["simulated"])
     write_json(Path(f"reports/metrics/{name}/{model}.json"), metrics, digits=4)
-    by_class = estimates.by_class(trained, found)
+    by_class = estimates.by_class(predicted, found)
     write_csv(Path(f"reports/plots/{name}/{model}_classes.csv"), by_class, digits=4)
     for metric, value in found["overall"].items():
         print(f"{metric:18s} {value['value']:.4f}  [{value['low']:.4f}, {value['high']:.4f}]")
     print(f"{milliseconds:.1f} ms for one record alone")
+
+
+def predict(trained: Bundle, test: SplitArrays) -> Predictions:
+    """The model's predictions on the test records."""
+    answers = trained.answer(test.signals)
+    return predictions.made(trained.description, answers.values, answers.decisions, test.table)
+
+
+def other_seeds(folder: Path, test: SplitArrays, parameters: Evaluate) -> list[dict[str, Any]]:
+    """Seed and overall metrics of each bundle that the bundle in `folder` holds, in the order of the
+    seeds."""
+    # A value needs no resample; one is the fewest there can be.
+    once = parameters.model_copy(update={"resamples": 1})
+    rows = []
+    for path in bundle.other_seeds(folder):
+        trained = bundle.load(path)
+        overall = estimates.measured(predict(trained, test), once)["overall"]
+        values = {metric: estimate["value"] for metric, estimate in overall.items()}
+        rows.append({"seed": trained.description["training"]["seed"], **values})
+    return rows
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,10 @@ from sklearn import metrics as sk
 
 from beatline import metrics
 from beatline.evaluation import bootstrap
+from beatline.evaluation.bootstrap import resampled
+from beatline.evaluation.estimates import Evaluate, measured
+from beatline.evaluation.predictions import Predictions
+from beatline.prediction import tasks
 
 EXACT: dict[str, Any] = {"rtol": 0, "atol": 1e-12, "equal_nan": True}
 ZERO_DIVISION: dict[str, Any] = {"average": "binary", "zero_division": 0}
@@ -291,10 +296,12 @@ def test_every_resample_equals_scikit_learn_with_sample_weights(
     monkeypatch.setattr(bootstrap, "BLOCK", 7 * 120)
     labels, p = _simulated(120, 3, seed=0, distinct=12)
     weights = bootstrap.group_weights(np.arange(120) // 3, 60, seed=0)
-    auc = bootstrap.bootstrap_auc(labels, p, weights)
-    pauc = bootstrap.bootstrap_partial_auc(labels, p, weights, max_fpr=0.15)
-    ap = bootstrap.bootstrap_average_precision(labels, p, weights)
-    brier = bootstrap.bootstrap_brier(labels, p, weights)
+    auc = resampled(metrics.roc_auc, labels, p, weights=weights)
+    pauc = resampled(metrics.partial_auc, labels, p, 0.15, weights=weights)
+    ap = resampled(metrics.average_precision, labels, p, weights=weights)
+    brier = resampled(metrics.brier, labels, p, weights=weights)
+    predictions = _predicted("multilabel", list("abc"), labels, p, p >= 0.4, range(120))
+    parts = bootstrap.measure(predictions, weights, 0.1).parts
     assert auc.shape == (60, 3)
     for r, w in enumerate(weights):
         for k in range(3):
@@ -304,6 +311,8 @@ def test_every_resample_equals_scikit_learn_with_sample_weights(
             assert_allclose(pauc[r, k], expected, **EXACT)
             assert_allclose(ap[r, k], sk.average_precision_score(y, s, sample_weight=w), **EXACT)
             assert_allclose(brier[r, k], sk.brier_score_loss(y, s, sample_weight=w), **EXACT)
+            f1 = sk.f1_score(y, s >= 0.4, sample_weight=w)
+            assert_allclose(parts["abc"[k]]["f1"][r], f1, **EXACT)
 
 
 def test_every_resample_equals_the_records_written_out() -> None:
@@ -312,14 +321,18 @@ def test_every_resample_equals_the_records_written_out() -> None:
     one_hot = np.eye(2, dtype=int)[labels[:, 0].astype(int)]
     argmax = np.eye(2, dtype=int)[p.argmax(axis=1)]
     weights = bootstrap.group_weights(np.arange(80) // 2, 25, seed=2)
-    table = bootstrap.bootstrap_confusion(labels, p >= 0.4, weights)
+    table = metrics.confusion(labels, p >= 0.4, weights)
     weighted = [
-        (bootstrap.bootstrap_auc(labels, p, weights), metrics.roc_auc, p),
-        (bootstrap.bootstrap_partial_auc(labels, p, weights), metrics.partial_auc, p),
-        (bootstrap.bootstrap_average_precision(labels, p, weights), metrics.average_precision, p),
-        (bootstrap.bootstrap_brier(labels, p, weights), metrics.brier, p),
+        (resampled(metrics.roc_auc, labels, p, weights=weights), metrics.roc_auc, p),
+        (resampled(metrics.partial_auc, labels, p, weights=weights), metrics.partial_auc, p),
         (
-            bootstrap.bootstrap_calibration_error(labels, p, weights),
+            resampled(metrics.average_precision, labels, p, weights=weights),
+            metrics.average_precision,
+            p,
+        ),
+        (resampled(metrics.brier, labels, p, weights=weights), metrics.brier, p),
+        (
+            resampled(metrics.expected_calibration_error, labels, p, weights=weights),
             metrics.expected_calibration_error,
             p,
         ),
@@ -332,7 +345,7 @@ def test_every_resample_equals_the_records_written_out() -> None:
             table, metrics.confusion(labels[rows], p[rows] >= 0.4), strict=True
         ):
             assert_array_equal(count[r], expected)
-    right = bootstrap.bootstrap_multiclass_accuracy(one_hot, argmax, weights)
+    right = resampled(metrics.multiclass_accuracy, one_hot, argmax, weights=weights)
     rows = np.repeat(np.arange(80), weights[3])
     assert_allclose(right[3], metrics.multiclass_accuracy(one_hot[rows], argmax[rows]), **EXACT)
 
@@ -346,7 +359,7 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
         labels = np.arange(150) % 3 == 0
         scores = rng.normal(size=150) + 1.5 * labels
         weights = bootstrap.group_weights(np.arange(150), 400, seed=study)
-        auc = bootstrap.bootstrap_auc(labels[:, None], scores[:, None], weights)
+        auc = resampled(metrics.roc_auc, labels[:, None], scores[:, None], weights=weights)
         low, high = bootstrap.percentile_interval(auc[:, 0])
         covered.append(low <= true_auc <= high)
     assert 0.90 <= np.mean(covered) <= 0.99
@@ -358,7 +371,8 @@ def test_copies_of_a_record_add_no_certainty() -> None:
     ten_labels, ten_scores = np.repeat(labels, 10, axis=0), np.repeat(scores, 10, axis=0)
 
     def width(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> float:
-        auc = bootstrap.bootstrap_auc(labels, scores, bootstrap.group_weights(groups, 400, 5))
+        weights = bootstrap.group_weights(groups, 400, 5)
+        auc = resampled(metrics.roc_auc, labels, scores, weights=weights)
         low, high = bootstrap.percentile_interval(auc[:, 0])
         return float(high - low)
 
@@ -371,8 +385,8 @@ def test_same_weights_pair_two_models() -> None:
     """Paired differences of equal models are 0 in every resample, not merely around 0."""
     labels, scores = _simulated(200, 2, seed=6)
     weights = bootstrap.group_weights(np.arange(200), 100, seed=0)
-    difference = bootstrap.bootstrap_auc(labels, scores, weights)
-    difference -= bootstrap.bootstrap_auc(labels, scores**3, weights)
+    difference = resampled(metrics.roc_auc, labels, scores, weights=weights)
+    difference -= resampled(metrics.roc_auc, labels, scores**3, weights=weights)
     assert_array_equal(difference, np.zeros((100, 2)))
 
 
@@ -390,14 +404,61 @@ def test_percentile_interval_leaves_out_undefined_resamples() -> None:
 # ---------------------------------------------------------------- whole evaluations
 
 
+def _predicted(
+    task: str,
+    classes: list[str],
+    labels: np.ndarray,
+    scores: np.ndarray,
+    decisions: np.ndarray,
+    groups: Any,
+    section_column: str | None = None,
+    **columns: np.ndarray,
+) -> Predictions:
+    """Predictions on records that are called after their number."""
+    table = pd.DataFrame({"record": range(len(labels)), "group": groups, **columns})
+    for k, name in enumerate(classes):
+        table[name], table[f"{name} predicted"] = labels[:, k].astype(int), scores[:, k]
+        table[f"{name} decided"] = decisions[:, k].astype(int)
+    return Predictions(tasks.TASKS[task], classes, [], section_column, table)
+
+
+def _evaluate(resamples: int = 1000, seed: int = 0, max_fpr: float = 0.1) -> Evaluate:
+    """The block `evaluate`, with fewer resamples than it takes from a user."""
+    return Evaluate.model_construct(
+        resamples=resamples, seed=seed, max_fpr=max_fpr, confidence=0.95
+    )
+
+
+def _measured(task: str, classes: list[str], *of: Any, **how: Any) -> dict[str, Any]:
+    """The estimates of a classifier; `of` and `how` as the two functions above take them."""
+    return measured(_predicted(task, classes, *of), _evaluate(**how))
+
+
+def _detected(
+    anomalous: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    groups: Any,
+    sections: np.ndarray | None = None,
+    **how: Any,
+) -> dict[str, Any]:
+    """The estimates of an anomaly detector."""
+    labels, values, decided = anomalous[:, None], scores[:, None], (scores >= threshold)[:, None]
+    of_machines = {} if sections is None else {"section_column": "machine", "machine": sections}
+    predictions = _predicted(
+        "reconstruction", ["anomaly"], labels, values, decided, groups, **of_machines
+    )
+    return measured(predictions, _evaluate(**how))
+
+
 def test_multilabel_evaluation_agrees_with_scikit_learn() -> None:
     """Values are the plain metrics, macro their mean over classes, and intervals hold them."""
     labels, p = _simulated(300, 3, seed=8)
     decisions = p >= [0.3, 0.4, 0.5]
-    result = bootstrap.evaluate_classification(
+    result = _measured(
         "multilabel", ["a", "b", "c"], labels, p, decisions, np.arange(300), resamples=200
     )
-    macro = {name: estimate["value"] for name, estimate in result["macro"].items()}
+    macro = {name: estimate["value"] for name, estimate in result["overall"].items()}
     expected = {
         "auc": sk.roc_auc_score(labels, p),
         "average_precision": sk.average_precision_score(labels, p),
@@ -409,18 +470,18 @@ def test_multilabel_evaluation_agrees_with_scikit_learn() -> None:
         "ece": metrics.expected_calibration_error(labels, p).mean(),
     }
     assert macro == pytest.approx(expected, abs=1e-12)
-    assert list(result["classes"]) == ["a", "b", "c"]
-    assert result["classes"]["b"]["positives"] == labels[:, 1].sum()
-    assert result["classes"]["b"]["f1"]["value"] == pytest.approx(
+    assert list(result["parts"]) == ["a", "b", "c"]
+    assert result["parts"]["b"]["positives"] == labels[:, 1].sum()
+    assert result["parts"]["b"]["f1"]["value"] == pytest.approx(
         sk.f1_score(labels[:, 1], decisions[:, 1])
     )
-    for estimate in result["macro"].values():
+    for estimate in result["overall"].values():
         assert estimate["low"] < estimate["high"]
     weights = bootstrap.group_weights(np.arange(300), 200, seed=0)
-    auc = bootstrap.bootstrap_auc(labels, p, weights)
+    auc = resampled(metrics.roc_auc, labels, p, weights=weights)
     for estimate, values in (
-        (result["classes"]["b"]["auc"], auc[:, 1]),
-        (result["macro"]["auc"], auc.mean(axis=1)),
+        (result["parts"]["b"]["auc"], auc[:, 1]),
+        (result["overall"]["auc"], auc.mean(axis=1)),
     ):
         low, high = bootstrap.percentile_interval(values)
         assert_allclose([estimate["low"], estimate["high"]], [low, high], **EXACT)
@@ -433,18 +494,15 @@ def test_exclusive_and_binary_evaluation() -> None:
     truth, p = rng.integers(4, size=200), rng.dirichlet(np.ones(4), size=200)
     labels, decisions = np.eye(4)[truth], np.eye(4)[p.argmax(axis=1)]
     groups, few = np.arange(200) // 2, {"resamples": 50, "seed": 3}
-    result = bootstrap.evaluate_classification(
-        "multiclass", list("abcd"), labels, p, decisions, groups, **few
-    )
-    accuracy = result["macro"]["accuracy"]
+    result = _measured("multiclass", list("abcd"), labels, p, decisions, groups, **few)
+    accuracy = result["overall"]["accuracy"]
     assert accuracy["value"] == sk.accuracy_score(truth, p.argmax(axis=1))
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
 
     one, column = labels[:, :1], p[:, :1]
-    binary = bootstrap.evaluate_classification(
-        "binary", ["a"], one, column, column >= 0.5, groups, **few
-    )
-    assert binary["classes"]["a"] == binary["macro"] | {"positives": int(one.sum())}
+    binary = _measured("binary", ["a"], one, column, column >= 0.5, groups, **few)
+    assert binary["parts"] == {}
+    assert binary["overall"]["auc"]["value"] == pytest.approx(sk.roc_auc_score(one, column))
 
 
 def test_a_class_that_is_absent_is_undefined_and_left_out_of_macro() -> None:
@@ -453,25 +511,13 @@ def test_a_class_that_is_absent_is_undefined_and_left_out_of_macro() -> None:
     labels[:, 1] = False
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = bootstrap.evaluate_classification(
+        result = _measured(
             "multilabel", ["a", "b"], labels, p, p >= 0.5, np.arange(100), resamples=50
         )
     for name in ("auc", "average_precision", "f1", "recall", "precision"):
-        assert np.isnan(list(result["classes"]["b"][name].values())).all()
-        assert result["macro"][name] == result["classes"]["a"][name]
-    assert result["classes"]["b"]["brier"]["value"] > 0
-
-
-def test_evaluation_refuses_what_does_not_fit() -> None:
-    """A task it does not know, and names that do not match the columns."""
-    labels, p = _simulated(20, 2, seed=0)
-    groups = np.arange(20)
-    with pytest.raises(ValueError, match="task"):
-        bootstrap.evaluate_classification("anomaly", ["a", "b"], labels, p, labels, groups)
-    with pytest.raises(ValueError, match="class names"):
-        bootstrap.evaluate_classification("multilabel", ["a"], labels, p, labels, groups)
-    with pytest.raises(ValueError, match="weights"):
-        bootstrap.evaluate_classification("multilabel", ["a", "b"], labels, p, labels, groups[1:])
+        assert np.isnan(list(result["parts"]["b"][name].values())).all()
+        assert result["overall"][name] == result["parts"]["a"][name]
+    assert result["parts"]["b"]["brier"]["value"] > 0
 
 
 def test_anomaly_evaluation_agrees_with_scikit_learn() -> None:
@@ -479,13 +525,13 @@ def test_anomaly_evaluation_agrees_with_scikit_learn() -> None:
     labels, p = _simulated(300, 1, seed=12)
     anomalous, scores = labels[:, 0], 100 * p[:, 0] - 20
     threshold = float(np.sort(scores)[200])
-    result = bootstrap.evaluate_anomaly(
+    result = _detected(
         anomalous, scores, threshold, np.arange(300) // 2, max_fpr=0.2, resamples=100
     )
     decisions = scores >= threshold
     tn, fp, fn, tp = sk.confusion_matrix(anomalous, decisions).ravel()
     assert result["counts"] == {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
-    assert result["sections"] == {}
+    assert result["parts"] == {}
     expected = {
         "auc": sk.roc_auc_score(anomalous, scores),
         "pauc": sk.roc_auc_score(anomalous, scores, max_fpr=0.2),
@@ -530,12 +576,12 @@ def test_each_machine_is_measured_alone(data: tuple[np.ndarray, np.ndarray, np.n
     the harmonic mean is scipy's over all AUCs and pAUCs."""
     labels, scores, names = data
     threshold = float(np.median(scores))
-    result = bootstrap.evaluate_anomaly(
+    result = _detected(
         labels, scores, threshold, np.arange(len(labels)), sections=names, resamples=3
     )
-    assert list(result["sections"]) == sorted(set(names.tolist()))
+    assert list(result["parts"]) == sorted(set(names.tolist()))
     values: dict[str, list[float]] = {}
-    for name, found in result["sections"].items():
+    for name, found in result["parts"].items():
         y, s = labels[names == name], scores[names == name]
         d = (s >= threshold).astype(int)
         expected = {
@@ -558,7 +604,7 @@ def test_each_machine_is_measured_alone(data: tuple[np.ndarray, np.ndarray, np.n
     for metric, of_sections in values.items():
         assert result["overall"][metric]["value"] == pytest.approx(np.mean(of_sections), abs=1e-12)
     for key, total in result["counts"].items():
-        assert total == sum(found[key] for found in result["sections"].values())
+        assert total == sum(found[key] for found in result["parts"].values())
 
 
 def test_machines_are_never_pooled() -> None:
@@ -567,16 +613,14 @@ def test_machines_are_never_pooled() -> None:
     labels, scores, names = _machines(1, [40, 40, 40])
     moved = np.where(names == "id_01", scores + 1000, scores)
     found, other = (
-        bootstrap.evaluate_anomaly(
-            labels, values, 0.5, np.arange(120) // 2, sections=names, resamples=50
-        )
+        _detected(labels, values, 0.5, np.arange(120) // 2, sections=names, resamples=50)
         for values in (scores, moved)
     )
     for metric in ("auc", "pauc", "average_precision", "harmonic_mean"):
         assert found["overall"][metric] == other["overall"][metric]
-    for name, of_section in found["sections"].items():
+    for name, of_section in found["parts"].items():
         for metric in ("auc", "pauc", "average_precision"):
-            assert of_section[metric] == other["sections"][name][metric]
+            assert of_section[metric] == other["parts"][name][metric]
     assert abs(sk.roc_auc_score(labels, scores) - sk.roc_auc_score(labels, moved)) > 0.05
 
 
@@ -586,14 +630,12 @@ def test_intervals_of_machines_contain_their_values(per_group: int) -> None:
     machines is surer than one of them."""
     labels, scores, names = _machines(2, [60, 45, 30])
     groups = np.char.add(names, (np.arange(len(names)) // per_group).astype(str))
-    result = bootstrap.evaluate_anomaly(
-        labels, scores, 0.0, groups, sections=names, resamples=300, seed=4
-    )
-    for found in (result["overall"], *result["sections"].values()):
+    result = _detected(labels, scores, 0.0, groups, sections=names, resamples=300, seed=4)
+    for found in (result["overall"], *result["parts"].values()):
         for estimate in (value for value in found.values() if isinstance(value, dict)):
             assert estimate["low"] <= estimate["value"] <= estimate["high"]
             assert estimate["low"] < estimate["high"]
-    widths = [found["auc"]["high"] - found["auc"]["low"] for found in result["sections"].values()]
+    widths = [found["auc"]["high"] - found["auc"]["low"] for found in result["parts"].values()]
     overall = result["overall"]["auc"]
     assert overall["high"] - overall["low"] < min(widths)
 
@@ -602,9 +644,7 @@ def test_every_resample_of_machines_is_written_out() -> None:
     """The mean's interval is that of resampled recordings measured machine by machine."""
     labels, scores, names = _machines(3, [50, 40])
     groups = np.arange(90) // 2
-    result = bootstrap.evaluate_anomaly(
-        labels, scores, 0.5, groups, sections=names, resamples=60, seed=5
-    )
+    result = _detected(labels, scores, 0.5, groups, sections=names, resamples=60, seed=5)
     aucs, harmonics = [], []
     for row in bootstrap.group_weights(groups, 60, seed=5):
         drawn = np.repeat(np.arange(90), row)
@@ -625,10 +665,8 @@ def test_machine_without_anomalies_has_no_ranking_and_is_left_out_of_the_means()
     labels[names == "id_02"] = 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = bootstrap.evaluate_anomaly(
-            labels, scores, 0.5, np.arange(90), sections=names, resamples=20
-        )
-    found = result["sections"]
+        result = _detected(labels, scores, 0.5, np.arange(90), sections=names, resamples=20)
+    found = result["parts"]
     for metric in ("auc", "pauc", "average_precision", "f1", "recall", "precision"):
         assert np.isnan(found["id_02"][metric]["value"])
         others = [found[name][metric]["value"] for name in ("id_00", "id_01")]
@@ -645,9 +683,7 @@ def test_machine_that_is_worse_than_none_makes_the_harmonic_mean_zero() -> None:
     scores[names == "b"] *= -1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = bootstrap.evaluate_anomaly(
-            labels, scores, 0.5, np.arange(40), sections=names, resamples=20
-        )
+        result = _detected(labels, scores, 0.5, np.arange(40), sections=names, resamples=20)
     assert result["overall"]["auc"]["value"] == 0.5
     assert result["overall"]["harmonic_mean"]["value"] == 0
     assert hmean([1.0, 1.0, 0.0, 9 / 19]) == 0
@@ -656,26 +692,12 @@ def test_machine_that_is_worse_than_none_makes_the_harmonic_mean_zero() -> None:
 def test_machine_that_a_resample_does_not_draw_has_no_accuracy_there() -> None:
     """Where each machine is one group, a resample may lack it: it is left out, not measured as 0."""
     labels, scores, names = _machines(7, [20, 20, 20])
-    result = bootstrap.evaluate_anomaly(labels, scores, 0.5, names, sections=names, resamples=100)
-    for found in result["sections"].values():
+    result = _detected(labels, scores, 0.5, names, sections=names, resamples=100)
+    for found in result["parts"].values():
         for metric in ("auc", "pauc", "average_precision", "f1", "recall", "precision", "accuracy"):
             estimate = found[metric]
             assert estimate["low"] == pytest.approx(estimate["value"])
             assert estimate["high"] == pytest.approx(estimate["value"])
-
-
-def test_anomaly_evaluation_refuses_what_does_not_fit() -> None:
-    """Labels, scores, groups and sections are of the same records."""
-    labels, scores, names = _machines(8, [10, 10])
-    records = np.arange(20)
-    for arguments, sections in (
-        ((labels[1:], scores, 0.5, records), None),
-        ((labels, scores[1:], 0.5, records), names),
-        ((labels, scores, 0.5, records[1:]), None),
-        ((labels, scores, 0.5, records), names[1:]),
-    ):
-        with pytest.raises(ValueError):
-            bootstrap.evaluate_anomaly(*arguments, sections=sections, resamples=2)
 
 
 def test_resamples_without_a_class_have_no_mean() -> None:
@@ -687,9 +709,10 @@ def test_resamples_without_a_class_have_no_mean() -> None:
     scores = np.column_stack([labels[:, 0] + 0.1 * rng.random(40), rng.random(40)])
     decisions = scores > 0.5
     weights = bootstrap.once_and_resampled(np.arange(40), 200, 1)
-    overall = bootstrap.classification(
-        "multilabel", ["easy", "rare"], labels, scores / 2, decisions, weights
-    ).overall["auc"]
+    predictions = _predicted(
+        "multilabel", ["easy", "rare"], labels, scores / 2, decisions, range(40)
+    )
+    overall = bootstrap.measure(predictions, weights, 0.1).overall["auc"]
     for row, value in zip(weights, overall, strict=True):
         if not (row * labels[:, 1]).sum():
             assert np.isnan(value)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from beatline.bundle.model import (
         Answers,
         Bundle,
-        history,
         load,
         network_of,
         other_seeds,
@@ -52,7 +51,6 @@ __all__ = [
     "WEIGHTS_SHA256",
     "Answers",
     "Bundle",
-    "history",
     "load",
     "network_of",
     "other_seeds",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors import torch as safetensors
 from torch import nn
 
@@ -26,13 +27,13 @@ from beatline.bundle.model_info import (
     shape_of,
 )
 from beatline.common.errors import UserError, warn
-from beatline.common.files import read_csv, replacing, sha256, write_csv, write_json
+from beatline.common.files import replacing, sha256, write_csv, write_json
 from beatline.common.params import validated
 from beatline.export import onnx_graph
 from beatline.export.onnx_graph import NotExported
 from beatline.prediction import devices, inference, tasks
 from beatline.prediction.device_data import Recordings
-from beatline.prediction.windows import Windows
+from beatline.prediction.windows import Windows, starts
 from beatline.preprocessing.normalization import Normalization
 
 
@@ -103,6 +104,27 @@ class Bundle:
         return Answers(
             self.classes, values, self.task.decide(values, self.description["thresholds"])
         )
+
+    @torch.inference_mode()
+    def reconstruct(self, signals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What an autoencoder makes of normalized recordings `[N, T, C]`, and its squared error: the same
+        shape.
+
+        Window by window, as it is scored; where windows overlap, their mean; NaN between windows that
+        leave gaps, where nothing was reconstructed.
+        """
+        network, windows = self.network.cpu(), self.windows
+        length = min(windows.length or signals.shape[1], signals.shape[1])
+        copies, errors = np.zeros(signals.shape), np.zeros(signals.shape)
+        times = np.zeros((signals.shape[1], 1))
+        for start in starts(signals.shape[1], windows):
+            inside = slice(start, start + length)
+            copy = network(torch.from_numpy(signals[:, inside])).numpy()
+            copies[:, inside] += copy
+            errors[:, inside] += (copy - signals[:, inside]) ** 2
+            times[inside] += 1
+        times[times == 0] = np.nan
+        return copies / times, errors / times
 
     @property
     def windows(self) -> Windows:
@@ -188,8 +210,3 @@ def network_of(description: dict[str, Any], where: str) -> nn.Module:
     architecture = validated(parameters, "architecture.parameters", schema, Path(where))
     outputs = len(description["sections"] or description["classes"])
     return models.create(name, architecture, shape_of(description), outputs, where)
-
-
-def history(folder: Path) -> pd.DataFrame:
-    """A bundle's training history, a row per epoch. Raises UserError if it is missing or damaged."""
-    return read_csv(folder / HISTORY, ("epoch",))

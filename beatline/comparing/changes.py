@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from beatline.lineage.lock import Stages
+
 CODE = ("beatline/", "stages/")
-Stages = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from beatline.comparing import differences
 from beatline.comparing.changes import Changes, changes
-from beatline.comparing.differences import Compare, Difference, Obstacle, Predictions
+from beatline.comparing.differences import Compare, Difference, Obstacle
 from beatline.comparing.revisions import Revision
+from beatline.evaluation.predictions import Predictions
 
 NEW, REMOVED, UNCHANGED = "new", "removed", "unchanged"
 COMPARED, NOT_COMPARABLE = "compared", "not comparable"

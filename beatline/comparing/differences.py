@@ -30,7 +30,7 @@ from scipy.special import stdtr, stdtrit
 
 from beatline.common.params import Parameters
 from beatline.evaluation import bootstrap
-from beatline.evaluation.bootstrap import Resampled
+from beatline.evaluation.predictions import Predictions
 from beatline.metrics import Array
 
 METRICS = (
@@ -77,62 +77,6 @@ class Compare(Parameters):
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """A model's answers on N test records: `table` as
-    :func:`beatline.evaluation.estimates.predictions` writes
-    it, its `task`, and the column that names the `sections` (machines) of a detector, if it has any."""
-
-    task: str
-    classes: list[str]
-    sections: str | None
-    table: pd.DataFrame
-
-    @property
-    def labels(self) -> pd.DataFrame:
-        """What the test records are: everything but the answers, by record."""
-        names = ["group", *([self.sections] if self.sections else []), *self.classes]
-        return self.table.set_index("record").loc[:, names].astype(str).sort_index()
-
-    @property
-    def fewest(self) -> int:
-        """How many groups have the rarest class, or have not the commonest, in the smallest section."""
-        sections = (
-            self.table[self.sections].to_numpy(str) if self.sections else [""] * len(self.table)
-        )
-        found = [
-            int(part.loc[part[name] == label, "group"].nunique())
-            for _, part in self.table.groupby(sections)
-            for name in self.classes
-            for label in (0, 1)
-        ]
-        return min((number for number in found if number), default=0)
-
-    def ordered(self) -> Predictions:
-        """The same, sorted by record."""
-        table = self.table.sort_values("record", ignore_index=True)
-        return Predictions(self.task, self.classes, self.sections, table)
-
-    def measured(self, weights: np.ndarray, max_fpr: float) -> Resampled:
-        """Every metric with each of the `weights` [R, N]."""
-        answers = self.table[[f"{name} predicted" for name in self.classes]].to_numpy()
-        decided = self.table[[f"{name} decided" for name in self.classes]].to_numpy()
-        labels = self.table[self.classes].to_numpy()
-        if self.task in bootstrap.CLASSIFICATION:
-            return bootstrap.classification(
-                self.task, self.classes, labels, answers, decided, weights
-            )
-        sections = self.table[self.sections].to_numpy(str) if self.sections else None
-        return bootstrap.detection(
-            labels[:, 0],
-            answers[:, 0],
-            decided[:, 0],
-            weights,
-            sections=sections,
-            max_fpr=max_fpr,
-        )
-
-
-@dataclass(frozen=True)
 class Difference:
     """Of one metric: `after - before` with its interval and two-sided p-value; NaN if undefined."""
 
@@ -172,7 +116,8 @@ class Obstacle(NamedTuple):
 def obstacle(before: Predictions, after: Predictions) -> Obstacle | None:
     """What is in the way of a comparison record by record, if anything is."""
     if before.task != after.task:
-        return Obstacle(f"another task ({before.task} before, {after.task} after)", False)
+        old, new = before.task.name, after.task.name
+        return Obstacle(f"another task ({old} before, {new} after)", False)
     if before.classes != after.classes:
         old, new = (", ".join(each.classes) for each in (before, after))
         return Obstacle(f"other classes ({old} before, {new} after)", False)
@@ -182,7 +127,7 @@ def obstacle(before: Predictions, after: Predictions) -> Obstacle | None:
 
 def _other_records(before: Predictions, after: Predictions) -> str:
     """In what the test records of the two differ; empty if in nothing."""
-    old, new = before.labels, after.labels
+    old, new = _labels(before), _labels(after)
     if not old.index.equals(new.index):
         lost, gained = len(old.index.difference(new.index)), len(new.index.difference(old.index))
         return (
@@ -198,6 +143,13 @@ def _other_records(before: Predictions, after: Predictions) -> str:
     return ""
 
 
+def _labels(predictions: Predictions) -> pd.DataFrame:
+    """What the test records are: everything but what was predicted, by record."""
+    sections = [predictions.section_column] if predictions.section_column else []
+    names = ["group", *sections, *predictions.classes]
+    return predictions.table.set_index("record").loc[:, names].astype(str).sort_index()
+
+
 def paired(
     before: Predictions, after: Predictions, parameters: Compare, max_fpr: float
 ) -> tuple[list[Difference], dict[str, list[Difference]]]:
@@ -206,17 +158,30 @@ def paired(
     Groups (patients) are drawn again, the same ones for both. Call it only where :func:`obstacle` sees
     none.
     """
-    before, after = before.ordered(), after.ordered()
+    before, after = (
+        each.rows(np.argsort(each.table["record"].to_numpy(str))) for each in (before, after)
+    )
     groups = before.table["group"].to_numpy(str)
     weights = bootstrap.once_and_resampled(groups, parameters.resamples, parameters.seed)
-    old, new = before.measured(weights, max_fpr), after.measured(weights, max_fpr)
-    groups_of = (len(np.unique(groups)), before.fewest)
+    old, new = (bootstrap.measure(each, weights, max_fpr) for each in (before, after))
+    sizes = (len(np.unique(groups)), _fewest_groups(before))
     parts = {
-        name: _differences(values, new.parts[name], parameters, groups_of)
+        name: _differences(values, new.parts[name], parameters, sizes)
         for name, values in old.parts.items()
     }
-    overall = _differences(old.overall, new.overall, parameters, groups_of)
+    overall = _differences(old.overall, new.overall, parameters, sizes)
     return overall, parts if len(parts) > 1 else {}
+
+
+def _fewest_groups(predictions: Predictions) -> int:
+    """How many groups have the rarest class, or have not the commonest, in the smallest section."""
+    groups = predictions.table["group"].to_numpy(str)
+    numbers = [
+        len(np.unique(groups[facet.inside][facet.targets == label]))
+        for facet in predictions.facets
+        for label in (0, 1)
+    ]
+    return min((number for number in numbers if number), default=0)
 
 
 def _differences(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from beatline.common.files import replacing
 from beatline.comparing import words
 from beatline.comparing.comparison import COMPARED, UNCHANGED, Comparison, ModelComparison, Row
-from beatline.comparing.differences import BETTER, LOWER_IS_BETTER, WORSE, Predictions
+from beatline.comparing.differences import BETTER, LOWER_IS_BETTER, WORSE
 from beatline.drawings import figures
 from beatline.evaluation import curves
-from beatline.evaluation.curves import Evaluated
+from beatline.evaluation.predictions import Predictions
 from beatline.reporting.document import Document, text
 from beatline.reporting.page import page
 
@@ -87,28 +86,13 @@ def _add_curves(
     document: Document, one: ModelComparison, answers: tuple[Predictions, Predictions]
 ) -> None:
     """Both models in each panel, from their answers on the test records."""
-    both = [_evaluated(word, each) for word, each in zip(COLOURS_OF, answers, strict=True)]
-    tables = {
-        kind: pd.concat([curves.KINDS[kind](each) for each in both], ignore_index=True)
-        for kind in KINDS
-    }
+    tables = curves.tables({}, dict(zip(COLOURS_OF, answers, strict=True)))
     document.add_figure(
         f"{one.dataset}_{one.model}",
         figures.panels(KINDS, tables, COLOURS_OF),
         f"{text(one.name)}: curves before and after",
         "ROC and precision-recall curves on the test records, before and after.",
     )
-
-
-def _evaluated(word: str, answers: Predictions) -> Evaluated:
-    """Answers as what curves are drawn of."""
-    description = {
-        "task": answers.task,
-        "classes": answers.classes,
-        "thresholds": [],
-        "dataset": {"sections": answers.sections},
-    }
-    return Evaluated(word, description, pd.DataFrame(), answers.table, {}, {})
 
 
 def _add_links(document: Document, comparison: Comparison, one: ModelComparison, url: str) -> None:

@@ -6,13 +6,11 @@ there; predictions are in DVC's cache, or in the remote if there is one, or they
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from functools import cache, cached_property
 from typing import Any, cast
 
-import pandas as pd
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -23,12 +21,11 @@ from ruamel.yaml.error import YAMLError
 
 from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.common.files import TEXTS
-from beatline.comparing.differences import Predictions
+from beatline.evaluation.predictions import FILE, Predictions, parse
+from beatline.lineage.lock import Stages, upstream
 
 WORKSPACE = "workspace"
 ABOUT = {"task", "classes", "records", "parameters", "confidence", "test_records", "predictions"}
-_ANSWERS = (" predicted", " decided")
 
 
 def repository() -> Repo:
@@ -113,51 +110,20 @@ class Revision:
             return None  # of before metrics had intervals, or damaged
 
     def predictions(self, dataset: str, model: str) -> Predictions | None:
-        """A model's answers on the test records, if they are to be had."""
-        content = self.content(f"data/predictions/{dataset}/{model}/predictions.csv")
-        task = self._task(dataset, model)
-        if content is None or task is None:
+        """A model's predictions on the test records, if they are to be had. UserError if they are
+        damaged."""
+        path = f"data/predictions/{dataset}/{model}/{FILE}"
+        content, told_by = self.content(path), self.metrics(dataset, model)
+        if content is None:
             return None
-        try:
-            table = pd.read_csv(io.BytesIO(content), dtype=TEXTS)
-        except ValueError:
-            table = pd.DataFrame()
-        names = list(table.columns)
-        classes = [name for name in names if all(name + ending in names for ending in _ANSWERS)]
-        if not classes or not {"record", "group"} <= set(names) or table.isna().any(axis=None):
-            raise UserError(
-                f"predictions of {model} on {dataset} at {self.name} are damaged: run `dvc repro`"
-            )
-        answers = {name + ending for name in classes for ending in _ANSWERS}
-        known = {"record", "group", "normal", *classes, *answers}
-        sections = [name for name in names if name not in known]
-        return Predictions(task, classes, sections[0] if sections else None, table)
+        if told_by is None:
+            model_info = self.content(f"data/models/{dataset}/{model}/model.json")
+            told_by = json.loads(model_info) if model_info else None
+        return parse(content, told_by, f"{path} of {self.name}") if told_by else None
 
-    def _task(self, dataset: str, model: str) -> str | None:
-        metrics = self.metrics(dataset, model)
-        if metrics:
-            return metrics["about"][0]["task"]
-        content = self.content(f"data/models/{dataset}/{model}/model.json")
-        return json.loads(content)["task"] if content is not None else None
-
-    def made(self, dataset: str, model: str) -> dict[str, dict[str, Any]]:
+    def made(self, dataset: str, model: str) -> Stages:
         """The entries of dvc.lock of all stages that lead to a model's metrics."""
         return upstream(self.stages, f"evaluate_{model}@{dataset}")
-
-
-def upstream(stages: dict[str, dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
-    """The stage `name` and all that it depends on, of the entries of dvc.lock."""
-    made_by = {out["path"]: stage for stage, entry in stages.items() for out in entry["outs"]}
-    found: dict[str, dict[str, Any]] = {}
-    waiting = [name]
-    while waiting:
-        stage = waiting.pop()
-        if stage in found or stage not in stages:
-            continue
-        found[stage] = stages[stage]
-        read = [dep["path"] for dep in stages[stage].get("deps", [])]
-        waiting += [made_by[path] for path in read if path in made_by]
-    return found
 
 
 @cache

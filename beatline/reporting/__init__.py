@@ -106,7 +106,10 @@ def _add_models(
     parameters: Report,
     root: Path,
 ) -> None:
-    tables = curves.tables(results.models)
+    tables = curves.tables(
+        {model.model: model.history for model in results.models},
+        {model.model: model for model in results.models},
+    )
     for kind, table in tables.items():
         document.curves[kind][results.name] = table
     add_comparison(document, results, tables, colours, content["evaluate"])
@@ -147,7 +150,7 @@ def _add_opening(document: Document, found: Sequence[DatasetResults], percent: s
             link(text(results.name)),
             link(heading(results, model), model.model),
             *(estimate(model.estimates["overall"].get(metric)) for metric in COMPARED),
-            f"{len(model.predictions):,}",
+            f"{len(model.table):,}",
         ]
         for results in found
         for model in results.models

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from string import ascii_uppercase
 from typing import Any
 
-from beatline.evaluation.curves import Evaluated
-from beatline.lineage import record
+from beatline.evaluation.results import Evaluated
+from beatline.lineage import code
 from beatline.reporting.document import DASH, IDENTITY, MANY, Document, anchor, link, spoken, text
 from beatline.reporting.results import DatasetResults, heading
 
@@ -184,13 +184,13 @@ def listed_paths(paths: Sequence[str]) -> str:
 
 
 def own_identity() -> dict[str, Any]:
-    """Of what writes the report, when it is called: as :func:`beatline.lineage.record.identity`,
-    without data and pipeline, and with the versions of what draws and renders."""
+    """What writes the report, when it is called: its revision, the sum of its code, and versions, also of
+    what draws and renders."""
     drawing = {package: version(package) for package in DRAWN_WITH}
     return {
-        "git": record.git_identity(),
-        "code": record.code_identity(),
-        "environment": record.environment() | drawing,
+        "git": code.git_identity(),
+        "code": code.code_identity(),
+        "environment": code.versions() | drawing,
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from beatline.datasets.cards import Words, words_of
-from beatline.evaluation.curves import Evaluated
+from beatline.evaluation.results import Evaluated
 from beatline.reporting.data import TASKS
 from beatline.reporting.data_card import (
     REPORT,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from beatline.drawings import figures
-from beatline.evaluation.curves import Evaluated
+from beatline.evaluation.results import Evaluated
 from beatline.reporting.data import TASKS
 from beatline.reporting.document import (
     DASH,
@@ -258,7 +258,7 @@ def summary(model: Evaluated) -> str:
     scores = ", ".join(f"{METRICS[name]} {estimate(overall.get(name))}" for name in names)
     mean = f" (mean over {noun(model.section_column)}s)" if model.section_column else ""
     facts = [
-        f"{scores[0].upper()}{scores[1:]}{mean} on {len(model.predictions):,} test records",
+        f"{scores[0].upper()}{scores[1:]}{mean} on {len(model.table):,} test records",
         counted(about["parameters"], "parameter"),
     ]
     if best := _best_step(model):

@@ -15,8 +15,7 @@ from beatline.common import params
 from beatline.common.errors import warn
 from beatline.common.files import read_json
 from beatline.drawings import Drawing
-from beatline.evaluation import curves
-from beatline.evaluation.curves import Evaluated
+from beatline.evaluation.results import Evaluated, load
 from beatline.preprocessing import arrays
 from beatline.preprocessing.normalization import Normalization
 from beatline.reporting.document import text
@@ -112,7 +111,7 @@ def read(content: dict[str, Any], name: str, root: Path) -> DatasetResults:
         splits={split: arrays.load_split(folder / split) for split in SPLITS},
         split_metrics=read_json(root / f"reports/metrics/{name}/split.json"),
         models=[
-            curves.load(
+            load(
                 model,
                 root / f"data/models/{name}/{model}",
                 root / f"data/predictions/{name}/{model}",

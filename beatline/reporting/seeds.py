@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from beatline.drawings import figures
-from beatline.evaluation.curves import Evaluated
+from beatline.evaluation.results import Evaluated
 from beatline.reporting.document import METRICS, Document, estimate, measured, number, spoken, text
 from beatline.reporting.results import DatasetResults
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from beatline.evaluation.curves import Evaluated
 from beatline.evaluation.estimates import FEWEST_OF_A_KIND
+from beatline.evaluation.results import Evaluated
 from beatline.reporting.document import DASH, METRICS, Document, estimate, number, spoken, text
 
 COMPACT = ("auc", "average_precision", "f1", "accuracy")
@@ -41,7 +41,7 @@ def add_subgroups(document: Document, model: Evaluated, metrics: Sequence[str] =
         ]
         for by, name, group in groups
     ]
-    everyone = [f"{len(model.predictions):,}", *(estimate(overall[metric]) for metric in shown)]
+    everyone = [f"{len(model.table):,}", *(estimate(overall[metric]) for metric in shown)]
     rows.append(["all", DASH, *everyone])
     header = ["by", "group", "records", *(METRICS[metric] for metric in shown)]
     document.add_table(header, rows, words=2)

@@ -21,6 +21,7 @@ from torch import nn
 from beatline import bundle, models
 from beatline.bundle import model_info
 from beatline.common.errors import UserError
+from beatline.common.files import read_csv
 from beatline.common.params import Parameters
 from beatline.export import onnx_graph, session
 from beatline.prediction import inference, losses, tasks
@@ -299,7 +300,7 @@ def test_a_network_without_a_graph_is_saved_and_warned_of(
 
 def test_history(saved: Path) -> None:
     """A row per epoch comes back."""
-    pd.testing.assert_frame_equal(bundle.history(saved), HISTORY)
+    pd.testing.assert_frame_equal(read_csv(saved / "history.csv"), HISTORY)
 
 
 def test_description(saved: Path) -> None:
@@ -392,3 +393,37 @@ def test_onnx_runtime_reports_to_nobody() -> None:
     command = [sys.executable, "-c", WATCHES]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
+
+
+# ---------------------------------------------------------------- reconstructions
+
+
+def autoencoder(**windows: Any) -> bundle.Bundle:
+    network, description = made("autoencoder", "reconstruction", windows={**WINDOW, **windows})
+    return bundle.Bundle(network.eval(), description)
+
+
+def test_a_reconstruction_is_made_of_the_windows_that_are_scored() -> None:
+    """Where windows overlap, their mean; where there is one, what the network gives for it."""
+    trained = autoencoder()
+    signals = np.random.default_rng(0).normal(size=(2, 15, 3)).astype(np.float32)
+    copies, errors = trained.reconstruct(signals)
+    with torch.inference_mode():
+        first, second = (
+            trained.network(torch.from_numpy(signals[:, start : start + 10])).numpy()
+            for start in (0, 5)
+        )
+    np.testing.assert_allclose(copies[:, :5], first[:, :5], atol=1e-6)
+    np.testing.assert_allclose(copies[:, 5:10], (first[:, 5:] + second[:, :5]) / 2, atol=1e-6)
+    np.testing.assert_allclose(copies[:, 10:], second[:, 5:], atol=1e-6)
+    squared = [(first - signals[:, :10]) ** 2, (second - signals[:, 5:]) ** 2]
+    np.testing.assert_allclose(errors[:, :5], squared[0][:, :5], rtol=1e-5)
+    both = (squared[0][:, 5:] + squared[1][:, :5]) / 2
+    np.testing.assert_allclose(errors[:, 5:10], both, rtol=1e-5)
+
+
+def test_between_windows_nothing_was_reconstructed() -> None:
+    copies, errors = autoencoder(stride=15).reconstruct(np.ones((1, 40, 3), np.float32))
+    gaps = [*range(10, 15), *range(25, 30)]
+    assert np.flatnonzero(np.isnan(copies[0, :, 0])).tolist() == gaps
+    assert np.flatnonzero(np.isnan(errors[0, :, 0])).tolist() == gaps

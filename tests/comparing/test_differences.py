@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,14 @@ from beatline.comparing.differences import (
     WORSE,
     Compare,
     Difference,
-    Predictions,
     holm,
     independent,
     obstacle,
     paired,
 )
-from beatline.evaluation import bootstrap
+from beatline.evaluation.estimates import Evaluate, measured
+from beatline.evaluation.predictions import Predictions
+from beatline.prediction import tasks
 
 METRICS = ["auc", "pauc", "average_precision", "f1", "accuracy", "brier", "ece"]
 
@@ -57,7 +59,7 @@ def answered(
         table[name] = labels[:, k].astype(int)
         table[f"{name} predicted"] = 1 / (1 + np.exp(-scores[:, k]))
         table[f"{name} decided"] = (scores[:, k] > 0).astype(int)
-    return Predictions(task, classes, None, table)
+    return Predictions(tasks.TASKS[task], classes, [], None, table)
 
 
 def two_models(
@@ -155,9 +157,7 @@ def test_order_does_not_matter_and_swapping_turns_the_sign(seed: int) -> None:
     draw = np.random.default_rng(seed)
     labels, first, second = two_models(draw, 60)
     one, other = answered(labels, first), answered(labels, second)
-    shuffled = Predictions(
-        other.task, other.classes, None, other.table.sample(frac=1, random_state=seed)
-    )
+    shuffled = replace(other, table=other.table.sample(frac=1, random_state=seed))
     there, _ = paired(one, other, parameters(), 0.1)
     again, _ = paired(one, shuffled, parameters(), 0.1)
     back, _ = paired(other, one, parameters(), 0.1)
@@ -196,9 +196,8 @@ def test_detectors_are_compared_on_each_machine() -> None:
     pair = []
     for scores in (first, second):
         one = answered(labels, scores, "reconstruction")
-        pair.append(
-            Predictions(one.task, one.classes, "machine_id", one.table.assign(machine_id=machines))
-        )
+        table = one.table.assign(machine_id=machines)
+        pair.append(replace(one, section_column="machine_id", table=table))
     overall, parts = paired(pair[0], pair[1], parameters(), 0.1)
     assert list(parts) == ["id_00", "id_02"]
     assert of(overall, "auc").difference == pytest.approx(
@@ -224,15 +223,15 @@ def test_obstacles_are_named() -> None:
     one, other = answered(labels, first), answered(labels, second)
 
     def changed(**columns: Any) -> Predictions:
-        return Predictions("binary", one.classes, None, other.table.assign(**columns))
+        return replace(other, table=other.table.assign(**columns))
 
     assert obstacle(one, other) is None
-    fewer = Predictions("binary", one.classes, None, other.table.iloc[3:])
+    fewer = other.rows(np.arange(3, 40))
     assert "3 are only before and 0 only after" in why(one, fewer)
     flipped = other.table["class 0"].where(other.table.index > 1, 1 - other.table["class 0"])
     assert "2 of the 40 test records have other labels" in why(one, changed(**{"class 0": flipped}))
     assert "40 of the 40" in why(one, changed(group="one patient"))
-    alone = Predictions("binary", one.classes, None, one.table.assign(group="one patient"))
+    alone = replace(one, table=one.table.assign(group="one patient"))
     assert "1 groups of test records are too few" in why(alone, changed(group="one patient"))
     assert "another task" in why(one, answered(labels, second, "multilabel"))
     two = answered(np.hstack([labels, labels]), np.hstack([second, second]))
@@ -262,16 +261,8 @@ def test_stored_values_are_taken_as_independent() -> None:
 
 def stored(model: Predictions) -> list[dict[str, Any]]:
     """What a metrics file holds of the AUC."""
-    table = model.table
-    found = bootstrap.evaluate_classification(
-        "binary",
-        ["class 0"],
-        table[["class 0"]],
-        table[["class 0 predicted"]],
-        table[["class 0 decided"]],
-        table["group"],
-    )
-    return [{"metric": "auc", **found["macro"]["auc"]}]
+    how = Evaluate(resamples=1000, confidence=0.95, max_fpr=0.1, seed=0)
+    return [{"metric": "auc", **measured(model, how)["overall"]["auc"]}]
 
 
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12))

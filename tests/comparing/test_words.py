@@ -18,7 +18,8 @@ from beatline.comparing.comparison import (
     ModelComparison,
 )
 from beatline.comparing.differences import Compare, Difference
-from beatline.comparing.revisions import Revision, upstream
+from beatline.comparing.revisions import Revision
+from beatline.lineage.lock import upstream
 
 PARAMETERS = Compare(
     resamples=2000,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,84 +10,78 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, confusion_matrix, precision_recall_curve, roc_curve
 
-from beatline.common.errors import UserError
-from beatline.common.files import write_csv, write_json
-from beatline.evaluation import curves
-from beatline.evaluation.curves import Evaluated
+from beatline.evaluation import curves, predictions
+from beatline.evaluation.predictions import Predictions
+from beatline.prediction import tasks
 
 RECORDS = 60
 
 
-def _evaluated(
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2],
+        "train_loss": [0.5, 0.4],
+        "validation_loss": [0.6, np.nan],
+        "validation_auc": [0.7, np.nan],
+        "learning_rate": [0.1, 0.01],
+    }
+)
+
+
+def _predicted(
     task: str, classes: list[str], targets: np.ndarray, values: np.ndarray, thresholds: list[float]
-) -> Evaluated:
-    if thresholds:
-        decisions = (values >= np.array(thresholds)).astype(int)
-    else:
-        decisions = np.eye(len(classes), dtype=int)[values.argmax(axis=1)]
-    columns = {"record": [f"r{number}" for number in range(len(targets))]}
-    for k, name in enumerate(classes):
-        columns |= {
-            name: targets[:, k],
-            f"{name} predicted": values[:, k],
-            f"{name} decided": decisions[:, k],
-        }
-    history = pd.DataFrame(
-        {
-            "epoch": [1, 2],
-            "train_loss": [0.5, 0.4],
-            "validation_loss": [0.6, np.nan],
-            "validation_auc": [0.7, np.nan],
-            "learning_rate": [0.1, 0.01],
-        }
-    )
-    description = {
+) -> Predictions:
+    """Predictions on records of no data set."""
+    info = {
+        "task": task,
         "classes": classes,
         "thresholds": thresholds,
-        "task": task,
         "dataset": {"sections": None},
     }
-    return Evaluated("m", description, history, pd.DataFrame(columns), {}, {})
+    records = pd.DataFrame({"record": [f"r{number}" for number in range(len(targets))]})
+    records = records.assign(group=records["record"], normal=1 - targets.max(axis=1))
+    records[classes] = targets
+    decisions = tasks.TASKS[task].decide(values, thresholds)
+    return predictions.made(info, values, decisions, records)
 
 
 @pytest.fixture
-def multilabel() -> Evaluated:
+def multilabel() -> Predictions:
     rng = np.random.default_rng(3)
     targets = rng.integers(0, 2, (RECORDS, 2))
     values = np.clip(targets * 0.3 + rng.uniform(0, 0.7, (RECORDS, 2)), 0, 1)
-    return _evaluated("multilabel", ["A", "B"], targets, values, [0.4, 0.6])
+    return _predicted("multilabel", ["A", "B"], targets, values, [0.4, 0.6])
 
 
 @pytest.fixture
-def multiclass() -> Evaluated:
+def multiclass() -> Predictions:
     rng = np.random.default_rng(4)
     targets = np.eye(3, dtype=int)[rng.integers(0, 3, RECORDS)]
     values = rng.dirichlet(np.ones(3), RECORDS) * 0.5 + targets * 0.5 * rng.random((RECORDS, 1))
-    return _evaluated("multiclass", list("XYZ"), targets, values / values.sum(1)[:, None], [])
+    return _predicted("multiclass", list("XYZ"), targets, values / values.sum(1)[:, None], [])
 
 
 @pytest.fixture
-def anomaly() -> Evaluated:
+def anomaly() -> Predictions:
     rng = np.random.default_rng(5)
     targets = np.arange(RECORDS)[:, None] % 3 == 0
     values = rng.exponential(1 + 3 * targets)
-    return _evaluated("reconstruction", ["anomaly"], targets.astype(int), values, [2.0])
+    return _predicted("reconstruction", ["anomaly"], targets.astype(int), values, [2.0])
 
 
 @pytest.fixture
-def machines(anomaly: Evaluated) -> Evaluated:
+def machines(anomaly: Predictions) -> Predictions:
     """The same detector, whose records are of two machines with names that look like numbers."""
     names = [f"0{number % 2}" for number in range(RECORDS)]
-    description = {**anomaly.description, "dataset": {"sections": "machine_id"}}
-    predictions = anomaly.predictions.assign(machine_id=names)
-    return replace(anomaly, description=description, predictions=predictions)
+    table = anomaly.table.assign(machine_id=names)
+    return replace(anomaly, section_column="machine_id", table=table)
 
 
 def _of(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table.loc[table["class"] == name, :]
 
 
-def test_roc_is_scikit_learns(multilabel: Evaluated) -> None:
+def test_roc_is_scikit_learns(multilabel: Predictions) -> None:
     table = curves.roc(multilabel)
     for k, name in enumerate(multilabel.classes):
         mine = _of(table, name)
@@ -98,7 +91,7 @@ def test_roc_is_scikit_learns(multilabel: Evaluated) -> None:
         assert auc(mine["fpr"], mine["tpr"]) == pytest.approx(auc(fpr, tpr))
 
 
-def test_precision_and_recall_are_scikit_learns(multilabel: Evaluated) -> None:
+def test_precision_and_recall_are_scikit_learns(multilabel: Predictions) -> None:
     table = curves.precision_recall(multilabel)
     for k, name in enumerate(multilabel.classes):
         mine = _of(table, name)
@@ -110,7 +103,7 @@ def test_precision_and_recall_are_scikit_learns(multilabel: Evaluated) -> None:
         assert (np.diff(mine["recall"]) >= 0).all()
 
 
-def test_calibration_is_scikit_learns(multilabel: Evaluated) -> None:
+def test_calibration_is_scikit_learns(multilabel: Predictions) -> None:
     table = curves.calibration(multilabel)
     for k, name in enumerate(multilabel.classes):
         observed, predicted = calibration_curve(
@@ -122,7 +115,7 @@ def test_calibration_is_scikit_learns(multilabel: Evaluated) -> None:
         assert sum(mine["records"]) == RECORDS
 
 
-def test_confusion_of_each_class_is_scikit_learns(multilabel: Evaluated) -> None:
+def test_confusion_of_each_class_is_scikit_learns(multilabel: Predictions) -> None:
     table = curves.confusion(multilabel)
     for k, name in enumerate(multilabel.classes):
         mine = _of(table, name)["records"].to_numpy().reshape(2, 2)
@@ -130,7 +123,7 @@ def test_confusion_of_each_class_is_scikit_learns(multilabel: Evaluated) -> None
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_confusion_of_exclusive_classes_is_class_against_class(multiclass: Evaluated) -> None:
+def test_confusion_of_exclusive_classes_is_class_against_class(multiclass: Predictions) -> None:
     table = curves.confusion(multiclass)
     assert set(table["class"]) == {curves.ALL_CLASSES}
     mine = table.pivot(index="actual", columns="predicted", values="records").to_numpy()
@@ -139,7 +132,7 @@ def test_confusion_of_exclusive_classes_is_class_against_class(multiclass: Evalu
 
 
 def test_score_histograms_hold_every_record_once(
-    multilabel: Evaluated, multiclass: Evaluated, anomaly: Evaluated
+    multilabel: Predictions, multiclass: Predictions, anomaly: Predictions
 ) -> None:
     """Also scores beyond the last edge; the threshold stands in every row, if there is one."""
     for model in (multilabel, multiclass, anomaly):
@@ -153,13 +146,13 @@ def test_score_histograms_hold_every_record_once(
     assert anomaly.thresholds[0] < end < anomaly.scores.max()
 
 
-def test_no_curve_of_a_detector_pools_machines(machines: Evaluated) -> None:
+def test_no_curve_of_a_detector_pools_machines(machines: Predictions) -> None:
     """Each machine has curves, counts and a histogram of its own records alone."""
-    tables = curves.tables([machines])
+    tables = curves.tables({}, {"m": machines})
     for kind in ("roc", "precision_recall", "confusion", "scores"):
         assert list(dict.fromkeys(tables[kind]["class"])) == ["00", "01"]
     for name in ("00", "01"):
-        inside = (machines.predictions["machine_id"] == name).to_numpy()
+        inside = (machines.table["machine_id"] == name).to_numpy()
         targets, scores = machines.targets[inside, 0], machines.scores[inside, 0]
         fpr, tpr, _ = roc_curve(targets, scores)
         mine = _of(tables["roc"], name)
@@ -169,56 +162,33 @@ def test_no_curve_of_a_detector_pools_machines(machines: Evaluated) -> None:
         assert set(_of(tables["scores"], name)["threshold"]) == {2.0}
 
 
-def test_a_classifier_is_measured_on_all_machines_together(multilabel: Evaluated) -> None:
-    """Its parts are the classes, whatever tells records apart."""
-    description = {**multilabel.description, "dataset": {"sections": "machine_id"}}
-    model = replace(multilabel, description=description)
-    assert model.section_column is None
-    assert [facet.name for facet in model.facets] == ["A", "B"]
-
-
-def test_what_training_and_predicting_took_is_read(tmp_path: Path, multilabel: Evaluated) -> None:
-    write_json(tmp_path / "model.json", {"classes": ["A"]})
-    write_csv(tmp_path / "history.csv", multilabel.history)
-    write_csv(tmp_path / "predictions.csv", multilabel.predictions)
-    write_json(tmp_path / "estimates.json", {})
-    write_json(tmp_path / "train.json", {"train_seconds": 12.5})
-    write_json(tmp_path / "predict.json", {"predict_milliseconds": 0.75})
-    found = curves.load("cnn", tmp_path, tmp_path, tmp_path)
-    assert found.durations == {"train_seconds": 12.5, "predict_milliseconds": 0.75}
-
-
 def test_a_class_without_positives_has_a_histogram_and_no_curve() -> None:
     values = np.linspace(0, 1, 10)[:, None]
-    model = _evaluated("binary", ["A"], np.zeros((10, 1), int), values, [0.5])
-    tables = curves.tables([model])
+    model = _predicted("binary", ["A"], np.zeros((10, 1), int), values, [0.5])
+    tables = curves.tables({}, {"m": model})
     assert "roc" not in tables
     assert "precision_recall" not in tables
     assert sum(tables["scores"].query("actual == 'yes'")["share"]) == 0
 
 
-def test_histories_leave_out_what_is_not_defined(multilabel: Evaluated) -> None:
-    loss = curves.loss(multilabel)
-    assert list(loss.columns) == ["model", "epoch", "split", "loss"]
+def test_histories_leave_out_what_is_not_defined() -> None:
+    loss = curves.loss(HISTORY)
+    assert list(loss.columns) == ["epoch", "split", "loss"]
     assert loss["loss"].tolist() == [0.5, 0.4, 0.6]
-    assert curves.auc(multilabel)["auc"].tolist() == [0.7]
-    assert curves.learning_rate(multilabel)["learning_rate"].tolist() == [0.1, 0.01]
+    assert curves.auc(HISTORY)["auc"].tolist() == [0.7]
+    assert curves.learning_rate(HISTORY)["learning_rate"].tolist() == [0.1, 0.01]
 
 
 def test_all_models_of_a_data_set_stand_in_one_table(
-    multilabel: Evaluated, anomaly: Evaluated
+    multilabel: Predictions, anomaly: Predictions
 ) -> None:
     """One picture for several models; an anomaly score is no probability and is not calibrated."""
-    other = replace(anomaly, model="n")
-    tables = curves.tables([multilabel, other])
+    histories = {"m": HISTORY, "n": HISTORY}
+    tables = curves.tables(histories, {"m": multilabel, "n": anomaly})
     assert set(tables) == set(curves.KINDS)
     for kind, table in tables.items():
         models = {"m"} if kind == "calibration" else {"m", "n"}
         assert set(table["model"]) == models, kind
-    assert "calibration" not in curves.tables([other])
-    assert curves.tables([]) == {}
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model\.json is missing"):
-        curves.load("cnn", tmp_path, tmp_path, tmp_path)
+        assert table.columns[0] == "model"
+    assert "calibration" not in curves.tables({}, {"n": anomaly})
+    assert curves.tables({}, {}) == {}

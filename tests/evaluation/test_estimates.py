@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy.stats import hmean
 from sklearn import metrics
-from torch import nn
 
-from beatline import bundle
-from beatline.bundle import Answers, Bundle
-from beatline.common.files import sha256, write_csv, write_json
-from beatline.evaluation import bootstrap, estimates
+from beatline.common.files import sha256, write_json
+from beatline.evaluation import bootstrap, estimates, predictions
 from beatline.evaluation.estimates import Evaluate
+from beatline.evaluation.predictions import Predictions
 from beatline.prediction import tasks
-from tests.bundle.bundles import HISTORY, LENGTH, made
 
 CLASSES = ["NORM", "MI", "CD"]
 EVALUATE = Evaluate(resamples=100, confidence=0.95, max_fpr=0.1, seed=1)
@@ -31,9 +28,9 @@ DETECTORS = ("reconstruction", "neighbours")
 MACHINES = ["00", "02", "04"]
 
 
-def case(task: str, sections: str | None = None) -> tuple[Bundle, Answers, pd.DataFrame]:
-    """A model that is right more often than not, its answers, and the table of the records, which name
-    machines in the column `sections`."""
+def case(task: str, sections: str | None = None) -> tuple[Predictions, pd.DataFrame]:
+    """Predictions that are right more often than not, and the table of the records, which name machines
+    in the column `sections`."""
     rng = np.random.default_rng(0)
     kind = rng.integers(0, 3, RECORDS)
     exclusive = np.eye(3, dtype=int)[kind]
@@ -59,15 +56,14 @@ def case(task: str, sections: str | None = None) -> tuple[Bundle, Answers, pd.Da
         table[sections] = [MACHINES[number % 3] for number in range(RECORDS)]
     if task not in DETECTORS:  # a detector is measured by `normal`, whatever classes there are
         table[classes] = targets
-    description = {
+    model_info = {
         "task": task,
         "classes": classes,
         "thresholds": thresholds,
-        "dataset": {"simulated": True, "sections": sections},
-        "training": {"seed": 1},
+        "dataset": {"sections": sections},
     }
     decisions = tasks.TASKS[task].decide(values, thresholds)
-    return Bundle(nn.Identity(), description), Answers(classes, values, decisions), table
+    return predictions.made(model_info, values, decisions, table), table
 
 
 def with_people(table: pd.DataFrame) -> pd.DataFrame:
@@ -90,15 +86,13 @@ MEMBERS: dict[str, dict[str, Callable[[float], bool]]] = {
 }
 
 
-def content_of(
-    model: Bundle, answers: Answers, table: pd.DataFrame, folder: Path
-) -> dict[str, Any]:
+def content_of(predicted: Predictions, table: pd.DataFrame, folder: Path) -> dict[str, Any]:
     """The metrics file, as a reader of JSON finds it."""
-    found = estimates.estimates(model, answers, table, EVALUATE)
-    found["seeds"] = [estimates.of_seed(model, found["overall"])]
-    write_csv(folder / "p.csv", estimates.predictions(model, answers, table))
-    about = estimates.about(model, table, EVALUATE, folder / "p.csv")
-    write_json(folder / "m.json", estimates.metrics_of(model, found, about))
+    found = estimates.estimates(predicted, table, EVALUATE)
+    found["seeds"] = [{"seed": 1}]
+    predictions.write(folder, predicted)
+    about = estimates.about(predicted, EVALUATE, 17, folder / predictions.FILE)
+    write_json(folder / "m.json", estimates.metrics_of(predicted, found, about, simulated=True))
     return json.loads((folder / "m.json").read_text())
 
 
@@ -109,9 +103,9 @@ def value(found: dict[str, Any], name: str) -> float:
 @pytest.mark.parametrize("task", ["multilabel", "multiclass", "binary"])
 def test_classification_equals_scikit_learn(task: str) -> None:
     """Macro and per-class metrics; exclusive classes have the accuracy of records."""
-    model, answers, table = case(task)
-    found = estimates.estimates(model, answers, table, EVALUATE)
-    y, p, d = table[model.classes].to_numpy(), answers.values, answers.decisions
+    model, table = case(task)
+    found = estimates.estimates(model, table, EVALUATE)
+    y, p, d = table[model.classes].to_numpy(), model.scores, model.decisions
     auc = [metrics.roc_auc_score(y[:, k], p[:, k]) for k in range(y.shape[1])]
     f1 = [metrics.f1_score(y[:, k], d[:, k]) for k in range(y.shape[1])]
     brier = [metrics.brier_score_loss(y[:, k], p[:, k]) for k in range(y.shape[1])]
@@ -132,9 +126,9 @@ def test_classification_equals_scikit_learn(task: str) -> None:
 @pytest.mark.parametrize("task", DETECTORS)
 def test_anomalies_equal_scikit_learn(task: str) -> None:
     """AUC, pAUC at the parameter's rate, F1, and the confusion counts."""
-    model, answers, table = case(task)
-    found = estimates.estimates(model, answers, table, EVALUATE)
-    y, s, d = 1 - table["normal"].to_numpy(), answers.values[:, 0], answers.decisions[:, 0]
+    model, table = case(task)
+    found = estimates.estimates(model, table, EVALUATE)
+    y, s, d = 1 - table["normal"].to_numpy(), model.scores[:, 0], model.decisions[:, 0]
     assert value(found, "auc") == pytest.approx(metrics.roc_auc_score(y, s))
     assert value(found, "pauc") == pytest.approx(metrics.roc_auc_score(y, s, max_fpr=0.1))
     assert value(found, "f1") == pytest.approx(metrics.f1_score(y, d))
@@ -147,10 +141,10 @@ def test_anomalies_equal_scikit_learn(task: str) -> None:
 def test_machines_are_measured_each_on_its_own(task: str) -> None:
     """By machine scikit-learn's numbers on its records alone, which are told by their names as the
     table has them; overall the mean, and the harmonic mean."""
-    model, answers, table = case(task, "machine_id")
-    found = estimates.estimates(model, answers, table, EVALUATE)
+    model, table = case(task, "machine_id")
+    found = estimates.estimates(model, table, EVALUATE)
     assert list(found["parts"]) == MACHINES
-    y, s = 1 - table["normal"].to_numpy(), answers.values[:, 0]
+    y, s = 1 - table["normal"].to_numpy(), model.scores[:, 0]
     ranking: dict[str, list[float]] = {"auc": [], "pauc": []}
     for name in MACHINES:
         inside = (table["machine_id"] == name).to_numpy()
@@ -170,18 +164,17 @@ def test_classifiers_pool_the_machines() -> None:
     """Sections are for detectors; a classifier has classes, wherever its records come from."""
     for task in ("multilabel", "multiclass", "binary"):
         plain = estimates.estimates(*case(task), EVALUATE)
-        model, answers, table = case(task, "machine_id")
-        assert estimates.estimates(model, answers, table, EVALUATE) == plain
-        assert estimates.part_kind(model) == "class"
+        model, table = case(task, "machine_id")
+        assert estimates.estimates(model, table, EVALUATE) == plain
+        assert [facet.name for facet in model.facets] == model.classes
 
 
 @pytest.mark.parametrize("name", ["machine_id", "ward"])
 def test_kind_of_the_parts_is_the_column(name: str, tmp_path: Path) -> None:
     """What the parts are called is what the data set calls its sections."""
-    model, answers, table = case("reconstruction", name)
-    assert estimates.part_kind(model) == name
-    found = estimates.estimates(model, answers, table, EVALUATE)
-    content = content_of(model, answers, table, tmp_path)
+    model, table = case("reconstruction", name)
+    found = estimates.estimates(model, table, EVALUATE)
+    content = content_of(model, table, tmp_path)
     assert [part[name] for part in content["parts"]] == MACHINES
     assert list(estimates.by_class(model, found)["class"]) == MACHINES
 
@@ -189,27 +182,28 @@ def test_kind_of_the_parts_is_the_column(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", list(tasks.TASKS))
 def test_intervals(task: str) -> None:
     """Every value lies in its interval; more confidence is a wider one; a seed repeats itself."""
-    model, answers, table = case(task)
-    found = estimates.estimates(model, answers, table, EVALUATE)
+    model, table = case(task)
+    found = estimates.estimates(model, table, EVALUATE)
     narrow = EVALUATE.model_copy(update={"confidence": 0.5})
-    narrower = estimates.estimates(model, answers, table, narrow)
+    narrower = estimates.estimates(model, table, narrow)
     for name, estimate in found["overall"].items():
         assert estimate["low"] <= estimate["value"] <= estimate["high"] or name == "ece"
         inner = narrower["overall"][name]
         assert estimate["low"] <= inner["low"] <= inner["high"] <= estimate["high"]
-    assert estimates.estimates(model, answers, table, EVALUATE) == found
+    assert estimates.estimates(model, table, EVALUATE) == found
 
 
 def test_intervals_are_by_patient() -> None:
     """Two records of a patient are not twice the evidence: all alike, they widen the interval."""
-    model, answers, table = case("binary")
-    first = np.repeat(np.arange(0, RECORDS, 2), 2)
-    twins = Answers(answers.classes, answers.values[first], answers.decisions[first])
-    table = table.iloc[first].reset_index(drop=True)
-    table["group"] = [str(number // 2) for number in range(RECORDS)]
-    by_patient = estimates.estimates(model, twins, table, EVALUATE)["overall"]["auc"]
-    alone = table.assign(group=[str(number) for number in range(RECORDS)])
-    by_record = estimates.estimates(model, twins, alone, EVALUATE)["overall"]["auc"]
+    model, _ = case("binary")
+    twins = model.rows(np.repeat(np.arange(0, RECORDS, 2), 2))
+
+    def auc(groups: list[int]) -> dict[str, float]:
+        predicted = replace(twins, table=twins.table.assign(group=groups))
+        return estimates.measured(predicted, EVALUATE)["overall"]["auc"]
+
+    by_patient = auc([number // 2 for number in range(RECORDS)])
+    by_record = auc([*range(RECORDS)])
     width = by_patient["high"] - by_patient["low"]
     assert width > 1.2 * (by_record["high"] - by_record["low"])
 
@@ -219,14 +213,14 @@ def test_intervals_are_by_patient() -> None:
 def test_subgroups_equal_scikit_learn(task: str, by: str) -> None:
     """Each group's metrics are those of its records, found by a mask: macro over the classes that have
     enough records of both kinds there; unknown sex or age belongs to nobody."""
-    model, answers, table = case(task)
+    model, table = case(task)
     table = with_people(table)
-    found = estimates.estimates(model, answers, table, EVALUATE)["subgroups"][by]
+    found = estimates.estimates(model, table, EVALUATE)["subgroups"][by]
     assert list(found) == list(MEMBERS[by])
     for name, belongs in MEMBERS[by].items():
         inside = np.array([belongs(one) for one in table[by]])
-        y, p = table.loc[inside, model.classes].to_numpy(), answers.values[inside]
-        d, of_group = answers.decisions[inside], found[name]
+        y, p = table.loc[inside, model.classes].to_numpy(), model.scores[inside]
+        d, of_group = model.decisions[inside], found[name]
         assert of_group["records"] == inside.sum()
         if inside.sum() < estimates.FEWEST:
             assert of_group.keys() == {"records"}
@@ -250,11 +244,11 @@ def test_subgroups_equal_scikit_learn(task: str, by: str) -> None:
 @pytest.mark.parametrize("sections", [None, "machine_id"])
 def test_subgroups_of_a_detector(sections: str | None) -> None:
     """As overall: the mean over machines of what each has, in the group's records alone."""
-    model, answers, table = case("reconstruction", sections)
+    model, table = case("reconstruction", sections)
     table = with_people(table)
-    found = estimates.estimates(model, answers, table, EVALUATE)["subgroups"]["sex"]["male"]
+    found = estimates.estimates(model, table, EVALUATE)["subgroups"]["sex"]["male"]
     inside = (table["sex"] == 0).to_numpy()
-    y, s = 1 - table["normal"].to_numpy(), answers.values[:, 0]
+    y, s = 1 - table["normal"].to_numpy(), model.scores[:, 0]
     machines = table["machine_id"] if sections else pd.Series(["all"] * RECORDS)
     masks = [inside & (machines == name).to_numpy() for name in sorted(set(machines))]
     expected = np.mean([metrics.roc_auc_score(y[mask], s[mask]) for mask in masks])
@@ -265,11 +259,11 @@ def test_subgroups_of_a_detector(sections: str | None) -> None:
 def test_intervals_of_subgroups_are_by_patient() -> None:
     """The patients of the group are drawn again, all of a patient's records with them: the quantiles of
     scikit-learn's AUC over the same draws, written out."""
-    model, answers, table = case("binary")
+    model, table = case("binary")
     table = with_people(table)
-    found = estimates.estimates(model, answers, table, EVALUATE)["subgroups"]["sex"]["male"]
+    found = estimates.estimates(model, table, EVALUATE)["subgroups"]["sex"]["male"]
     inside = (table["sex"] == 0).to_numpy()
-    y, p = table.loc[inside, "anomaly"].to_numpy(), answers.values[inside, 0]
+    y, p = table.loc[inside, "anomaly"].to_numpy(), model.scores[inside, 0]
     draws = bootstrap.group_weights(table.loc[inside, "group"], EVALUATE.resamples, EVALUATE.seed)
     auc = [metrics.roc_auc_score(np.repeat(y, draw), np.repeat(p, draw)) for draw in draws]
     expected = np.quantile(auc, [0.025, 0.975])
@@ -279,48 +273,20 @@ def test_intervals_of_subgroups_are_by_patient() -> None:
 def test_what_cannot_be_measured_is_counted() -> None:
     """A group of few records, or of one label alone, has its size and no metric; there are no groups
     where nothing is known of people, or nobody can be told by it."""
-    model, answers, table = case("binary")
-    assert estimates.estimates(model, answers, table, EVALUATE)["subgroups"] == {}
+    model, table = case("binary")
+    assert estimates.estimates(model, table, EVALUATE)["subgroups"] == {}
     few = np.arange(RECORDS) < estimates.FEWEST - 1
-    found = estimates.subgroups(model, answers, table.assign(sex=few.astype(int)), EVALUATE)
+    found = estimates.subgroups(model, table.assign(sex=few.astype(int)), EVALUATE)
     assert found.keys() == {"sex"}
     assert found["sex"]["female"] == {"records": estimates.FEWEST - 1}
     assert {"auc", "f1", "records", "positives", "classes"} <= found["sex"]["male"].keys()
     alike = table.assign(sex=table["anomaly"])
-    found = estimates.subgroups(model, answers, alike, EVALUATE)["sex"]
+    found = estimates.subgroups(model, alike, EVALUATE)["sex"]
     assert found == {name: {"records": len(alike[alike["sex"] == code])}
                      for name, code in {"female": 1, "male": 0}.items()}  # fmt: skip
     for unknown in (np.nan, "unknown"):
         table["sex"], table["age"] = unknown, unknown
-        assert estimates.subgroups(model, answers, table, EVALUATE) == {}
-
-
-def test_seeds(tmp_path: Path) -> None:
-    """Every bundle inside a bundle is measured as the model itself is, in the order of the seeds."""
-    rng = np.random.default_rng(0)
-    signals = rng.standard_normal((RECORDS, LENGTH, 3)).astype(np.float32)
-    _, _, table = case("multilabel")
-    for seed, place in {9: ".", 10: "seeds/10", 11: "seeds/11", 100: "seeds/100"}.items():
-        network, description = made(training={"seed": seed})
-        with torch.no_grad():
-            for tensor in network.parameters():
-                tensor += 0.1 * torch.randn(tensor.shape, generator=torch.manual_seed(seed))
-        (tmp_path / "model").mkdir(exist_ok=True)
-        bundle.save(tmp_path / "saved", network, description, HISTORY)
-        for file in (tmp_path / "saved").iterdir():
-            (tmp_path / "model" / place).mkdir(parents=True, exist_ok=True)
-            file.rename(tmp_path / "model" / place / file.name)
-    rows = estimates.of_other_seeds(tmp_path / "model", signals, table, EVALUATE)
-    assert [row["seed"] for row in rows] == [10, 11, 100]
-    assert len({row["auc"] for row in rows}) == 3
-    for row in rows:
-        model = bundle.load(tmp_path / f"model/seeds/{row['seed']}")
-        found = estimates.estimates(model, model.answer(signals), table, EVALUATE)
-        assert row == estimates.of_seed(model, found["overall"])
-        assert row == {"seed": row["seed"]} | {
-            name: estimate["value"] for name, estimate in found["overall"].items()
-        }
-    assert estimates.of_other_seeds(tmp_path / "model/seeds/10", signals, table, EVALUATE) == []
+        assert estimates.subgroups(model, table, EVALUATE) == {}
 
 
 @pytest.mark.parametrize("sections", [None, "machine_id"])
@@ -328,8 +294,8 @@ def test_seeds(tmp_path: Path) -> None:
 def test_metrics_file(task: str, sections: str | None, tmp_path: Path) -> None:
     """Four numbers for the table of `dvc metrics show`, and in lists, which it leaves out, every metric
     of every part, subgroup and seed."""
-    model, answers, table = case(task, sections)
-    content = content_of(model, answers, with_people(table), tmp_path)
+    model, table = case(task, sections)
+    content = content_of(model, with_people(table), tmp_path)
     scalars = {name: item for name, item in content.items() if not isinstance(item, list)}
     assert list(scalars) == ["simulated", "auc", "f1", "accuracy"]
     assert content["simulated"] is True
@@ -343,41 +309,39 @@ def test_metrics_file(task: str, sections: str | None, tmp_path: Path) -> None:
         assert overall[name]["low"] <= content[name] == overall[name]["value"]
     names = model.classes if len(model.classes) > 1 else []
     names = MACHINES if sections and task in DETECTORS else names
-    assert [part[estimates.part_kind(model)] for part in content["parts"]] == names
+    assert [part[model.section_column or "class"] for part in content["parts"]] == names
     for row in [*content["parts"], *content["subgroups"][:2]]:
         assert row["auc_low"] <= row["auc"] <= row["auc_high"]
         ends = {f"{name}{end}" for name in known | of_task for end in ("", "_low", "_high")}
         assert {"positives", *ends} <= row.keys()
     expected = [(by, name) for by, groups in MEMBERS.items() for name in groups]
     assert [(row["by"], row["group"]) for row in content["subgroups"]] == expected
-    (seed,) = content["seeds"]
-    assert seed == {"seed": 1} | {name: row["value"] for name, row in overall.items()}
+    assert content["seeds"] == [{"seed": 1}]
 
 
 def test_what_the_numbers_are_of(tmp_path: Path) -> None:
     """Two metrics files tell whether they are of the same records, whatever the records' order."""
-    model, answers, table = case("multilabel")
-    (about,) = content_of(model, answers, table, tmp_path)["about"]
+    model, table = case("multilabel")
+    (about,) = content_of(model, table, tmp_path)["about"]
     assert (about["task"], about["classes"]) == ("multilabel", "NORM, MI, CD")
-    assert (about["records"], about["parameters"], about["resamples"]) == (RECORDS, 0, 100)
-    assert about["predictions"] == sha256(tmp_path / "p.csv")
+    assert (about["records"], about["parameters"], about["resamples"]) == (RECORDS, 17, 100)
+    assert about["predictions"] == sha256(tmp_path / "predictions.csv")
     order = np.random.default_rng(1).permutation(RECORDS)
-    mixed = Answers(answers.classes, answers.values[order], answers.decisions[order])
-    (same,) = content_of(model, mixed, table.iloc[order], tmp_path)["about"]
+    (same,) = content_of(model.rows(order), table.iloc[order], tmp_path)["about"]
     assert same["test_records"] == about["test_records"]
     assert same["predictions"] != about["predictions"]
     for column, of_first in {"record": "x", "group": "x", "MI": 1 - table["MI"].iloc[0]}.items():
-        other = table.assign(**{column: [of_first, *table[column].iloc[1:]]})
-        (changed,) = content_of(model, answers, other, tmp_path)["about"]
+        rows = model.table.assign(**{column: [of_first, *table[column].iloc[1:]]})
+        (changed,) = content_of(replace(model, table=rows), table, tmp_path)["about"]
         assert changed["test_records"] != about["test_records"]
 
 
 @pytest.mark.parametrize("task", DETECTORS)
 def test_counts_of_a_detector(task: str, tmp_path: Path) -> None:
     """How many records were called anomalous, rightly and wrongly, is told beside the metrics."""
-    model, answers, table = case(task)
-    (about,) = content_of(model, answers, table, tmp_path)["about"]
-    y, d = 1 - table["normal"].to_numpy(), answers.decisions[:, 0]
+    model, table = case(task)
+    (about,) = content_of(model, table, tmp_path)["about"]
+    y, d = 1 - table["normal"].to_numpy(), model.decisions[:, 0]
     tn, fp, fn, tp = metrics.confusion_matrix(y, d).ravel().tolist()
     assert [about[name] for name in ("tn", "fp", "fn", "tp")] == [tn, fp, fn, tp]
 
@@ -386,8 +350,8 @@ def test_counts_of_a_detector(task: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", list(tasks.TASKS))
 def test_table_by_class(task: str, sections: str | None) -> None:
     """A row per class or machine with each metric's interval; one row where there is one class."""
-    model, answers, table = case(task, sections)
-    found = estimates.estimates(model, answers, table, EVALUATE)
+    model, table = case(task, sections)
+    found = estimates.estimates(model, table, EVALUATE)
     rows = estimates.by_class(model, found)
     of_machines = sections and task in DETECTORS
     assert rows["class"].to_list() == (MACHINES if of_machines else model.classes)
@@ -395,51 +359,24 @@ def test_table_by_class(task: str, sections: str | None) -> None:
     assert (low <= auc).all() and (auc <= high).all()
 
 
-@pytest.mark.parametrize("sections", [None, "machine_id"])
-@pytest.mark.parametrize("task", list(tasks.TASKS))
-def test_predictions(task: str, sections: str | None) -> None:
-    """A row per test record: who, which machine, what it is, what the model said and decided."""
-    model, answers, table = case(task, sections)
-    rows = estimates.predictions(model, answers, table)
-    columns = ["record", "group", "normal", *([sections] if sections else [])]
-    for name in model.classes:
-        columns += [name, f"{name} predicted", f"{name} decided"]
-    assert list(rows.columns) == columns
-    for name in ("record", *([sections] if sections else [])):
-        assert rows[name].to_list() == table[name].to_list()
-    for k, name in enumerate(model.classes):
-        assert np.array_equal(rows[f"{name} predicted"].to_numpy(), answers.values[:, k])
-        assert np.array_equal(rows[f"{name} decided"].to_numpy(), answers.decisions[:, k])
-        assert np.array_equal(rows[name].to_numpy(), estimates.targets_of(model, table)[:, k])
-
-
-def test_time_of_an_answer() -> None:
+def test_time_of_a_prediction() -> None:
     """The median of several tries on one recording alone, in milliseconds, warm-up left out."""
     asked: list[int] = []
 
-    class Slow(nn.Module):
-        def forward(self, recordings: torch.Tensor) -> torch.Tensor:
-            asked.append(len(recordings))
-            time.sleep(0.05 if len(asked) <= estimates.WARM_UP else 0.002)
-            return recordings.sum(dim=1)
+    def slow(recordings: np.ndarray) -> None:
+        asked.append(len(recordings))
+        time.sleep(0.05 if len(asked) <= estimates.WARM_UP else 0.002)
 
-    description = {
-        "task": "binary",
-        "classes": ["anomaly"],
-        "thresholds": [0.5],
-        "windows": {"length": 0, "stride": 1, "aggregate": "mean"},
-    }
-    signals = np.zeros((3, 4, 1), dtype=np.float32)
-    milliseconds = estimates.time_of_an_answer(Bundle(Slow(), description), signals)
+    milliseconds = estimates.time_of_a_prediction(slow, np.zeros((3, 4, 1), dtype=np.float32))
     assert 2 <= milliseconds < 40
     assert asked == [1] * (estimates.WARM_UP + estimates.TIMED)
 
 
 def test_class_without_test_records(tmp_path: Path) -> None:
     """A class that the test split lacks has no score, and the others keep theirs."""
-    model, answers, table = case("multilabel")
-    table["MI"] = 0
-    found = estimates.estimates(model, answers, table, EVALUATE)
+    model, table = case("multilabel")
+    model = replace(model, table=model.table.assign(MI=0))
+    found = estimates.estimates(model, table, EVALUATE)
     assert np.isnan(found["parts"]["MI"]["auc"]["value"])
     others = [found["parts"][name]["auc"]["value"] for name in ("NORM", "CD")]
     assert value(found, "auc") == pytest.approx(np.mean(others))

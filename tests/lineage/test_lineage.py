@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from beatline.lineage import record
+from beatline.lineage import code, record
+from beatline.lineage.lock import makers, upstream, upstream_of_next_run
 from tests.paths import ROOT
 
 NOWHERE = {"revision": None, "clean": False, "changed": []}
@@ -112,25 +113,25 @@ def write_lock(entries: dict[str, Any]) -> None:
 def test_a_clean_tree(project: Path) -> None:
     """The commit in full, and nothing that differs."""
     expected = {"revision": git("rev-parse", "HEAD"), "clean": True, "changed": []}
-    assert record.git_identity() == expected
+    assert code.git_identity() == expected
 
 
 def test_results_change_nothing(project: Path) -> None:
     """Neither new reports, a new lock and data nor their commit: who runs the same code on the same
     inputs again has the same bytes."""
-    before = record.git_identity()
+    before = code.git_identity()
     for name in ("reports/m.json", "reports/n.json", "dvc.lock", "data/x", "README.md"):
         write(Path(name), "new")
     write(Path("beatline/__pycache__/x.pyc"), "new")
-    assert record.git_identity() == before
+    assert code.git_identity() == before
     commit("Results")
-    assert record.git_identity() == before
+    assert code.git_identity() == before
     assert before["clean"] and before["revision"] != git("rev-parse", "HEAD")
 
 
 def test_changed_code_and_parameters(project: Path) -> None:
     """Edited, staged, removed, renamed and new files are named, also those of names in any script."""
-    before = record.git_identity()["revision"]
+    before = code.git_identity()["revision"]
     write(Path("params.yaml"), "a: 2\n")
     write(Path("dvc.yaml"), DVC_YAML + "\n")
     git("add", "dvc.yaml")
@@ -145,10 +146,10 @@ def test_changed_code_and_parameters(project: Path) -> None:
         "params.yaml",
         "stages/train.py",
     ]
-    found = record.git_identity()
+    found = code.git_identity()
     assert found == {"revision": before, "clean": False, "changed": expected}
     after = commit("All that")
-    assert record.git_identity() == {"revision": after, "clean": True, "changed": []}
+    assert code.git_identity() == {"revision": after, "clean": True, "changed": []}
 
 
 def test_a_project_inside_a_repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,28 +160,28 @@ def test_a_project_inside_a_repository(project: Path, monkeypatch: pytest.Monkey
     commit("A project inside")
     write(Path("inside/params.yaml"), "a: 3\n")
     monkeypatch.chdir("inside")
-    found = record.git_identity()
+    found = code.git_identity()
     assert (found["clean"], found["changed"]) == (False, ["params.yaml"])
     monkeypatch.chdir(project / "data/ignored")
-    assert record.git_identity() == NOWHERE
+    assert code.git_identity() == NOWHERE
 
 
 def test_no_git(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No commit, no repository, and no program called git: no revision, and no failure."""
     git("checkout", "--quiet", "--orphan", "new")
-    assert record.git_identity() == NOWHERE
+    assert code.git_identity() == NOWHERE
     (project / ".git").rename(project / "not-git")
-    assert record.git_identity() == NOWHERE
+    assert code.git_identity() == NOWHERE
     (project / "not-git").rename(project / ".git")
     monkeypatch.setenv("PATH", str(project))
-    assert record.git_identity() == NOWHERE
+    assert code.git_identity() == NOWHERE
 
 
 def test_stages_before(project: Path) -> None:
     """Those that made what the stage reads, each after those that it reads from itself, with their
     parameters and sums; no other data set's, none that dvc.yaml no longer has."""
     write_lock(lock())
-    found = record.upstream("train_cnn@a")
+    found = upstream_of_next_run("train_cnn@a")
     assert found is not None and list(found) == ["download@a", "normalize@a"]
     assert found["download@a"] == {
         "params": {"datasets.a": {"n": 3}},
@@ -194,7 +195,7 @@ def test_stages_before_of_a_derived_data_set(project: Path) -> None:
     """The way back does not end at the raw data: another data set's stages made it. The stage may be
     new to dvc.lock."""
     write_lock(lock())
-    found = record.upstream("train_cnn@b")
+    found = upstream_of_next_run("train_cnn@b")
     assert found is not None
     assert list(found) == ["download@a", "normalize@a", "download@b", "normalize@b"]
 
@@ -202,30 +203,30 @@ def test_stages_before_of_a_derived_data_set(project: Path) -> None:
 def test_the_order_of_the_lock_does_not_matter(project: Path) -> None:
     """dvc.lock is in the order of first runs; the answer is not."""
     write_lock(lock())
-    expected = json.dumps(record.upstream("train_cnn@b"))
+    expected = json.dumps(upstream_of_next_run("train_cnn@b"))
     write_lock(dict(reversed(lock().items())))
-    assert json.dumps(record.upstream("train_cnn@b")) == expected
+    assert json.dumps(upstream_of_next_run("train_cnn@b")) == expected
 
 
 def test_own_entry_does_not_matter(project: Path) -> None:
     """The entry of the stage's last run is replaced by this one: a second run tells the same."""
     write_lock(lock())
-    expected = record.upstream("train_cnn@a")
+    expected = upstream_of_next_run("train_cnn@a")
     write_lock(lock(**{"train_cnn@a": entry(["data/raw/b.zip"], ["data/models/a/cnn"])}))
-    assert record.upstream("train_cnn@a") == expected
+    assert upstream_of_next_run("train_cnn@a") == expected
 
 
 def test_durations_are_left_out(project: Path) -> None:
     """What took how long differs from run to run; what was made must not differ by that."""
     outs = ["data/normalized/a/train", "data/durations/a/normalize.json"]
     write_lock(lock(**{"normalize@a": entry(["data/raw/a.zip"], outs)}))
-    found = record.upstream("train_cnn@a")
+    found = upstream_of_next_run("train_cnn@a")
     assert found is not None and list(found["normalize@a"]["outs"]) == outs[:1]
 
 
 def test_no_lock(project: Path) -> None:
     """Nobody has run anything: nothing to tell."""
-    assert record.upstream("train_cnn@a") is None
+    assert upstream_of_next_run("train_cnn@a") is None
 
 
 def test_only_dvc_vouches_for_the_lock(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +254,7 @@ def test_data(project: Path) -> None:
 def test_code_is_of_loaded_modules() -> None:
     """Of the project's own modules, those that are loaded: one more is another sum, a library is not."""
     program = (
-        "from beatline.lineage.record import code_identity as now; print(now()); "
+        "from beatline.lineage.code import code_identity as now; print(now()); "
         "import fractions; print(now()); import beatline.models.mlp; print(now())"
     )
     told = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=ROOT)
@@ -279,7 +280,7 @@ def test_environment() -> None:
 def test_every_package_is_pinned() -> None:
     """A version is told of what the project installs; a name that no file pins would never be."""
     pinned = (ROOT / "requirements.txt").read_text().replace("_", "-") + "torch=="
-    assert [name for name in record.PACKAGES if f"{name}==" not in pinned] == []
+    assert [name for name in code.PACKAGES if f"{name}==" not in pinned] == []
 
 
 def test_a_model_of_the_pipeline_has_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,6 +290,18 @@ def test_a_model_of_the_pipeline_has_its_stages(monkeypatch: pytest.MonkeyPatch)
     train = YAML(typ="safe").load(Path("params.yaml"))["train"]
     model, datasets = next(iter(train.items()))
     for name in datasets:
-        found = record.upstream(f"evaluate_{model}@{name}")
+        found = upstream_of_next_run(f"evaluate_{model}@{name}")
         assert found is not None and next(iter(found)).startswith("download@")
         assert {f"normalize@{name}", f"train_{model}@{name}"} <= found.keys()
+
+
+def test_way_back_of_an_entry(project: Path) -> None:
+    """The entry itself, then what it builds on, nearest first; also where it reads a folder in which a
+    stage wrote a file. A stage that never ran has none."""
+    stages = lock()
+    stages["train_cnn@b"] = entry(["stages/train.py", "data/normalized/b"], ["data/models/b/cnn"])
+    found = upstream(stages, "train_cnn@b")
+    assert [*found][:3] == ["train_cnn@b", "normalize@b", "download@b"]
+    assert "normalize@a" in found and found["download@b"] == stages["download@b"]
+    assert upstream(stages, "train_lstm@b") == {}
+    assert makers(stages, ["stages/train.py"]) == []

@@ -35,7 +35,6 @@ NOT_CALLED = {
     ("extract_features", "beatline/simulators"): "only download makes recordings up",
     ("normalize", "beatline/simulators"): "only download makes recordings up",
     ("evaluate", "beatline/export"): "only train writes a graph",
-    ("report", "beatline/export"): "only train writes a graph",
 }
 # A data stage runs for seconds and writes the same bytes again: it may name a folder generously.
 GENEROUS = ("download", "aggregate_labels", "extract_features", "examples", "normalize")

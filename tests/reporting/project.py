@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from beatline import bundle, models
-from beatline.bundle import Answers, Bundle
-from beatline.common.files import write_csv, write_json
+from beatline.bundle import Bundle
+from beatline.common.files import write_json
 from beatline.drawings import twelve_leads
 from beatline.evaluation import estimates as estimation
+from beatline.evaluation import predictions, reconstructions
 from beatline.models import autoencoder
 from beatline.prediction import tasks
 from beatline.preprocessing.arrays import write_split
@@ -272,28 +273,37 @@ def _write_model(root: Path, name: str, about: dict[str, Any], model: str) -> No
     trained = _trained(about, model)
     table = table_of("test", about, SIZES["test"])
     signals = np.load(root / f"data/normalized/{name}/test/signals.npy")
-    values = _values(trained, signals, estimation.targets_of(trained, table))
+    values = _values(trained, signals, _targets(trained, table))
     if trained.task.learns_normal_only:  # half of the normal records are false alarms
         trained.description["thresholds"] = [float(np.median(values[table["normal"] == 1]))]
-    thresholds = trained.description["thresholds"]
-    answers = Answers(trained.classes, values, trained.task.decide(values, thresholds))
+    decisions = trained.task.decide(values, trained.description["thresholds"])
     parameters = estimation.Evaluate(**EVALUATE)
 
     folder = root / f"data/models/{name}/{model}"
     bundle.save(folder, trained.network, trained.description, _history(model))
-    predicted = root / f"data/predictions/{name}/{model}"
-    predictions = estimation.predictions(trained, answers, table)
-    write_csv(predicted / "predictions.csv", predictions, digits=9)
-    estimates = estimation.estimates(trained, answers, table, parameters)
+    folder = root / f"data/predictions/{name}/{model}"
+    made = predictions.made(trained.description, values, decisions, table)
+    predictions.write(folder, made)
+    estimates = estimation.estimates(made, table, parameters)
     write_json(
-        predicted / "estimates.json",
+        folder / "estimates.json",
         {**estimates, "seeds": seeds_of(name, model, estimates), **evaluated_by(name)},
     )
+    if model == "autoencoder":
+        written = predictions.read(folder, trained.description)
+        reconstructions.write(folder, written, signals, trained.reconstruct)
     durations = root / f"data/durations/{name}/{model}"
     write_json(durations / "train.json", {"train_seconds": DURATIONS["train_seconds"]})
     write_json(
         durations / "predict.json", {"predict_milliseconds": DURATIONS["predict_milliseconds"]}
     )
+
+
+def _targets(trained: Bundle, table: pd.DataFrame) -> np.ndarray:
+    """0/1 `[N, K]`."""
+    if trained.task.learns_normal_only:
+        return 1 - table[["normal"]].to_numpy()
+    return table[trained.classes].to_numpy()
 
 
 def _trained(about: dict[str, Any], model: str) -> Bundle:

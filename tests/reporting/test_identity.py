@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from beatline.lineage import record
+from beatline.lineage import code
 from beatline.reporting import Document, identity, own_identity
 from tests.reporting import project
 from tests.reporting.reading import rows, section, table
@@ -99,5 +99,5 @@ def test_the_report_tells_what_wrote_it(document: Document) -> None:
     text = section(document, CLOSING)
     assert "written by revision `0123456` (clean), code `eeeeeeeeeeee`, with python 3" in text
     own = own_identity()
-    assert own["git"] == record.git_identity()
+    assert own["git"] == code.git_identity()
     assert {"python", "matplotlib", "markdown-it-py"} <= own["environment"].keys()

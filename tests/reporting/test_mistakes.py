@@ -10,21 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from matplotlib.figure import Figure
 
-from beatline import bundle, drawings, reporting
+from beatline import drawings, reporting
 from beatline.common.files import read_csv
 from beatline.drawings import Shown
-from beatline.evaluation.curves import Evaluated
+from beatline.evaluation.mistakes import most_confident
+from beatline.evaluation.results import Evaluated
+from beatline.prediction import tasks
 from beatline.preprocessing.arrays import load_split
 from beatline.reporting import Document, Report, mistakes, results
 from tests.reporting import project
 from tests.reporting.reading import section
 
 
-def evaluated(table: pd.DataFrame, **description: Any) -> Evaluated:
-    return Evaluated("m", description, pd.DataFrame(), table, {}, {})
+def predicted(task: str, thresholds: list[float], **columns: list[float]) -> Evaluated:
+    """A model with predictions and nothing else; a column's name begins with its class."""
+    classes = [name for name in columns if " " not in name]
+    facts = (tasks.TASKS[task], classes, thresholds, None, pd.DataFrame(columns))
+    return Evaluated(*facts, "m", {}, pd.DataFrame(), {}, {})
 
 
 @pytest.mark.parametrize(
@@ -39,24 +43,23 @@ def test_the_most_confident_mistakes_come_first(
 ) -> None:
     """Of labels 1 0 0 1 all four are wrong; how far beyond the threshold decides on the order."""
     decided = [int(value >= threshold) for value in values]
-    table = pd.DataFrame({"A": [1, 0, 0, 1], "A predicted": values, "A decided": decided})
-    model = evaluated(table, classes=["A"], thresholds=[threshold], task=task)
-    found = mistakes.most_confident_mistakes(model, 2)
-    assert [wrong.row for wrong in found] == expected
-    assert len(mistakes.most_confident_mistakes(model, 9)) == 4
-    assert {wrong.sentence.split(",")[0] for wrong in found} == {"missed", "false alarm"}
+    columns = {"A": [1, 0, 0, 1], "A predicted": values, "A decided": decided}
+    model = predicted(task, [threshold], **columns)
+    found = most_confident(model, 2)
+    assert [mistake.row for mistake in found] == expected
+    assert len(most_confident(model, 9)) == 4
+    words = {mistakes.sentence(model, mistake).split(",")[0] for mistake in found}
+    assert words == {"missed", "false alarm"}
 
 
 def test_mistakes_between_exclusive_classes_name_both() -> None:
-    table = pd.DataFrame(
-        {"A": [1, 1], "B": [0, 0], "A predicted": [0.1, 0.7], "B predicted": [0.9, 0.3]}
-    )
-    table["A decided"], table["B decided"] = [0, 1], [1, 0]
-    model = evaluated(table, classes=["A", "B"], thresholds=[], task="multiclass")
-    (wrong,) = mistakes.most_confident_mistakes(model, 5)
-    assert wrong.row == 0
-    assert wrong.confidence == pytest.approx(0.8)
-    assert wrong.sentence == "B (0.90) instead of A"
+    columns = {"A": [1, 1], "B": [0, 0], "A predicted": [0.1, 0.7], "B predicted": [0.9, 0.3]}
+    columns |= {"A decided": [0, 1], "B decided": [1, 0]}
+    model = predicted("multiclass", [], **columns)
+    (mistake,) = most_confident(model, 5)
+    assert mistake.row == 0
+    assert mistake.confidence == pytest.approx(0.8)
+    assert mistakes.sentence(model, mistake) == "B (0.90) instead of A"
 
 
 # ---------------------------------------------------------------- pictures
@@ -159,38 +162,8 @@ def test_a_model_without_mistakes_is_told_so(root: Path) -> None:
     """Decisions that are the labels."""
     read = results.read(project.only("beats", models=["cnn"]), "beats", root)
     (model,) = read.models
-    right = model.predictions.assign(**{"anomaly decided": model.predictions["anomaly"]})
+    right = model.table.assign(**{"anomaly decided": model.table["anomaly"]})
     document = Document()
-    perfect = replace(model, predictions=right)
+    perfect = replace(model, table=right)
     mistakes.add_mistakes(document, read, perfect, "#0072B2", 2, root)
     assert document.markdown == "There are no mistakes on the test records.\n"
-
-
-# ---------------------------------------------------------------- reconstructions
-
-
-def test_a_reconstruction_is_made_of_the_windows_that_are_scored(root: Path) -> None:
-    """Where windows overlap, their mean; where there is one, what the network gives for it."""
-    trained = bundle.load(root / "data/models/beats/autoencoder")
-    signals = np.random.default_rng(0).normal(size=(2, 48, 1)).astype(np.float32)
-    copies, errors = mistakes.reconstruction(trained, signals)
-    with torch.inference_mode():
-        first, second = (
-            trained.network(torch.from_numpy(signals[:, start : start + 24])).numpy()
-            for start in (0, 16)
-        )
-    np.testing.assert_allclose(copies[:, :16], first[:, :16], atol=1e-6)
-    np.testing.assert_allclose(copies[:, 16:24], (first[:, 16:] + second[:, :8]) / 2, atol=1e-6)
-    squared = [(first - signals[:, :24]) ** 2, (second - signals[:, 16:40]) ** 2]
-    np.testing.assert_allclose(errors[:, :16], squared[0][:, :16], atol=1e-5)
-    both = (squared[0][:, 16:] + squared[1][:, :8]) / 2
-    np.testing.assert_allclose(errors[:, 16:24], both, atol=1e-5)
-
-
-def test_between_windows_nothing_was_reconstructed(root: Path) -> None:
-    trained = bundle.load(root / "data/models/beats/autoencoder")
-    trained.description["windows"] = {"length": 8, "stride": 20, "aggregate": "mean"}
-    copies, errors = mistakes.reconstruction(trained, np.ones((1, 48, 1), np.float32))
-    gaps = [*range(8, 20), *range(28, 40)]
-    assert np.flatnonzero(np.isnan(copies[0, :, 0])).tolist() == gaps
-    assert np.flatnonzero(np.isnan(errors[0, :, 0])).tolist() == gaps

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from beatline.common.files import write_json
 from beatline.evaluation import curves
 from beatline.reporting import Document, Report
 from stages import report as stage
+from tests.paths import ROOT
 from tests.reporting import project
 from tests.reporting.reading import section
 
@@ -173,3 +176,11 @@ def test_an_unknown_or_wrong_parameter_is_refused() -> None:
         params.block({"report": {"mistakes": 1, "mistake": 1}}, "report", Report)
     with pytest.raises(UserError, match=r"report\.mistakes"):
         params.block({"report": {"mistakes": -1}}, "report", Report)
+
+
+def test_the_report_needs_no_torch() -> None:
+    """What is drawn was written by evaluate: no network is loaded, and the page is there in seconds."""
+    program = (
+        "import stages.report, sys; assert not {'torch', 'beatline.bundle'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

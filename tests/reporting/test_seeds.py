@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from beatline import reporting
 from beatline.drawings import figures
-from beatline.evaluation.curves import Evaluated
+from beatline.evaluation.results import Evaluated
 from beatline.reporting import Document, Report, results, seeds
 from tests.reporting import project
 from tests.reporting.reading import rows, section, value

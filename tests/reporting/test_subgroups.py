@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from beatline.common.files import read_csv
-from beatline.evaluation.curves import Evaluated
+from beatline.evaluation.results import Evaluated
 from beatline.reporting import Document, results, subgroups
 from tests.reporting import project
 from tests.reporting.reading import rows, section, value

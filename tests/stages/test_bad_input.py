@@ -203,7 +203,7 @@ def test_threshold_is_that_of_validation_normals() -> None:
     percentile = model.description["training"]["threshold_percentile"]
     expected = np.percentile(scores.astype(np.float64), percentile)
     assert model.description["thresholds"] == [pytest.approx(expected, rel=1e-6)]
-    assert np.isfinite(bundle.history(Path("data/models/ecg5000/autoencoder")).to_numpy()).all()
+    assert np.isfinite(pd.read_csv("data/models/ecg5000/autoencoder/history.csv").to_numpy()).all()
 
 
 class _EnoughSeenError(Exception):

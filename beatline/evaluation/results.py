@@ -1,0 +1,44 @@
+"""What training and evaluation have left of a model, read for the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from beatline.common.files import read_csv, read_json
+from beatline.evaluation import predictions
+from beatline.evaluation.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Evaluated(Predictions):
+    """A trained model with its predictions on the N test records.
+
+    `description`: model.json. `history`: a row per epoch. `estimates`: metrics with intervals.
+    `durations`: `train_seconds` and `predict_milliseconds`.
+    """
+
+    model: str
+    description: dict[str, Any]
+    history: pd.DataFrame
+    estimates: dict[str, Any]
+    durations: dict[str, float]
+
+
+def load(model: str, trained: Path, predicted: Path, durations: Path) -> Evaluated:
+    """What `train` left in the folder `trained`, `evaluate` in `predicted`, and both in `durations`.
+
+    Raises UserError that names the file if one is missing.
+    """
+    description = read_json(trained / "model.json")
+    return Evaluated(
+        **vars(predictions.read(predicted, description)),
+        model=model,
+        description=description,
+        history=read_csv(trained / "history.csv", ("epoch",)),
+        estimates=read_json(predicted / "estimates.json"),
+        durations=read_json(durations / "train.json") | read_json(durations / "predict.json"),
+    )

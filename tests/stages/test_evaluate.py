@@ -1,0 +1,47 @@
+"""The stage evaluate: what it measures besides the model itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from beatline import bundle
+from beatline.evaluation.estimates import Evaluate, measured
+from beatline.preprocessing.arrays import SplitArrays
+from stages import evaluate
+from tests.bundle.bundles import HISTORY, LENGTH, made
+
+RECORDS = 40
+EVALUATE = Evaluate(resamples=100, confidence=0.95, max_fpr=0.1, seed=1)
+
+
+def test_seeds(tmp_path: Path) -> None:
+    """Every bundle inside a bundle is measured as the model itself is, in the order of the seeds."""
+    rng = np.random.default_rng(0)
+    signals = rng.standard_normal((RECORDS, LENGTH, 3)).astype(np.float32)
+    names = [str(number) for number in range(RECORDS)]
+    table = pd.DataFrame({"record": names, "group": names, "normal": 0})
+    table[["NORM", "MI", "CD"]] = rng.integers(0, 2, (RECORDS, 3))
+    test = SplitArrays(signals, table)
+    for seed, place in {9: ".", 10: "seeds/10", 11: "seeds/11", 100: "seeds/100"}.items():
+        network, description = made(training={"seed": seed})
+        with torch.no_grad():
+            for tensor in network.parameters():
+                tensor += 0.1 * torch.randn(tensor.shape, generator=torch.manual_seed(seed))
+        bundle.save(tmp_path / "saved", network, description, HISTORY)
+        for file in (tmp_path / "saved").iterdir():
+            (tmp_path / "model" / place).mkdir(parents=True, exist_ok=True)
+            file.rename(tmp_path / "model" / place / file.name)
+    rows = evaluate.other_seeds(tmp_path / "model", test, EVALUATE)
+    assert [row["seed"] for row in rows] == [10, 11, 100]
+    assert len({row["auc"] for row in rows}) == 3
+    for row in rows:
+        model = bundle.load(tmp_path / f"model/seeds/{row['seed']}")
+        overall = measured(evaluate.predict(model, test), EVALUATE)["overall"]
+        assert row == {"seed": row["seed"]} | {
+            name: estimate["value"] for name, estimate in overall.items()
+        }
+    assert evaluate.other_seeds(tmp_path / "model/seeds/10", test, EVALUATE) == []
