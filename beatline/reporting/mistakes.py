@@ -13,9 +13,9 @@ from beatline import bundle, drawings
 from beatline.drawings import Shown
 from beatline.evaluation.curves import Evaluated
 from beatline.prediction.windows import starts
-from beatline.reporting.document import Document, counted, short, text
+from beatline.reporting.document import Document, counted, noun, short, text
 from beatline.reporting.models import score
-from beatline.reporting.results import DatasetResults, noun
+from beatline.reporting.results import DatasetResults
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,19 @@ def test_no_stage_names_code_that_it_does_not_import(stages: dict[str, set[str]]
     assert not unused
 
 
+def test_report_names_the_files_beside_its_code(stages: dict[str, set[str]]) -> None:
+    """No import leads to a card's words or a template, and a changed one must write the report again."""
+    rooms = {path.split("/")[1] for path in _relevant("report") if path.count("/") > 1}
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for room in rooms
+        for path in (ROOT / "beatline" / room).rglob("*.*")
+        if path.suffix not in (".py", ".pyc") and path.is_file()
+    }
+    assert {"beatline/datasets/ptbxl/card.yaml", "beatline/reporting/templates/data.md.j2"} <= files
+    assert {path for path in files if not _is_in(path, stages["report"])} == set()
+
+
 def test_a_training_depends_on_its_own_model_alone(stages: dict[str, set[str]]) -> None:
     """A changed architecture is trained again, and no other."""
     models = {f"beatline/models/{name}.py" for name in PARAMS["train"]}
