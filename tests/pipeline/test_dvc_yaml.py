@@ -34,6 +34,7 @@ NOT_CALLED = {
     ("normalize", "beatline/simulators"): "only download makes recordings up",
     ("evaluate", "beatline/export"): "only train writes a graph",
     ("report", "beatline/export"): "only train writes a graph",
+    ("report", "beatline/sources"): "only data stages fetch and read raw files",
 }
 # A data stage runs for seconds and writes the same bytes again: it may name a folder generously.
 GENEROUS = ("download", "aggregate_labels", "extract_features", "examples", "normalize")
