@@ -8,7 +8,7 @@ from pathlib import Path
 
 from beatline import datasets
 from beatline.common import params
-from beatline.common.errors import UserError, reporting_mistakes
+from beatline.common.errors import UserError, concerning, reporting_mistakes
 from beatline.common.files import replacing, write_csv, write_json
 from beatline.sources.pack import Pack
 
@@ -17,11 +17,11 @@ def main(name: str) -> None:
     content = params.load()
     dataset = datasets.module(params.block_of(content, f"datasets.{name}.module"))
     parameters = params.block(content, f"datasets.{name}.aggregate_labels", dataset.AggregateLabels)
-    with Pack(Path(f"data/raw/{name}.zip")) as pack:
+    with Pack(Path(f"data/raw/{name}.zip")) as pack, concerning(f"datasets.{name}"):
         manifest = json.loads(pack.text(datasets.MANIFEST))
         labels = dataset.read_labels(pack, parameters)
-    if labels.table.empty:
-        raise UserError(f"{name}: no record is left after labelling: check source and classes")
+        if labels.table.empty:
+            raise UserError("no record is left after labelling: check source and classes")
     totals = {label: int(labels.table[label].sum()) for label in labels.classes}
     description = {
         **manifest,

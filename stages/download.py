@@ -8,7 +8,7 @@ from pathlib import Path
 
 from beatline import datasets
 from beatline.common import params
-from beatline.common.errors import reporting_mistakes
+from beatline.common.errors import concerning, reporting_mistakes
 from beatline.sources.pack import PackWriter
 
 WORKSPACE = Path("data/downloads")  # survives the stage: a broken download goes on from there
@@ -20,7 +20,8 @@ def main(name: str) -> None:
     parameters = params.block(content, f"datasets.{name}.download", dataset.Download)
     WORKSPACE.mkdir(parents=True, exist_ok=True)
     with PackWriter(Path(f"data/raw/{name}.zip")) as pack:
-        manifest = dataset.download(parameters, pack, WORKSPACE)
+        with concerning(f"datasets.{name}"):
+            manifest = dataset.download(parameters, pack, WORKSPACE)
         pack.add(datasets.MANIFEST, json.dumps(manifest.as_dict(), indent=2).encode())
     counts = ", ".join(
         f"{key.replace('_', ' ')}: {value}" for key, value in manifest.counts.items()

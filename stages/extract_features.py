@@ -7,7 +7,7 @@ from pathlib import Path
 
 from beatline import datasets, features
 from beatline.common import params
-from beatline.common.errors import reporting_mistakes
+from beatline.common.errors import concerning, reporting_mistakes
 from beatline.common.files import read_csv, read_json, replacing, write_json
 from beatline.features import Recorded
 from beatline.sources.pack import Pack
@@ -29,7 +29,8 @@ def main(name: str) -> None:
         replacing(Path(f"data/features/{name}")) as folder,
     ):
         folder.mkdir()
-        said = kind.write(folder, Recorded(dataset, pack, table, description), parameters)
+        with concerning(key):
+            said = kind.write(folder, Recorded(dataset, pack, table, description), parameters)
         write_json(folder / "dataset.json", {**description, **said}, digits=17)
 
 

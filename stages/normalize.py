@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from beatline import datasets
 from beatline.common import params
-from beatline.common.errors import UserError, reporting_mistakes
+from beatline.common.errors import UserError, concerning, reporting_mistakes
 from beatline.common.files import read_csv, read_json, write_json
 from beatline.preprocessing import arrays, normalization, splitting
 from beatline.preprocessing.arrays import Reader
@@ -34,7 +34,7 @@ def main(name: str) -> None:
     output = Path(f"data/normalized/{name}")
 
     module = params.block_of(content, f"datasets.{name}.module")
-    with _reader(recordings, module) as read:
+    with concerning(f"datasets.{name}"), _reader(recordings, module) as read:
         train = split.loc[split["split"] == "train", "record"].to_list()
         batches = _shown(read, train, "fit on train")
         fitted = normalization.fit(batches, parameters, description["channels"])

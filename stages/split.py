@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from beatline.common import params
-from beatline.common.errors import reporting_mistakes
+from beatline.common.errors import concerning, reporting_mistakes
 from beatline.common.files import read_csv, read_json, write_csv, write_json
 from beatline.preprocessing import splitting
 
@@ -22,9 +22,10 @@ def main(name: str) -> None:
     columns = ("record", "group", "fold", *classes, *([sections] if sections else []))
     table = read_csv(Path(f"data/labels/{name}/labels.csv"), columns)
 
-    split = splitting.assign(table, classes, parameters, sections=sections)
-    if description["task"] != "anomaly":  # whose anomalies nothing learns
-        splitting.check_classes(table, classes, split)
+    with concerning(f"datasets.{name}"):
+        split = splitting.assign(table, classes, parameters, sections=sections)
+        if description["task"] != "anomaly":  # whose anomalies nothing learns
+            splitting.check_classes(table, classes, split)
     counts = splitting.class_counts(table, classes, split)
     shared = splitting.shared_groups(table.loc[:, "group"], split)
 

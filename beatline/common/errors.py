@@ -34,6 +34,16 @@ def reporting_mistakes() -> Iterator[None]:
         sys.exit(f"error: the disk is full{where}: free some space and run the command again")
 
 
+@contextmanager
+def concerning(key: str) -> Iterator[None]:
+    """Begin the message of a UserError with `key`, the block of params.yaml that is at work: what is
+    called inside is the same for every data set, and names parameters as they are called within it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+
+
 def warn(message: str) -> None:
     """Print a warning that stays readable in a CI log, in place among a stage's other lines."""
     print(f"warning: {message}", flush=True)

@@ -45,20 +45,24 @@ Schema = TypeVar("Schema", bound=Parameters)
 
 
 def load(path: Path = PATH) -> dict[str, Any]:
-    """All of params.yaml, its outline checked: blocks, data sets and models that exist.
-
-    Read as YAML 1.2, as DVC does, so that `1e-3` is a number and `no` is a word in both.
-    """
+    """All of params.yaml, its outline checked: blocks, data sets and models that exist."""
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text())
+        content = read_yaml(path)
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing: run the command in the project's root folder"
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {_yaml_problem(error)}") from None
     _check_outline(content, path)
     return content
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a file of YAML 1.2, as DVC reads it, so that `1e-3` is a number and `no` is a word
+    in both. Raises UserError if it is not valid."""
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text())
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {_yaml_problem(error)}") from None
 
 
 def block_of(content: dict[str, Any], key: str) -> Any:

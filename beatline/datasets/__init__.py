@@ -12,20 +12,27 @@
 - ``read_recordings(pack, records) -> Iterator[np.ndarray]``: the recordings in the order asked for,
   as float32 batches `[B, T, C]` in physical units, NaN where a sample is invalid.
 
-Everything after that is the same code for all data sets.
+Everything after that is the same code for all data sets. A UserError names parameters by their keys
+within ``datasets.<name>``, which the stages put before it. What the cards say of a data set stands beside
+its module, in ``card.yaml`` (:mod:`beatline.datasets.cards`).
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from pydantic import Field
 
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
+from beatline.sources.download import download_file
 
 Task = Literal["multilabel", "binary", "multiclass", "anomaly"]
 Drawing = Literal["twelve_leads", "trace", "image", "features", "spectrogram"]
@@ -36,10 +43,13 @@ COLUMNS = ("record", "group", "normal", "fold")  # of a table of labels, besides
 class Download(Parameters):
     """What all blocks ``datasets.<name>.download`` hold.
 
-    `needs`: what the stage starts from, which DVC watches: the data set's own module, or what another
-    stage made, for a data set that is derived from another.
+    `source`: where the raw files come from, a word of the data set's own or a path. `sha256`: of an
+    archive or a file, if it shall be held to one. `needs`: what the stage starts from, which DVC watches:
+    the data set's own module, or what another stage made, for a data set that is derived from another.
     """
 
+    source: str = Field(min_length=1)
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
     needs: str
 
 
@@ -89,19 +99,88 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"beatline.datasets.{name}")
 
 
-def leave_out_small_classes(
-    table: pd.DataFrame, classes: list[str], min_records: int, key: str
-) -> tuple[list[str], dict[str, int]]:
-    """The classes that have at least `min_records` records, and those left out with their counts.
+# ---------------------------------------------------------------- steps of several data sets
 
-    Raises UserError, naming `key` of params.yaml, if none is left.
+
+def published(url: str, path: Path, sha256: str | None) -> Path:
+    """`path`, downloaded from `url` if it is not there or has another SHA-256 than wanted."""
+    if sha256 or not path.exists():
+        download_file(url, path, sha256)
+    return path
+
+
+def numbered(parts: Mapping[str, Sequence[Any]], folds: Mapping[str, str]) -> pd.DataFrame:
+    """The records of files that hold a label each and no name: `record` (part and number), `label`,
+    `fold` by part, and `group`, of which each record is one of its own."""
+    frames = [
+        pd.DataFrame(
+            {
+                "record": [f"{part}_{number:05d}" for number in range(len(labels))],
+                "label": labels,
+                "fold": folds[part],
+            }
+        )
+        for part, labels in parts.items()
+    ]
+    table = pd.concat(frames, ignore_index=True)
+    return table.assign(group=table["record"])
+
+
+def exclusive(table: pd.DataFrame, classes: Mapping[str, Any], min_records: int) -> Labels:
+    """Labels of which each record has one. `table` has the columns record, group, normal, fold and
+    `label`; `classes`: the value of `label` by the name of its class. Records of classes with fewer than
+    `min_records` are left out and counted."""
+    table = table.assign(**{name: (table["label"] == label) * 1 for name, label in classes.items()})
+    kept = large_classes(table, list(classes), min_records)
+    inside = table[kept].to_numpy().any(axis=1)
+    return Labels(
+        table=table.loc[inside, [*COLUMNS, *kept]].reset_index(drop=True),
+        classes=kept,
+        task="multiclass",
+        counts={"records_of_small_classes": int(np.count_nonzero(~inside))},
+    )
+
+
+def large_classes(table: pd.DataFrame, classes: list[str], min_records: int) -> list[str]:
+    """The classes that have at least `min_records` records; a warning names the others.
+
+    Raises UserError if none is left.
     """
     totals = dict(zip(classes, table[classes].to_numpy().sum(axis=0).tolist(), strict=True))
     kept = [name for name in classes if totals[name] >= min_records]
     if not kept:
         counts = ", ".join(f"{name} {total}" for name, total in totals.items())
         raise UserError(
-            f"no class has {min_records} records ({counts}): lower {key}.min_records, name other "
-            f"classes, or check that the source holds labelled records"
+            f"no class has {min_records} records ({counts}): lower aggregate_labels.min_records, name "
+            f"other classes, or check that the source holds labelled records"
         )
-    return kept, {name: total for name, total in totals.items() if name not in kept}
+    for name in classes:
+        if name not in kept:
+            warn(f"class {name} has {totals[name]} records, fewer than min_records: it is left out")
+    return kept
+
+
+def class_name(label: str) -> str:
+    """A label as the name of a column, which may be called as no other one is."""
+    return f"class {label}" if label in (*COLUMNS, "label") else label
+
+
+def by_number(label: str) -> tuple[float, str]:
+    """By which labels are sorted: numbers as numbers, before words."""
+    try:
+        return float(label), ""
+    except ValueError:
+        return float("inf"), label
+
+
+def padded(recordings: Iterable[np.ndarray], length: int, size: int) -> Iterator[np.ndarray]:
+    """Recordings `[T, C]` as batches `[B, length, C]` of `size`, NaN from their ends on."""
+    batch: list[np.ndarray] = []
+    for recording in recordings:
+        missing = length - len(recording)
+        batch.append(np.pad(recording, ((0, missing), (0, 0)), constant_values=np.nan))
+        if len(batch) == size:
+            yield np.stack(batch)
+            batch = []
+    if batch:
+        yield np.stack(batch)

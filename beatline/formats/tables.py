@@ -273,7 +273,7 @@ def _numbers(
     ):
         raise UserError(
             f"{where}: column {name} holds {kind} and no numbers: add it to `ignore`, or leave it "
-            f"out of `features`, in datasets.….download of params.yaml"
+            f"out of `features`, in params.yaml"
         )
     return column.cast(pa.float64(), safe=False).to_numpy()
 
@@ -291,7 +291,7 @@ def _numbers_of_texts(
         row = values.index(None)
         raise UserError(
             f"{where}, {place(row)}: column {name} holds {known[row].as_py()!r}, which is no number: "
-            f"correct the value, or add {name} to `ignore` in datasets.….download of params.yaml"
+            f"correct the value, or add {name} to `ignore` in params.yaml"
         )
     return pa.chunked_array([values])
 

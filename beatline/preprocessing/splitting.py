@@ -60,9 +60,7 @@ def assign(
         split = _stratified(table, classes, parameters)
     for name in SPLITS:
         if not (split == name).any():
-            raise UserError(
-                f"the {name} split is empty: use more records, or another datasets.….split.method"
-            )
+            raise UserError(f"the {name} split is empty: use more records, or another split.method")
     return split
 
 

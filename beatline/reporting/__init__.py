@@ -22,27 +22,29 @@ from beatline.reporting.data_card import data_card, data_card_path
 from beatline.reporting.document import (
     CARDS,
     FIGURES,
-    IDENTITY,
     METRICS,
     Document,
+    as_yaml,
     estimate,
+    fill,
     link,
     spoken,
     text,
 )
 from beatline.reporting.identity import (
     Identity,
-    add_identities,
-    add_own,
-    add_revisions,
+    identities,
+    made_by,
     own_identity,
+    revisions,
+    versions,
 )
 from beatline.reporting.mistakes import add_mistakes, add_reconstructions
 from beatline.reporting.model_card import model_card, model_card_path
-from beatline.reporting.models import MEANS, add_comparison, add_model, percent
+from beatline.reporting.models import add_comparison, add_model, percent
 from beatline.reporting.page import page
 from beatline.reporting.results import DatasetResults, heading, read, warn_of_stale
-from beatline.reporting.seeds import add_anecdote, several
+from beatline.reporting.seeds import several
 
 __all__ = ["CARDS", "FIGURES", "Document", "Report", "compose", "own_identity", "page"]
 
@@ -91,10 +93,10 @@ def _add_links_to_cards(document: Document, results: DatasetResults) -> None:
 def _add_cards(
     document: Document, results: DatasetResults, content: dict[str, Any], root: Path
 ) -> None:
-    document.cards[data_card_path(results.name)] = data_card(results, content, root)
+    document.cards[data_card_path(results.name)] = data_card(results, content, root) + "\n"
     if results.models:
         calibration = document.curves["calibration"].get(results.name)
-        card = model_card(results, content, document.figures, calibration)
+        card = model_card(results, content, document.figures, calibration) + "\n"
         document.cards[model_card_path(results.name)] = card
 
 
@@ -121,30 +123,14 @@ def _add_models(
             add_mistakes(document, results, model, colour, parameters.mistakes, root)
         document.add(f"Parameters, from `train.{model.model}.{results.name}` and `training`:")
         architecture = model.description["architecture"]["parameters"]
-        document.add_yaml({"architecture": architecture, **model.description["training"]})
+        document.add(as_yaml({"architecture": architecture, **model.description["training"]}))
 
 
 def _add_opening(document: Document, found: Sequence[DatasetResults], percent: str) -> None:
-    kinds = [f"{text(results.name)} ({results.reality} data)" for results in found]
-    document.add(f"# Report: {', '.join(kinds)}")
-    if simulated := [results for results in found if results.description["simulated"]]:
-        names = spoken([f"**{text(results.name)}**" for results in simulated])
-        document.add(
-            f"The recordings of {names} come from a simulator. Scores on them show that the "
-            f"pipeline works and how models compare there; they say nothing about real patients or "
-            f"machines."
-        )
     grouped: dict[str, list[str]] = {}
     for results in found:
         if results.groups:
             grouped.setdefault(results.groups, []).append(text(results.name))
-    by = [f"{group} by {group} in {spoken(names)}" for group, names in grouped.items()]
-    drawn = f" ({', '.join(by)})" if by else ""
-    document.add(
-        f"Every number below is measured on test records that neither training nor the choice of a "
-        f"threshold has seen. Brackets hold {percent} bootstrap intervals, for which records are drawn "
-        f"again{drawn}."
-    )
     rows = [
         [
             link(text(results.name)),
@@ -155,13 +141,22 @@ def _add_opening(document: Document, found: Sequence[DatasetResults], percent: s
         for results in found
         for model in results.models
     ]
-    if rows:
-        names = [METRICS[metric] for metric in COMPARED]
-        document.add_table(["data set", "model", *names, "test records"], rows, words=2)
-        add_revisions(document, found)
-        document.add(MEANS)
-        if not any(several(model) for results in found for model in results.models):
-            add_anecdote(document, "every model")
+    models = [model for results in found for model in results.models]
+    document.add(
+        fill(
+            "opening",
+            found=found,
+            simulated=[
+                f"**{text(results.name)}**" for results in found if results.description["simulated"]
+            ],
+            percent=percent,
+            drawn=[f"{group} by {group} in {spoken(names)}" for group, names in grouped.items()],
+            header=["data set", "model", *map(METRICS.get, COMPARED), "test records"],
+            rows=rows,
+            revisions=revisions(found) if models else "",
+            one_seed_each=not any(map(several, models)),
+        )
+    )
 
 
 def _add_closing(
@@ -170,13 +165,13 @@ def _add_closing(
     content: Mapping[str, Any],
     identity: Identity,
 ) -> None:
-    document.add(f"## {IDENTITY}")
-    add_identities(document, found)
-    add_own(document, identity)
-    document.add("Parameters of the data sets:")
-    document.add_yaml({"datasets": content["datasets"]})
-    if content["extract_features"]:
-        document.add("Parameters of what is measured of recordings:")
-        document.add_yaml({"extract_features": content["extract_features"]})
-    document.add("Parameters of evaluation and report:")
-    document.add_yaml({name: content[name] for name in ("evaluate", "report")})
+    document.add(
+        fill(
+            "closing",
+            identities=identities(found),
+            made_by=made_by(identity),
+            code=identity["code"],
+            versions=versions(identity),
+            content=content,
+        )
+    )

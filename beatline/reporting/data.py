@@ -2,161 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from beatline.drawings import Shown
-from beatline.reporting.document import MANY, Document, counted, listed, measured, short, slug, text
-from beatline.reporting.results import SPLITS, DatasetResults, noun
+from beatline.reporting.document import MANY, Document, fill, measured, noun, short, slug, text
+from beatline.reporting.results import SPLITS, DatasetResults
 
 SECTIONS = 4  # machines of which examples are drawn, at most
-TASKS = {
-    "multilabel": "several classes may hold at once",
-    "multiclass": "exactly one class holds",
-    "binary": "one class, yes or no",
-    "anomaly": "there are normal records alone to learn from; anomalies are in the test split only",
-    "reconstruction": "learns normal records only; the score is the reconstruction error",
-    "neighbours": "learns normal records only; the score is the distance to the nearest of them",
-}
 
 
 def add_data(document: Document, results: DatasetResults) -> None:
-    about = results.description
-    document.add(f"### {text(results.name)}: data")
-    facts = (
-        what(results) | recordings(results) | {"Task": f"{about['task']}: {TASKS[about['task']]}"}
-    )
-    add_facts(document, facts)
-    add_counts(document, results)
-    add_splits(document, results)
-    add_normalization(document, results)
+    document.add(fill("data", data=DataFacts(results)))
     _add_examples(document, results)
 
 
-def what(results: DatasetResults) -> dict[str, str]:
-    """What a data set is, and where it is from."""
-    about = results.description
-    return {
-        "What": f"{text(about['title'])} ({results.reality} data, source `{about['source']}`)",
-        "From": text(about["citation"]),
-    }
+@dataclass(frozen=True)
+class DataFacts:
+    """What `templates/data_parts.md.j2` is filled with, for the report and the data card. `made`: what
+    extract_features made of the recordings, and with which parameters."""
 
+    results: DatasetResults
 
-def recordings(results: DatasetResults) -> dict[str, str]:
-    """How long a recording is, and of what."""
-    about = results.description
-    rate = about["sampling_rate"]
-    step, channel = results.drawing.axes
-    return {
-        "Recordings": f"{counted(about['length'], step)}{f' at {rate:g} Hz' if rate else ''}, "
-        f"{counted(len(about['channels']), channel)} ({listed(about['channels'])}), "
-        f"unit {text(about['unit'])}",
-        "Made by extract\\_features": _representation(about["representation"]),
-    }
+    @property
+    def step(self) -> str:
+        return self.results.drawing.axes[0]
 
+    @property
+    def channel(self) -> str:
+        return self.results.drawing.axes[1]
 
-def add_facts(document: Document, facts: Mapping[str, str]) -> None:
-    """A list of them, less those of which nothing is known."""
-    document.add_list(f"**{name}:** {value}" for name, value in facts.items() if value)
-
-
-def add_counts(document: Document, results: DatasetResults) -> None:
-    counts = results.description["counts"]
-    document.add_table(
-        ["found and skipped", "number"],
-        [[text(name.replace("_", " ")), f"{number:,}"] for name, number in counts.items()],
-    )
-
-
-def _representation(made: Mapping[str, object] | None) -> str:
-    """What extract_features made of the recordings, and with which parameters."""
-    if not made:
-        return ""
-    rest = [
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in made.items()
-        if name != "kind" and value is not None
-    ]
-    return text(f"{made['kind']}, with {', '.join(rest)}")
-
-
-def add_splits(document: Document, results: DatasetResults) -> None:
-    """Records of each class and split, and groups that are in more than one split."""
-    tables = {split: results.splits[split].table for split in SPLITS}
-    rows = [
-        [text(name), *(f"{np.count_nonzero(table[name]):,}" for table in tables.values())]
-        for name in results.classes
-    ]
-    rows += _rows_without_class(results, tables)
-    rows.append(["records", *(f"{len(table):,}" for table in tables.values())])
-    if column := results.section_column:
-        names = sorted(set().union(*(table[column].astype(str) for table in tables.values())))
-        rows += [
-            [
-                f"records of {noun(column)} {text(name)}",
-                *(f"{(table[column].astype(str) == name).sum():,}" for table in tables.values()),
-            ]
-            for name in names
+    @property
+    def made(self) -> str:
+        made = self.results.description["representation"]
+        if not made:
+            return ""
+        rest = [
+            f"{name.replace('_', ' ')} {value}"
+            for name, value in made.items()
+            if name != "kind" and value is not None
         ]
-    groups = results.groups
-    if groups:
-        counts = [table["group"].nunique() for table in tables.values()]
-        rows.append([f"{groups}s", *(f"{number:,}" for number in counts)])
-    document.add_table(["class", *SPLITS], rows)
-    shared = results.split_metrics["leak"]
-    if groups:
-        document.add(
-            f"{groups.capitalize()}s with records in more than one split: **{shared:,}**."
-            + (" Scores are flattered by as much as their records are alike." if shared else "")
-        )
+        return f"{made['kind']}, with {', '.join(rest)}"
+
+    @property
+    def split_rows(self) -> list[list[str]]:
+        """Records of each class, of none and of each machine, and groups, in each split."""
+        results = self.results
+        tables = [results.splits[split].table for split in SPLITS]
+        rows: dict[str, list[Any]] = {
+            text(name): [np.count_nonzero(t[name]) for t in tables] for name in results.classes
+        }
+        rows |= _rows_without_class(results, tables) | {"records": list(map(len, tables))}
+        if column := results.section_column:
+            sections = [table[column].astype(str) for table in tables]
+            rows |= {
+                f"records of {noun(column)} {text(name)}": [(s == name).sum() for s in sections]
+                for name in sorted(set().union(*sections))
+            }
+        if results.groups:
+            rows[f"{results.groups}s"] = [table["group"].nunique() for table in tables]
+        return [[name, *(f"{number:,}" for number in counts)] for name, counts in rows.items()]
+
+    @property
+    def constant(self) -> list[str]:
+        """The channels that never change."""
+        info = self.results.description
+        return [info["channels"][n] for n in info["normalization"]["constant_channels"]]
+
+    @property
+    def normalized_what(self) -> str:
+        channels = self.results.description["channels"]
+        many = len(channels) > MANY and self.results.parameters["normalize"]["per"] != "all"
+        return f"of {len(channels):,} {self.channel}s" if many else self.channel
+
+    @property
+    def normalized_rows(self) -> list[list[str]]:
+        """Mean and deviation of each channel; of many channels the smallest, median and largest."""
+        info = self.results.description
+        names, values = map(text, info["channels"]), info["normalization"]
+        pairs = np.array([values["mean"], values["standard_deviation"]])
+        if self.results.parameters["normalize"]["per"] == "all":
+            names, pairs = [f"all {self.channel}s"], pairs[:, :1]
+        elif pairs.shape[1] > MANY:
+            names = ["smallest", "median", "largest"]
+            pairs = np.quantile(pairs, (0, 0.5, 1), axis=1).T
+        return [[name, *map(measured, pair)] for name, pair in zip(names, pairs.T, strict=True)]
 
 
 def _rows_without_class(
-    results: DatasetResults, tables: Mapping[str, pd.DataFrame]
-) -> list[list[str]]:
+    results: DatasetResults, tables: list[pd.DataFrame]
+) -> dict[str, list[Any]]:
     """How many records have none of the classes, if any has not."""
-    without = [table.loc[table[results.classes].sum(axis=1) == 0] for table in tables.values()]
+    without = [table.loc[table[results.classes].sum(axis=1) == 0] for table in tables]
     if not any(map(len, without)):
-        return []
+        return {}
     normal = all((table["normal"] == 1).all() for table in without)
-    return [["normal" if normal else "none of these", *(f"{len(table):,}" for table in without)]]
-
-
-def add_normalization(document: Document, results: DatasetResults) -> None:
-    """How recordings are normalized, and by which values."""
-    about = results.description
-    values, channels = about["normalization"], about["channels"]
-    _, channel = results.drawing.axes
-    per, invalid = (results.parameters["normalize"][key] for key in ("per", "invalid"))
-    how = f"Each {channel} is" if per == "channel" else f"All {channel}s are"
-    constant = [channels[number] for number in values["constant_channels"]]
-    document.add(
-        f"{how} normalized by the mean and standard deviation of the training records. Constant "
-        f"{channel}s: {listed(constant) if constant else 'none'}. Invalid or missing samples, set to "
-        f"the {invalid} of the training records: {about['counts'].get('invalid_samples', 0):,}."
-    )
-    means, deviations = np.array(values["mean"]), np.array(values["standard_deviation"])
-    if per == "all":
-        means, deviations, channels = means[:1], deviations[:1], [f"all {channel}s"]
-    header = channel
-    if len(channels) <= MANY:
-        rows = [
-            [text(name), measured(mean), measured(deviation)]
-            for name, mean, deviation in zip(channels, means, deviations, strict=True)
-        ]
-    else:
-        header = f"of {len(channels):,} {channel}s"
-        rows = [
-            [words, measured(function(means)), measured(function(deviations))]
-            for words, function in (
-                ("smallest", np.min),
-                ("median", np.median),
-                ("largest", np.max),
-            )
-        ]
-    document.add_table([header, "mean", "standard deviation"], rows)
+    return {"normal" if normal else "none of these": list(map(len, without))}
 
 
 # ---------------------------------------------------------------- examples

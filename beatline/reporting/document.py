@@ -1,4 +1,7 @@
-"""A report as it is written: text, tables, figures in Markdown, and how words and numbers look in it."""
+"""A report as it is written: text, tables, figures in Markdown, and how words and numbers look in it.
+
+What is mostly text stands in `templates/*.md.j2` (:func:`fill`); Python computes what it is filled with.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
@@ -17,10 +22,13 @@ from beatline.common.markdown import text
 from beatline.drawings.figures import COLOURS, png
 from beatline.evaluation.curves import KINDS
 
+TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"  # beside report.md
 CARDS = "cards"  # beside report.md
 MANY = 16  # names that are listed in full, at most
 DASH = "–"  # noqa: RUF001
+DIGITS = 12  # of a SHA-256: enough to tell two apart
+NOT_RECORDED = "not recorded"
 IDENTITY = "What made these numbers"  # the section that names revisions and machines
 METRICS = {  # in the estimates: in the report
     "accuracy": "accuracy",
@@ -33,6 +41,14 @@ METRICS = {  # in the estimates: in the report
     "f1": "F1",
     "brier": "Brier score",
     "ece": "expected calibration error",
+}
+TASKS = {  # of data sets and models: in words
+    "multilabel": "several classes may hold at once",
+    "multiclass": "exactly one class holds",
+    "binary": "one class, yes or no",
+    "anomaly": "there are normal records alone to learn from; anomalies are in the test split only",
+    "reconstruction": "learns normal records only; the score is the reconstruction error",
+    "neighbours": "learns normal records only; the score is the distance to the nearest of them",
 }
 
 
@@ -53,20 +69,14 @@ class Document:
         return "\n\n".join(self.blocks) + "\n"
 
     def add(self, *paragraphs: str) -> None:
-        self.blocks += paragraphs
-
-    def add_list(self, items: Iterable[str]) -> None:
-        """Of sentences; nothing if there are none."""
-        if lines := [f"- {item}" for item in items]:
-            self.add("\n".join(lines))
+        """Append what is not empty."""
+        self.blocks += filter(None, paragraphs)
 
     def add_table(
         self, header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1
     ) -> None:
-        """A table whose first columns, as many as `words`, hold words and the others numbers."""
-        aligned = ["---"] * words + ["---:"] * (len(header) - words)
-        lines = [header, aligned, *rows]
-        self.add("\n".join("| " + " | ".join(line) + " |" for line in lines))
+        """See :func:`table`."""
+        self.add(table(header, rows, words))
 
     def add_figure(
         self, name: str, figure: Figure, alt: str, sentence: str, colours: int = COLOURS
@@ -76,25 +86,42 @@ class Document:
         self.figures[path] = png(figure, colours)
         self.add(f"![{alt}]({path})", sentence)
 
-    def add_yaml(self, content: Any) -> None:
-        self.add(f"```yaml\n{_yaml(content)}```")
+
+def fill(template: str, **values: Any) -> str:
+    """The Markdown of `templates/<template>.md.j2`, filled in.
+
+    There a sentence may be broken over lines, which are joined here, and blank lines may be doubled.
+    """
+    markdown = JINJA.get_template(f"{template}.md.j2").render(values)
+    blocks = re.split(r"\n\s*\n", markdown.strip())
+    return "\n\n".join(
+        block if block.startswith(("|", "```")) else re.sub(r"\n(?!- ) *", " ", block)
+        for block in blocks
+    )
 
 
-def _yaml(content: Any) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A table whose first columns, as many as `words`, hold words and the others numbers."""
+    aligned = ["---"] * words + ["---:"] * (len(header) - words)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, aligned, *rows])
+
+
+def as_yaml(content: Any) -> str:
+    """A block of code that looks as params.yaml does."""
     writer: Any = YAML(typ="safe", pure=True)
     writer.default_flow_style = None  # innermost mappings and lists on one line
     writer.sort_base_mapping_type_on_output = False  # keep the order of params.yaml
     writer.width = 100
     target = io.StringIO()
     writer.dump(content, target)
-    return target.getvalue()
+    return f"```yaml\n{target.getvalue()}```"
 
 
 # ---------------------------------------------------------------- words
 
 
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -105,6 +132,11 @@ def listed(names: Sequence[str]) -> str:
 def spoken(names: Sequence[str]) -> str:
     """The names as in a sentence: a, b and c."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def noun(column: str) -> str:
+    """What a column tells apart, for people: of `machine_id`, machine."""
+    return column.removesuffix("_id").replace("_", " ")
 
 
 def short(record: str) -> str:
@@ -145,3 +177,26 @@ def measured(value: float) -> str:
     if abs(value) >= 999.5:  # three digits of which would be 1.00e+03
         return f"{value:,.0f}"
     return "0" if abs(value) < 5e-7 else f"{value:#.3g}".rstrip(".")
+
+
+def short_hash(value: str | None) -> str:
+    return f"`{value[:DIGITS]}`" if value else NOT_RECORDED
+
+
+JINJA = Environment(
+    loader=FileSystemLoader(TEMPLATES),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+JINJA.globals |= {"DASH": DASH, "IDENTITY": IDENTITY, "METRICS": METRICS, "TASKS": TASKS}
+JINJA.globals |= {"table": table}
+JINJA.filters |= {
+    function.__name__: function
+    for function in (
+        *(text, counted, listed, spoken, noun, link, anchor, as_yaml),
+        *(estimate, number, measured, short_hash),
+    )
+}
+JINJA.filters["thousands"] = "{:,}".format

@@ -9,14 +9,23 @@ from typing import Any
 
 from beatline.evaluation.results import Evaluated
 from beatline.lineage import code
-from beatline.reporting.document import DASH, IDENTITY, MANY, Document, anchor, link, spoken, text
+from beatline.reporting.document import (
+    DASH,
+    DIGITS,
+    IDENTITY,
+    MANY,
+    NOT_RECORDED,
+    anchor,
+    fill,
+    link,
+    short_hash,
+    spoken,
+)
 from beatline.reporting.results import DatasetResults, heading
 
-DIGITS = 12  # of a SHA-256: enough to tell two apart
 REVISION_DIGITS = 7
 DRAWN_WITH = ("matplotlib", "pillow", "markdown-it-py")
 CLEAN, UNCOMMITTED = "clean", "with uncommitted changes"
-NOT_RECORDED = "not recorded"
 Identity = Mapping[str, Any]
 """As :func:`beatline.lineage.record.identity` makes it; of models from before it, without `git`."""
 
@@ -40,10 +49,6 @@ def state(identity: Identity) -> str:
 def changes(identity: Identity) -> list[str]:
     git = identity.get("git")
     return list(git["changed"]) if git and git["revision"] else []
-
-
-def short_hash(value: str | None) -> str:
-    return f"`{value[:DIGITS]}`" if value else NOT_RECORDED
 
 
 def made_by(identity: Identity) -> str:
@@ -74,24 +79,22 @@ def machine(identity: Identity) -> str:
     return ", ".join(fact for fact in facts if fact)
 
 
-def add_line(document: Document, model: Evaluated, place: str = "") -> None:
+def made_from(model: Evaluated, place: str = "") -> str:
     """One line below a table of a model's metrics. `place`: of the report, seen from the document."""
     identity = model.description["identity"]
-    document.add(
+    return (
         f"[Made by]({place}#{anchor(IDENTITY)}) {made_by(identity)} from data "
         f"{short_hash(identity['data'])}."
     )
 
 
-def add_revisions(document: Document, found: Sequence[DatasetResults], place: str = "") -> None:
+def revisions(found: Sequence[DatasetResults], place: str = "") -> str:
     """One line below a table of the metrics of several models."""
-    models = [model for results in found for model in results.models]
-    by = list(dict.fromkeys(made_by(model.description["identity"]) for model in models))
-    data = list(
-        dict.fromkeys(short_hash(model.description["identity"]["data"]) for model in models)
-    )
-    from_data = f" from data {data[0]}" if len(data) == 1 else ""
-    document.add(f"[Made by]({place}#{anchor(IDENTITY)}) {spoken(by)}{from_data}.")
+    made = [model.description["identity"] for results in found for model in results.models]
+    by = list(dict.fromkeys(map(made_by, made)))
+    data = {short_hash(identity["data"]) for identity in made}
+    from_data = f" from data {data.pop()}" if len(data) == 1 else ""
+    return f"[Made by]({place}#{anchor(IDENTITY)}) {spoken(by)}{from_data}."
 
 
 # ---------------------------------------------------------------- the table of all models
@@ -110,11 +113,9 @@ class _Named:
         return self.names[at] if at < len(self.names) else str(at + 1)
 
 
-def add_identities(
-    document: Document,
-    found: Sequence[DatasetResults],
-    names: Mapping[tuple[str, str], str] | None = None,
-) -> None:
+def identities(
+    found: Sequence[DatasetResults], names: Mapping[tuple[str, str], str] | None = None
+) -> str:
     """A row per model, one more where it was evaluated by something else than what trained it; below,
     what the letters and numbers in it stand for. `names`: of models, by data set and model, where they
     are not links to the report's sections."""
@@ -132,31 +133,12 @@ def add_identities(
                 rows.append([label, "evaluated", NOT_RECORDED, *[DASH] * 4])
             elif _differ(trained, evaluated):
                 rows.append([label, "evaluated", *_cells(evaluated, environments, uncommitted)])
-    if not rows:
-        return
-    header = ["model", "", "revision", "changes", "data", "code", "environment"]
-    document.add_table(header, rows, words=len(header))
-    document.add(
-        f"A revision is Git's, the last one that changed code or parameters. Data and code are the first "
-        f"{DIGITS} digits of SHA-256 sums: of the recordings that the model learned from (or was tested "
-        f"on), and of the project's modules that were loaded. A model was evaluated by the same revision "
-        f"and in the same environment as it was trained, unless a row of its own says otherwise."
-    )
-    document.add_list(
-        [
-            *(
-                f"Changes {uncommitted.name(paths)}: uncommitted changes to {listed_paths(paths)}"
-                for paths in uncommitted.found
-            ),
-            *(
-                f"Environment {environments.name(value)}: {text(value[0])}; {text(value[1])}"
-                for value in environments.found
-            ),
-        ]
-    )
-    document.add(
-        "The whole sums, every hyperparameter and the stages before stand in each model's `model.json`; "
-        "`beatline describe data/models/<data set>/<model>` prints them."
+    return fill(
+        "identities",
+        rows=rows,
+        digits=DIGITS,
+        changes=[(uncommitted.name(paths), listed_paths(paths)) for paths in uncommitted.found],
+        environments=[(environments.name(value), *value) for value in environments.found],
     )
 
 
@@ -192,11 +174,3 @@ def own_identity() -> dict[str, Any]:
         "code": code.code_identity(),
         "environment": code.versions() | drawing,
     }
-
-
-def add_own(document: Document, identity: Identity) -> None:
-    """What wrote the report itself. `identity`: see :func:`own_identity`."""
-    document.add(
-        f"This report and its cards were written by {made_by(identity)}, code "
-        f"{short_hash(identity['code'])}, with {text(versions(identity))}."
-    )

@@ -12,9 +12,9 @@ from beatline.evaluation.mistakes import Mistake, most_confident
 from beatline.evaluation.reconstructions import in_the_middle
 from beatline.evaluation.results import Evaluated
 from beatline.preprocessing.normalization import Normalization
-from beatline.reporting.document import Document, counted, short, text
+from beatline.reporting.document import Document, counted, noun, short, text
 from beatline.reporting.models import score
-from beatline.reporting.results import DatasetResults, noun
+from beatline.reporting.results import DatasetResults
 
 
 def add_mistakes(

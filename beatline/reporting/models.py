@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,24 +10,23 @@ import pandas as pd
 
 from beatline.drawings import figures
 from beatline.evaluation.results import Evaluated
-from beatline.reporting.data import TASKS
 from beatline.reporting.document import (
     DASH,
-    IDENTITY,
     METRICS,
     Document,
-    anchor,
-    counted,
     estimate,
+    fill,
     link,
     measured,
+    noun,
     number,
+    short_hash,
     text,
 )
-from beatline.reporting.identity import UNCOMMITTED, add_line, revision, short_hash, state
-from beatline.reporting.results import DatasetResults, heading, noun
+from beatline.reporting.identity import UNCOMMITTED, made_from, revision, state
+from beatline.reporting.results import DatasetResults, heading
 from beatline.reporting.seeds import add_seeds
-from beatline.reporting.subgroups import HOW_TO_READ, add_subgroups, any_subgroups
+from beatline.reporting.subgroups import any_subgroups, subgroups
 
 OF_PARTS = (
     "precision",
@@ -46,13 +45,6 @@ COUNTS = {
     "fn": "false negatives",
     "tn": "true negatives",
 }
-MEANS = (
-    "With several classes, every metric is the mean over classes (macro average), except the "
-    "accuracy where each record has exactly one class: it is the share of records that are "
-    "right. With several machines, it is the mean over machines. Models that detect anomalies "
-    "tell normal from abnormal records, so that their numbers do not compare with those of "
-    "models that name the classes."
-)
 COMPARED_CURVES = ("roc", "precision_recall")  # of all models in one figure
 
 Row = tuple[str, str, float, float, float]
@@ -69,17 +61,23 @@ def add_comparison(
     """`tables` of :mod:`beatline.evaluation.curves`; `colours` by model; `evaluate`: the block of
     params.yaml."""
     models = {model.model: colours[model.model] for model in results.models}
-    document.add(f"### {text(results.name)}: comparison of models")
-    document.add_table(
-        ["", *(link(heading(results, model), model.model) for model in results.models)],
-        [
-            *metric_rows(results),
-            *_facts(results.models),
-            *_costs(results.models),
-            *_makers(results.models),
-        ],
+    document.add(
+        fill(
+            "comparison",
+            results=results,
+            links=[link(heading(results, model), model.model) for model in results.models],
+            rows=[
+                *metric_rows(results),
+                *_facts(results.models),
+                *_costs(results.models),
+                *_makers(results.models),
+            ],
+            part=next((noun(m.section_column) for m in results.models if m.section_column), None),
+            metrics=set().union(*(model.estimates["overall"] for model in results.models)),
+            max_fpr=evaluate["max_fpr"],
+            groups=any_subgroups(results.models),
+        )
     )
-    document.add(*_how_to_read(results, evaluate))
     rows, what = _rows_of_comparison(results)
     if rows:  # none where the test records are all alike
         document.add_figure(
@@ -167,33 +165,6 @@ def _best_step(model: Evaluated) -> str:
     return f"{model.description['best_epoch']} of {steps}" if steps > 1 else ""
 
 
-def _how_to_read(results: DatasetResults, evaluate: Mapping[str, Any]) -> Iterable[str]:
-    overall = [model.estimates["overall"] for model in results.models]
-    if part := next((m.section_column for m in results.models if m.section_column), None):
-        yield (
-            f"Detectors are measured on each {noun(part)} by itself; the numbers above are means over "
-            f"{noun(part)}s. The harmonic mean is that of the AUC and the pAUC of all {noun(part)}s, "
-            f"by which the DCASE challenges rank detectors since 2022."
-        )
-    if any("pauc" in of_model for of_model in overall):
-        yield (
-            f"pAUC is the standardised area under the ROC curve up to a false positive rate of "
-            f"{evaluate['max_fpr']:g}: 0.5 is chance, 1 is perfect."
-        )
-    if any("ece" in of_model for of_model in overall):
-        yield (
-            "The expected calibration error is read with care: drawing records again makes bins "
-            "noisier, so that its bootstrap interval lies somewhat too high."
-        )
-    if any_subgroups(results.models):
-        yield f"Below, each model is also measured by sex and age group. {HOW_TO_READ}"
-    yield (
-        f"Training time and time per prediction (the median for one normalized record alone) were "
-        f"measured on the devices [named below](#{anchor(IDENTITY)}); they are the only numbers of "
-        f"this report that differ between two runs of the same commit."
-    )
-
-
 def _rows_of_comparison(results: DatasetResults) -> tuple[list[Row], str]:
     """AUC over all and of each part, after the accuracy if classes are exclusive; and what that is."""
     rows: list[Row] = []
@@ -247,27 +218,12 @@ def add_model(
             "On the test records: " + "; ".join(_CURVES[kind] for kind in kinds) + ".",
         )
     _add_decisions(document, stem, alt, model, tables, colour)
-    add_parts(document, model, percent)
-    add_line(document, model)
-    add_subgroups(document, model)
+    document.add(parts(model, percent), made_from(model), subgroups(model))
 
 
 def summary(model: Evaluated) -> str:
-    about, overall = model.description, model.estimates["overall"]
-    names = ["accuracy", "auc"] if model.exclusive else ["auc"]
-    scores = ", ".join(f"{METRICS[name]} {estimate(overall.get(name))}" for name in names)
-    mean = f" (mean over {noun(model.section_column)}s)" if model.section_column else ""
-    facts = [
-        f"{scores[0].upper()}{scores[1:]}{mean} on {len(model.table):,} test records",
-        counted(about["parameters"], "parameter"),
-    ]
-    if best := _best_step(model):
-        monitor = about["training"].get("monitor")
-        why = {"auc": ", by the validation AUC", "loss": ", by the validation loss"}.get(
-            monitor, ""
-        )
-        facts.append(f"{_step(model)} {best} kept{why}")
-    return f"{'; '.join(facts)}. Task: {TASKS[about['task']]}."
+    """How good a model is, in a sentence, how large it is, and what was kept of its training."""
+    return fill("summary", model=model, step=_step(model), best=_best_step(model))
 
 
 def _step(model: Evaluated) -> str:
@@ -347,60 +303,46 @@ _TAIL = " The last bar also holds all scores beyond it."
 # ---------------------------------------------------------------- classes, machines
 
 
-def add_parts(document: Document, model: Evaluated, percent: str) -> None:
+def parts(model: Evaluated, percent: str) -> str:
     """A classification report: a row per class or machine, and their mean if there are several."""
-    document.add(f"{how_decided(model)} Test records, with {percent} intervals:")
-    overall, parts = model.estimates["overall"], model.estimates["parts"]
-    rows = parts or {model.classes[0]: {**overall, "positives": int(model.targets.sum())}}
+    overall, of_parts = model.estimates["overall"], model.estimates["parts"]
+    rows = of_parts or {model.classes[0]: {**overall, "positives": int(model.targets.sum())}}
     shown = [metric for metric in OF_PARTS if any(metric in row for row in rows.values())]
     if model.exclusive:  # of one class against the rest it would flatter
         shown.remove("accuracy")
-    limits = (
-        {} if model.section_column else dict(zip(model.classes, model.thresholds, strict=False))
-    )
-    counts = [name for name in COUNTS if parts and all(name in row for row in parts.values())]
-    positives = "anomalies" if model.section_column else "positives"
-    header = [noun(model.section_column) if model.section_column else "class", positives]
-    header += ["threshold"] if limits else []
-    header += [*(COUNTS[name] for name in counts), *(METRICS[metric] for metric in shown)]
+    column = model.section_column
+    limits = {} if column else dict(zip(model.classes, model.thresholds, strict=False))
+    counts = [name for name in COUNTS if of_parts and all(name in row for row in rows.values())]
+
+    def line(name: str, row: Mapping[str, Any], threshold: str) -> list[str]:
+        numbers = [f"{row[count]:,}" for count in ("positives", *counts)]
+        numbers[1:1] = [threshold] if limits else []
+        return [name, *numbers, *(estimate(row.get(metric)) for metric in shown)]
+
     table = [
-        [
-            text(name),
-            f"{row['positives']:,}",
-            *([score(model, limits[name])] if limits else []),
-            *(f"{row[count]:,}" for count in counts),
-            *(estimate(row.get(metric)) for metric in shown),
-        ]
+        line(text(name), row, score(model, limits[name]) if limits else "")
         for name, row in rows.items()
     ]
     if len(rows) > 1:
         totals = {name: sum(row[name] for row in rows.values()) for name in ("positives", *counts)}
-        table.append(
-            [
-                "all (mean)",
-                f"{totals['positives']:,}",
-                *([DASH] if limits else []),
-                *(f"{totals[count]:,}" for count in counts),
-                *(estimate(overall.get(metric)) for metric in shown),
-            ]
-        )
-    document.add_table(header, table)
-    if model.estimates["counts"] and not counts:
-        found = [f"{label} {model.estimates['counts'][name]:,}" for name, label in COUNTS.items()]
-        document.add(f"{', '.join(found).capitalize()}.")
-
-
-def how_decided(model: Evaluated) -> str:
-    if model.exclusive:
-        return "The most probable class is decided, so that there are no thresholds."
-    if not model.task.learns_normal_only:
-        return "Thresholds are those with the largest F1 on the validation records."
-    percentile = model.description["training"]["threshold_percentile"]
-    value = f", {score(model, model.thresholds[0])}"
-    same = f", and the same for every {noun(model.section_column)}" if model.section_column else ""
-    return (
-        f"The threshold is the {percentile:g}th percentile of the scores of normal validation "
-        f"records{value}{same}."
+        table.append(line("all (mean)", {**overall, **totals}, DASH))
+    return fill(
+        "parts",
+        model=model,
+        percent=percent,
+        threshold="" if model.exclusive else score(model, model.thresholds[0]),
+        header=[
+            *([noun(column), "anomalies"] if column else ["class", "positives"]),
+            *(["threshold"] if limits else []),
+            *(COUNTS[name] for name in counts),
+            *(METRICS[metric] for metric in shown),
+        ],
+        rows=table,
+        counts=[
+            f"{label} {model.estimates['counts'][name]:,}"
+            for name, label in COUNTS.items()
+            if model.estimates["counts"] and not counts
+        ],
     )
 
 

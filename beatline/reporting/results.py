@@ -91,11 +91,6 @@ class DatasetResults:
         return str(self.splits[split].table[self.section_column].iloc[row])
 
 
-def noun(column: str) -> str:
-    """What a column tells apart, for people: of `machine_id`, machine."""
-    return column.removesuffix("_id").replace("_", " ")
-
-
 def heading(results: DatasetResults, model: Evaluated) -> str:
     """Of the section on a model."""
     return f"{text(results.name)}: {text(model.model)}"

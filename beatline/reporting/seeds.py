@@ -9,11 +9,10 @@ import numpy as np
 
 from beatline.drawings import figures
 from beatline.evaluation.results import Evaluated
-from beatline.reporting.document import METRICS, Document, estimate, measured, number, spoken, text
+from beatline.reporting.document import METRICS, Document, estimate, fill, measured, number, text
 from beatline.reporting.results import DatasetResults
 
 MAIN = ("accuracy", "auc", "pauc", "harmonic_mean", "average_precision", "f1")
-PARAMETER = "`train.<model>.<data set>.seeds`"
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,7 @@ def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str,
     """The report's section on a data set, with a figure, if any of its models has several seeds."""
     if not any(map(several, results.models)):
         return
-    document.add(f"### {text(results.name)}: seeds")
-    add_spreads(document, results)
+    document.add(f"### {text(results.name)}: seeds", spreads(results))
     metric = "accuracy" if results.exclusive else "auc"
     rows = [
         (model.model, first["value"], first["low"], first["high"], values_of(model, metric))
@@ -71,12 +69,13 @@ def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str,
         )
 
 
-def show_seeds(card: Document, results: DatasetResults, pictures: Mapping[str, bytes]) -> None:
-    """The report's figure of seeds, if there is one, in a card."""
+def picture_of_seeds(results: DatasetResults, pictures: Mapping[str, bytes]) -> str:
+    """The report's figure of seeds, for a card; empty if there is none."""
     path = f"figures/{results.name}/seeds.png"
-    if path in pictures:
-        what = METRICS["accuracy" if results.exclusive else "auc"]
-        card.add(f"![{text(results.name)}: {what} with each seed](../{path})", _how_to_read(what))
+    if path not in pictures:
+        return ""
+    what = METRICS["accuracy" if results.exclusive else "auc"]
+    return f"![{text(results.name)}: {what} with each seed](../{path})\n\n{_how_to_read(what)}"
 
 
 def _how_to_read(what: str) -> str:
@@ -86,40 +85,23 @@ def _how_to_read(what: str) -> str:
     )
 
 
-def add_spreads(document: Document, results: DatasetResults) -> None:
+def spreads(results: DatasetResults) -> str:
     """Mean and spread over seeds of the main metrics of models that have several, beside the interval;
     what each of the two spreads is; and which models have one seed."""
     rows = [
         [
             text(model.model),
             METRICS[metric],
-            str(found.seeds),
-            number(found.mean),
-            measured(found.deviation),
-            number(found.minimum),
-            number(found.maximum),
+            str(over_seeds.seeds),
+            number(over_seeds.mean),
+            measured(over_seeds.deviation),
+            number(over_seeds.minimum),
+            number(over_seeds.maximum),
             estimate(model.estimates["overall"].get(metric)),
         ]
         for model in results.models
         for metric in MAIN
-        if (found := spread(model, metric)) and found.seeds > 1
+        if (over_seeds := spread(model, metric)) and over_seeds.seeds > 1
     ]
-    if rows:
-        header = ["model", "metric", "seeds", "mean", "standard deviation", "minimum", "maximum"]
-        document.add_table([*header, "first seed"], rows, words=2)
-        document.add(
-            "The two spreads tell of two kinds of luck. The bootstrap interval in brackets tells how far "
-            "the first seed's value moves when other test records of the same kind are drawn, for one "
-            "trained model. The standard deviation over seeds tells how far it moves on the same test "
-            "records when training begins from another seed. Neither holds the other."
-        )
-    if single := [text(model.model) for model in results.models if not several(model)]:
-        add_anecdote(document, spoken(single))
-
-
-def add_anecdote(document: Document, who: str) -> None:
-    """That `who` (every model, or some by name) was trained from one seed."""
-    document.add(
-        f"Trained from one seed: {who}. One seed is an anecdote, for another may move every number; "
-        f"{PARAMETER} trains more of them and measures how far."
-    )
+    single = [model.model for model in results.models if not several(model)]
+    return fill("spreads", rows=rows, single=single)

@@ -7,28 +7,23 @@ from typing import Any
 
 from beatline.evaluation.estimates import FEWEST_OF_A_KIND
 from beatline.evaluation.results import Evaluated
-from beatline.reporting.document import DASH, METRICS, Document, estimate, number, spoken, text
+from beatline.reporting.document import DASH, METRICS, estimate, number, spoken, table, text
 
 COMPACT = ("auc", "average_precision", "f1", "accuracy")
 ALL = ("auc", "average_precision", "recall", "precision", "f1", "accuracy")
 WIDE = 0.2  # an interval as wide holds good models and poor ones
-HOW_TO_READ = (
-    "Of several groups one may lie apart by chance, and intervals that overlap do not show that a model "
-    "is equally good for all. Classes are not equally frequent in all groups, which moves precision, F1 "
-    "and average precision."
-)
 
 
 def any_subgroups(models: Iterable[Evaluated]) -> bool:
     return any(model.estimates.get("subgroups") for model in models)
 
 
-def add_subgroups(document: Document, model: Evaluated, metrics: Sequence[str] = COMPACT) -> None:
-    """Records and metrics by sex and age group, and what can and cannot be said of them; nothing where
+def subgroups(model: Evaluated, metrics: Sequence[str] = COMPACT) -> str:
+    """Records and metrics by sex and age group, and what can and cannot be said of them; empty where
     the test records tell neither."""
     groups = list(groups_of(model))
     if not groups:
-        return
+        return ""
     overall = model.estimates["overall"]
     main = main_metric(model)
     shown = [main, *(metric for metric in metrics if metric in overall and metric != main)]
@@ -44,9 +39,7 @@ def add_subgroups(document: Document, model: Evaluated, metrics: Sequence[str] =
     everyone = [f"{len(model.table):,}", *(estimate(overall[metric]) for metric in shown)]
     rows.append(["all", DASH, *everyone])
     header = ["by", "group", "records", *(METRICS[metric] for metric in shown)]
-    document.add_table(header, rows, words=2)
-    if found := remarks(model):
-        document.add(" ".join(found))
+    return "\n\n".join([table(header, rows, words=2), " ".join(remarks(model))]).strip()
 
 
 def main_metric(model: Evaluated) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.datasets import cards
 from beatline.datasets.cards import Words, words_of
 from tests.paths import ROOT
 
@@ -40,7 +43,7 @@ def test_of_files_of_ones_own_nothing_is_claimed(module: str) -> None:
 
 def test_of_a_module_that_nobody_described_that_is_said() -> None:
     words = _words("new", "package")
-    assert "`new` in `beatline/datasets/cards.py`" in words.licence
+    assert "`beatline/datasets/new/card.yaml`" in words.licence
     assert "nobody has described" in words.use
 
 
@@ -115,3 +118,60 @@ def test_every_committed_data_set_is_described() -> None:
         text = _all(words_of(name, datasets, description))
         assert "nobody has described" not in text, name
         assert ("simulator" in text) == simulated, name
+
+
+CARD = """
+mine:
+  when: source == "package"
+  licence: None.
+  collected: "{{ download.name | text }}"
+  labelled: By hand.
+  use: For a test.
+  misuse: [All else.]
+  factors: None.
+  limits: ["{{ counts.rows | default('') }}"]
+theirs:
+  when: source == "package" and download.name == "b_c"
+  licence: Theirs.
+"""
+
+
+def _card(folder: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    """A data set module `new` with this card.yaml."""
+    (folder / "new").mkdir()
+    (folder / "new/card.yaml").write_text(content)
+    monkeypatch.setattr(cards, "FOLDER", folder)
+
+
+def test_a_new_module_is_described_by_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values are filled in as Markdown, later variants override, an empty item is none at all."""
+    _card(tmp_path, monkeypatch, CARD)
+    words = _words("new", "package", name="b_c")
+    assert (words.licence, words.collected) == ("Theirs.", r"b\_c")
+    assert (words.misuse, words.limits) == (["All else."], [])
+    assert _words("new", "package", name="x").licence == "None."
+    assert "nobody has described" in _words("new", "elsewhere", name="x").licence
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "named"),
+    [
+        ("  use: For a test.\n", "", "mine.use: missing"),
+        ("use: For", "usage: x\n  use: For", "mine.usage: unknown parameter (did you mean use?)"),
+        ("download.name |", "download.nam |", "'dict object' has no attribute 'nam'"),
+        ("misuse: [", "misuse: {", "is not valid YAML"),
+        ("when: ", "then: ", "mine.when: missing"),
+        ("when: source", "when: = source", "mine: "),
+    ],
+)
+def test_a_wrong_card_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str, named: str
+) -> None:
+    """The file, and what is wrong in it."""
+    _card(tmp_path, monkeypatch, CARD.replace(right, wrong, 1))
+    with pytest.raises(UserError) as error:
+        _words("new", "package", name="x")
+    assert "new/card.yaml" in str(error.value)
+    assert named in str(error.value)

@@ -35,6 +35,7 @@ NOT_CALLED = {
     ("extract_features", "beatline/simulators"): "only download makes recordings up",
     ("normalize", "beatline/simulators"): "only download makes recordings up",
     ("evaluate", "beatline/export"): "only train writes a graph",
+    ("report", "beatline/sources"): "only data stages fetch and read raw files",
 }
 # A data stage runs for seconds and writes the same bytes again: it may name a folder generously.
 GENEROUS = ("download", "aggregate_labels", "extract_features", "examples", "normalize")
@@ -80,6 +81,19 @@ def test_no_stage_names_code_that_it_does_not_import(stages: dict[str, set[str]]
             if (not used and kind not in GENEROUS) or (modules - imported and kind == "train"):
                 unused.setdefault(name, set()).update({path} if not used else modules - imported)
     assert not unused
+
+
+def test_report_names_the_files_beside_its_code(stages: dict[str, set[str]]) -> None:
+    """No import leads to a card's words or a template, and a changed one must write the report again."""
+    rooms = {path.split("/")[1] for path in _relevant("report") if path.count("/") > 1}
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for room in rooms
+        for path in (ROOT / "beatline" / room).rglob("*.*")
+        if path.suffix not in (".py", ".pyc") and path.is_file()
+    }
+    assert {"beatline/datasets/ptbxl/card.yaml", "beatline/reporting/templates/data.md.j2"} <= files
+    assert {path for path in files if not _is_in(path, stages["report"])} == set()
 
 
 def test_a_training_depends_on_its_own_model_alone(stages: dict[str, set[str]]) -> None:

@@ -81,6 +81,4 @@ def test_undefined_estimates_are_no_error(model: Evaluated) -> None:
     assert "to measure: sex female." in _remarks(model, auc=_estimate(None, None, None))
     assert "to measure: sex female." in _remarks(model)
     before = {name: part for name, part in model.estimates.items() if name != "subgroups"}
-    document = Document()
-    subgroups.add_subgroups(document, replace(model, estimates=before))
-    assert not document.blocks
+    assert not subgroups.subgroups(replace(model, estimates=before))

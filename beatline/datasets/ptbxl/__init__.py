@@ -22,11 +22,10 @@ from tqdm import tqdm
 from beatline import datasets
 from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
-from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
+from beatline.datasets import COLUMNS, Labels, Manifest, large_classes, published
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
 from beatline.formats.wfdb import check_records, read_records
 from beatline.sources.archives import Source, open_source, own
-from beatline.sources.download import download_file
 from beatline.sources.pack import Pack, PackWriter
 
 ARCHIVE = "ptb-xl-a-large-publicly-available-electrocardiography-dataset-1.0.3.zip"
@@ -51,12 +50,9 @@ class Simulated(Parameters):
 
 class Download(datasets.Download):
     """`source`: simulated, physionet, or a folder or archive in the official layout, complete or
-    not. `sha256`: of the archive, if it shall be held to one; the sums of the single files that come
-    with it are verified in any case."""
+    not; the SHA-256 of single files that come with it are verified in any case."""
 
-    source: str = Field(min_length=1)
     sampling_rate: Literal[100, 500]
-    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
     simulated: Simulated
 
 
@@ -89,9 +85,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
                 sampling_rate=parameters.sampling_rate,
             )
         elif parameters.source == "physionet":
-            path = workspace / ARCHIVE
-            if parameters.sha256 or not path.exists():
-                download_file(ARCHIVE_URL, path, parameters.sha256)
+            path = published(ARCHIVE_URL, workspace / ARCHIVE, parameters.sha256)
         else:
             path = own(Path(parameters.source), parameters.sha256)
         counts = _add(stack.enter_context(open_source(path, DATABASE)), parameters, pack)
@@ -123,11 +117,7 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     labels = superclasses(
         rows, pack.text(STATEMENTS), parameters.classes, parameters.min_likelihood
     )
-    kept, small = leave_out_small_classes(
-        labels, parameters.classes, parameters.min_records, "datasets.ptbxl.aggregate_labels"
-    )
-    for name, total in small.items():
-        warn(f"class {name} has {total} records, fewer than min_records: it is left out")
+    kept = large_classes(labels, parameters.classes, parameters.min_records)
     described = rows.loc[:, ["record", "group", "fold", "age", "sex"]]
     full = pd.concat([described, labels], axis=1)
     without = labels[kept].to_numpy().sum(axis=1) == 0
@@ -195,7 +185,7 @@ def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, in
     if not found:
         raise UserError(
             f"{parameters.source} holds none of the records of {DATABASE} at {rate} Hz "
-            f"({FOLDER[rate]}…): check datasets.ptbxl.download.source and sampling_rate"
+            f"({FOLDER[rate]}…): check download.source and download.sampling_rate"
         )
     files = [name + extension for name in found for extension in (".hea", ".dat")]
     items = tqdm(source.items(files), "pack", len(files), mininterval=10, unit=" files")
@@ -236,7 +226,7 @@ def _bad_records(pack: Pack, names: list[str], rate: int, most: int) -> dict[str
     if len(bad) > most:
         raise UserError(
             f"{len(bad)} records cannot be read ({_some(list(bad))}), more than "
-            f"datasets.ptbxl.aggregate_labels.max_bad_records = {most}: repair the source, or allow more"
+            f"aggregate_labels.max_bad_records = {most}: repair the source, or allow more"
         )
     return bad
 

@@ -82,7 +82,7 @@ def superclasses(
     known = sorted(set(diagnostic.values()))
     if wrong := [name for name in classes if name not in known]:
         raise UserError(
-            f"params.yaml: aggregate_labels.classes: {wrong[0]!r} is no diagnostic class "
+            f"aggregate_labels.classes: {wrong[0]!r} is no diagnostic class "
             f"(known: {', '.join(known)})"
         )
     found = [

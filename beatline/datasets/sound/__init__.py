@@ -1,6 +1,6 @@
 """Machine sound: recordings of machines that are learned as normal, and anomalies to be found.
 
-Three sources: a simulator of rotating machines (beatline.datasets.sound.simulator), MIMII (Purohit
+Three sources: a simulator of rotating machines (beatline.simulators.machines), MIMII (Purohit
 et al. 2019, Zenodo record 3384388: one machine type at one signal-to-noise ratio), and a folder or an
 archive of one's own, laid out as beatline.datasets.sound.layout says.
 """
@@ -21,12 +21,11 @@ from tqdm import tqdm
 from beatline import datasets
 from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
-from beatline.datasets import COLUMNS, Labels, Manifest
+from beatline.datasets import COLUMNS, Labels, Manifest, padded, published
 from beatline.datasets.sound.layout import is_audio, place
 from beatline.formats import audio
 from beatline.simulators.machines import simulator
 from beatline.sources.archives import Source, open_source, own
-from beatline.sources.download import download_file
 from beatline.sources.pack import Pack, PackWriter
 from beatline.sources.timestamps import timestamps
 
@@ -57,10 +56,8 @@ class Mimii(Parameters):
 
 
 class Download(datasets.Download):
-    """`source`: simulated, mimii, or a folder or archive of one's own. `sha256`: of an archive."""
+    """`source`: simulated, mimii, or a folder or archive of one's own."""
 
-    source: str = Field(min_length=1)
-    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
     simulated: simulator.Simulated
     mimii: Mimii
 
@@ -107,7 +104,7 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     if kept.empty:
         raise UserError(
             f"no machine has {parameters.min_records} recordings for training, normal ones for test "
-            f"and anomalies: lower datasets.….aggregate_labels.min_records, or add recordings"
+            f"and anomalies: lower aggregate_labels.min_records, or add recordings"
         )
     kept["group"] = kept["record"]
     kept["normal"] = 1 - kept["anomaly"]
@@ -132,13 +129,8 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     table = _recordings(pack)
     rate = _common_rate(table)
     length = longest(pack, records, rate)
-    size = max(1, BATCH_SAMPLES // length)
-    batch: list[np.ndarray] = []
-    for number, samples in enumerate(read_waveforms(pack, records, rate, "mean"), 1):
-        batch.append(np.pad(samples, (0, length - len(samples)), constant_values=np.nan))
-        if len(batch) == size or number == len(records):
-            yield np.stack(batch)[:, :, None]
-            batch = []
+    waveforms = (samples[:, None] for samples in read_waveforms(pack, records, rate, "mean"))
+    yield from padded(waveforms, length, max(1, BATCH_SAMPLES // length))
 
 
 def read_waveforms(
@@ -171,10 +163,8 @@ def _path(parameters: Download, workspace: Path) -> Path:
     if parameters.source != "mimii":
         return own(Path(parameters.source), parameters.sha256)
     archive = f"{parameters.mimii.snr}_dB_{parameters.mimii.machine}.zip"
-    path = workspace / f"mimii_{archive}"
-    if parameters.sha256 or not path.exists():
-        download_file(MIMII_URL.format(archive=archive), path, parameters.sha256)
-    return path
+    url = MIMII_URL.format(archive=archive)
+    return published(url, workspace / f"mimii_{archive}", parameters.sha256)
 
 
 def _add_simulated(parameters: simulator.Simulated, pack: PackWriter) -> list[dict[str, object]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from beatline import datasets
 from beatline.common.errors import UserError, warn
 from beatline.common.files import read_json
 from beatline.common.params import Parameters
-from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
+from beatline.datasets import Labels, Manifest, by_number, class_name, exclusive
 from beatline.formats import tables
 from beatline.formats.tables import EXTENSIONS, Table
 from beatline.sources.archives import open_source, own
@@ -32,7 +32,6 @@ from beatline.sources.pack import Pack, PackWriter
 
 FEATURES, DESCRIPTION = "features.parquet", "dataset.json"  # what extract_features writes
 CHOICE = "columns.json"  # the member of a pack that says what the columns are
-KEY = "datasets.….aggregate_labels"  # the data set's name is params.yaml's, which is not known here
 LEAST_SUSPECT = 20  # so many different labels, one for every other row, may be measurements
 BATCH = 8192
 
@@ -46,8 +45,6 @@ class Download(datasets.Download):
     columns but `label`, `record`, `group`, `fold` and those to `ignore`.
     """
 
-    source: str = Field(min_length=1)
-    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
     label: str
     features: list[str]
     ignore: list[str]
@@ -147,30 +144,23 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     frame["normal"] = (frame["label"] == normal).astype(int) if normal is not None else 0
     frame["fold"] = "" if columns.fold is None else table.texts[columns.fold].iloc[rows]
 
-    class_of = {value: _class_name(value) for value in values}
-    for value, name in class_of.items():
-        frame[name] = (frame["label"] == value).astype(int)
-    kept, small = leave_out_small_classes(
-        frame, list(class_of.values()), parameters.min_records, KEY
+    class_of = {value: class_name(value) for value in values}
+    labels = exclusive(
+        frame, {name: value for value, name in class_of.items()}, parameters.min_records
     )
-    for name, total in small.items():
-        warn(f"class {name} has {total} records, fewer than min_records: its records are left out")
-    frame = frame.loc[frame[kept].to_numpy().any(axis=1)].reset_index(drop=True)
-    if len(kept) == 1:
+    if len(labels.classes) == 1:
         raise UserError(
-            f"column {columns.label} says {kept[0]} of every row that is left: there is nothing to "
-            f"tell apart, name another `label` in datasets.….download, or more `values` in {KEY}"
+            f"column {columns.label} says {labels.classes[0]} of every row that is left: there is "
+            f"nothing to tell apart, name another download.label, or more aggregate_labels.values"
         )
-    classes = kept
-    if len(kept) == 2:
-        negative = class_of.get(normal or "", kept[0])
-        classes = [name for name in kept if name != (negative if negative in kept else kept[0])]
-    return Labels(
-        table=frame.loc[:, [*COLUMNS, *classes]],
-        classes=classes,
-        task="binary" if len(kept) == 2 else "multiclass",
-        counts={**counts, "records_of_small_classes": sum(small.values())},
-    )
+    counts |= labels.counts
+    if len(labels.classes) > 2:
+        return replace(labels, counts=counts)
+    negative = class_of.get(normal or "")
+    negative = negative if negative in labels.classes else labels.classes[0]
+    table = labels.table.drop(columns=negative)
+    classes = [name for name in labels.classes if name != negative]
+    return Labels(table, classes, "binary", counts)
 
 
 def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
@@ -190,8 +180,8 @@ def _derived(folder: Path) -> tuple[bytes, str]:
     path = folder / FEATURES
     if not path.is_file():
         raise UserError(
-            f"{path} is missing: set datasets.….download.needs to the folder that extract_features "
-            f"makes (data/features/<data set>), or `source:` to a table of your own"
+            f"{path} is missing: set download.needs to the folder that extract_features "
+            f"makes (data/features/<data set>), or download.source to a table of your own"
         )
     return path.read_bytes(), str(path)
 
@@ -229,7 +219,7 @@ def _columns(parameters: Download, names: list[str], channels: list[str], where:
         _require(name, "channels in its dataset.json", names, where)
         if name in out or features.count(name) > 1:
             raise UserError(
-                f"params.yaml: datasets.….download.features: {name} is named twice, or is also the "
+                f"download.features: {name} is named twice, or is also the "
                 f"label, an identifier or to be ignored: name it once"
             )
     if not features:
@@ -261,20 +251,21 @@ def _chosen(
     """The labels to learn, and which of them is normal."""
     found = set(label.unique()) - {""}
     if not found:
-        raise UserError(f"column {column} holds no label: name another in datasets.….download")
+        raise UserError(f"column {column} holds no label: name another download.label")
     labelled = int((label != "").sum())
     if not parameters.values and len(found) > max(LEAST_SUSPECT, labelled / 2):
         raise UserError(
             f"column {column} holds {len(found)} different labels in {labelled} rows: name the "
-            f"column that holds the label in datasets.….download, or the labels to learn in {KEY}.values"
+            f"column that holds the label as download.label, or the labels to learn as "
+            f"aggregate_labels.values"
         )
-    values = [tables.text(value) for value in parameters.values] or sorted(found, key=_numeric)
+    values = [tables.text(value) for value in parameters.values] or sorted(found, key=by_number)
     normal = None if parameters.normal is None else tables.text(parameters.normal)
     for key, value in [*(("values", value) for value in values), ("normal", normal)]:
         if value is not None and (value not in found or value not in values):
-            known = sorted(found if key == "values" else values, key=_numeric)
+            known = sorted(found if key == "values" else values, key=by_number)
             raise UserError(
-                f"params.yaml: {KEY}.{key}: {value!r} is not among the labels in column {column} "
+                f"aggregate_labels.{key}: {value!r} is not among the labels in column {column} "
                 f"({', '.join(known[:20])})"
             )
     return list(dict.fromkeys(values)), normal
@@ -292,7 +283,7 @@ def _records(columns: Columns, table: Table) -> list[str]:
         what = f"{records.iloc[row]} again" if str(records.iloc[row]) else "no name"
         raise UserError(
             f"{columns.where}, {table.place(row)}: column {columns.record} holds {what}: give every "
-            f"row a name of its own, or set `record: null` in datasets.….download"
+            f"row a name of its own, or set download.record to null"
         )
     return records.to_list()
 
@@ -319,7 +310,8 @@ def _together(
         raise UserError(
             f"the table holds {len(apart)} duplicates: {one} and {other}, for example, have equal "
             f"features, so that training and test could share them: remove one of each, name a "
-            f"`group` column that keeps them together, or set {KEY}.duplicates to together"
+            f"column that keeps them together as download.group, or set aggregate_labels.duplicates to "
+            f"together"
         )
     warn(f"{len(apart)} rows have the features of another one: they are kept in one split")
     return _joined(groups, groups.iloc[first])
@@ -349,14 +341,3 @@ def _joined(groups: pd.Series, alike: pd.Series) -> pd.Series:
     _, component = connected_components(edges, directed=False)
     called = pd.Series(names).groupby(component).first()
     return pd.Series(called.to_numpy()[component[codes]], groups.index)
-
-
-def _class_name(label: str) -> str:
-    return f"class {label}" if label in (*COLUMNS, "label") else label
-
-
-def _numeric(label: str) -> tuple[float, str]:
-    try:
-        return float(label), ""
-    except ValueError:
-        return float("inf"), label

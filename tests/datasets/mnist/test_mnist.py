@@ -192,7 +192,7 @@ def test_rare_digits_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert labels.classes == [str(digit) for digit in kept] != list("0123456789")
     assert len(labels.table) == totals[kept].sum()
     assert labels.counts == {"records_of_small_classes": 34 - totals[kept].sum()}
-    assert f"digit {totals.argmin()} has {totals.min()} images" in capsys.readouterr().out
+    assert f"class {totals.argmin()} has {totals.min()} records" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"aggregate_labels\.min_records"):
         labels_of(path, 35)
 

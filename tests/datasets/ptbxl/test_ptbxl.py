@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from scipy.signal import decimate
 
+from beatline import datasets
 from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, ptbxl
 from beatline.simulators.ecg import simulator
@@ -219,7 +220,9 @@ def test_rows_without_a_file_name(source: Path, tmp_path: Path) -> None:
 
 def test_wrong_rate_for_the_source(source: Path, tmp_path: Path) -> None:
     """500 Hz from a source that has 100 Hz only: the keys to check."""
-    with pytest.raises(UserError, match=r"500 Hz \(records500/…\).*source and sampling_rate"):
+    with pytest.raises(
+        UserError, match=r"500 Hz \(records500/…\).*source and download.sampling_rate"
+    ):
         downloaded(source, tmp_path, sampling_rate=500)
 
 
@@ -355,9 +358,7 @@ def test_small_classes(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         name for name, total in zip(CLASSES, totals, strict=True) if total >= least
     ]
     assert capsys.readouterr().out.count("fewer than min_records") == 5 - len(labels.classes)
-    with pytest.raises(
-        UserError, match=r"no class has 31 records .*ptbxl\.aggregate_labels\.min_records"
-    ):
+    with pytest.raises(UserError, match=r"no class has 31 records .*aggregate_labels\.min_records"):
         labels_of(path, min_records=31)
 
 
@@ -375,6 +376,6 @@ def test_published_archive_is_not_fetched_twice(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`source: physionet` takes the archive that lies in the workspace, without the network."""
-    monkeypatch.setattr(ptbxl, "download_file", None)
+    monkeypatch.setattr(datasets, "download_file", None)
     zipped(source, tmp_path / ptbxl.ARCHIVE, "ptb-xl-1.0.3/")
     assert downloaded("physionet", tmp_path)[1].counts["rows"] == 30

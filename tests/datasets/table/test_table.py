@@ -225,7 +225,7 @@ def test_features_are_what_is_left(tmp_path: Path) -> None:
         ({"ignore": ["z"]}, "has no column z, which ignore names"),
         ({"record": "nr"}, "has no column nr, which record names"),
         ({"sha256": "0" * 64}, "instead of 0000"),
-        ({"source": "derived"}, r"features\.parquet is missing: set datasets.….download.needs"),
+        ({"source": "derived"}, r"features\.parquet is missing: set download.needs"),
         ({"source": "nowhere.csv"}, "nowhere.csv is missing"),
     ],
 )
