@@ -1,5 +1,5 @@
 # Two images: `pipeline` trains (dvc repro, into volumes), `api` answers. compose.yaml runs them both.
-# tests/test_containers.py runs what stands here without a container engine.
+# tests/project/test_containers.py runs what stands here without a container engine.
 #
 # The tag names a patch release and a distribution. To hold the very bytes, add the digest that
 # `docker buildx imagetools inspect <the tag>` prints: FROM python:<tag>@sha256:<digest>

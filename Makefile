@@ -195,7 +195,7 @@ lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	  --no-annotate -q requirements-dev.in -o requirements-dev.txt
 
 clean: ## remove the environment and all that is machine-made, but not the DVC cache
-	rm -rf $(VENV) data review
+	rm -rf $(VENV) review $(filter-out data/README.md,$(wildcard data/*))
 
 # torch first and alone: pip then picks the build that fits the machine, and the hashed
 # requirements, which leave torch out, cannot replace it.

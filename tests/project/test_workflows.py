@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -58,6 +59,25 @@ def test_a_pull_request_goes_through_every_check(path: Path) -> None:
     text = _without_comments(path)
     for target in ("check", "test", "committed", "repro-small", "compare", "gate"):
         assert re.search(rf"\bmake(?: --silent)? {target}\b", text), target
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in (*WORKFLOWS, GITLAB) if path.stem != "comment"], ids=_name
+)
+def test_tests_run_on_every_python_that_is_promised(path: Path) -> None:
+    """Those that the package's classifiers name, from the oldest on."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
+    assert project["requires-python"] == f">={promised[0]}"
+    content = YAML(typ="safe").load(path.read_text())
+    if path == GITLAB:
+        (matrix,) = content["test"]["parallel"]["matrix"]
+        assert content["test"]["script"] == ["make test"]
+    else:
+        job = content["jobs"]["test"]
+        matrix = job["strategy"]["matrix"]
+        assert job["steps"][-1] == {"run": "make test"}
+    assert list(matrix.values()) == [promised]
 
 
 @pytest.mark.parametrize("path", [*WORKFLOWS, *ACTIONS], ids=_name)

@@ -1,5 +1,4 @@
-"""README's "Add a data set" and "Add a model", done to the letter in a temporary clone, and its
-experiments."""
+"""What docs/extending.md says, done to the letter in a temporary clone, and experiments with it."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from ruamel.yaml import YAML
 
 from tests.pipeline.clones import ROOT, Clone, keep_only, make_clone, make_small
 
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs/extending.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return made
 
 
-def test_a_data_set_is_added_as_the_readme_says(clone: Clone) -> None:
+def test_a_data_set_is_added_as_the_page_says(clone: Clone) -> None:
     """A block of params.yaml, and every stage down to the report knows the new data set."""
     dataset, training = _fenced("Add a data set", "yaml")
     write_engines(clone.root / "engines")
@@ -39,7 +38,7 @@ def test_a_data_set_is_added_as_the_readme_says(clone: Clone) -> None:
     assert "## forda" in (clone.root / "reports/report.md").read_text()
 
 
-def test_a_model_is_added_as_the_readme_says(clone: Clone) -> None:
+def test_a_model_is_added_as_the_page_says(clone: Clone) -> None:
     """A module, two stages and a block, and the new model stands in the comparison."""
     (code,) = _fenced("Add a model", "python")
     (training,) = _fenced("Add a model", "yaml")
@@ -55,7 +54,7 @@ def test_a_model_is_added_as_the_readme_says(clone: Clone) -> None:
 
 
 def test_experiments_and_plots_work(clone: Clone) -> None:
-    """`dvc exp run -S`, `exp show`, `plots show` and `plots diff` do what the README says."""
+    """`dvc exp run -S`, `exp show`, `plots show` and `plots diff` do what docs/experiments.md says."""
     clone.commit("A data set and a model more")
     changed = "train.cnn.ecg5000.optimizer.learning_rate=0.001"
     out = clone.run("dvc", "exp", "run", "-S", changed, "--name", "slower")
@@ -82,7 +81,7 @@ def write_engines(folder: Path) -> None:
 
 
 def _section(heading: str) -> str:
-    return README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
 def _fenced(heading: str, language: str) -> list[str]:
@@ -98,7 +97,7 @@ def _run_commands(clone: Clone, heading: str) -> None:
 
 
 def _insert(clone: Clone, place: list[str], text: str) -> None:
-    """Add the README's lines of YAML, which are indented as they stand, below `place`."""
+    """Add the page's lines of YAML, which are indented as they stand, below `place`."""
     content = clone.params()
     block = content
     for key in place:
