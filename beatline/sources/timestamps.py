@@ -41,5 +41,5 @@ def _zip_time(member: zipfile.ZipInfo) -> datetime:
 
 
 def _plain(name: str) -> str:
-    """The name as :mod:`beatline.sources.download` gives it."""
+    """The name as :mod:`beatline.sources.archives` gives it."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))
