@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
+import re
 import socket
 import ssl
 import subprocess
@@ -436,6 +438,43 @@ def test_a_tar_is_read_forwards(tmp_path: Path) -> None:
     """Going back in a compressed tar costs decompressing it from the start."""
     with open_source(tarred(tmp_path / "raw.tar.gz")) as source:
         assert [name for name, _ in source.items(source.names())] == list(LAYOUT)
+
+
+def test_linked_folders_are_followed(tmp_path: Path) -> None:
+    """A folder of links to where the files lie reads like a folder of files; a link to a folder
+    above itself ends there."""
+    raw = tree(tmp_path / "raw")
+    (raw / "again").symlink_to(tree(tmp_path / "elsewhere"))
+    (raw / "records" / "loop").symlink_to(raw)
+    with open_source(raw, "table.csv") as source:
+        assert source.names() == sorted([*LAYOUT, *(f"again/{name}" for name in LAYOUT)])
+        assert source.read("again/table.csv") == LAYOUT["table.csv"]
+
+
+def test_a_zip_with_backslashes(tmp_path: Path) -> None:
+    """Some programs for Windows write them where the format asks for a slash."""
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
+        archive.writestr("ptb-xl\\records\\", b"")
+        for name, content in LAYOUT.items():
+            archive.writestr("ptb-xl\\" + name.replace("/", "\\"), content)
+    with open_source(tmp_path / "raw.zip", "table.csv") as source:
+        assert {name: source.read(name) for name in source.names()} == LAYOUT
+
+
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_when_a_file_was_last_changed(make, tmp_path: Path) -> None:
+    """Folders and archives say it alike; a ZIP may hold no time at all."""
+    with open_source(make(tmp_path / "raw", "top/"), "table.csv") as source:
+        assert re.fullmatch(r"\d{4}(-\d\d){2}T(\d\d:){2}\d\dZ", source.changed("table.csv"))
+    os.utime(tree(tmp_path / "folder") / "table.csv", (86400, 86400))
+    with open_source(tmp_path / "folder") as source:
+        assert source.changed("table.csv") == "1970-01-02T00:00:00Z"
+    with zipfile.ZipFile(tmp_path / "timeless.zip", "w") as archive:
+        member = zipfile.ZipInfo("a")
+        member.date_time = (1980, 0, 0, 0, 0, 0)
+        archive.writestr(member, b"")
+    with open_source(tmp_path / "timeless.zip") as source:
+        assert source.changed("a") == "1980-01-01T00:00:00Z"
 
 
 def test_the_marker_decides_the_root(tmp_path: Path) -> None:
