@@ -1,11 +1,9 @@
-"""Audio files as samples in full scale: WAV, FLAC, Ogg and MP3, read from memory.
+"""Audio files as samples in full scale: WAV, FLAC, Ogg and MP3, decoded from memory by libsndfile.
 
-Plain WAV files (the bulk of machine sound) are sliced out of the bytes without a library, which is
-five times faster than one; everything else goes through libsndfile. The samples are those of
-``librosa.load(..., sr=None)``: integers over 2^(bits - 1), floats as they are.
-
-The layout of a WAV file is that of Microsoft's and IBM's "Multimedia Programming Interface and Data
-Specifications 1.0" (1991) and of WAVEFORMATEXTENSIBLE.
+The samples are those of ``librosa.load(..., sr=None)``: integers over 2^(bits - 1), floats as they
+are. Of our own is only the look whether all of a file is there, where libsndfile takes what it gets:
+WAV (Microsoft's and IBM's "Multimedia Programming Interface and Data Specifications 1.0", 1991) and
+Ogg (RFC 3533).
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -26,16 +25,14 @@ from beatline.common.errors import UserError
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 Channel = Annotated[int, Field(ge=1)] | Literal["mean"]
 
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_FORMAT = struct.Struct("<HHIIHH")  # format, channels, sampling rate, bytes/s, bytes/frame, bits
-_UNKNOWN_SIZE = 0xFFFFFFFF  # of a file that was written to a pipe
+_BLOCK = 1 << 18  # values decoded at a time
+_UNKNOWN_FRAMES = 1 << 62  # and more: what libsndfile says of a FLAC file that was streamed
+_PLACEHOLDER = 0x7FFF0000  # bytes, and more: of a WAV file that was streamed
 _OGG_PAGE = struct.Struct("<4s22xB")  # capture pattern, number of segments
-_SAMPLES = {(_PCM, 8): "u1", (_PCM, 16): "<i2", (_PCM, 32): "<i4", (_FLOAT, 32): "<f4",
-            (_FLOAT, 64): "<f8"}  # fmt: skip
 
 
-class NotFinite(UserError):
-    """A sound that holds NaN or infinity."""
+class Unusable(UserError):
+    """A file that can be read, and holds no samples, or some that are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +43,29 @@ class Sound:
     sampling_rate: int
 
 
-def read(content: bytes | memoryview, where: str) -> Sound:
+class TooLong(UserError):
+    """A sound of more values than the caller takes; how many it announces, or has so far."""
+
+    def __init__(self, values: int, where: str) -> None:
+        super().__init__(f"{where} holds {values:,} values, which are too many: send a part of it")
+        self.values = values
+
+
+def read(content: bytes | memoryview, where: str, most: float = math.inf) -> Sound:
     """The sound in a file's content; `where` is its name, for messages.
 
-    Raises UserError if it is no audio, cut short or holds no sample, NotFinite if one is not finite.
+    Raises UserError if it is no audio or cut short, Unusable if it holds no sample or one that is not
+    finite, and TooLong if it announces more than `most` values, or as soon as more are decoded.
     """
-    sound = _plain_wav(memoryview(content), where) or _any_format(content, where)
+    if content[:4] in (b"RIFF", b"RIFX") and content[8:12] == b"WAVE":
+        content = _bare_wav(content, where)
+    if content[:4] == b"OggS":
+        _check_ogg_pages(memoryview(content), where)
+    sound = _decoded(content, where, most)
     if not len(sound.samples):
-        raise UserError(f"{where} holds no samples: record it again, or remove it")
+        raise Unusable(f"{where} holds no samples: record it again, or remove it")
     if not np.isfinite(sound.samples.sum()) and not np.isfinite(sound.samples).all():
-        raise NotFinite(f"{where} holds samples that are not finite: repair or remove it")
+        raise Unusable(f"{where} holds samples that are not finite: repair or remove it")
     return sound
 
 
@@ -88,74 +98,73 @@ def resampled_length(samples: int, sampling_rate: int, wanted: int) -> int:
     return math.ceil(samples * wanted / sampling_rate)
 
 
-def _plain_wav(content: memoryview, where: str) -> Sound | None:
-    """The sound of a WAV file of integers or floats; None for whatever else a file may be."""
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        return None
-    position, header = 12, None
-    while position + 8 <= len(content):
-        kind, size = struct.unpack_from("<4sI", content, position)
-        position += 8
-        if kind == b"fmt ":
-            header = content[position : position + size]
-        if kind == b"data":
-            size = len(content) - position if size == _UNKNOWN_SIZE else size
-            if position + size > len(content):
-                raise _cut_short(where)
-            return _wav_samples(header, content[position : position + size])
-        position += size + size % 2
-    raise _cut_short(where)
+class _Stream(soundfile.SoundFile):
+    """A file read from front to back: libsndfile cannot go to a place in each that it can read."""
+
+    def seekable(self) -> bool:
+        return False
 
 
-def _wav_samples(header: memoryview | None, data: memoryview) -> Sound | None:
-    if header is None or len(header) < _FORMAT.size:
-        return None
-    code, channels, rate, _, frame, bits = _FORMAT.unpack_from(header)
-    if code == _EXTENSIBLE and len(header) >= 26:
-        (code,) = struct.unpack_from("<H", header, 24)
-    if not channels or not rate or not frame or frame * 8 != channels * bits:
-        return None
-    data = data[: len(data) // frame * frame]
-    if (code, bits) == (_PCM, 24):
-        samples = _from_24_bits(data)
-    elif dtype := _SAMPLES.get((code, bits)):
-        samples = np.frombuffer(data, dtype)
-    else:
-        return None
-    return Sound(_full_scale(samples).reshape(-1, channels), rate)
-
-
-def _from_24_bits(data: memoryview) -> np.ndarray:
-    """Integers of three bytes as the upper three of four."""
-    wide = np.zeros((len(data) // 3, 4), np.uint8)
-    wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-    return wide.reshape(-1).view("<i4")
-
-
-def _full_scale(samples: np.ndarray) -> np.ndarray:
-    values = samples.astype(np.float32)
-    if samples.dtype == np.uint8:
-        return (values - 128) / 128
-    if samples.dtype.kind == "i":
-        values *= np.float32(2.0 ** (1 - 8 * samples.dtype.itemsize))
-    return values
-
-
-def _any_format(content: bytes | memoryview, where: str) -> Sound:
-    """Whatever libsndfile reads."""
-    if content[:4] == b"OggS":
-        _check_ogg_pages(memoryview(content), where)
+def _decoded(content: bytes | memoryview, where: str, most: float) -> Sound:
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            samples = file.read(dtype="float32", always_2d=True)
-            claimed, rate = file.frames, file.samplerate
+        with _Stream(io.BytesIO(content)) as file:
+            if not soundfile.SoundFile.seekable(file):  # its last block would be filled up
+                raise UserError(
+                    f"{where} is coded as {file.subtype}, which does not say how many samples it has:"
+                    " convert it to PCM, or remove it"
+                )
+            announced = file.frames if file.frames < _UNKNOWN_FRAMES else 0
+            samples = np.concatenate(list(_blocks(file, announced, most, where)))
+            rate = file.samplerate
     except soundfile.SoundFileError as error:
         reason = str(getattr(error, "error_string", error)).rstrip(".")
-        raise UserError(f"{where} is no audio file that can be read ({reason}): get it again, "
-                        f"or remove it") from None  # fmt: skip
-    if len(samples) < claimed:
+        raise UserError(
+            f"{where} is no audio file that can be read ({reason}): get it again, or remove it"
+        ) from None
+    if len(samples) < announced:
         raise _cut_short(where)
     return Sound(samples, rate)
+
+
+def _blocks(file: _Stream, announced: int, most: float, where: str) -> Iterator[np.ndarray]:
+    """Yield `[frames, channels]` until the file ends, or holds more than `most` values."""
+    values = announced * file.channels
+    frames, block = 0, np.empty((0, file.channels), np.float32)
+    while True:
+        if values > most:
+            raise TooLong(values, where)
+        yield block
+        block = file.read(_BLOCK // file.channels, dtype="float32", always_2d=True)
+        if not len(block):
+            return
+        frames += len(block)
+        values = max(values, frames * file.channels)
+
+
+def _bare_wav(content: bytes | memoryview, where: str) -> bytes | memoryview:
+    """A WAV file of its format and its data alone, of which all are there.
+
+    libsndfile takes what it gets of data that are cut short, and refuses a file for chunks that say
+    nothing about the sound. Programs that write to a pipe (sox, arecord, ffmpeg) leave a size near 2
+    or 4 GB where that of the data should stand, and one that was stopped leaves 0.
+    """
+    order = ">" if content[:4] == b"RIFX" else "<"
+    (whole,) = struct.unpack_from(f"{order}I", content, 4)
+    position, kept = 12, [content[:12]]
+    while position + 8 <= len(content):
+        kind, size = struct.unpack_from(f"{order}4sI", content, position)
+        start, left = position + 8, len(content) - position - 8
+        if kind == b"data":
+            if size >= _PLACEHOLDER or (not size and whole <= position):
+                size = left
+            if size > left:
+                raise _cut_short(where)
+            announced = struct.pack(f"{order}4sI", kind, min(size, 0xFFFFFFFF))
+            return b"".join((*kept, announced, content[start : start + size]))
+        position = start + size + size % 2
+        if kind == b"fmt ":
+            kept.append(content[start - 8 : position])
+    raise _cut_short(where)
 
 
 def _check_ogg_pages(content: memoryview, where: str) -> None:

@@ -11,7 +11,6 @@ import io
 import struct
 import tokenize
 import warnings
-import zipfile
 import zlib
 from dataclasses import dataclass
 from math import prod
@@ -19,6 +18,7 @@ from math import prod
 import numpy as np
 
 from beatline.common.errors import UserError
+from beatline.sources.pack import UNREADABLE
 
 SIDE, CLASSES = 28, 10
 NPZ_PARTS = ("train", "test")  # x_train and y_train, x_test and y_test
@@ -26,17 +26,10 @@ _UNSIGNED_BYTE = 8
 _GZIP = b"\x1f\x8b"
 _AGAIN = "get the file again"
 _UNREADABLE = (  # what numpy and zipfile raise for a damaged .npz
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    RuntimeError,  # also NotImplementedError, for a compression that Python lacks
+    *UNREADABLE,
     MemoryError,  # a damaged header asks for any size
     SyntaxError,
-    struct.error,
     tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
 )
 
 

@@ -3,14 +3,17 @@
 A record is a text header `NAME.hea` and the samples it describes, of all leads interleaved, in
 one or more `.dat` files beside it. The formats are those of the WFDB manual, header(5) and
 signal(5) (https://www.physionet.org/physiotools/wag/). The values are, bit for bit, those of
-`wfdb.rdsamp`, tens of times sooner: nearly all of its time goes into the header, of which the
-records of one data set repeat all but the file names, the initial values and the checksums.
+`wfdb.rdsamp`; formats 16 and 212, in which nearly all ECGs are stored, are read tens of times
+sooner. Nearly all of its time goes into the header, of which the records of one data set repeat
+all but the file names, the initial values and the checksums. Other formats are read by wfdb, from
+a header that was checked here.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +24,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from beatline.common.errors import UserError
+from beatline.formats.units import power_of_ten
 
 
 class Files(Protocol):
@@ -50,9 +54,6 @@ class LeadFormat(NamedTuple):
     gain: float  # digital units per physical unit
     baseline: int  # digital value of 0 physical units
     units: str  # physical unit, "mV" if the header names none
-    adc_resolution: int  # bits, 0 if unknown
-    adc_zero: int
-    block_size: int  # bytes; 0: the file may be read in any portions
     name: str  # such as "AVR"; empty if the header names none
 
 
@@ -94,8 +95,8 @@ def parse_header(text: str, name: str) -> Header:
 
     What a header may leave out gets the default of header(5): 250 Hz, a gain of 200, the ADC's
     zero as baseline, mV. Raises BadRecord for a header that is malformed, or that describes what
-    we do not read: several segments, several samples per frame, skewed leads, a format that is
-    compressed or rare, or a signal file in another folder.
+    we do not read: several segments, several samples per frame, skewed leads, or a signal file in a
+    folder above its own.
     """
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and line[0] != "#"]
@@ -110,7 +111,7 @@ def _parse_lines(lines: list[str]) -> Header:
         raise _Problem("is an empty header")
     record_name, *rest = lines[0].split(None, 1)
     n_leads, sampling_rate, n_samples = _record_fields(rest[0] if rest else "")
-    if "/" in record_name:
+    if re.search(r"/\d+$", record_name):
         raise _Problem("has several segments, of which only single records are read")
     if n_leads != len(lines) - 1 or not n_leads:
         raise _Problem(f"announces {n_leads} leads and describes {len(lines) - 1}")
@@ -139,21 +140,19 @@ def _record_fields(line: str) -> tuple[int, float, int | None]:
 def _lead(line: str) -> Lead:
     fields = line.split(None, _N_LEAD_FIELDS - 1)
     fields += [""] * (_N_LEAD_FIELDS - len(fields))
-    file_name, storage, gain, resolution, zero, initial_value, checksum, block_size, name = fields
-    if "/" in file_name or "\\" in file_name or file_name.startswith(("~", "..")):
+    file_name, storage, gain, _, zero, initial_value, checksum, _, name = fields
+    if "\\" in file_name or re.match(r"/|~|(.*/)?\.\.", file_name):
         raise _Problem(f"names {_shown(file_name)}, which is no file in its own folder")
     try:
         own = int(initial_value or 0), int(checksum) if checksum else None
     except ValueError:
         found = _shown(f"{initial_value} {checksum}")
         raise _Problem(f"has an unreadable initial value or checksum ({found})") from None
-    return Lead(file_name, *own, _lead_format(storage, gain, resolution, zero, block_size, name))
+    return Lead(file_name, *own, _lead_format(storage, gain, zero, name))
 
 
 @lru_cache(maxsize=4096)
-def _lead_format(
-    storage: str, gain: str, resolution: str, zero: str, block_size: str, name: str
-) -> LeadFormat:
+def _lead_format(storage: str, gain: str, zero: str, name: str) -> LeadFormat:
     format_, byte_offset = _storage(storage)
     adc_zero = _integer(zero or "0", "ADC zero")
     scale = _GAIN.fullmatch(gain or "0")
@@ -168,9 +167,6 @@ def _lead_format(
         gain=per_unit,
         baseline=adc_zero if scale[2] is None else int(scale[2]),
         units=scale[3] or "mV",
-        adc_resolution=_integer(resolution or "0", "ADC resolution"),
-        adc_zero=adc_zero,
-        block_size=_integer(block_size or "0", "block size"),
         name=name,
     )
 
@@ -202,22 +198,26 @@ def _shown(field: str) -> str:
 
 
 class _Format(NamedTuple):
-    stored: str  # dtype of the numbers in the file
-    bits: int  # per sample in the file
+    bits: float  # per sample in the file; 0 where it is compressed
     missing: int  # the digital value that marks a missing sample
-    digital: type[np.signedinteger]  # what holds every sample
+    digital: type[np.signedinteger] = np.int32  # what holds every sample
 
 
-# Left out: format 8 (differences, in which a missing sample has no value), 310 and 311, and the
-# compressed 508, 516 and 524. Neither PTB-XL nor tools that write records like it use them.
+# In format 8, of differences, no value is set aside for a missing sample, and this one is not reached.
 _FORMATS = {
-    16: _Format("<i2", 16, -(2**15), np.int16),
-    24: _Format("<u1", 24, -(2**23), np.int32),
-    32: _Format("<i4", 32, -(2**31), np.int32),
-    61: _Format(">i2", 16, -(2**15), np.int16),
-    80: _Format("<u1", 8, -(2**7), np.int16),
-    160: _Format("<u2", 16, -(2**15), np.int16),
-    212: _Format("<u1", 12, -(2**11), np.int16),
+    8: _Format(8, -(2**31)),
+    16: _Format(16, -(2**15), np.int16),
+    24: _Format(24, -(2**23)),
+    32: _Format(32, -(2**31)),
+    61: _Format(16, -(2**15)),
+    80: _Format(8, -(2**7)),
+    160: _Format(16, -(2**15)),
+    212: _Format(12, -(2**11), np.int16),
+    310: _Format(32 / 3, -(2**9)),
+    311: _Format(32 / 3, -(2**9)),
+    508: _Format(0, -(2**7)),
+    516: _Format(0, -(2**15)),
+    524: _Format(0, -(2**23)),
 }
 _SUPPORTED = ", ".join(map(str, _FORMATS))
 
@@ -230,34 +230,43 @@ class _File(NamedTuple):
     byte_offset: int
 
     def n_bytes(self, n_samples: int) -> int:
-        """Bytes that `n_samples` of each lead take."""
+        """Bytes that `n_samples` of each lead take, at least."""
         return math.ceil(n_samples * len(self.columns) * _FORMATS[self.format].bits / 8)
 
     def n_samples(self, n_bytes: int) -> int:
-        """Samples of each lead that `n_bytes` hold."""
-        return n_bytes * 8 // (_FORMATS[self.format].bits * len(self.columns))
+        """Samples of each lead that `n_bytes` hold; 0 if only decoding would tell."""
+        bits = _FORMATS[self.format].bits * len(self.columns)
+        return int(n_bytes * 8 // bits) if bits else 0
 
-    def samples(self, content: memoryview, n_samples: int) -> np.ndarray:
+    def samples(self, content: memoryview, header: Header, n_samples: int) -> np.ndarray:
         """Digital samples `[T, leads of this file]`."""
-        stored_type = np.dtype(_FORMATS[self.format].stored)
+        if self.format not in (16, 212):
+            return self._by_wfdb(content, header, n_samples)
+        stored_type = np.dtype("<i2" if self.format == 16 else "u1")
         count = self.n_bytes(n_samples) // stored_type.itemsize
         stored = np.frombuffer(content, stored_type, count, self.byte_offset)
-        flat = _integers(stored, self.format)
+        flat = stored if self.format == 16 else _pairs_of_12_bits(stored)
         return flat[: n_samples * len(self.columns)].reshape(n_samples, len(self.columns))
 
+    def _by_wfdb(self, content: memoryview, header: Header, n_samples: int) -> np.ndarray:
+        """The same by wfdb, from a header of our own that names this file alone."""
+        import wfdb  # only here: it takes half a second
 
-def _integers(stored: np.ndarray, format_: int) -> np.ndarray:
-    """Signed integers from what stands in the file, by the definitions of signal(5)."""
-    if format_ == 80:
-        return stored.astype(np.int16) - 128
-    if format_ == 160:
-        return (stored ^ 0x8000).astype(np.uint16, copy=False).view(np.int16)
-    if format_ == 24:
-        low, middle, high = stored.reshape(-1, 3).astype(np.int32).T
-        return (low | middle << 8 | high << 16) << 8 >> 8  # the last shift copies the sign
-    if format_ == 212:
-        return _pairs_of_12_bits(stored)
-    return stored.astype(_FORMATS[format_].digital, copy=False)
+        lines = [f"1 {len(self.columns)} 1 {n_samples}"]
+        for column in self.columns:
+            first = header.leads[column].initial_value
+            lines.append(f"1.dat {self.format}+{self.byte_offset} 1(0)/mV 0 0 {first} 0 0")
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "1.hea").write_text("\n".join(lines) + "\n")
+            Path(folder, "1.dat").write_bytes(content)
+            try:
+                record = wfdb.rdrecord(f"{folder}/1", physical=False, return_res=32)
+            except Exception as error:  # at a damaged file it raises whatever comes
+                file_name = header.leads[self.columns[0]].file_name
+                reason = " ".join(str(getattr(error, "error_string", error)).split())
+                reason = reason.replace(f"{folder}/1.dat", file_name) or type(error).__name__
+                raise _Problem(f"names {file_name}, which cannot be read ({reason})") from None
+        return np.asarray(record.d_signal)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _pairs_of_12_bits(stored: np.ndarray) -> np.ndarray:
@@ -287,6 +296,14 @@ def _files(header: Header) -> list[_File]:
     return files
 
 
+def _gain(lead: LeadFormat, unit: str | None) -> float:
+    """Digital units per `unit`, or per the lead's own if that is None."""
+    power = power_of_ten(lead.units, unit) if unit else 0
+    if power is None:
+        raise _Problem(f"has lead {lead.name} in {_shown(lead.units)}, which is no {unit}")
+    return lead.gain / 10**power if power > 0 else lead.gain * 10**-power
+
+
 class _Layout:
     """What successive records share: their files, and how their samples become physical units.
 
@@ -300,6 +317,7 @@ class _Layout:
         files: list[_File],
         n_samples: int,
         order: list[int],
+        unit: str | None,
         dtype: DTypeLike,
     ) -> None:
         self.files = files
@@ -308,15 +326,15 @@ class _Layout:
         self.formats = [lead.format for lead in header.leads]
         self.order = order if order != list(range(header.n_leads)) else None
         kinds = [_FORMATS[lead.format] for lead in self.formats]
-        self.digital = np.result_type(*(kind.digital for kind in kinds))
-        gain = np.array([lead.gain for lead in self.formats])
+        self.integer = np.result_type(*(kind.digital for kind in kinds))
+        gain = np.array([_gain(lead, unit) for lead in self.formats])
         baseline = np.array([lead.baseline for lead in self.formats], np.float64)
         narrow = np.dtype(dtype) == np.float32 and self._narrow(gain, baseline)
         self.float = np.dtype(np.float32 if narrow else np.float64)
         shape = (n_samples, header.n_leads)
         self.gain = np.broadcast_to(gain.astype(self.float), shape).copy()
         self.baseline = np.broadcast_to(baseline.astype(self.float), shape).copy()
-        missing = np.array([kind.missing for kind in kinds], self.digital)
+        missing = np.array([kind.missing for kind in kinds], self.integer)
         self.missing = np.broadcast_to(missing, shape).copy()
 
     def _narrow(self, gain: np.ndarray, baseline: np.ndarray) -> bool:
@@ -327,7 +345,7 @@ class _Layout:
         """
         exact = gain.astype(np.float32) == gain
         small = np.abs(baseline) < 2**22
-        return self.digital == np.int16 and bool((exact & small).all())
+        return self.integer == np.int16 and bool((exact & small).all())
 
     def fits(self, header: Header) -> bool:
         """Whether `header` describes a record of this layout."""
@@ -336,6 +354,19 @@ class _Layout:
             and self.formats == [lead.format for lead in header.leads]
             and self.numbers == _file_numbers(header)
         )
+
+    def digital(self, header: Header, contents: list[memoryview]) -> np.ndarray:
+        """Digital samples `[T, leads]` of a record in the order of its header."""
+        parts = [
+            file.samples(content, header, self.n_samples)
+            for file, content in zip(self.files, contents, strict=True)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        digital = np.empty((self.n_samples, len(self.formats)), self.integer)
+        for file, part in zip(self.files, parts, strict=True):
+            digital[:, file.columns] = part
+        return digital
 
     def physical(self, digital: np.ndarray) -> np.ndarray:
         """Physical units `[T, C]` of digital samples `[T, leads]`, NaN where one is missing."""
@@ -348,41 +379,37 @@ class _Layout:
         return values if self.order is None else values[:, self.order]
 
 
-class _Expected(NamedTuple):
-    """What every record must have; None is settled by the first good record."""
+@dataclass
+class _Reader:
+    """Reads one record after the other and remembers what they have in common; what is None of
+    `leads`, `sampling_rate` and `samples` is settled by the first good record."""
 
-    leads: tuple[str, ...] | None
+    pack: Files
+    leads: Sequence[str] | None
     sampling_rate: float | None
     samples: int | None
-
-
-class _Reader:
-    """Reads one record after the other and remembers what they have in common."""
-
-    def __init__(self, pack: Files, expected: _Expected, verify: bool, dtype: DTypeLike) -> None:
-        self.pack = pack
-        self.expected = expected
-        self.verify = verify
-        self.dtype = dtype
-        self.layout: _Layout | None = None
+    unit: str | None  # None: that of each header
+    verify: bool
+    dtype: DTypeLike = np.float32
+    layout: _Layout | None = None
 
     def digital(self, name: str) -> tuple[np.ndarray, _Layout]:
         """Digital samples `[T, leads]` of record `name` as stored, and how to scale them."""
         header = self._header(name)
         try:
-            self._check_rate(header)
+            if self.sampling_rate and self.sampling_rate != header.sampling_rate:
+                raise _Problem(
+                    f"has {header.sampling_rate:g} Hz instead of {self.sampling_rate:g} Hz"
+                )
             layout, contents = self._open(header, name[: name.rfind("/") + 1])
-            digital = _digital(layout, contents)
+            digital = layout.digital(header, contents)
             if self.verify:
                 _verify(header, digital)
         except _Problem as error:
             raise BadRecord(f"{self.pack.path}: {name}.hea {error}: {_CURE}") from None
-        leads, sampling_rate, samples = self.expected
-        self.expected = _Expected(
-            leads or tuple(lead.format.name for lead in header.leads),
-            sampling_rate or header.sampling_rate,
-            samples or layout.n_samples,
-        )
+        self.leads = self.leads or [lead.format.name for lead in header.leads]
+        self.sampling_rate = self.sampling_rate or header.sampling_rate
+        self.samples = self.samples or layout.n_samples
         return digital, layout
 
     def _header(self, name: str) -> Header:
@@ -392,11 +419,6 @@ class _Reader:
         text = str(self.pack.read(file), "utf-8", "replace")
         return parse_header(text, f"{self.pack.path}: {file}")
 
-    def _check_rate(self, header: Header) -> None:
-        rate = self.expected.sampling_rate
-        if rate and rate != header.sampling_rate:
-            raise _Problem(f"has {header.sampling_rate:g} Hz instead of {rate:g} Hz")
-
     def _open(self, header: Header, folder: str) -> tuple[_Layout, list[memoryview]]:
         """The layout of a record, and its files, which are long enough for it."""
         layout = self.layout
@@ -404,16 +426,16 @@ class _Reader:
             return layout, self._contents(header, folder, layout.files, layout.n_samples)
         files, order = _files(header), self._order(header)
         n_samples = header.n_samples or self._n_samples(header, folder, files[0])
-        if self.expected.samples and n_samples != self.expected.samples:
-            raise _Problem(f"has {n_samples} samples instead of {self.expected.samples}")
+        if self.samples and n_samples != self.samples:
+            raise _Problem(f"has {n_samples} samples instead of {self.samples}")
         contents = self._contents(header, folder, files, n_samples)
-        self.layout = _Layout(header, files, n_samples, order, self.dtype)
+        self.layout = _Layout(header, files, n_samples, order, self.unit, self.dtype)
         return self.layout, contents
 
     def _order(self, header: Header) -> list[int]:
         """Which lead of the header is the first, second … of the expected ones."""
         found = [lead.format.name.casefold() for lead in header.leads]
-        wanted = [name.casefold() for name in self.expected.leads or found]
+        wanted = [name.casefold() for name in self.leads or found]
         if wanted == found:
             return list(range(len(found)))
         missing = [name for name in wanted if name not in found]
@@ -424,10 +446,10 @@ class _Reader:
         return [found.index(name) for name in wanted]
 
     def _n_samples(self, header: Header, folder: str, file: _File) -> int:
-        content = self._content(folder + header.leads[file.columns[0]].file_name)
+        content = self._content(folder, header.leads[file.columns[0]].file_name)
         n_samples = file.n_samples(len(content) - file.byte_offset)
         if n_samples < 1:
-            raise _Problem("announces no samples, and its file holds none")
+            raise _Problem("announces no samples, and its file does not tell of any")
         return n_samples
 
     def _contents(
@@ -436,7 +458,7 @@ class _Reader:
         contents = []
         for file in files:
             file_name = header.leads[file.columns[0]].file_name
-            content = self._content(folder + file_name)
+            content = self._content(folder, file_name)
             n_bytes = file.byte_offset + file.n_bytes(n_samples)
             if len(content) < n_bytes:
                 found = f"is cut short to {len(content)} bytes"
@@ -444,20 +466,12 @@ class _Reader:
             contents.append(content)
         return contents
 
-    def _content(self, name: str) -> memoryview:
-        if name not in self.pack:
-            raise _Problem(f"names {name}, which is missing")
-        return self.pack.read(name)
-
-
-def _digital(layout: _Layout, contents: list[memoryview]) -> np.ndarray:
-    """Digital samples `[T, leads]` of a record in the order of its header."""
-    if len(contents) == 1:
-        return layout.files[0].samples(contents[0], layout.n_samples)
-    digital = np.empty((layout.n_samples, len(layout.formats)), layout.digital)
-    for file, content in zip(layout.files, contents, strict=True):
-        digital[:, file.columns] = file.samples(content, layout.n_samples)
-    return digital
+    def _content(self, folder: str, file_name: str) -> memoryview:
+        # A header that was written elsewhere names its neighbour by the way to it from there.
+        for name in (folder + file_name, folder + file_name.rpartition("/")[2]):
+            if name in self.pack:
+                return self.pack.read(name)
+        raise _Problem(f"names {folder}{file_name}, which is missing")
 
 
 def _verify(header: Header, digital: np.ndarray) -> None:
@@ -491,21 +505,22 @@ def read_records(
     leads: Sequence[str] | None = None,
     sampling_rate: float | None = None,
     samples: int | None = None,
+    unit: str | None = None,
     verify: bool = True,
     batch: int = 256,
     dtype: DTypeLike = np.float32,
 ) -> Iterator[np.ndarray]:
     """Yield the records `names` in order, as arrays `[B, T, C]` of at most `batch` records.
 
-    The values are in the physical units of the header, equal to those of `wfdb.rdsamp` (float64)
-    converted to `dtype`; a missing sample is NaN. A name is a path in the pack without ending, as
-    in the table of PTB-XL. The leads come in the order of `leads`, whatever their case; what is
-    not given, of `leads`, `sampling_rate` in Hz, and `samples` per lead, is that of the first
-    record. With `verify` the checksums of the headers are verified.
+    The values are equal to those of `wfdb.rdsamp` (float64) converted to `dtype`, in the physical
+    units of the header, or in `unit`, a voltage; a missing sample is NaN. A name is a path in the
+    pack without ending, as in the table of PTB-XL. The leads come in the order of `leads`, whatever
+    their case; what is not given, of `leads`, `sampling_rate` in Hz, and `samples` per lead, is that
+    of the first record. With `verify` the checksums of the headers are verified.
 
     Raises BadRecord at the first record that is missing, damaged, or not like that.
     """
-    reader = _Reader(pack, _expected(leads, sampling_rate, samples), verify, dtype)
+    reader = _Reader(pack, leads, sampling_rate, samples, unit, verify, dtype)
     for start in range(0, len(names), batch):
         yield _batch(reader, names[start : start + batch], dtype)
 
@@ -529,6 +544,7 @@ def check_records(
     leads: Sequence[str] | None = None,
     sampling_rate: float | None = None,
     samples: int | None = None,
+    unit: str | None = None,
     verify: bool = True,
 ) -> dict[str, str]:
     """What is wrong with each of the records `names` that `read_records` would refuse.
@@ -536,7 +552,7 @@ def check_records(
     The arguments are those of `read_records`; what is not given is settled by the first record
     that is good. Returns one sentence for each bad record, and an empty dictionary if all are good.
     """
-    reader = _Reader(pack, _expected(leads, sampling_rate, samples), verify, np.float32)
+    reader = _Reader(pack, leads, sampling_rate, samples, unit, verify)
     problems = {}
     for name in names:
         try:
@@ -544,9 +560,3 @@ def check_records(
         except BadRecord as error:
             problems[name] = str(error)
     return problems
-
-
-def _expected(
-    leads: Sequence[str] | None, sampling_rate: float | None, samples: int | None
-) -> _Expected:
-    return _Expected(tuple(leads) if leads else None, sampling_rate, samples)

@@ -21,6 +21,7 @@ from PIL import Image
 from beatline.common.errors import UserError
 from beatline.features import sound
 from beatline.formats import audio
+from beatline.formats.units import power_of_ten
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
@@ -41,7 +42,6 @@ LOUDEST = 1.5  # of samples in full scale: a little more than 1, but no integers
 # by more than 0.01; in reverse order all do by 0.4 and more.
 EINTHOVEN = 0.2
 SAY_RATE = 'say it by the header X-Sampling-Rate (or "sampling_rate" in JSON)'
-_POWERS_OF_TEN = {"v": 0, "mv": -3, "uv": -6, "\N{GREEK SMALL LETTER MU}v": -6, "nv": -9}
 _WHITE = 255  # the grey level
 _GENERIC = re.compile(r"(channel|column) \d+")  # names of channels that have none
 _LOOKS_AT = {
@@ -236,15 +236,13 @@ def _converted(
 
 def _power(unit: str, wanted: str) -> int:
     """Of ten, by which samples in `unit` become those in `wanted`."""
-    if unit.strip().casefold() == wanted.casefold():
-        return 0
-    own, other = (_POWERS_OF_TEN.get(name.strip().casefold()) for name in (unit, wanted))
-    if own is None or other is None:
-        known = f"{wanted}, or V, mV, uV, nV" if other is not None else wanted
+    power = power_of_ten(unit, wanted)
+    if power is None:
+        known = wanted if power_of_ten("V", wanted) is None else f"{wanted}, or V, mV, uV, nV"
         raise unfit(
             f"samples in {shown(unit, 30)!r} cannot be converted to {wanted}: send them in {known}"
         )
-    return own - other
+    return power
 
 
 # Missing samples

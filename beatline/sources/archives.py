@@ -5,57 +5,46 @@ from __future__ import annotations
 import os
 import re
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from lzma import LZMAError
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from beatline.common import files
 from beatline.common.errors import UserError
 from beatline.sources.download import USE_MIRROR, words
+from beatline.sources.pack import UNREADABLE
+from beatline.sources.timestamps import iso
 
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,  # also UnicodeDecodeError
-    RuntimeError,  # also NotImplementedError, for a compression that Python lacks
-    KeyError,
-    OverflowError,
-    struct.error,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    LZMAError,
-)
+_UNREADABLE = (*UNREADABLE, tarfile.TarError)
 
 
-class Source(ABC):
+class _File(NamedTuple):
+    """A file of a source: its content, and when it was last changed."""
+
+    read: Callable[[], bytes]
+    changed: Callable[[], datetime]
+
+
+class Source:
     """Raw files in their published layout, in a folder or an archive; a context manager.
 
     Names are relative to the root of the layout, with `/`. Nothing is extracted to disk.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opened: ExitStack, members: dict[str, _File]) -> None:
         self.path = path
-        self._members: dict[str, Any] = {}
+        self._opened = opened
+        self._members = members
 
     def __enter__(self) -> Source:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close what is open."""
-
-    @abstractmethod
-    def _content(self, member: Any) -> bytes: ...
+        self._opened.close()
 
     def names(self) -> list[str]:
         """The names of all files, sorted."""
@@ -65,121 +54,156 @@ class Source(ABC):
         """Whether there is a file `name`."""
         return name in self._members
 
+    def changed(self, name: str) -> str:
+        """When the file `name` was last changed, in ISO 8601: the nearest thing to when it was
+        recorded. A ZIP archive holds local times without a zone, which are taken for UTC."""
+        return iso(self._members[name].changed())
+
     def read(self, name: str) -> bytes:
         """The content of the file `name`. Raises UserError if it is missing or damaged."""
         if name not in self._members:
             raise UserError(f"{self.path} holds no {name}: complete it, or {USE_MIRROR}")
         try:
-            return self._content(self._members[name])
+            return self._members[name].read()
         except _UNREADABLE as error:
             raise UserError(
                 f"{self.path}: {name} cannot be read ({words(error)}): get the file again"
             ) from None
 
     def items(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Name and content of each of `names`, in the order that is quickest to read."""
+        """Name and content of each of `names`, of a tar in its own order: to go back in a compressed
+        stream is to begin it again."""
+        if self.path.is_file() and not zipfile.is_zipfile(self.path):
+            known = {name: number for number, name in enumerate(self._members)}
+            names = sorted(names, key=lambda name: known.get(name, -1))
         for name in names:
             yield name, self.read(name)
 
-    def _keep_below_root(self, marker: str | None) -> None:
-        """Make names relative to the shallowest folder that holds `marker`."""
-        if marker is None:
-            return
-        roots = [
-            name[: -len(marker)] for name in self._members if f"/{name}".endswith(f"/{marker}")
-        ]
-        roots.sort(key=lambda root: (root.count("/"), root))
-        if not roots:
-            raise UserError(
-                f"{self.path} holds no {marker}: set `source:` in params.yaml to the folder or"
-                " archive that holds it"
-            )
-        if len(roots) > 1 and roots[0].count("/") == roots[1].count("/"):
-            raise UserError(
-                f"{self.path} holds {marker} in {roots[0]} and in {roots[1]}: set `source:` in"
-                " params.yaml to one of them"
-            )
-        root = roots[0]
-        self._members = {
-            name[len(root) :]: member
-            for name, member in self._members.items()
-            if name.startswith(root)
-        }
 
-    def _add(self, name: str, member: Any) -> None:
-        """Add a member of an archive, under a name that stays inside of it."""
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        inside = not re.match(r"/|[A-Za-z]:", name) and ".." not in parts
-        if not inside or not parts or "\\" in name or "\0" in name:
-            raise self._refused(name, "whose name leads out of the archive")
-        if "/".join(parts) in self._members:
-            raise self._refused(name, "which is in it twice")
-        self._members["/".join(parts)] = member
+def open_source(path: Path, root_marker: str | None = None) -> Source:
+    """Open a folder, or a ZIP or tar archive (also compressed), in its published layout.
 
-    def _refused(self, name: str, why: str) -> UserError:
-        return UserError(
-            f"{self.path} holds {name!r}, {why}: make the archive again without it, or {USE_MIRROR}"
+    Names are relative to the shallowest folder that holds the file `root_marker`, so an archive
+    may have a folder on top. Raises UserError if `path` is missing, is neither, is damaged, holds
+    no such file, or, as an archive, holds a link, an encrypted member, or a name that leads out.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing: correct `source:` in params.yaml")
+    with ExitStack() as opened:
+        try:
+            if path.is_dir():
+                members = dict(_folder(path))
+            elif zipfile.is_zipfile(path):
+                members = _by_name(path, _zip(path, opened.enter_context(zipfile.ZipFile(path))))
+            else:
+                members = _by_name(path, _tar(path, opened.enter_context(tarfile.open(path))))
+        except _UNREADABLE as error:
+            raise UserError(
+                f"{path} is no folder, ZIP or tar archive that can be read ({words(error)}): get it"
+                f" again, or {USE_MIRROR}"
+            ) from None
+        if root_marker:
+            members = _below_root(path, members, root_marker)
+        return Source(path, opened.pop_all(), members)
+
+
+def _folder(
+    path: Path, prefix: str = "", above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, _File]]:
+    """The files below a folder; links are followed, but not one to a folder `above` itself."""
+    here = os.path.realpath(path)
+    if here in above:
+        return
+    for entry in os.scandir(path):
+        file = Path(entry)
+        if entry.is_dir():
+            yield from _folder(file, f"{prefix}{entry.name}/", (*above, here))
+        else:
+            yield prefix + entry.name, _File(file.read_bytes, lambda file=file: _file_time(file))
+
+
+def _zip(path: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, _File]]:
+    for member in archive.infolist():
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise _refused(path, member.filename, "a link")
+        if member.flag_bits & 1:
+            raise _refused(path, member.filename, "which is encrypted")
+        yield (
+            member.orig_filename.replace("\\", "/"),  # as some programs for Windows write it
+            _File(
+                lambda member=member: archive.read(member), lambda member=member: _zip_time(member)
+            ),
         )
 
 
-class _Folder(Source):
-    def __init__(self, path: Path, root_marker: str | None) -> None:
-        super().__init__(path)
-        for folder, _, names in os.walk(path):
-            inner = Path(folder).relative_to(path)
-            self._members |= {(inner / name).as_posix(): Path(folder) / name for name in names}
-        self._keep_below_root(root_marker)
-
-    def close(self) -> None:
-        """Nothing is open: each file is opened for its reading."""
-
-    def _content(self, member: Path) -> bytes:
-        return member.read_bytes()
+def _tar(path: Path, archive: tarfile.TarFile) -> Iterator[tuple[str, _File]]:
+    for member in archive.getmembers():
+        if not member.isdir() and not member.isreg():
+            raise _refused(path, member.name, "a link or a device")
+        yield (
+            member.name + "/" * member.isdir(),
+            _File(
+                lambda member=member: _content(archive, member),
+                lambda member=member: datetime.fromtimestamp(member.mtime, UTC),
+            ),
+        )
 
 
-class _Zip(Source):
-    def __init__(self, path: Path, root_marker: str | None) -> None:
-        super().__init__(path)
-        self._zip = zipfile.ZipFile(path)
-        for member in self._zip.infolist():
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise self._refused(member.filename, "a link")
-            if member.flag_bits & 1:
-                raise self._refused(member.filename, "which is encrypted")
-            if not member.is_dir():
-                self._add(member.orig_filename, member)
-        self._keep_below_root(root_marker)
-
-    def close(self) -> None:
-        self._zip.close()
-
-    def _content(self, member: zipfile.ZipInfo) -> bytes:
-        return self._zip.read(member)
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None  # only regular files are members
+    return file.read()
 
 
-class _Tar(Source):
-    def __init__(self, path: Path, root_marker: str | None) -> None:
-        super().__init__(path)
-        self._tar = tarfile.open(path)  # noqa: SIM115 - closed by `close`
-        for member in self._tar.getmembers():
-            if not member.isdir() and not member.isreg():
-                raise self._refused(member.name, "a link or a device")
-            if member.isreg():
-                self._add(member.name, member)
-        self._keep_below_root(root_marker)
+def _by_name(path: Path, members: Iterable[tuple[str, _File]]) -> dict[str, _File]:
+    """The files of an archive, each under a name that stays inside of it."""
+    result: dict[str, _File] = {}
+    for name, file in members:
+        if name.endswith("/"):
+            continue
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        inside = not re.match(r"/|[A-Za-z]:", name) and ".." not in parts
+        if not inside or not parts or "\\" in name or "\0" in name:
+            raise _refused(path, name, "whose name leads out of the archive")
+        if "/".join(parts) in result:
+            raise _refused(path, name, "which is in it twice")
+        result["/".join(parts)] = file
+    return result
 
-    def close(self) -> None:
-        self._tar.close()
 
-    def _content(self, member: tarfile.TarInfo) -> bytes:
-        file = self._tar.extractfile(member)
-        assert file is not None  # only regular files are members
-        return file.read()
+def _below_root(path: Path, members: dict[str, _File], marker: str) -> dict[str, _File]:
+    """The files in the shallowest folder that holds `marker`, named relative to it."""
+    roots = [name[: -len(marker)] for name in members if f"/{name}".endswith(f"/{marker}")]
+    roots.sort(key=lambda root: (root.count("/"), root))
+    if not roots:
+        raise UserError(
+            f"{path} holds no {marker}: set `source:` in params.yaml to the folder or archive that"
+            " holds it"
+        )
+    if len(roots) > 1 and roots[0].count("/") == roots[1].count("/"):
+        raise UserError(
+            f"{path} holds {marker} in {roots[0]} and in {roots[1]}: set `source:` in params.yaml to"
+            " one of them"
+        )
+    root = roots[0]
+    return {name[len(root) :]: file for name, file in members.items() if name.startswith(root)}
 
-    def items(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """In the archive's order: to go back in a compressed stream is to begin it again."""
-        known = {name: number for number, name in enumerate(self._members)}
-        yield from super().items(sorted(names, key=lambda name: known.get(name, -1)))
+
+def _refused(path: Path, name: str, why: str) -> UserError:
+    return UserError(
+        f"{path} holds {name!r}, {why}: make the archive again without it, or {USE_MIRROR}"
+    )
+
+
+def _file_time(file: Path) -> datetime:
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+
+
+def _zip_time(member: zipfile.ZipInfo) -> datetime:
+    try:
+        return datetime(*member.date_time, tzinfo=UTC)
+    except ValueError:  # month 0, or a 31st of June: written by a tool that keeps no time
+        return datetime(1980, 1, 1, tzinfo=UTC)
 
 
 def own(path: Path, sha256: str | None) -> Path:
@@ -192,25 +216,3 @@ def own(path: Path, sha256: str | None) -> Path:
             " in params.yaml"
         )
     return path
-
-
-def open_source(path: Path, root_marker: str | None = None) -> Source:
-    """Open a folder, or a ZIP or tar archive (also compressed), in its published layout.
-
-    Names are relative to the shallowest folder that holds the file `root_marker`, so an archive
-    may have a folder on top. Raises UserError if `path` is missing, is neither, is damaged, holds
-    no such file, or, as an archive, holds a link, an encrypted member, or a name that leads out.
-    """
-    if not path.exists():
-        raise UserError(f"{path} is missing: correct `source:` in params.yaml")
-    if path.is_dir():
-        return _Folder(path, root_marker)
-    try:
-        if zipfile.is_zipfile(path):
-            return _Zip(path, root_marker)
-        return _Tar(path, root_marker)
-    except _UNREADABLE as error:
-        raise UserError(
-            f"{path} is no ZIP or tar archive, or is damaged ({words(error)}): get it again, or"
-            f" {USE_MIRROR}"
-        ) from None

@@ -6,39 +6,37 @@ even in a later run, and nothing gets its final name before its SHA-256 has been
 
 from __future__ import annotations
 
-import email.utils
-import http.client
 import json
-import random
 import re
 import socket
 import ssl
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import requests
 from tqdm import tqdm
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
+from urllib3.util import Retry
 
 from beatline.common import files
 from beatline.common.errors import UserError
 
 _BLOCK = 1 << 18
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-_LONGEST_PAUSE = 300.0  # seconds, also for a Retry-After that asks for more
+_LONGEST_PAUSE = 300  # seconds, also for a Retry-After that asks for more
+_HEADERS = {"User-Agent": "beatline", "Accept-Encoding": "identity"}
 USE_MIRROR = "set `source:` in params.yaml to a mirror, or to a folder or archive that you have"
 
 
 class _BrokenError(Exception):
-    """A failure that may pass, and how many seconds the server asks to wait."""
+    """A failure that may pass, and the response in which the server may say how long to wait."""
 
-    def __init__(self, reason: str, pause: float | None = None) -> None:
+    def __init__(self, reason: str, response: Any = None) -> None:
         super().__init__(reason)
-        self.pause = pause
+        self.response = response
 
 
 def download_file(
@@ -62,7 +60,12 @@ def download_file(
     destination.parent.mkdir(parents=True, exist_ok=True)
     partial = _Partial(url, destination)
     _persist(partial, attempts, timeout)
-    _verify(partial, sha256)
+    if sha256 and (actual := files.sha256(partial.path)) != sha256.lower():
+        partial.remove()
+        raise UserError(
+            f"{url} has the SHA-256 {actual} instead of {sha256}: if the publisher has changed it,"
+            " set the new hash in params.yaml, else run the command again"
+        )
     partial.path.replace(destination)
     partial.remove()
 
@@ -89,11 +92,16 @@ class _Partial:
         except (OSError, ValueError, AttributeError):
             return None
 
-    def begin(self, validator: str | None, total: int | None) -> None:
+    def agrees(self, **values: object) -> bool:
+        """Whether the note says the same, as far as both say something."""
+        return all(
+            None in (v, self.noted(key)) or v == self.noted(key) for key, v in values.items()
+        )
+
+    def begin(self, **values: object) -> None:
         """Start from nothing, and note which version of the file this will be."""
         self.remove()
-        note = {"url": self.url, "validator": validator, "total": total}
-        self._note.write_text(json.dumps(note))
+        self._note.write_text(json.dumps({"url": self.url, **values}))
 
     def remove(self) -> None:
         """Remove the part and the note."""
@@ -103,193 +111,154 @@ class _Partial:
 
 def _persist(partial: _Partial, attempts: int, timeout: float) -> None:
     """Try until the partial file is whole. Raises UserError if that does not come about."""
-    furthest, failures = partial.size(), 0
+    retry = fresh = Retry(
+        attempts - 1, backoff_factor=1, backoff_jitter=1, retry_after_max=_LONGEST_PAUSE
+    )
+    furthest = partial.size()
     while True:
         try:
             return _attempt(partial, timeout)
         except _BrokenError as error:
-            # A server that ignores ranges starts again from 0: only new ground counts.
-            failures = 1 if partial.size() > furthest else failures + 1
-            furthest = max(furthest, partial.size())
-            if failures >= attempts:
+            if partial.size() > furthest:  # a server that ignores ranges starts again from 0
+                retry, furthest = fresh, partial.size()
+            try:
+                retry = retry.increment("GET", partial.url, error=error)
+            except MaxRetryError:
                 raise UserError(
-                    f"{partial.url} could not be downloaded ({error}, {failures} times in a row):"
+                    f"{partial.url} could not be downloaded ({error}, {attempts} times in a row):"
                     f" run the command again to go on from there, or {USE_MIRROR}"
                 ) from None
-            pause = min(2.0**failures, 60) * random.uniform(0.5, 1)
-            pause = min(pause if error.pause is None else error.pause, _LONGEST_PAUSE)
-            log(f"{partial.name}: {error}; trying again in {pause:.0f} s")
-            time.sleep(pause)
+            log(f"{partial.name}: {error}; trying again")
+            _pause(retry, error.response)
+
+
+def _pause(retry: Retry, response: Any) -> None:
+    """Wait for as long as the server asks in Retry-After, or else longer each time."""
+    try:
+        retry.sleep(response)
+    except InvalidHeader:
+        retry.sleep()
 
 
 def _attempt(partial: _Partial, timeout: float) -> None:
     """One request; return when the partial file is whole, raise _BrokenError if it is not."""
     offset = partial.size()
+    headers = _HEADERS | ({"Range": f"bytes={offset}-"} if offset else {})
+    if offset and partial.noted("validator"):
+        headers["If-Range"] = partial.noted("validator")
     try:
-        response = _opener().open(_request(partial, offset), timeout=timeout)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code != 416:
-                raise _refusal(partial.url, error) from None
-            if _content_range(error.headers) == (None, offset):
-                return  # nothing is left to get: an earlier run ended just before the renaming
-        partial.remove()
-        raise _BrokenError("the file has changed on the server") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        response = requests.get(partial.url, headers=headers, timeout=timeout, stream=True)
+    except (OSError, ValueError, HTTPError) as error:  # not all is a requests.RequestException
         raise _failure(partial.url, error) from None
     with response:
+        status = f"the server answered {response.status_code} {response.reason}"
+        if response.status_code in _TRANSIENT:
+            raise _BrokenError(status, response.raw)
+        if response.status_code == 416:
+            if _content_range(response) == (None, offset):
+                return  # nothing is left to get: an earlier run ended just before the renaming
+            raise _changed(partial)
+        if not response.ok:
+            raise UserError(f"{partial.url}: {status}: check the address, or {USE_MIRROR}")
         _receive(response, partial, offset)
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    """Opens http and https and nothing else, even where it is redirected to."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.UnknownHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    return opener
-
-
-def _request(partial: _Partial, offset: int) -> urllib.request.Request:
-    headers = {"User-Agent": "beatline", "Accept-Encoding": "identity"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-        if partial.noted("validator"):
-            headers["If-Range"] = partial.noted("validator")
-    return urllib.request.Request(partial.url, headers=headers)
-
-
-def _receive(response: http.client.HTTPResponse, partial: _Partial, offset: int) -> None:
+def _receive(response: requests.Response, partial: _Partial, offset: int) -> None:
     """Append the body of `response` to the partial file, or start it anew where it must be."""
-    length = response.headers.get("Content-Length", "")
-    if offset and response.status == 206:
-        start, total = _content_range(response.headers)
-        if (
-            start != offset
-            or _differs(partial, "total", total)
-            or _differs(partial, "validator", _validator(response.headers))
-        ):
-            partial.remove()
-            raise _BrokenError("the file has changed on the server")
+    # A strong ETag tells one version of a file from another, or else its date.
+    etag = response.headers.get("ETag", "W/")
+    validator = response.headers.get("Last-Modified") if etag.startswith("W/") else etag
+    if offset and response.status_code == 206:
+        start, total = _content_range(response)
+        if start != offset or not partial.agrees(validator=validator, total=total):
+            raise _changed(partial)
     else:
+        length = response.headers.get("Content-Length", "")
         total, offset = int(length) if length.isdecimal() else None, 0
-        partial.begin(_validator(response.headers), total)
-    with partial.path.open("ab") as file, _progress(partial.name, offset, total) as update:
-        for block in _blocks(response):
+        partial.begin(validator=validator, total=total)
+    with partial.path.open("ab") as file:
+        for block in _with_progress(_blocks(response.raw), partial.name, offset, total):
             file.write(block)
-            update(len(block))
     if total is not None and partial.size() != total:
         raise _BrokenError(f"the connection ended after {partial.size():,} of {total:,} bytes")
 
 
-def _differs(partial: _Partial, key: str, value: object) -> bool:
-    return None not in (value, partial.noted(key)) and value != partial.noted(key)
+def _blocks(raw: Any) -> Iterator[bytes]:
+    """Yield the body as it was sent, also what came before a break."""
+    raw.enforce_content_length = False  # who knows the size of the file says how many are missing
+    try:
+        while block := raw.read1(_BLOCK, decode_content=False):
+            yield block
+    except (OSError, HTTPError) as error:
+        raise _BrokenError(f"the connection broke: {words(_root(error))}") from None
 
 
-def _blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    while True:
-        try:
-            block = response.read1(_BLOCK)  # `read` would lose what came before a break
-        except (OSError, http.client.HTTPException) as error:
-            raise _BrokenError(f"the connection broke: {words(error)}") from None
-        if not block:
-            return
-        yield block
+def _changed(partial: _Partial) -> _BrokenError:
+    partial.remove()
+    return _BrokenError("the file has changed on the server")
 
 
-def _validator(headers: http.client.HTTPMessage) -> str | None:
-    """What tells one version of a file from another: a strong ETag, or else its date."""
-    etag = headers.get("ETag")
-    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
-
-
-def _content_range(headers: Any) -> tuple[int | None, int | None]:
+def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
     """First byte and total size from a Content-Range header, None where it does not say."""
-    header = headers.get("Content-Range", "")
+    header = response.headers.get("Content-Range", "")
     match = re.fullmatch(r"bytes\s+(?:(\d+)-\d+|\*)/(?:(\d+)|\*)", header.strip())
     start, total = match.groups() if match else (None, None)
     return (int(start) if start else None), (int(total) if total else None)
 
 
-def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
-    answer = f"{error.code} {error.reason}"
-    if error.code in _TRANSIENT:
-        return _BrokenError(f"the server answered {answer}", _retry_after(error.headers))
-    return UserError(f"{url}: the server answered {answer}: check the address, or {USE_MIRROR}")
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Seconds to wait from a Retry-After header, which holds seconds or a date."""
-    header = headers.get("Retry-After", "").strip()
-    if header.isdecimal():
-        return float(header)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
-
-
 def _failure(url: str, error: Exception) -> Exception:
     """What a request that got no answer comes to: an error that may pass, or one that will not."""
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(reason, socket.gaierror) and reason.errno != socket.EAI_AGAIN:
-        return UserError(f"{url}: its host is not known ({words(reason)}): {USE_MIRROR}")
-    # A str is urllib's own refusal (no host, unknown scheme), a ValueError that of http.client.
-    lasting = (str, ValueError, http.client.InvalidURL, ssl.SSLCertVerificationError)
-    if isinstance(reason, lasting) or re.search(r"Tunnel connection failed: 4\d\d", str(reason)):
-        return UserError(f"{url} cannot be opened ({words(reason)}): {USE_MIRROR}")
-    return _BrokenError(f"no answer: {words(reason)}")
+    root = _root(error)
+    if isinstance(root, socket.gaierror) and root.errno != socket.EAI_AGAIN:
+        return UserError(f"{url}: its host is not known ({words(root)}): {USE_MIRROR}")
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return UserError(
+            f"{url} cannot be opened ({words(root)}): name the certificates of your network in the"
+            f" environment variable REQUESTS_CA_BUNDLE, or {USE_MIRROR}"
+        )
+    # A ValueError is a refusal by requests itself: of the address, or of where it leads.
+    lasting = isinstance(error, (ValueError, requests.TooManyRedirects))
+    if lasting or re.search(r"Tunnel connection failed: 4\d\d", str(root)):
+        return UserError(f"{url} cannot be opened ({words(root)}): {USE_MIRROR}")
+    return _BrokenError(f"no answer: {words(root)}")
+
+
+def _root(error: BaseException) -> BaseException:
+    """The exception that requests and urllib3 have wrapped in others."""
+    while True:
+        inner = (*error.args, *vars(error).values(), error.__cause__)
+        wrapped = next((each for each in inner if isinstance(each, BaseException)), None)
+        if wrapped is None:
+            return error
+        error = wrapped
 
 
 def words(error: object) -> str:
+    """The first line of what an exception says."""
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return words.splitlines()[0].rstrip(":")  # tarfile goes on with a line per compression
 
 
-def _verify(partial: _Partial, sha256: str | None) -> None:
-    found = files.sha256(partial.path) if sha256 else None
-    if sha256 and found != sha256.lower():
-        partial.remove()
-        raise UserError(
-            f"{partial.name} from {partial.url} has the SHA-256 {found} instead of {sha256}: if the"
-            " publisher has changed it, set the new hash in params.yaml, else run the command again"
-        )
-
-
-@contextmanager
-def _progress(name: str, offset: int, total: int | None) -> Iterator[Callable[[int], object]]:
-    """Give a function to call with each number of bytes that arrived."""
-    if sys.stderr.isatty():
-        with tqdm(desc=name, initial=offset, total=total, unit="B", unit_scale=True) as bar:
-            yield bar.update
-    else:
-        yield _LogLines(name, offset, total).update
-
-
-class _LogLines:
-    """Progress for a log: a line every 5 %, at most one a second and at least one in ten."""
-
-    def __init__(self, name: str, offset: int, total: int | None) -> None:
-        self.name, self.done, self.total = name, offset, total
-        self.shown, self.time = offset, time.monotonic()
-        of = f" of {total / 1e6:,.1f} MB" if total else ""
-        log(f"{name}: downloading{of}" + (f" from {offset / 1e6:,.1f} MB on" if offset else ""))
-
-    def update(self, n_bytes: int) -> None:
-        self.done += n_bytes
-        waited = time.monotonic() - self.time
-        far = self.total is not None and self.done - self.shown >= self.total / 20
-        if (far and waited >= 1) or waited >= 10 or self.done == self.total:
-            share = f" ({self.done / self.total:.0%})" if self.total else ""
-            log(f"{self.name}: {self.done / 1e6:,.1f} MB{share}")
-            self.shown, self.time = self.done, time.monotonic()
+def _with_progress(
+    blocks: Iterator[bytes], name: str, done: int, total: int | None
+) -> Iterator[bytes]:
+    """Yield `blocks` and show how many came: by a bar in a terminal, else by a line every 5 %, at
+    most one a second and at least one in ten."""
+    bar = tqdm(desc=name, initial=done, total=total, unit="B", unit_scale=True, disable=None)
+    if bar.disable:
+        size = f" of {total / 1e6:,.1f} MB" if total else ""
+        log(f"{name}: downloading{size}" + (f" from {done / 1e6:,.1f} MB on" if done else ""))
+    shown, then = done, time.monotonic()
+    with bar:
+        for block in blocks:
+            yield block
+            bar.update(len(block))
+            done += len(block)
+            waited = time.monotonic() - then
+            far = total is not None and done - shown >= total / 20 and waited >= 1
+            if bar.disable and (far or waited >= 10 or done == total):
+                log(f"{name}: {done / 1e6:,.1f} MB" + (f" ({done / total:.0%})" if total else ""))
+                shown, then = done, time.monotonic()
 
 
 def log(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import librosa
 import numpy as np
@@ -56,28 +57,59 @@ def test_samples_are_those_of_librosa(container: str, coding: str, channels: int
     np.testing.assert_array_equal(audio.mono(sound.samples, channels, "x"), sound.samples[:, -1])
 
 
-@settings(max_examples=60, deadline=None)
+def riff(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A WAV file of these chunks."""
+    body = b"".join(
+        kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for kind, data in chunks
+    )
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+
+
+@settings(max_examples=120, deadline=None)
 @given(
-    st.sampled_from(["u1", "<i2", "<i4", "<f4", "<f8"]),
-    st.integers(1, 8),
+    st.sampled_from([("u1", 128, 128), ("<i2", 0, 2**15), ("<i4", 0, 2**31), ("<f4", 0, 1),
+                     ("<f8", 0, 1), ("24", 0, 2**31)]),
+    st.integers(1, 9),
     st.integers(1, 40),
+    st.booleans(),
+    st.lists(st.tuples(st.sampled_from([b"LIST", b"fact", b"cue ", b"PEAK", b"bext"]),
+                       st.binary(max_size=9)), max_size=3),
     st.integers(0, 2**32 - 1),
-)
-def test_plain_wav_at_its_extremes(dtype: str, channels: int, samples: int, seed: int) -> None:
-    """The reader without a library agrees with libsndfile on any bytes that a WAV file may hold."""
-    kind = np.dtype(dtype)
-    rng = np.random.default_rng(seed)
-    if kind.kind == "f":
-        values = rng.uniform(-3, 3, (samples, channels)).astype(kind)
+)  # fmt: skip
+def test_wav_at_its_extremes(
+    stored: tuple[str, int, int],
+    channels: int,
+    samples: int,
+    extensible: bool,
+    others: list[tuple[bytes, bytes]],
+    seed: int,
+) -> None:
+    """Every value that a WAV file may hold is what stands there, over 2^(bits - 1): in the plain and
+    the extensible header, beside chunks of any size and content, before the format and after it."""
+    kind, zero, scale = stored
+    values = np.random.default_rng(seed).bytes(4 * samples * channels)
+    if kind == "24":
+        wide = np.frombuffer(values, "<i4").reshape(-1, channels) & -256
+        data = wide.astype("<i4").view("u1").reshape(-1, 4)[:, 1:].tobytes()
+        expected, bits = (wide / scale).astype(np.float32), 24
     else:
-        limits = np.iinfo(kind)
-        values = rng.integers(limits.min, limits.max, (samples, channels), kind, endpoint=True)
-    file = io.BytesIO()
-    wavfile.write(file, 44100, values)
-    reference, rate = soundfile.read(io.BytesIO(file.getvalue()), dtype="float32", always_2d=True)
-    sound = audio.read(file.getvalue(), "x")
-    assert sound.sampling_rate == rate == 44100
-    np.testing.assert_allclose(sound.samples, reference, rtol=0, atol=1e-6)
+        raw = np.frombuffer(values, "<i4")
+        wide = (raw / 2**29).astype(kind) if "f" in kind else raw.astype(kind)
+        wide = wide.reshape(-1, channels)
+        expected, bits = ((wide.astype(float) - zero) / scale).astype(np.float32), 8 * wide.itemsize
+        data = wide.tobytes()
+    code, frame = 3 if "f" in kind else 1, channels * bits // 8
+    head = struct.pack("<HIIHH", channels, RATE, RATE * frame, frame, bits)
+    if extensible:
+        guid = struct.pack("<H", code) + bytes.fromhex("000000001000800000aa00389b71")
+        form = struct.pack("<H", 0xFFFE) + head + struct.pack("<HHI", 22, bits, 0) + guid
+    else:
+        form = struct.pack("<H", code) + head
+    half = len(others) // 2
+    content = riff(*others[:half], (b"fmt ", form), *others[half:], (b"data", data), *others[:1])
+    sound = audio.read(content, "x")
+    assert sound.sampling_rate == RATE
+    np.testing.assert_array_equal(sound.samples, expected)
 
 
 @formats
@@ -122,13 +154,36 @@ def test_a_header_that_announces_frames_of_no_bytes() -> None:
         audio.read(bytes(content), "a.wav")
 
 
-def test_a_wav_file_of_unknown_length_is_read_to_its_end() -> None:
-    """Programs that write to a pipe leave 0xFFFFFFFF where the size should stand."""
+@pytest.mark.parametrize("whole", [0xFFFFFFFF, 0x7FFFF024, 0x80000024, 0])
+def test_a_wav_file_of_unknown_length_is_read_to_its_end(whole: int) -> None:
+    """Programs that write to a pipe leave some number near 2 or 4 GB where the sizes should stand
+    (ffmpeg, sox, arecord), and one that was stopped leaves 0."""
     content = bytearray(encoded("WAV", "PCM_16"))
     place = content.index(b"data") + 4
     expected = audio.read(bytes(content), "x").samples
-    content[place : place + 4] = b"\xff" * 4
+    content[4:8] = struct.pack("<I", whole)
+    content[place : place + 4] = struct.pack("<I", whole - 36 if 0 < whole < 0xFFFFFFFF else whole)
     np.testing.assert_array_equal(audio.read(bytes(content), "x").samples, expected)
+
+
+def test_a_flac_file_of_unknown_length_is_read_to_its_end() -> None:
+    """0 samples in its header says that it was written to a pipe, not that it is empty; a reader
+    that takes only so many values stops there."""
+    content = bytearray(encoded("FLAC", "PCM_16", channels=2))
+    expected = audio.read(bytes(content), "x").samples
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    np.testing.assert_array_equal(audio.read(bytes(content), "x").samples, expected)
+    audio.read(bytes(content), "x", most=24002)
+    with pytest.raises(audio.TooLong, match=r"^x holds 24,002 values"):
+        audio.read(bytes(content), "x", most=24001)
+
+
+@pytest.mark.parametrize("coding", ["G721_32", "GSM610"])
+def test_codings_that_fill_up_their_last_block_are_named(coding: str) -> None:
+    """Nobody could tell the filling from the sound."""
+    with pytest.raises(UserError, match=rf"^a\.wav is coded as {coding}.* convert it"):
+        audio.read(encoded("WAV", coding), "a.wav")
 
 
 @pytest.mark.parametrize(("rate", "wanted"), [(48000, 16000), (22050, 16000), (16000, 44100)])

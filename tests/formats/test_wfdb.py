@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import tracemalloc
 import warnings
@@ -22,7 +23,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")
 
 REAL = REAL_DATA / "ptbxl"
 LEADS = ["I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6"]
-MISSING = {"16": -(2**15), "24": -(2**23), "32": -(2**31), "80": -(2**7), "212": -(2**11)}
+MISSING = {
+    "16": -(2**15),
+    "24": -(2**23),
+    "32": -(2**31),
+    "80": -(2**7),
+    "212": -(2**11),
+    "508": -(2**7),
+    "516": -(2**15),
+    "524": -(2**23),  # by FLAC
+}
+
+# Of a sample in the file. In 310 and 311 three samples take four bytes: wfdb reads whole triplets.
+BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12, 310: 32 / 3, 311: 32 / 3}
 
 
 def pack_of(path: Path, files: dict[str, bytes]) -> Pack:
@@ -127,7 +140,7 @@ def test_what_wfdb_writes(data: st.DataObject) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    forms=st.lists(st.sampled_from([16, 24, 32, 61, 80, 160, 212]), min_size=1, max_size=3),
+    forms=st.lists(st.sampled_from(sorted(BITS)), min_size=1, max_size=3),
     n_samples=st.integers(1, 90),
     offset=st.integers(0, 9),
     announced=st.booleans(),
@@ -138,11 +151,11 @@ def test_any_bytes_in_any_format(
 ) -> None:
     """Several files of several formats, a byte offset, and a length that only the file tells."""
     rng = np.random.default_rng(seed)
+    n_samples *= 3 if {310, 311} & {*forms} else 1
     with tempfile.TemporaryDirectory() as folder:
         lines = [f"1 {2 * len(forms)} 360/360(0){f' {n_samples}' if announced else ''}"]
         for number, form in enumerate(forms):
-            bits = {16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12}[form]
-            content = rng.bytes(offset + 2 * n_samples * bits // 8)
+            content = rng.bytes(offset + math.ceil(2 * n_samples * BITS[form] / 8))
             (Path(folder) / f"{number}.dat").write_bytes(content)
             lines += [f"{number}.dat {form}+{offset} 200(7)/uV 12 3"] * 2
         (Path(folder) / "1.hea").write_text("\n".join(lines))
@@ -160,9 +173,9 @@ def test_header_fields() -> None:
     assert (header.sampling_rate, header.n_samples) == (360, 10)
     first, second = header.leads
     assert first[:3] == ("1.dat", 995, -22131)
-    assert tuple(first.format) == (212, 4, 250, -3, "uV", 11, 1024, 8, "MLII (left)")
+    assert tuple(first.format) == (212, 4, 250, -3, "uV", "MLII (left)")
     assert second[:3] == ("1.dat", 0, None)
-    assert tuple(second.format) == (212, 4, 200, 0, "mV", 0, 0, 0, "")
+    assert tuple(second.format) == (212, 4, 200, 0, "mV", "")
 
 
 def test_header_defaults() -> None:
@@ -201,6 +214,62 @@ def test_records_of_different_scale(tmp_path: Path) -> None:
     assert np.array_equal(two, expected, equal_nan=True)
 
 
+@pytest.mark.parametrize(("gain", "unit"), [("1", "uV"), ("1", "µV"), ("1e6", "V"), ("1e3", "mv")])
+def test_units_are_converted(gain: str, unit: str, tmp_path: Path) -> None:
+    """Records in microvolts or volts are not taken for millivolts; each keeps its own unit unless
+    one is asked for."""
+    expected = read_one(tmp_path, record(), unit="mV")
+    line = f"{{name}}.dat 16 {gain}(0)/{unit} 16 0 {{initial}} {{checksum}} 0 {{lead}}"
+    np.testing.assert_array_equal(read_one(tmp_path, record(line=line), unit="mV"), expected)
+    own = {"1": 1000, "1e6": 0.001, "1e3": 1}[gain]
+    np.testing.assert_allclose(read_one(tmp_path, record(line=line)), expected * own, rtol=1e-6)
+
+
+def test_names_with_a_slash(tmp_path: Path) -> None:
+    """A header that was written in another folder names itself and its file by the way from there;
+    only a number after the slash counts segments."""
+    files = record(leads=["I", "II"])
+    expected = read_one(tmp_path, files)
+    files["1.hea"] = (
+        files["1.hea"].replace(b"1.dat", b"beats/1.dat").replace(b"1 2", b"beats/a 2", 1)
+    )
+    assert np.array_equal(read_one(tmp_path, files), expected)
+    files["beats/1.dat"] = files.pop("1.dat")
+    assert np.array_equal(read_one(tmp_path, files), expected)
+    files["1.hea"] = b"r/2 2 500 600\nr_1 300\nr_2 300\n"
+    with pytest.raises(BadRecord, match="has several segments"):
+        read_one(tmp_path, files)
+
+
+def test_a_signal_file_of_matlab(tmp_path: Path) -> None:
+    """The records of PhysioNet's challenges lie in .mat files behind a head of 24 bytes."""
+    files = record(leads=["I", "II"])
+    expected = read_one(tmp_path, files)
+    files["1.hea"] = files["1.hea"].replace(b"1.dat 16 ", b"1.mat 16+24 ")
+    files["1.mat"] = bytes(24) + files.pop("1.dat")
+    assert np.array_equal(read_one(tmp_path, files), expected)
+
+
+def test_compressed_files_are_checked(tmp_path: Path) -> None:
+    """A record in FLAC that is damaged, too short, or does not say its length is one sentence."""
+    samples = np.arange(200).reshape(100, 2)
+    options = {"fs": 100, "units": ["mV"] * 2, "sig_name": ["I", "II"], "fmt": ["516"] * 2}
+    gains = {"adc_gain": [200.0] * 2, "baseline": [0, 0]}
+    wfdb.wrsamp("1", d_signal=samples, write_dir=str(tmp_path / "."), **options, **gains)
+    header, content = ((tmp_path / f"1.{kind}").read_bytes() for kind in ("hea", "dat"))
+    np.testing.assert_array_equal(
+        read_one(tmp_path, {"1.hea": header, "1.dat": content}, dtype=float), samples / 200
+    )
+    for changed, damaged, problem in (
+        (header.replace(b" 100 100", b" 100 101", 1), content, "cannot be read"),
+        (header.replace(b" 100 100", b" 100", 1), content, "announces no samples"),
+        (header, content[:60], "cannot be read"),
+        (header.replace(b" 9900 ", b" 9901 "), content, "checksum of lead I is"),
+    ):
+        with pytest.raises(BadRecord, match=problem):
+            read_one(tmp_path, {"1.hea": changed, "1.dat": damaged})
+
+
 def test_nothing_to_read(tmp_path: Path) -> None:
     """No names, no batches."""
     with pack_of(tmp_path / "raw.zip", record()) as pack:
@@ -218,7 +287,9 @@ REPLACED = [
     ("1 12 100 50", "1 12 100 -50", "impossible number of samples"),
     ("1 12 100 50", "1 12 100 999999999999", "1.dat, which is cut short to 1200 bytes"),
     ("1 12 100 50", "1 12 100 49", "checksum of lead I is"),
-    (".dat 16 ", ".dat 516 ", "format 516, of which only 16, 24"),
+    (".dat 16 ", ".dat 17 ", "format 17, of which only 8, 16, 24"),
+    (".dat 16 ", ".dat 516 ", "1.dat, which cannot be read .*FLAC"),
+    ("1.dat 16 1000.0(0)/mV", "1.dat 16 1000.0(0)/mmHg", "lead I in 'mmHg', which is no mV"),
     (".dat 16 ", ".dat 16x4 ", "4 samples per frame"),
     (".dat 16 ", ".dat 16:2 ", "skewed by 2 samples"),
     (".dat 16 ", ".dat banana ", "unreadable format"),
@@ -226,6 +297,8 @@ REPLACED = [
     ("1000.0(0)/mV", "1e-300/mV", "impossible gain"),
     (" 16 0 ", " 16 zero ", "unreadable ADC zero"),
     ("1.dat ", "../1.dat ", "no file in its own folder"),
+    ("1.dat ", "a/../1.dat ", "no file in its own folder"),
+    ("1.dat ", "/1.dat ", "no file in its own folder"),
     ("1.dat ", "2.dat ", "names records100/2.dat, which is missing"),
     (" AVR", " I", "has no lead avr"),
 ]
@@ -238,8 +311,10 @@ def test_bad_headers(old: str, new: str, sentence: str, tmp_path: Path) -> None:
     files["1.hea"] = files["1.hea"].decode().replace(old, new).encode()
     with pack_of(tmp_path / "raw.zip", {FOLDER + k: v for k, v in files.items()}) as pack:
         with pytest.raises(BadRecord, match=rf"{FOLDER}1\.hea .*({sentence}).*source") as error:
-            list(read_records(pack, [FOLDER + "1"], leads=LEADS))
-        assert check_records(pack, [FOLDER + "1"], leads=LEADS) == {FOLDER + "1": str(error.value)}
+            list(read_records(pack, [FOLDER + "1"], leads=LEADS, unit="mV"))
+        assert check_records(pack, [FOLDER + "1"], leads=LEADS, unit="mV") == {
+            FOLDER + "1": str(error.value)
+        }
 
 
 def test_check_records(tmp_path: Path) -> None:

@@ -133,7 +133,9 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     """The records as batches `[B, T, 12]` in mV, leads as in LEADS, NaN where a sample is missing."""
     rate = _rate(pack)
     files = [_file_name(record, rate, pack) for record in records]
-    yield from read_records(pack, files, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS)
+    yield from read_records(
+        pack, files, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS, unit="mV"
+    )
 
 
 def record_name(file: str, rate: int) -> str:
@@ -168,9 +170,14 @@ def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, in
     rate = parameters.sampling_rate
     named = set(rows[FILENAME[rate]]) - {""}
     stems = {name[:-4] for name in source.names() if name.startswith(FOLDER[rate])}
-    found = sorted(
-        name for name in named if source.exists(f"{name}.hea") and source.exists(f"{name}.dat")
-    )
+    # As PTB-XL is published, or as in PhysioNet's challenges.
+    signals = {
+        name: name + extension
+        for extension in (".mat", ".dat")
+        for name in named
+        if source.exists(name + extension)
+    }
+    found = sorted(name for name in signals if source.exists(f"{name}.hea"))
     counts = {
         "rows": len(rows),
         "rows_without_files": len(rows) - len(found),
@@ -187,7 +194,7 @@ def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, in
             f"{parameters.source} holds none of the records of {DATABASE} at {rate} Hz "
             f"({FOLDER[rate]}…): check download.source and download.sampling_rate"
         )
-    files = [name + extension for name in found for extension in (".hea", ".dat")]
+    files = [file for name in found for file in (f"{name}.hea", signals[name])]
     items = tqdm(source.items(files), "pack", len(files), mininterval=10, unit=" files")
     for name, content in items:
         pack.add(name, _verified(source, name, content, sums))
@@ -220,7 +227,9 @@ def _verified(source: Source, name: str, content: bytes, sums: dict[str, str]) -
 
 
 def _bad_records(pack: Pack, names: list[str], rate: int, most: int) -> dict[str, str]:
-    bad = check_records(pack, names, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS)
+    bad = check_records(
+        pack, names, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS, unit="mV"
+    )
     for sentence in list(bad.values())[:NAMED]:
         warn(f"skipped: {sentence}")
     if len(bad) > most:

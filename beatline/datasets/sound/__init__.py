@@ -27,7 +27,6 @@ from beatline.formats import audio
 from beatline.simulators.machines import simulator
 from beatline.sources.archives import Source, open_source, own
 from beatline.sources.pack import Pack, PackWriter
-from beatline.sources.timestamps import timestamps
 
 RECORDINGS = "recordings.csv"
 MIMII_URL = "https://zenodo.org/records/3384388/files/{archive}?download=1"
@@ -209,7 +208,6 @@ def _add_files(source: Source, pack: PackWriter) -> tuple[list[dict[str, object]
             f"{counts['audio_files_elsewhere']} audio files, such as {elsewhere}, are neither in "
             f"normal/ nor in test/: they are skipped"
         )
-    time_of = timestamps(source.path)
     rows: dict[str, dict[str, object]] = {}
     items = tqdm(source.items(placed), "pack", len(placed), mininterval=10, unit=" files")
     for name, content in items:
@@ -221,7 +219,7 @@ def _add_files(source: Source, pack: PackWriter) -> tuple[list[dict[str, object]
             "machine_id": placed[name].machine_id,
             "anomaly": placed[name].anomaly,
             "fault": "",
-            "event_timestamp": time_of(name),
+            "event_timestamp": source.changed(name),
             "sampling_rate": sound.sampling_rate,
             "channels": sound.samples.shape[1],
             "frames": len(sound.samples),

@@ -379,3 +379,21 @@ def test_published_archive_is_not_fetched_twice(
     monkeypatch.setattr(datasets, "download_file", None)
     zipped(source, tmp_path / ptbxl.ARCHIVE, "ptb-xl-1.0.3/")
     assert downloaded("physionet", tmp_path)[1].counts["rows"] == 30
+
+
+def test_records_as_in_the_challenges(source: Path, tmp_path: Path) -> None:
+    """Signals in .mat files, behind a head of 24 bytes, and in microvolts, are the same recordings."""
+    path, _ = downloaded(source, tmp_path)
+    records = labels_of(path, unlabelled="keep").table["record"].to_list()
+    expected = recordings_of(path, records)
+    for signal in source.rglob("*.dat"):
+        edit(
+            signal.with_suffix(".hea"),
+            lambda text: text.replace(".dat 16 1000.0(0)/mV", ".mat 16+24 1.0(0)/uV"),
+        )
+        signal.with_suffix(".mat").write_bytes(bytes(24) + signal.read_bytes())
+        signal.unlink()
+    (source / "SHA256SUMS.txt").unlink(missing_ok=True)
+    path, manifest = downloaded(source, tmp_path)
+    assert manifest.counts["rows_without_files"] == manifest.counts["files_without_rows"] == 0
+    np.testing.assert_array_equal(recordings_of(path, records), expected)
