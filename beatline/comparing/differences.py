@@ -33,18 +33,8 @@ from beatline.evaluation import bootstrap
 from beatline.evaluation.predictions import Predictions
 from beatline.metrics import Array
 
-METRICS = (
-    "auc",
-    "pauc",
-    "harmonic_mean",
-    "average_precision",
-    "f1",
-    "recall",
-    "precision",
-    "accuracy",
-    "brier",
-    "ece",
-)
+METRICS = ("auc", "pauc", "harmonic_mean", "average_precision")
+METRICS += ("f1", "recall", "precision", "accuracy", "brier", "ece")
 LOWER_IS_BETTER = ("brier", "ece")
 OF_ALL_RECORDS = ("accuracy", "brier", "ece")  # metrics to which every record adds alike
 BETTER, WORSE, SAME = "better", "worse", "no evidence of a difference"
@@ -198,7 +188,7 @@ def _differences(
             float(before[name][0]),
             float(after[name][0]),
             _standard_error(after[name][1:] - before[name][1:]),
-            _degrees(name, groups),
+            groups,
             parameters.confidence,
         )
         for name in parameters.metrics
@@ -212,19 +202,16 @@ def _standard_error(resampled: Array) -> float:
     return float(defined.std(ddof=1)) if len(defined) > len(resampled) / 2 else math.nan
 
 
-def _degrees(metric: str, groups: tuple[int, int]) -> int:
-    """Degrees of freedom of a metric's standard error."""
-    return max(1, (groups[0] if metric in OF_ALL_RECORDS else groups[1]) - 1)
-
-
 def _difference(
     name: str,
     before: float,
     after: float,
     standard_error: float,
-    degrees: int,
+    groups: tuple[int, int],
     confidence: float,
 ) -> Difference:
+    # A metric to which all records add alike is judged by all groups.
+    degrees = max(1, groups[0 if name in OF_ALL_RECORDS else 1] - 1)
     difference = after - before
     reach = float(stdtrit(degrees, (1 + confidence) / 2)) * standard_error
     if standard_error == 0:  # as good in every resample, or there is nothing to judge by
@@ -232,11 +219,6 @@ def _difference(
     else:
         p_value = 2 * float(stdtr(degrees, -abs(difference) / standard_error))
     return Difference(name, before, after, difference - reach, difference + reach, p_value)
-
-
-def _quantile(confidence: float) -> float:
-    """How many standard errors an interval reaches to each side."""
-    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def independent(
@@ -248,30 +230,30 @@ def independent(
 ) -> list[Difference]:
     """The differences of stored values, rows `{metric, value, low, high}`, as of independent samples.
     `groups`: how many records there are, and how many of the rarest kind, where they are fewer."""
-    old, new = ({row["metric"]: row for row in rows} for rows in (before, after))
-    differences = []
-    for name in parameters.metrics:
-        if name not in old or name not in new:
-            continue
-        rows = [
-            {key: math.nan if row[key] is None else row[key] for key in ("value", "low", "high")}
-            for row in (old[name], new[name])
-        ]
-        errors = [
-            (row["high"] - row["low"]) / (2 * _quantile(confidence))
-            for row, confidence in zip(rows, confidence_of_intervals, strict=True)
-        ]
-        differences.append(
-            _difference(
-                name,
-                rows[0]["value"],
-                rows[1]["value"],
-                math.hypot(*errors),
-                _degrees(name, groups),
-                parameters.confidence,
-            )
+    old, new = (
+        {row["metric"]: _with_error(row, confidence) for row in rows}
+        for rows, confidence in zip((before, after), confidence_of_intervals, strict=True)
+    )
+    return [
+        _difference(
+            name,
+            old[name][0],
+            new[name][0],
+            math.hypot(old[name][1], new[name][1]),
+            groups,
+            parameters.confidence,
         )
-    return differences
+        for name in parameters.metrics
+        if name in old and name in new
+    ]
+
+
+def _with_error(row: Mapping[str, Any], confidence: float) -> tuple[float, float]:
+    """A stored value and its standard error, by its interval; NaN if undefined."""
+    value, low, high = (
+        math.nan if row[key] is None else row[key] for key in ("value", "low", "high")
+    )
+    return value, (high - low) / (2 * NormalDist().inv_cdf((1 + confidence) / 2))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -151,28 +151,35 @@ def parse(content: bytes, told_by: Mapping[str, Any], where: str) -> Predictions
     return _checked(_told_by_model(told_by), table, where)
 
 
+def _task(name: Any) -> tasks.Task:
+    """The task of this name. One that no model has any more (`anomaly`) was a detector's."""
+    return tasks.TASKS.get(name) or replace(tasks.TASKS["reconstruction"], name=name)
+
+
 def _told_by_model(model_info: Mapping[str, Any]) -> dict[str, Any]:
-    task = tasks.TASKS[model_info["task"]]
+    task = _task(model_info["task"])
+    sections = model_info["dataset"].get("sections")  # data sets had none at first
     return {
         "task": task,
         "classes": model_info["classes"],
         "thresholds": model_info["thresholds"],
-        "section_column": model_info["dataset"]["sections"] if task.learns_normal_only else None,
+        "section_column": sections if task.learns_normal_only else None,
     }
 
 
 def _told_by_metrics(metrics: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
     """The metrics file names the classes in one text, `NORM, MI`. Where a class has a comma in its own
     name, the header tells the two kinds of commas apart."""
-    task, names = (metrics["about"][0][key] for key in ("task", "classes"))
+    about = metrics["about"][0]
+    task, names = _task(about["task"]), about["classes"]
     classes = [
         name
         for name in table.columns
         if f", {name}, " in f", {names}, " and f"{name} predicted" in table.columns
     ]
-    parts = metrics["parts"] if tasks.TASKS[task].learns_normal_only else []
+    parts = metrics["parts"] if task.learns_normal_only else []
     return {
-        "task": tasks.TASKS[task],
+        "task": task,
         "classes": classes if ", ".join(classes) == names else names.split(", "),
         "thresholds": [],
         "section_column": next(iter(parts[0])) if parts else None,

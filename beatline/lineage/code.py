@@ -15,28 +15,11 @@ from typing import Any
 
 # What the revision is compared in. Data and reports are made from it, and dvc.lock says how; what
 # serves a model changes none of its numbers.
-COMMITTED = (
-    "beatline",
-    "stages",
-    "params.yaml",
-    "dvc.yaml",
-    "requirements.txt",
-    ":(exclude)beatline/serving",
-)
+COMMITTED = ("beatline", "stages", "params.yaml", "dvc.yaml", "requirements.txt")
+COMMITTED += (":(exclude)beatline/serving",)
 PACKAGES = (  # whose versions may change a number
-    "torch",
-    "numpy",
-    "pandas",
-    "scipy",
-    "scikit-learn",
-    "iterative-stratification",
-    "pyarrow",
-    "soundfile",
-    "soxr",
-    "safetensors",
-    "onnx",
-    "onnxruntime",
-    "dvc",
+    *("torch", "numpy", "pandas", "scipy", "scikit-learn", "iterative-stratification", "pyarrow"),
+    *("soundfile", "soxr", "safetensors", "onnx", "onnxruntime", "dvc"),
 )
 
 

@@ -74,3 +74,11 @@ def test_what_is_not_at_hand_is_none() -> None:
     """Neither predictions, nor anything that tells what they are."""
     assert Stored(None, metrics=METRICS).predictions("d", "m") is None
     assert Stored(PREDICTIONS).predictions("d", "m") is None
+
+
+def test_a_revision_from_before_tasks_and_machines_is_read() -> None:
+    """Its task has no model any more, and differs from all of today's."""
+    old = {"task": "anomaly", "classes": ["anomaly"], "thresholds": [1.0], "dataset": {}}
+    found = Stored(PREDICTIONS.replace("machine_id", "ward"), model=old).predictions("d", "m")
+    assert found
+    assert (found.task.name, found.section_column, found.classes) == ("anomaly", None, ["anomaly"])
