@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from beatline.reporting.document import (
     short_hash,
     text,
 )
-from beatline.reporting.identity import UNCOMMITTED, made_from, revision, state
+from beatline.reporting.identity import UNCOMMITTED, Identity, made_from, revision, state
 from beatline.reporting.results import DatasetResults, heading
 from beatline.reporting.seeds import add_seeds
 from beatline.reporting.subgroups import any_subgroups, subgroups
@@ -61,18 +61,14 @@ def add_comparison(
     """`tables` of :mod:`beatline.evaluation.curves`; `colours` by model; `evaluate`: the block of
     params.yaml."""
     models = {model.model: colours[model.model] for model in results.models}
+    part = next((noun(m.section_column) for m in results.models if m.section_column), None)
     document.add(
         fill(
             "comparison",
             results=results,
             links=[link(heading(results, model), model.model) for model in results.models],
-            rows=[
-                *metric_rows(results),
-                *_facts(results.models),
-                *_costs(results.models),
-                *_makers(results.models),
-            ],
-            part=next((noun(m.section_column) for m in results.models if m.section_column), None),
+            rows=[*metric_rows(results), *_facts(results.models)],
+            part=part,
             metrics=set().union(*(model.estimates["overall"] for model in results.models)),
             max_fpr=evaluate["max_fpr"],
             groups=any_subgroups(results.models),
@@ -86,7 +82,7 @@ def add_comparison(
                 rows, list(dict.fromkeys(row[0] for row in rows)), models, f"{what} on test records"
             ),
             f"{text(results.name)}: {what} of each model with intervals",
-            f"{what} of each model on the test records, over all and for each {_part(results)}: the "
+            f"{what} of each model on the test records, over all and for each {part or 'class'}: the "
             f"dot is the value, the line its {percent(evaluate)} interval. All models are measured on "
             f"the same records, so intervals that overlap do not show that two models are equally "
             f"good.",
@@ -108,12 +104,6 @@ def percent(evaluate: Mapping[str, Any]) -> str:
     return f"{100 * evaluate['confidence']:g} %"
 
 
-def _part(results: DatasetResults) -> str:
-    """What the parts of the estimates are called."""
-    columns = [model.section_column for model in results.models if model.section_column]
-    return noun(columns[0]) if columns else "class"
-
-
 def metric_rows(results: DatasetResults) -> list[list[str]]:
     """Those that one of the models has. What exclusive classes are compared by comes first."""
     overall = [model.estimates["overall"] for model in results.models]
@@ -127,36 +117,23 @@ def metric_rows(results: DatasetResults) -> list[list[str]]:
 
 
 def _facts(models: Sequence[Evaluated]) -> list[list[str]]:
-    about = [model.description for model in models]
-    return [
-        ["task", *(item["task"] for item in about)],
-        ["best epoch or iteration", *(_best_step(model) or DASH for model in models)],
-        ["parameters", *(f"{item['parameters']:,}" for item in about)],
-    ]
+    """What each model is, what it costs, and what trained it. Costs differ from run to run and so have
+    lines of their own; the closing section tells the rest of what trained it."""
+    facts: dict[str, Callable[[Evaluated], str]] = {
+        "task": lambda model: model.description["task"],
+        "best epoch or iteration": lambda model: _best_step(model) or DASH,
+        "parameters": lambda model: f"{model.description['parameters']:,}",
+        "training time (s)": lambda model: measured(model.durations["train_seconds"]),
+        "time per prediction (ms)": lambda model: measured(model.durations["predict_milliseconds"]),
+        "trained by revision": lambda model: _revision(model.description["identity"]),
+        "learned from data": lambda model: short_hash(model.description["identity"]["data"]),
+    }
+    return [[name, *map(fact, models)] for name, fact in facts.items()]
 
 
-def _costs(models: Sequence[Evaluated]) -> list[list[str]]:
-    """On lines of their own, which differ from run to run."""
-    costs = [model.durations for model in models]
-    return [
-        ["training time (s)", *(measured(cost["train_seconds"]) for cost in costs)],
-        ["time per prediction (ms)", *(measured(cost["predict_milliseconds"]) for cost in costs)],
-    ]
-
-
-def _makers(models: Sequence[Evaluated]) -> list[list[str]]:
-    """What trained each, in short; the closing section tells the rest."""
-    identities = [model.description["identity"] for model in models]
-    return [
-        [
-            "trained by revision",
-            *(f"{revision(one)} {_MARKS.get(state(one), '')}".strip() for one in identities),
-        ],
-        ["learned from data", *(short_hash(one["data"]) for one in identities)],
-    ]
-
-
-_MARKS = {UNCOMMITTED: "+ changes"}  # narrow, as there is a column per model
+def _revision(identity: Identity) -> str:
+    """In short, as there is a column per model."""
+    return revision(identity) + (" + changes" if state(identity) == UNCOMMITTED else "")
 
 
 def _best_step(model: Evaluated) -> str:
