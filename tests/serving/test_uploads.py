@@ -346,6 +346,19 @@ def test_what_has_no_type_is_known_by_its_name_or_first_bytes() -> None:
     same(read(upload(packed(("x.csv", csv(SAMPLES))))), SAMPLES)
 
 
+def test_flac_of_unknown_length() -> None:
+    """A file that was written to a pipe does not say how long it is: it is read as far as a request
+    may be long, and refused from there on."""
+    content = bytearray(sound(SAMPLES, container="FLAC"))
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    same(read(upload(bytes(content))), read(upload(sound(SAMPLES, container="FLAC"))).samples)
+    few = LIMITS.model_copy(update={"max_values": SAMPLES.size - 1})
+    with pytest.raises(Problem) as problem:
+        uploads.read(upload(bytes(content)), few)
+    assert problem.value.status == 413 and f"{SAMPLES.size:,} values" in problem.value.detail
+
+
 # What is refused
 
 
@@ -476,7 +489,7 @@ REFUSALS: dict[str, tuple[Upload, int, str]] = {
     "endless leads": (with_header("one 2000 5 1\n" + "a 16\n" * 2000), 413, "1024 leads"),
     "an endless line": (with_header("one 1 500 9\none.dat 16 " + "9" * 9000), 413, "512"),
     "an empty header": (with_header("# nothing\n", DAT), 400, "empty header"),
-    "a rare layout": (with_header("one 1 500 9\none.dat 310\n", DAT), 400, "format 310"),
+    "a rare layout": (with_header("one 1 500 9\none.dat 17\n", DAT), 400, "format 17"),
     "no audio": (upload(b"abcdefgh", "audio/wav"), 400, "no WAV"),
     "a cut WAV": (upload(sound(SAMPLES)[:-9]), 400, "cut short"),
     "a cut FLAC": (upload(sound(SAMPLES, container="FLAC")[:20]), 400, "audio"),
