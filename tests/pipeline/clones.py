@@ -44,6 +44,8 @@ class Clone:
             **{name: value for name, value in os.environ.items() if not name.startswith("DVC_")},
             "PATH": bin_folder + os.pathsep + os.environ["PATH"],
             "GIT_CONFIG_GLOBAL": os.devnull,
+            # The command `beatline` is that of the clone, as if it were installed from there.
+            "PYTHONPATH": str(self.root),
             **self.variables,
         }
 
