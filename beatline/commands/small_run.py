@@ -57,7 +57,7 @@ def _places(content: dict[str, Any], key: str, path: Path) -> list[tuple[dict[st
         found = [value for block in blocks for name, value in block.items() if part in ("*", name)]
     places = [(block, last) for block in found if isinstance(block, dict) and last in block]
     if not places:
-        raise UserError(f"{path}: {params.PATH} has no {key}: correct the key")
+        raise UserError(f"{path}: {params.PATH} has no {key}: correct the key, or leave it out")
     return places
 
 

@@ -57,7 +57,7 @@ def test_the_closing_tells_with_which_parameters(document: Document) -> None:
     text = section(document, "What made these numbers")
     for parameter in ("confidence: 0.95", "by: patient", "bands: 10", "mistakes: 2"):
         assert parameter in text
-    assert "l2: 1.0" in section(document, r"rows: boosted\_trees")
+    assert "threshold_percentile: 95" in section(document, r"rows: boosted\_trees")
 
 
 def test_the_same_inputs_give_the_same_bytes(document: Document, root: Path) -> None:

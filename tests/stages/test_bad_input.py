@@ -502,9 +502,6 @@ def test_damaged_archive(damage: bytes) -> None:
     """An archive that is none, or half of one."""
     Path("own.zip").write_bytes(damage)
     set_parameters({"datasets.ptbxl.download.source": "own.zip"})
-    assert "own.zip is no folder, ZIP or tar archive that can be read" in refused(
-        "download", "ptbxl"
-    )
     assert "own.zip is no folder, ZIP or tar archive" in refused("download", "ptbxl")
 
 
