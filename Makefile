@@ -6,7 +6,7 @@ TORCH := torch==2.13.0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro repro-small committed metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
+.PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
   exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start serve check browser test bench lock \
   clean
 
@@ -41,6 +41,12 @@ compare: $(VENV)/.ready ## compare REVISION with BASE: every metric, its interva
 
 gate: $(VENV)/.ready ## exit with 1 if REVISION is worse than BASE by more than tolerance and chance
 	@beatline gate '$(BASE)' '$(REVISION)'
+
+COMMIT :=
+KEEP :=
+
+same: $(VENV)/.ready ## does a small run give what BASE's gives? COMMIT=1 records it: nothing is retrained
+	@beatline same '$(BASE)' $(if $(COMMIT),--commit) $(if $(KEEP),--keep '$(KEEP)')
 
 plots: $(VENV)/.ready ## draw the curves of BASE and REVISION in one page that needs no network
 	@dvc plots diff '$(BASE)' $(if $(filter-out workspace,$(REVISION)),'$(REVISION)') --targets reports/plots reports/figures

@@ -61,36 +61,60 @@ def _places(content: dict[str, Any], key: str, path: Path) -> list[tuple[dict[st
     return places
 
 
-def copy_project(folder: Path) -> None:
-    """Clone the project in the current folder to `folder`, with what is not committed yet, without
-    its results, and with the same DVC cache."""
-    _run("git", "clone", "--quiet", ".", str(folder))
+def copy_project(folder: Path, revision: str | None = None) -> None:
+    """Clone the project in the current folder to `folder`, without its results, and with the same DVC
+    cache: with what is not committed yet, or as it is in the commit `revision`."""
+    clone_project(folder, revision)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    shutil.rmtree(folder / "reports", ignore_errors=True)
+    cache = Path(shell("dvc", "cache", "dir").strip()).absolute()
+    shell("dvc", "cache", "dir", "--quiet", "--local", str(cache), where=folder)
+
+
+def clone_project(folder: Path, revision: str | None = None) -> None:
+    """Clone the project with the results that Git holds, and without a way to those of the cache."""
+    shell("git", "clone", "--quiet", ".", str(folder))
+    if revision is not None:
+        shell("git", "checkout", "--quiet", "--detach", revision, where=folder)
+        return
     listing = ["git", "ls-files", "-z", "--modified", "--others", "--exclude-standard"]
-    for name in _run(*listing).split("\0")[:-1]:
+    for name in shell(*listing).split("\0")[:-1]:
         if Path(name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, folder / name)
         else:
             (folder / name).unlink(missing_ok=True)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    shutil.rmtree(folder / "reports", ignore_errors=True)
-    cache = Path(_run("dvc", "cache", "dir").strip()).absolute()
-    _run("dvc", "cache", "dir", "--quiet", "--local", str(cache), where=folder)
 
 
-def read(path: Path) -> SmallRun:
-    """What a file such as small.yaml says. Raises UserError if it is missing or wrong."""
+def shrink(copy: Path, label: str = "", file: Path = DEFAULT) -> None:
+    """Change params.yaml in a copy of the project as its small.yaml (or another `file`) says. `label`
+    follows the names of files in errors."""
+    small = read(copy / file, f"{file}{label}")
+    content = _yaml(copy / params.PATH, f"{params.PATH}{label}")
+    apply(small, content, Path(f"{file}{label}"))
+    with (copy / params.PATH).open("w") as target:
+        YAML().dump(content, target)
+
+
+def read(path: Path, name: str = "") -> SmallRun:
+    """Return what a file such as small.yaml says; errors call it `name`. Raises UserError if it is
+    missing or wrong."""
+    return params.validated(
+        _yaml(path, name or str(path)), "the file", SmallRun, Path(name or path)
+    )
+
+
+def _yaml(path: Path, name: str) -> Any:
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text())
+        return YAML(typ="safe", pure=True).load(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: name a file such as small.yaml") from None
+        raise UserError(f"{name} is missing: name a file such as small.yaml") from None
     except YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return params.validated(content, "the file", SmallRun, path)
+        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _run(*command: str, where: Path = Path()) -> str:
-    """What a command prints. Raises UserError with what it says if it fails."""
+def shell(*command: str, where: Path = Path()) -> str:
+    """Return what a command prints. Raises UserError with what it says if it fails."""
     done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = " ".join((done.stderr or done.stdout).split())

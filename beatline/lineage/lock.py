@@ -14,6 +14,14 @@ Stages = Mapping[str, Mapping[str, Any]]
 """The entries of dvc.lock by stage (`train_cnn@ptbxl`)."""
 
 
+def read(root: Path) -> dict[str, Any]:
+    """Return the stages in dvc.lock of the project in the folder `root`; none where there is no such
+    file."""
+    path = root / DVC_LOCK
+    content = YAML(typ="safe").load(path) if path.is_file() else None
+    return (content or {}).get("stages", {})
+
+
 def upstream(stages: Stages, name: str) -> dict[str, Mapping[str, Any]]:
     """The entries of the stage `name`, if there is one, and then of all that it builds on."""
     if name not in stages:
