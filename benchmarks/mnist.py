@@ -100,7 +100,9 @@ def train(model: str, which: str, epochs: int, folder: Path) -> dict[str, float]
     for part in splitting.SPLITS:
         rows = np.flatnonzero(split == part)
         examples[part] = Examples(Recordings(signals, rows, device), targets[rows])
-    network = models.create(model, architecture, signals.shape[1:], targets.shape[1], model)
+    network = models.create(
+        models.module(model), architecture, signals.shape[1:], targets.shape[1], model
+    )
     task = tasks.TASKS["multiclass"]
     began = time.perf_counter()
     loop.fit(network, task, examples["train"], examples["validation"], parameters)

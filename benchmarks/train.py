@@ -81,7 +81,9 @@ def recordings() -> tuple[np.ndarray, np.ndarray]:
 def network(name: str) -> nn.Module:
     torch.manual_seed(1)
     architecture = models.module(name).Architecture.model_validate(ARCHITECTURES[name])
-    return models.create(name, architecture, (LENGTH, LEADS), CLASSES, f"benchmarks.train: {name}")
+    return models.create(
+        models.module(name), architecture, (LENGTH, LEADS), CLASSES, f"benchmarks.train: {name}"
+    )
 
 
 def plain_epoch(name: str) -> float:

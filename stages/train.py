@@ -81,7 +81,7 @@ def train(
     device = data.train.recordings.device
     print(f"{of_seed}{size:,} parameters on {device.type}", flush=True)
     history, best_epoch = loop.learn(
-        description["architecture"]["name"],
+        models.module(description["architecture"]["name"]),
         network,
         data.task,
         data.train,

@@ -31,32 +31,11 @@ from beatline.bundle.model_info import (
 )
 
 if TYPE_CHECKING:
-    from beatline.bundle.model import (
-        Answers,
-        Bundle,
-        load,
-        network_of,
-        other_seeds,
-        save,
-    )
+    from beatline.bundle.model import Answers, Bundle, load, network_of, other_seeds, save
 
-__all__ = [
-    "DESCRIPTION",
-    "FORMAT",
-    "GRAPH",
-    "GRAPH_SHA256",
-    "HISTORY",
-    "SEEDS",
-    "WEIGHTS",
-    "WEIGHTS_SHA256",
-    "Answers",
-    "Bundle",
-    "load",
-    "network_of",
-    "other_seeds",
-    "save",
-    "shape_of",
-]
+__all__ = ["DESCRIPTION", "FORMAT", "GRAPH", "GRAPH_SHA256", "HISTORY", "SEEDS"]
+__all__ += ["WEIGHTS", "WEIGHTS_SHA256", "shape_of"]
+__all__ += ["Answers", "Bundle", "load", "network_of", "other_seeds", "save"]
 
 
 def __getattr__(name: str) -> Any:

@@ -201,12 +201,12 @@ def network_of(description: dict[str, Any], where: str) -> nn.Module:
     """
     name = description["architecture"]["name"]
     try:
-        schema = models.module(name).Architecture
+        kind = models.module(name)
     except ModuleNotFoundError:
         raise UserError(
             f"{where}: there is no architecture {name!r}: train the model again"
         ) from None
     parameters = description["architecture"]["parameters"]
-    architecture = validated(parameters, "architecture.parameters", schema, Path(where))
+    architecture = validated(parameters, "architecture.parameters", kind.Architecture, Path(where))
     outputs = len(description["sections"] or description["classes"])
-    return models.create(name, architecture, shape_of(description), outputs, where)
+    return models.create(kind, architecture, shape_of(description), outputs, where)

@@ -71,12 +71,9 @@ class Comparison:
     @cached_property
     def watched(self) -> list[Row]:
         """The metrics that the gate watches, a family of their own."""
-        family = [
-            (one, each)
-            for one in self.models
-            for each in one.differences
-            if each.metric in self.parameters.tolerance
-        ]
+        tolerance = self.parameters.tolerance
+        watched = [row for row in self.rows if row.difference.metric in tolerance]
+        family = [(row.of, row.difference) for row in watched]
         return judged(family, self.parameters.confidence)
 
     @property
@@ -157,7 +154,7 @@ def _compared(
     return of_model(
         status=COMPARED,
         why=obstacle.words if obstacle else why,
-        differences=_of_stored(stored, parameters),
+        differences=differences.independent(stored[0], stored[1], parameters),
     )
 
 
@@ -180,22 +177,3 @@ def _obstacle(
 def _told(stored: list[dict[str, Any]], key: str) -> list[Any]:
     """What metrics files say about themselves, each thing once."""
     return list(dict.fromkeys(metrics["about"][0][key] for metrics in stored))
-
-
-def _of_stored(stored: list[dict[str, Any]], parameters: Compare) -> list[Difference]:
-    confidences = [metrics["about"][0]["confidence"] for metrics in stored]
-    records = min(metrics["about"][0]["records"] for metrics in stored)
-    fewest = [
-        min(part["positives"], records - part["positives"])
-        for metrics in stored
-        for part in metrics["parts"]
-        if 0 < part.get("positives", 0) < records
-    ]
-    before, after = (metrics["metrics"] for metrics in stored)
-    return differences.independent(
-        before,
-        after,
-        (confidences[0], confidences[1]),
-        (records, min(fewest, default=records)),
-        parameters,
-    )

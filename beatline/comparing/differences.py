@@ -222,25 +222,32 @@ def _difference(
 
 
 def independent(
-    before: Sequence[Mapping[str, Any]],
-    after: Sequence[Mapping[str, Any]],
-    confidence_of_intervals: tuple[float, float],
-    groups: tuple[int, int],
-    parameters: Compare,
+    before: Mapping[str, Any], after: Mapping[str, Any], parameters: Compare
 ) -> list[Difference]:
-    """The differences of stored values, rows `{metric, value, low, high}`, as of independent samples.
-    `groups`: how many records there are, and how many of the rarest kind, where they are fewer."""
+    """The differences of stored values, as of independent samples, from the contents of two metrics
+    files. Where a class is rarer than records are few, chance is judged by its records."""
     old, new = (
-        {row["metric"]: _with_error(row, confidence) for row in rows}
-        for rows, confidence in zip((before, after), confidence_of_intervals, strict=True)
+        {
+            row["metric"]: _with_error(row, metrics["about"][0]["confidence"])
+            for row in metrics["metrics"]
+        }
+        for metrics in (before, after)
     )
+    records = min(metrics["about"][0]["records"] for metrics in (before, after))
+    rarest = [
+        min(part["positives"], records - part["positives"])
+        for metrics in (before, after)
+        for part in metrics["parts"]
+        if 0 < part.get("positives", 0) < records
+    ]
+    sizes = (records, min(rarest, default=records))
     return [
         _difference(
             name,
             old[name][0],
             new[name][0],
             math.hypot(old[name][1], new[name][1]),
-            groups,
+            sizes,
             parameters.confidence,
         )
         for name in parameters.metrics

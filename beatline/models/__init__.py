@@ -69,14 +69,16 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"beatline.models.{name}")
 
 
-def create(name: str, architecture: Parameters, shape: Shape, outputs: int, key: str) -> nn.Module:
-    """An untrained network for windows of `shape`.
+def create(
+    kind: ModuleType, architecture: Parameters, shape: Shape, outputs: int, key: str
+) -> nn.Module:
+    """An untrained network of a :func:`module` for windows of `shape`.
 
     Raises UserError, naming `key`, where the architecture's hyperparameters stand, if they do not fit
     windows of that shape.
     """
     try:
-        network = module(name).Network(architecture, shape, outputs)
+        network = kind.Network(architecture, shape, outputs)
         look_at(network, shape)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def label(parameters: Learning) -> str:
 
 
 def learn(
-    model: str,
+    kind: ModuleType,
     network: nn.Module,
     task: Task,
     train: Examples,
@@ -44,9 +45,9 @@ def learn(
     parameters: Any,
     state: State,
 ) -> tuple[pd.DataFrame, int]:
-    """Train `network` by :func:`fit`, unless the model's module has a `fit` of its own: that takes
+    """Train `network` by :func:`fit`, unless its module, `kind`, has a `fit` of its own: that takes
     seconds, and starts over after an interruption."""
-    if own := getattr(models.module(model), "fit", None):
+    if own := getattr(kind, "fit", None):
         return own(network, task, train, validation, parameters)
     return fit(network, task, train, validation, parameters, state)
 

@@ -250,19 +250,31 @@ def test_stored_values_are_taken_as_independent() -> None:
     one, other = answered(labels, first), answered(labels, second)
     together = of(paired(one, other, parameters(), 0.1)[0], "auc")
     before, after = stored(one), stored(other)
-    apart = independent(before, after, (0.95, 0.95), (500, 100), parameters())[0]
+    apart = independent(before, after, parameters())[0]
     assert apart.difference == pytest.approx(together.difference)
     assert apart.high - apart.low > 1.2 * (together.high - together.low)
-    undefined = [{"metric": "auc", "value": None, "low": None, "high": None}]
-    assert math.isnan(
-        independent(undefined, after, (0.95, 0.95), (500, 100), parameters())[0].p_value
-    )
+    undefined = {**before, "metrics": [dict.fromkeys(("value", "low", "high")) | {"metric": "auc"}]}
+    assert math.isnan(independent(undefined, after, parameters())[0].p_value)
 
 
-def stored(model: Predictions) -> list[dict[str, Any]]:
+def test_a_rare_class_widens_what_is_stored() -> None:
+    """Of stored values too, few positives are no certainty."""
+    labels, first, second = two_models(np.random.default_rng(9), 500, 0.4)
+    before, after = stored(answered(labels, first)), stored(answered(labels, second))
+    widths = []
+    for positives in (100, 3):
+        rare = {**after, "parts": [{"positives": 0}, {"positives": positives}]}
+        found = independent(before, rare, parameters())[0]
+        widths.append(found.high - found.low)
+    assert widths[1] > 1.5 * widths[0]
+
+
+def stored(model: Predictions) -> dict[str, Any]:
     """What a metrics file holds of the AUC."""
     how = Evaluate(resamples=1000, confidence=0.95, max_fpr=0.1, seed=0)
-    return [{"metric": "auc", **measured(model, how)["overall"]["auc"]}]
+    auc = {"metric": "auc", **measured(model, how)["overall"]["auc"]}
+    about = {"confidence": 0.95, "records": len(model.table)}
+    return {"metrics": [auc], "parts": [], "about": [about]}
 
 
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12))

@@ -51,7 +51,9 @@ class Found:
 
 def create(name: str, architecture: dict[str, Any], shape: models.Shape, outputs: int) -> Any:
     schema = models.module(name).Architecture
-    return models.create(name, schema.model_validate(architecture), shape, outputs, "train.x")
+    return models.create(
+        models.module(name), schema.model_validate(architecture), shape, outputs, "train.x"
+    )
 
 
 def toys(sections: int, records: int, seed: int, *, anomalous: bool = False) -> np.ndarray:

@@ -56,7 +56,11 @@ def made(
 def untrained(train: Examples, architecture: Architecture, length: int = 0) -> Network:
     shape = train.recordings.batch(torch.arange(1)).shape[1:]
     network = models.create(
-        "boosted_trees", architecture, (length or shape[0], shape[1]), train.targets.shape[1], "x"
+        models.module("boosted_trees"),
+        architecture,
+        (length or shape[0], shape[1]),
+        train.targets.shape[1],
+        "x",
     )
     assert isinstance(network, Network)
     return network

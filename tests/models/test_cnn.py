@@ -30,7 +30,7 @@ def create(
     architecture: dict[str, Any], shape: models.Shape = (28, 28), outputs: int = 10
 ) -> nn.Module:
     schema = cnn.Architecture.model_validate(architecture)
-    return models.create("cnn", schema, shape, outputs, "here").train()
+    return models.create(models.module("cnn"), schema, shape, outputs, "here").train()
 
 
 def images(batch: int, height: int = 28, width: int = 28) -> torch.Tensor:

@@ -54,7 +54,11 @@ def fitted(train: Examples, task: str, **changes: Any) -> tuple[Network, Any]:
     parameters = Train.model_validate({**TRAIN, **changes})
     length = parameters.windows.length or shape[0]
     network = models.create(
-        "logistic_regression", Architecture(), (length, shape[1]), train.targets.shape[1], "x"
+        models.module("logistic_regression"),
+        Architecture(),
+        (length, shape[1]),
+        train.targets.shape[1],
+        "x",
     )
     assert isinstance(network, Network)
     return network, logistic_regression.fit(network, TASKS[task], train, train, parameters)

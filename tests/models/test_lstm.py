@@ -25,7 +25,7 @@ def create(
     architecture: dict[str, Any], shape: models.Shape = (28, 28), outputs: int = 10
 ) -> nn.Module:
     schema = lstm.Architecture.model_validate(architecture)
-    return models.create("lstm", schema, shape, outputs, "here").train()
+    return models.create(models.module("lstm"), schema, shape, outputs, "here").train()
 
 
 def windows(batch: int, length: int = 28, channels: int = 28) -> torch.Tensor:

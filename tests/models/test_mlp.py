@@ -14,7 +14,7 @@ def network(
     dense: list[int], shape: tuple[int, int], outputs: int, *, batch_norm: bool = False
 ) -> nn.Module:
     architecture = mlp.Architecture(dense=dense, batch_norm=batch_norm, dropout=0.5)
-    return models.create("mlp", architecture, shape, outputs, "train.mlp.x")
+    return models.create(models.module("mlp"), architecture, shape, outputs, "train.mlp.x")
 
 
 def test_dense_128_and_64() -> None:

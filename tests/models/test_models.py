@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from tests.parameters import ARCHITECTURES
 
 def create(name: str, length: int, channels: int, outputs: int) -> nn.Module:
     architecture = models.module(name).Architecture.model_validate(ARCHITECTURES[name])
-    return models.create(name, architecture, (length, channels), outputs, "key")
+    return models.create(models.module(name), architecture, (length, channels), outputs, "key")
 
 
 def windows(batch: int, length: int, channels: int) -> torch.Tensor:
@@ -117,9 +118,9 @@ def test_architecture_that_does_not_fit_its_windows() -> None:
     )
     expected = r"^params\.yaml: train\.x does not fit .* 49 samples of 3 channels \(.+\): use fewer"
     with pytest.raises(UserError, match=expected) as error:
-        models.create("cnn_lstm", architecture, (49, 3), 1, "params.yaml: train.x")
+        models.create(models.module("cnn_lstm"), architecture, (49, 3), 1, "params.yaml: train.x")
     assert len(str(error.value).splitlines()) == 1
-    models.create("cnn_lstm", architecture, (50, 3), 1, "params.yaml: train.x")
+    models.create(models.module("cnn_lstm"), architecture, (50, 3), 1, "params.yaml: train.x")
 
 
 @pytest.mark.parametrize("wrong", [ValueError("no room.\nat all"), RuntimeError("no room.")])
@@ -138,21 +139,23 @@ def test_whatever_a_network_says_does_not_fit(
         def forward(self, _: torch.Tensor) -> torch.Tensor:
             raise wrong
 
-    monkeypatch.setattr(models, "module", lambda _: SimpleNamespace(Network=Network))
     expected = r"key does not fit recordings or windows of 5 samples of 2 channels \(no room\): use"
     with pytest.raises(UserError, match=expected):
-        models.create("small", Parameters(), (5, 2), 1, "key")
+        models.create(
+            cast(ModuleType, SimpleNamespace(Network=Network)), Parameters(), (5, 2), 1, "key"
+        )
 
 
-def test_a_bug_is_not_called_a_wrong_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_not_called_a_wrong_parameter() -> None:
     """An error that no parameter mends keeps its traceback."""
 
     def network(*_: object) -> nn.Module:
         raise AttributeError("typo")
 
-    monkeypatch.setattr(models, "module", lambda _: SimpleNamespace(Network=network))
     with pytest.raises(AttributeError):
-        models.create("small", Parameters(), (5, 2), 1, "key")
+        models.create(
+            cast(ModuleType, SimpleNamespace(Network=network)), Parameters(), (5, 2), 1, "key"
+        )
 
 
 def test_count_of_parameters() -> None:

@@ -314,7 +314,9 @@ def _trained(about: dict[str, Any], model: str) -> Bundle:
     network: nn.Module = nn.Linear(1, 1)
     if model == "autoencoder":
         shape = length, len(about["channels"])
-        network = models.create(model, architecture, shape, 1, "train.autoencoder").eval()
+        network = models.create(
+            models.module(model), architecture, shape, 1, "train.autoencoder"
+        ).eval()
     task = TASKS.get(model, about["task"])
     classes = ["anomaly"] if model in TASKS else about["classes"]
     steps = {"boosted_trees": "iterations", "logistic_regression": "iterations"}

@@ -110,7 +110,7 @@ def normals_of(examples: Examples) -> Examples:
 def network_of(model: str, outputs: int, seed: int = 1) -> nn.Module:
     torch.manual_seed(seed)
     architecture = models.module(model).Architecture.model_validate(ARCHITECTURES[model])
-    return models.create(model, architecture, (20, 2), outputs, "key")
+    return models.create(models.module(model), architecture, (20, 2), outputs, "key")
 
 
 def fitted(
@@ -500,12 +500,10 @@ def test_the_last_epoch_may_be_kept() -> None:
 def test_a_model_may_learn_in_its_own_way(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the `fit` of its module, if that has one, and otherwise by this loop, which goes on where it
     was interrupted."""
-    place, model = (
-        (models.module("logistic_regression"), "logistic_regression") if own else (loop, "cnn")
-    )
-    monkeypatch.setattr(place, "fit", lambda *arguments: arguments)
+    kind = models.module("logistic_regression" if own else "cnn")
+    monkeypatch.setattr(kind if own else loop, "fit", lambda *arguments: arguments)
     given: Any = ("network", "task", "train", "validation", "parameters", "state")
-    assert loop.learn(model, *given) == (given[:-1] if own else given)
+    assert loop.learn(kind, *given) == (given[:-1] if own else given)
 
 
 # ------------------------------------------------------------------------------- interrupted training
@@ -568,7 +566,9 @@ def run_of(name: str, state: State | None, seed: int = 1) -> tuple[nn.Module, pd
     torch.manual_seed(seed)
     architecture = models.module(model).Architecture.model_validate(block)
     shape = parameters.windows.length or 20, 2
-    network = models.create(model, architecture, shape, train.targets.shape[1], "key")
+    network = models.create(
+        models.module(model), architecture, shape, train.targets.shape[1], "key"
+    )
     history, best = loop.fit(network, TASKS[task], train, validation, parameters, state)
     return network, history, best
 
