@@ -13,10 +13,10 @@ from beatline.serving import explanation, preparation
 from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
 from beatline.serving.model import Model, Outputs
-from beatline.serving.problems import Problem
+from beatline.serving.problems import Problem, too_large, unfit
 from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import LARGEST, listed, shown, too_large, unfit
+from beatline.serving.uploads.checks import LARGEST, listed, shown
 
 ERROR_PARTS = 250  # of the time, at most, that errors are told of
 NAMED = 3  # channels, where the error is highest

@@ -21,11 +21,11 @@ from PIL import Image
 from beatline.common.errors import UserError
 from beatline.features import sound
 from beatline.formats import audio
-from beatline.serving.problems import Problem
+from beatline.serving.problems import Problem, unfit
 from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.audio import FULL_SCALE
-from beatline.serving.uploads.checks import LARGEST, check_size, listed, shown, unfit
+from beatline.serving.uploads.checks import LARGEST, check_size, listed, shown
 from beatline.serving.uploads.images import GREY_LEVEL
 
 MOST_RESAMPLED = 50  # times higher or lower a sampling rate may be

@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from beatline import bundle
 from beatline.common.errors import UserError
 from beatline.serving import answers, registry
-from beatline.serving.app import DOCS_FILES, PAGE, WAITING, create_app
+from beatline.serving.app import PAGE, create_app
 from beatline.serving.requests import MAX_FILES
+from beatline.serving.routes import WAITING
 from tests.serving import project
 
 CNN, AUTOENCODER = "/models/ptbxl/cnn/predict", "/models/ecg5000/autoencoder/predict"
@@ -555,7 +556,7 @@ def test_what_is_given_up_when_the_server_ends(folder: Path) -> None:
 
 def test_every_answer_says_what_a_browser_may_do(client: httpx.Client) -> None:
     """No sniffing, no referrer, no frames, nothing from elsewhere; of pages, files, answers, errors."""
-    for path in ("/", "/docs", "/health", "/nothing", "/page/icon.svg", "/docs/start.js"):
+    for path in ("/", "/docs", "/health", "/nothing", "/page/icon.svg", "/page/docs.js"):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
@@ -575,7 +576,7 @@ def test_pages_need_no_network(client: httpx.Client) -> None:
     for address in named:
         assert client.get(f"/{address}").status_code == 200
     assert not re.search(r"<script>|https?://", page.text)
-    for name, kind in DOCS_FILES.items():
-        assert client.get(f"/docs/{name}").headers["content-type"].startswith(kind)
+    for address, kind in zip(named, ("image/svg+xml", "text/css", *["text/javascript"] * 2)):
+        assert client.get(f"/{address}").headers["content-type"].startswith(kind)
     assert client.get("/").text == (PAGE / "index.html").read_text()
     assert client.get("/favicon.ico").status_code == 204

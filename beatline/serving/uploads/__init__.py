@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import PurePosixPath
 
-from beatline.serving.problems import Problem
+from beatline.serving.problems import Problem, malformed, too_large, unfit
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import (
@@ -24,7 +24,7 @@ from beatline.serving.uploads import (
     tables,
     wfdb_records,
 )
-from beatline.serving.uploads.checks import checked, malformed, shown, too_large, unfit
+from beatline.serving.uploads.checks import checked, shown
 from beatline.serving.uploads.upload import File, Upload
 
 __all__ = ["File", "Upload", "read"]
@@ -86,6 +86,8 @@ def read(upload: Upload, limits: Serve) -> Recording:
     unknown format, 422 for content that is no recording.
     """
     headers = {name.lower(): value for name, value in upload.headers.items()}
+    if "x-shape" in headers:
+        raw_float32.check_shape(headers["x-shape"])
     files = [file for file in upload.files if file.content]
     if not files:
         raise malformed("the request holds no file, or an empty one: send a recording")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http import HTTPStatus
 
 import numpy as np
 
 from beatline.common.errors import UserError
-from beatline.serving.problems import Problem
+from beatline.serving.problems import Problem, malformed, too_large, unfit
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
 
@@ -19,20 +19,6 @@ LARGEST = 1e12  # of a sample, either sign: beyond it squares of single precisio
 LONGEST_WORDING = 300  # characters of what another library says
 
 _ADDRESS = re.compile(r":? *<[^<>]* at 0x[0-9a-f]+>")
-
-
-def malformed(detail: str) -> Problem:
-    """A file that is not what it claims to be."""
-    return Problem(HTTPStatus.BAD_REQUEST, detail)
-
-
-def too_large(detail: str) -> Problem:
-    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
-
-
-def unfit(detail: str) -> Problem:
-    """A file that can be read, and whose content cannot be used."""
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
 
 
 def shown(text: str, length: int = 60) -> str:
@@ -45,6 +31,12 @@ def listed(names: list[str], most: int = 12) -> str:
     """Names for a message, the first of many only."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(shown(name, 30) for name in names[:most]) + more
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint at the name that a client may have meant, "" if none is like it."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def wording(error: BaseException) -> str:

@@ -13,18 +13,11 @@ from typing import Any
 import numpy as np
 import orjson
 
+from beatline.serving.problems import malformed, too_large, unfit
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import metadata
-from beatline.serving.uploads.checks import (
-    check_size,
-    listed,
-    malformed,
-    shown,
-    too_large,
-    two_dimensional,
-    unfit,
-)
+from beatline.serving.uploads.checks import check_size, listed, shown, two_dimensional
 from beatline.serving.uploads.metadata import Metadata, described
 
 KEYS = ("signal", "sampling_rate", "unit", "channels")

@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from beatline.serving.problems import Problem
+from beatline.serving.problems import Problem, malformed, unfit
 from beatline.serving.recording import Recording
-from beatline.serving.uploads.checks import listed, malformed, shown, unfit
+from beatline.serving.uploads.checks import listed, shown
 
 HIGHEST_RATE = 1e9  # Hz
 LONGEST_UNIT = 32  # characters
