@@ -12,7 +12,7 @@ import torch
 from beatline import bundle, drawings
 from beatline.drawings import Shown
 from beatline.evaluation.curves import Evaluated
-from beatline.prediction.windows import starts
+from beatline.prediction.windows import averaged, starts
 from beatline.reporting.document import Document, counted, short, text
 from beatline.reporting.models import score
 from beatline.reporting.results import DatasetResults, noun
@@ -223,13 +223,8 @@ def reconstruction(trained: bundle.Bundle, signals: np.ndarray) -> tuple[np.ndar
     """
     windows = trained.windows
     length = min(windows.length or signals.shape[1], signals.shape[1])
-    copies, errors = np.zeros(signals.shape), np.zeros(signals.shape)
-    times = np.zeros((signals.shape[1], 1))
-    for start in starts(signals.shape[1], windows):
-        inside = slice(start, start + length)
-        copy = trained.network(torch.from_numpy(signals[:, inside])).numpy()
-        copies[:, inside] += copy
-        errors[:, inside] += (copy - signals[:, inside]) ** 2
-        times[inside] += 1
-    times[times == 0] = np.nan
-    return copies / times, errors / times
+    first = starts(signals.shape[1], windows)
+    parts = [signals[:, start : start + length] for start in first]
+    copies = [trained.network(torch.from_numpy(part)).numpy() for part in parts]
+    errors = [(copy - part) ** 2 for copy, part in zip(copies, parts, strict=True)]
+    return averaged(copies, first, signals.shape[1]), averaged(errors, first, signals.shape[1])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from beatline.prediction.windows import averaged
 from beatline.serving import explanation, preparation
 from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
@@ -186,7 +187,7 @@ def _error(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> d
         highest_in: list[str] = []
         over_channels = None
     else:
-        squared = np.square(_whole(model, outputs, signal) - signal)[:length]
+        squared = np.square(_whole(outputs, signal) - signal)[:length]
         steps = parts(length, ERROR_PARTS)
         over_time = np.array([squared[begin:end].mean() for begin, end in steps])
         over_channels = dict(zip(names, squared.mean(axis=0).tolist(), strict=True))
@@ -203,16 +204,12 @@ def _error(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> d
     }
 
 
-def _whole(model: Model, outputs: Outputs, signal: np.ndarray) -> np.ndarray:
+def _whole(outputs: Outputs, signal: np.ndarray) -> np.ndarray:
     """The reconstruction `[T, C]` of a normalized recording from those of its windows: their mean where
     they overlap, the recording itself where none of them has looked."""
     assert outputs.reconstruction is not None
-    total = np.zeros(signal.shape)
-    count = np.zeros((len(signal), 1))
-    for start, window in zip(outputs.starts, outputs.reconstruction, strict=True):
-        total[start : start + model.length] += window
-        count[start : start + model.length] += 1
-    return np.where(count > 0, total / np.maximum(count, 1), signal)
+    whole = averaged(list(outputs.reconstruction), outputs.starts, len(signal))
+    return np.where(np.isnan(whole), signal, whole)
 
 
 def _in_time(model: Model, steps: list[tuple[int, int]]) -> tuple[str, list[float], list[float]]:
@@ -254,7 +251,7 @@ def _recording(
     steps = min(max(SHOWN // samples.shape[1], 1), length)
     reconstruction = None
     if outputs.reconstruction is not None:
-        whole = _whole(model, outputs, signal)
+        whole = _whole(outputs, signal)
         reconstruction = _numbers(model.normalization.undo(whole[:steps]))
     return {
         "channels": dataset["channels"],

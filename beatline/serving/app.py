@@ -16,7 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -98,8 +98,9 @@ class Outermost:
         self._telemetry = telemetry
         # Routes as they stand in the documentation: never the path, of which there is no end.
         self._labels = {
-            getattr(route, "endpoint", None) or getattr(route, "app", None): route.path
+            getattr(route, "endpoint", route.app): route.path
             for route in routes
+            if isinstance(route, Route | Mount)
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

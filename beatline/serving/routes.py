@@ -6,39 +6,41 @@ answered meanwhile.
 from __future__ import annotations
 
 import asyncio
-import pathlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from fastapi import FastAPI, Path, Query
+from fastapi import FastAPI, Query
+from fastapi import Path as InPath
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from beatline.common.errors import UserError
 from beatline.common.files import read_json
-from beatline.serving import (
-    answers,
-    documentation,
-    preparation,
-    requests,
-    responses,
-    telemetry,
-    uploads,
-)
+from beatline.serving import answers, documentation, preparation, requests, telemetry, uploads
 from beatline.serving.documentation import problems
 from beatline.serving.problems import unavailable, unknown, unsupported
 from beatline.serving.recording import Recording
 from beatline.serving.registry import Registry
+from beatline.serving.responses import (
+    AnomalyAnswer,
+    Available,
+    ClassAnswer,
+    Example,
+    LabelsAnswer,
+    RowAnswer,
+    Unavailable,
+)
 from beatline.serving.settings import Serve
 from beatline.serving.telemetry import Telemetry
 from beatline.serving.uploads.checks import shown
 
-EXAMPLES = pathlib.Path("data/examples")
+EXAMPLES = Path("data/examples")
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
 THREADS = 2  # for what takes long; more would only share the cores
 WAITING = 16  # requests for these threads, beyond which one is told to come back
@@ -52,7 +54,7 @@ Explain = Annotated[
     bool, Query(description="Also tell which parts of the recording moved the answer (slower).")
 ]
 Show = Annotated[bool, Query(description="Also give the recording as the model looked at it.")]
-Name = Annotated[str, Path(min_length=1, examples=["1"])]
+Name = Annotated[str, InPath(min_length=1, examples=["1"])]
 Result = TypeVar("Result")
 
 
@@ -79,9 +81,7 @@ class Operation(APIRoute):
 class Service:
     """The operations, and what they share."""
 
-    def __init__(
-        self, limits: Serve, root: pathlib.Path, wanted: Sequence[str], load_first: bool
-    ) -> None:
+    def __init__(self, limits: Serve, root: Path, wanted: Sequence[str], load_first: bool) -> None:
         self.limits = limits
         self.load_first = load_first
         self.root = root
@@ -109,7 +109,7 @@ class Service:
             f"{MODEL}/predict",
             self.predict_recording,
             tags=["Recordings"],
-            response_model=responses.LabelsAnswer | responses.ClassAnswer | responses.AnomalyAnswer,
+            response_model=LabelsAnswer | ClassAnswer | AnomalyAnswer,
             responses=problems(400, 404, 408, 413, 415, 422, 503),
             openapi_extra=documentation.recording_body(self.limits),
         )
@@ -118,14 +118,14 @@ class Service:
                 "/predict",
                 self.predict_rows,
                 tags=["Rows of features"],
-                response_model=responses.RowAnswer | list[responses.RowAnswer],
+                response_model=RowAnswer | list[RowAnswer],
                 responses=problems(400, 408, 413, 415, 422, 503),
                 openapi_extra=documentation.rows_body(self.limits),
             )
         of_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
-        listed = list[responses.Available | responses.Unavailable]
+        listed = list[Available | Unavailable]
         get("/models", self.models, **of_models, response_model=dict[Literal["models"], listed])
-        examples = dict[Literal["examples"], list[responses.Example]]
+        examples = dict[Literal["examples"], list[Example]]
         get(f"{MODEL}/examples", self.examples, **of_models, response_model=examples)
         get(f"{MODEL}/examples/{{name}}", self.example, **of_models, response_class=Npy)
         of_server: dict[str, Any] = {"tags": ["Server"], "responses": problems(422, 503)}

@@ -576,7 +576,8 @@ def test_pages_need_no_network(client: httpx.Client) -> None:
     for address in named:
         assert client.get(f"/{address}").status_code == 200
     assert not re.search(r"<script>|https?://", page.text)
-    for address, kind in zip(named, ("image/svg+xml", "text/css", *["text/javascript"] * 2)):
+    kinds = ("image/svg+xml", "text/css", "text/javascript", "text/javascript")
+    for address, kind in zip(named, kinds, strict=True):
         assert client.get(f"/{address}").headers["content-type"].startswith(kind)
     assert client.get("/").text == (PAGE / "index.html").read_text()
     assert client.get("/favicon.ico").status_code == 204
