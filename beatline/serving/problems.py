@@ -1,13 +1,17 @@
-"""Client mistakes as problem documents (RFC 9457)."""
+"""Client mistakes as problem documents (RFC 9457), and the words that they are told in."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+from functools import partial
 from http import HTTPStatus
 
 import orjson
 from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
+LONGEST_WORDING = 300  # characters of what another library says
 
 
 class Problem(Exception):
@@ -32,31 +36,33 @@ class Problem(Exception):
         return Response(orjson.dumps(document), self.status, headers, media_type=MEDIA_TYPE)
 
 
-def malformed(detail: str) -> Problem:
-    """A file that is not what it claims to be."""
-    return Problem(HTTPStatus.BAD_REQUEST, detail)
+malformed = partial(Problem, HTTPStatus.BAD_REQUEST)  # a file that is not what it claims to be
+unknown = partial(Problem, HTTPStatus.NOT_FOUND)
+too_large = partial(Problem, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+unsupported = partial(Problem, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+unfit = partial(Problem, HTTPStatus.UNPROCESSABLE_ENTITY)  # it can be read, and cannot be used
+unavailable = partial(Problem, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def unknown(detail: str) -> Problem:
-    """Something that is not there."""
-    return Problem(HTTPStatus.NOT_FOUND, detail)
+def shown(text: str, length: int = 60) -> str:
+    """A client's words as they can stand in one line of a message."""
+    cut = text if len(text) <= length else text[:length] + "…"
+    return "".join(letter if letter.isprintable() else "?" for letter in cut)
 
 
-def too_large(detail: str) -> Problem:
-    """A file of more bytes or values than one request may hold."""
-    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+def listed(names: list[str], most: int = 12) -> str:
+    """Names for a message, the first of many only."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shown(name, 30) for name in names[:most]) + more
 
 
-def unsupported(detail: str) -> Problem:
-    """A file in a format that is not read."""
-    return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """A hint at the name that was meant, in brackets; `otherwise` if none is like it."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    hint = f"did you mean {close[0]}?" if close else otherwise
+    return f" ({hint})" if hint else ""
 
 
-def unfit(detail: str) -> Problem:
-    """A file that can be read, and whose content cannot be used."""
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-
-
-def unavailable(detail: str) -> Problem:
-    """An answer that there may be later."""
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
+def wording(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return shown(" ".join(str(error).split()).rstrip("."), LONGEST_WORDING)

@@ -12,10 +12,17 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from beatline.serving.problems import Problem, malformed, too_large, unfit, unsupported
+from beatline.serving.problems import (
+    Problem,
+    did_you_mean,
+    malformed,
+    shown,
+    too_large,
+    unfit,
+    unsupported,
+)
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import File, Upload
-from beatline.serving.uploads.checks import did_you_mean, shown
 
 MULTIPART = "multipart/form-data"
 MAX_FILES = 8  # of one recording: a header and its signal files

@@ -24,7 +24,7 @@ from beatline.common.errors import UserError
 from beatline.common.files import read_json
 from beatline.serving import answers, documentation, preparation, requests, telemetry, uploads
 from beatline.serving.documentation import problems
-from beatline.serving.problems import unavailable, unknown, unsupported
+from beatline.serving.problems import shown, unavailable, unknown, unsupported
 from beatline.serving.recording import Recording
 from beatline.serving.registry import Registry
 from beatline.serving.responses import (
@@ -38,7 +38,6 @@ from beatline.serving.responses import (
 )
 from beatline.serving.settings import Serve
 from beatline.serving.telemetry import Telemetry
-from beatline.serving.uploads.checks import shown
 
 EXAMPLES = Path("data/examples")
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
@@ -174,7 +173,7 @@ class Service:
         def answer() -> Response:
             content = answers.respond_rows(loaded, requests.parsed(body), self.limits)
             rows = content if isinstance(content, list) else [content]
-            self.telemetry.answered_rows(loaded, rows)
+            self.telemetry.answered(loaded, *rows)
             return _json(content)
 
         if len(body) <= SMALL // 16:  # a hundred rows or so

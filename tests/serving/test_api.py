@@ -248,6 +248,13 @@ MISTAKES: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
     "NaN in JSON": (CNN, b"[NaN]", JSON, 400, "JSON"),
     "words": (CNN, b'[["a", "b", "c"]]', JSON, 422, "text"),
     "an unknown key": (CNN, b'{"signals": []}', JSON, 422, "signal"),
+    "names that are no list": (
+        CNN,
+        b'{"signal": [1], "channels": 5}',
+        JSON,
+        422,
+        "channels is '5'",
+    ),
     "no samples": (CNN, b"[]", JSON, 422, ""),
     "two leads": (CNN, np.zeros((120, 2), "<f4").tobytes(), RAW | {"X-Shape": "120,2"}, 422, ""),
     "too short": (CNN, ECG[:5].tobytes(), RAW | {"X-Shape": "5,3"}, 422, ""),

@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image
 
 from beatline.serving.preparation.signals import check_present
-from beatline.serving.problems import unfit
+from beatline.serving.problems import listed, unfit
 from beatline.serving.recording import Notice, Prepared, Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import listed
 from beatline.serving.uploads.images import GREY_LEVEL
 
 _WHITE = 255  # the grey level

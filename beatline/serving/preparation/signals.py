@@ -12,10 +12,10 @@ import numpy as np
 import soxr
 
 from beatline.serving.preparation.oddities import by_einthoven, oddities
-from beatline.serving.problems import unfit
+from beatline.serving.problems import listed, shown, unfit
 from beatline.serving.recording import Notice, Prepared, Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import check_size, listed, shown
+from beatline.serving.uploads.checks import check_size
 from beatline.serving.uploads.images import GREY_LEVEL
 
 MOST_RESAMPLED = 50  # times higher or lower a sampling rate may be

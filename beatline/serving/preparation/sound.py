@@ -19,11 +19,11 @@ from beatline.serving.preparation.signals import (
     filled,
     resampling,
 )
-from beatline.serving.problems import unfit
+from beatline.serving.problems import shown, unfit
 from beatline.serving.recording import Notice, Prepared, Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.audio import FULL_SCALE
-from beatline.serving.uploads.checks import check_size, shown
+from beatline.serving.uploads.checks import check_size
 from beatline.serving.uploads.images import GREY_LEVEL
 
 LOUDEST = 1.5  # of samples in full scale: a little more than 1, but no integers

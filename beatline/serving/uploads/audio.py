@@ -8,10 +8,10 @@ import soundfile
 
 from beatline.common.errors import UserError
 from beatline.formats import audio
-from beatline.serving.problems import malformed, unfit
+from beatline.serving.problems import malformed, shown, unfit, wording
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import check_size, decoding, shown, wording
+from beatline.serving.uploads.checks import check_size, decoding
 
 FULL_SCALE = "full scale"  # from -1 to 1
 MAGIC = (b"RIFF", b"fLaC", b"OggS", b"ID3")

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 
 from beatline.common.errors import UserError
-from beatline.serving.problems import Problem, malformed, too_large, unfit
+from beatline.serving.problems import Problem, malformed, shown, too_large, unfit, wording
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
 
 LARGEST = 1e12  # of a sample, either sign: beyond it squares of single precision may overflow
-LONGEST_WORDING = 300  # characters of what another library says
-
 _ADDRESS = re.compile(r":? *<[^<>]* at 0x[0-9a-f]+>")
-
-
-def shown(text: str, length: int = 60) -> str:
-    """A client's words as they can stand in one line of a message."""
-    cut = text if len(text) <= length else text[:length] + "…"
-    return "".join(letter if letter.isprintable() else "?" for letter in cut)
-
-
-def listed(names: list[str], most: int = 12) -> str:
-    """Names for a message, the first of many only."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(shown(name, 30) for name in names[:most]) + more
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint at the name that a client may have meant, "" if none is like it."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def wording(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    return shown(" ".join(str(error).split()).rstrip("."), LONGEST_WORDING)
 
 
 @contextmanager

@@ -7,10 +7,10 @@ import re
 
 import numpy as np
 
-from beatline.serving.problems import malformed, unfit
+from beatline.serving.problems import malformed, shown, unfit
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import check_size, shown, two_dimensional
+from beatline.serving.uploads.checks import check_size, two_dimensional
 
 SHAPE = r"^\s*\d{1,9}\s*(,\s*\d{1,9}\s*){0,2}$"  # of the header, also for the documentation
 SHAPE_PATTERN = re.compile(SHAPE, re.ASCII)
