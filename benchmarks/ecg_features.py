@@ -20,9 +20,9 @@ from wfdb.processing import xqrs_detect
 
 from beatline import features
 from beatline.common import params
-from beatline.datasets.ptbxl import LEADS
 from beatline.features import ecg
 from beatline.features.ecg.beats import QRS_BAND, RATE, filtered, qrs_activity, r_peaks, resampled
+from beatline.formats.leads import LEADS
 from beatline.simulators.ecg import simulator
 from beatline.simulators.ecg.cardiac_model import DURATION, heartbeats
 

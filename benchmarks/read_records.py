@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import wfdb
 
+from beatline.formats.leads import LEADS
 from beatline.formats.wfdb import read_records
 from beatline.sources.pack import Pack, PackWriter
 
 N_RECORDS, N_SAMPLES, N_REPEATS = 2_000, 1_000, 7
 REQUIRED = 30
-LEADS = ["I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 
 
 def write_records(folder: Path) -> list[str]:

@@ -33,7 +33,7 @@ from beatline.export import onnx_graph
 from beatline.export.onnx_graph import NotExported
 from beatline.prediction import devices, inference, tasks
 from beatline.prediction.device_data import Recordings
-from beatline.prediction.windows import Windows, starts
+from beatline.prediction.windows import Windows, averaged, starts
 from beatline.preprocessing.normalization import Normalization
 
 
@@ -114,17 +114,13 @@ class Bundle:
         leave gaps, where nothing was reconstructed.
         """
         network, windows = self.network.cpu(), self.windows
-        length = min(windows.length or signals.shape[1], signals.shape[1])
-        copies, errors = np.zeros(signals.shape), np.zeros(signals.shape)
-        times = np.zeros((signals.shape[1], 1))
-        for start in starts(signals.shape[1], windows):
-            inside = slice(start, start + length)
-            copy = network(torch.from_numpy(signals[:, inside])).numpy()
-            copies[:, inside] += copy
-            errors[:, inside] += (copy - signals[:, inside]) ** 2
-            times[inside] += 1
-        times[times == 0] = np.nan
-        return copies / times, errors / times
+        samples = signals.shape[1]
+        length = min(windows.length or samples, samples)
+        first = starts(samples, windows)
+        parts = [signals[:, start : start + length] for start in first]
+        copies = [network(torch.from_numpy(part)).numpy() for part in parts]
+        errors = [(copy - part) ** 2 for copy, part in zip(copies, parts, strict=True)]
+        return averaged(copies, first, samples), averaged(errors, first, samples)
 
     @property
     def windows(self) -> Windows:

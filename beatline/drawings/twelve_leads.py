@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from beatline.drawings.figures import INK
 from beatline.drawings.shown import Dataset, Shown
+from beatline.formats.leads import PRINTED as LEADS
 
 MM_PER_INCH = 25.4
 PIXELS_PER_MM = 4  # whole pixels, so that every line of the grid is equally sharp
@@ -19,8 +20,9 @@ PIXELS_PER_MM = 4  # whole pixels, so that every line of the grid is equally sha
 # (Kligfield et al. 2007, AHA/ACC/HRS recommendations for the standardization and interpretation of
 # the electrocardiogram, Circulation 115:1306).
 MM_PER_SECOND, MM_PER_MV = 25.0, 10.0
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
+LAYOUT = tuple(
+    LEADS[row::3] for row in range(3)
+)  # I, aVR, V1, V4; II, aVL, V2, V5; III, aVF, V3, V6
 RHYTHM_LEAD = "II"
 SECONDS, COLUMN_SECONDS = 10.0, 2.5
 PAPER_WIDTH, PAPER_HEIGHT, HEADER = 270.0, 130.0, 10.0  # in mm, as all that follow

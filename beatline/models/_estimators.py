@@ -17,7 +17,7 @@ from beatline import metrics
 from beatline.models import Examples
 from beatline.prediction import inference, losses
 from beatline.prediction.tasks import Task
-from beatline.prediction.windows import Windows, starts
+from beatline.prediction.windows import Windows, aggregated, starts
 
 ClassWeights = Literal["none", "balanced"]
 
@@ -82,7 +82,7 @@ def answers(task: Task, logits: np.ndarray, examples: Examples, windows: Windows
     :func:`beatline.prediction.inference.answers` has them."""
     of_windows = losses.of(task).answer(torch.from_numpy(logits), torch.empty(0)).numpy()
     of_windows = of_windows.reshape(len(examples.recordings), -1, logits.shape[1])
-    return of_windows.mean(axis=1) if windows.aggregate == "mean" else of_windows.max(axis=1)
+    return aggregated(of_windows, windows)
 
 
 def history_row(

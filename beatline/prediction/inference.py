@@ -11,7 +11,7 @@ from torch import nn
 from beatline.prediction import losses
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.tasks import Task
-from beatline.prediction.windows import Windows, starts
+from beatline.prediction.windows import Windows, aggregated, starts
 
 BATCH = 128  # windows in one forward pass: bounds memory; small enough for the processor's cache
 
@@ -29,10 +29,7 @@ def answers(network: nn.Module, task: Task, recordings: Recordings, windows: Win
     for inputs in batches(recordings, windows):
         of_windows = losses.of(task).answer(network(inputs), inputs).float()
         of_windows = of_windows.reshape(len(inputs) // each, each, -1)
-        aggregated = (
-            of_windows.mean(dim=1) if windows.aggregate == "mean" else of_windows.amax(dim=1)
-        )
-        found.append(aggregated.cpu().numpy())
+        found.append(aggregated(of_windows, windows).cpu().numpy())
     return np.concatenate(found)
 
 

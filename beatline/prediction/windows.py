@@ -1,9 +1,11 @@
-"""How a recording is cut into what a network looks at."""
+"""Recordings cut into what a network looks at, and put together again."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from beatline.common.params import Parameters
@@ -31,3 +33,27 @@ def starts(recording_length: int, windows: Windows) -> list[int]:
     regular = range(0, recording_length - length + 1, windows.stride or length)
     last = recording_length - length
     return [*regular] if regular[-1] == last else [*regular, last]
+
+
+def aggregated(of_windows: Any, windows: Windows) -> Any:
+    """The predictions `[..., K]` of recordings from those of their windows `[..., W, K]`.
+
+    Arrays of NumPy or tensors of torch, and the same is returned: the two add up in another order, so
+    that their means differ in the last bit.
+    """
+    if windows.aggregate == "mean":
+        return of_windows.mean(-2)
+    return of_windows.max(-2) if isinstance(of_windows, np.ndarray) else of_windows.amax(-2)
+
+
+def averaged(parts: Sequence[np.ndarray], first: Sequence[int], length: int) -> np.ndarray:
+    """Recordings `[..., T, C]` of T = `length` from windows `[..., L, C]` whose first samples are
+    `first`: their mean where they overlap, NaN where there is none."""
+    *recordings, _, channels = parts[0].shape
+    total, times = np.zeros((*recordings, length, channels)), np.zeros((length, 1))
+    for start, part in zip(first, parts, strict=True):
+        inside = slice(start, start + part.shape[-2])
+        total[..., inside, :] += part
+        times[inside] += 1
+    times[times == 0] = np.nan
+    return total / times

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 
+from beatline.prediction.windows import averaged
 from beatline.serving import explanation, preparation
 from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
 from beatline.serving.model import Model, Outputs
-from beatline.serving.problems import Problem
+from beatline.serving.problems import did_you_mean, listed, shown, too_large, unavailable, unfit
 from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import LARGEST, listed, shown, too_large, unfit
+from beatline.serving.uploads.checks import LARGEST
 
 ERROR_PARTS = 250  # of the time, at most, that errors are told of
 NAMED = 3  # channels, where the error is highest
@@ -48,7 +47,7 @@ def respond(
     answer = {
         "model": model.identity,
         **_decided(model, outputs, signal, length),
-        "warnings": _warnings([*prepared.notices, *([far] if far else [])]),
+        "warnings": list(map(vars, [*prepared.notices, *([far] if far else [])])),
     }
     if explain:
         answer["explanation"] = _explanation(model, signal, outputs, length)
@@ -64,10 +63,9 @@ def respond_rows(model: Model, rows: object, limits: Serve) -> dict[str, Any] | 
     Raises Problem if features are missing, unknown or no numbers, or rows are too many.
     """
     if model.task not in ROWS_OF or model.description["dataset"]["length"] != 1:
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
+        raise unavailable(
             f"{model.dataset}/{model.name} is no classifier of rows: serve.features of params.yaml "
-            f"must name one",
+            f"must name one"
         )
     several = isinstance(rows, list) and bool(rows) and isinstance(rows[0], (list, dict))
     asked: Sequence[object] = rows if several and isinstance(rows, list) else [rows]
@@ -100,9 +98,8 @@ def _row(row: object, names: list[str], where: str) -> list[float]:
             )
         if unknown := [name for name in row if name not in names]:
             word = shown(unknown[0])
-            close = difflib.get_close_matches(word, names, n=1)
-            hint = f"did you mean {close[0]}?" if close else "GET /models lists those there are"
-            raise unfit(f"{where} has an unknown feature {word!r} ({hint})")
+            hint = did_you_mean(word, names, "GET /models lists those there are")
+            raise unfit(f"{where} has an unknown feature {word!r}{hint}")
         values = [row[name] for name in names]
     elif isinstance(row, list):
         if len(row) != len(names):
@@ -143,12 +140,8 @@ def _row_answer(
         "probability": probability,
         "class": name,
         "model": model.identity,
-        "warnings": _warnings(notices),
+        "warnings": list(map(vars, notices)),
     }
-
-
-def _warnings(notices: Sequence[Notice]) -> list[dict[str, str]]:
-    return [{"code": notice.code, "message": notice.message} for notice in notices]
 
 
 def _decided(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> dict[str, Any]:
@@ -186,7 +179,7 @@ def _error(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> d
         highest_in: list[str] = []
         over_channels = None
     else:
-        squared = np.square(_whole(model, outputs, signal) - signal)[:length]
+        squared = np.square(_whole(outputs, signal) - signal)[:length]
         steps = parts(length, ERROR_PARTS)
         over_time = np.array([squared[begin:end].mean() for begin, end in steps])
         over_channels = dict(zip(names, squared.mean(axis=0).tolist(), strict=True))
@@ -203,29 +196,19 @@ def _error(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> d
     }
 
 
-def _whole(model: Model, outputs: Outputs, signal: np.ndarray) -> np.ndarray:
+def _whole(outputs: Outputs, signal: np.ndarray) -> np.ndarray:
     """The reconstruction `[T, C]` of a normalized recording from those of its windows: their mean where
     they overlap, the recording itself where none of them has looked."""
     assert outputs.reconstruction is not None
-    total = np.zeros(signal.shape)
-    count = np.zeros((len(signal), 1))
-    for start, window in zip(outputs.starts, outputs.reconstruction, strict=True):
-        total[start : start + model.length] += window
-        count[start : start + model.length] += 1
-    return np.where(count > 0, total / np.maximum(count, 1), signal)
+    whole = averaged(list(outputs.reconstruction), outputs.starts, len(signal))
+    return np.where(np.isnan(whole), signal, whole)
 
 
 def _in_time(model: Model, steps: list[tuple[int, int]]) -> tuple[str, list[float], list[float]]:
     """The unit of time, and where parts begin and end in it."""
     rate = model.description["dataset"]["sampling_rate"]
-    begin, end = ([part[side] for part in steps] for side in (0, 1))
-    if not rate:
-        return "step", [float(value) for value in begin], [float(value) for value in end]
-    return (
-        "s",
-        [round(value / rate, 6) for value in begin],
-        [round(value / rate, 6) for value in end],
-    )
+    begin, end = ([round(part[side] / (rate or 1), 6) for part in steps] for side in (0, 1))
+    return "s" if rate else "step", begin, end
 
 
 def _explanation(model: Model, signal: np.ndarray, outputs: Outputs, length: int) -> dict[str, Any]:
@@ -254,7 +237,7 @@ def _recording(
     steps = min(max(SHOWN // samples.shape[1], 1), length)
     reconstruction = None
     if outputs.reconstruction is not None:
-        whole = _whole(model, outputs, signal)
+        whole = _whole(outputs, signal)
         reconstruction = _numbers(model.normalization.undo(whole[:steps]))
     return {
         "channels": dataset["channels"],
@@ -269,6 +252,6 @@ def _recording(
 
 def _numbers(samples: np.ndarray) -> list[list[float | None]]:
     """Rounded to what a drawing shows; None where a sample is invalid."""
-    rounded = np.round(samples.astype(np.float64), 5).astype(object)
+    rounded = samples.astype(np.float64).round(5).astype(object)
     rounded[np.isnan(samples)] = None
     return rounded.tolist()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beatline.prediction.windows import aggregated
 from beatline.serving.model import Model, Outputs
 
 PARTS = 20  # of the time and of the channels, at most
@@ -75,4 +76,4 @@ def _without(
         for group, (begin, end) in enumerate(groups):
             occluded[group, inside, begin:end] = 0
         of_windows[:, number] = model.run(occluded)[0]
-    return model.aggregated(of_windows)
+    return aggregated(of_windows, model.windows)

@@ -23,7 +23,7 @@ from beatline.common.files import read_json
 from beatline.export.session import WINDOWS, open_session
 from beatline.prediction import tasks
 from beatline.prediction.tasks import Task
-from beatline.prediction.windows import Windows, starts
+from beatline.prediction.windows import Windows, aggregated, starts
 from beatline.preprocessing.normalization import Normalization
 
 BATCH = 128  # windows in one run of the graph: bounds memory
@@ -103,7 +103,7 @@ class Model:
         first = starts(len(signal), self.windows)
         windows = np.stack([signal[start : start + self.length] for start in first])
         of_windows, reconstruction = self.run(windows)
-        return Outputs(self.aggregated(of_windows), of_windows, first, reconstruction)
+        return Outputs(aggregated(of_windows, self.windows), of_windows, first, reconstruction)
 
     def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Answers `[B, K]` about windows `[B, L, C]`; reconstructions `[B, L, C]` of an autoencoder."""
@@ -113,12 +113,6 @@ class Model:
         ]
         answers, *others = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return answers, others[0] if others else None
-
-    def aggregated(self, of_windows: np.ndarray) -> np.ndarray:
-        """`[..., K]` over the windows `[..., W, K]`."""
-        if self.windows.aggregate == "mean":
-            return of_windows.mean(axis=-2)
-        return of_windows.max(axis=-2)
 
 
 def load(folder: Path) -> Model:

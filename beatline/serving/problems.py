@@ -1,26 +1,68 @@
-"""What a client did wrong, as a problem document (RFC 9457)."""
+"""Client mistakes as problem documents (RFC 9457), and the words that they are told in."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+
+import orjson
+from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
+LONGEST_WORDING = 300  # characters of what another library says
 
 
 class Problem(Exception):
-    """An answer that is none: `status` of HTTP, and what is wrong and what to do in one sentence."""
+    """A refusal: `status` of HTTP, and what is wrong and what to do in one sentence."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
 
-    def document(self) -> dict[str, Any]:
-        """`type` about:blank says that `title` is the phrase of the status (RFC 9457, 4.2.1)."""
-        return {
+    def response(self) -> Response:
+        """The document; `type` about:blank says that `title` is the phrase of the status (RFC 9457,
+        4.2.1)."""
+        document = {
             "type": "about:blank",
             "title": self.status.phrase,
             "status": int(self.status),
             "detail": self.detail,
         }
+        later = self.status == HTTPStatus.SERVICE_UNAVAILABLE
+        headers = {"Retry-After": "5"} if later else None
+        return Response(orjson.dumps(document), self.status, headers, media_type=MEDIA_TYPE)
+
+
+malformed = partial(Problem, HTTPStatus.BAD_REQUEST)  # a file that is not what it claims to be
+unknown = partial(Problem, HTTPStatus.NOT_FOUND)
+too_large = partial(Problem, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+unsupported = partial(Problem, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+unfit = partial(Problem, HTTPStatus.UNPROCESSABLE_ENTITY)  # it can be read, and cannot be used
+unavailable = partial(Problem, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def shown(text: str, length: int = 60) -> str:
+    """A client's words as they can stand in one line of a message."""
+    cut = text if len(text) <= length else text[:length] + "…"
+    return "".join(letter if letter.isprintable() else "?" for letter in cut)
+
+
+def listed(names: list[str], most: int = 12) -> str:
+    """Names for a message, the first of many only."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shown(name, 30) for name in names[:most]) + more
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """A hint at the name that was meant, in brackets; `otherwise` if none is like it."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    hint = f"did you mean {close[0]}?" if close else otherwise
+    return f" ({hint})" if hint else ""
+
+
+def wording(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return shown(" ".join(str(error).split()).rstrip("."), LONGEST_WORDING)

@@ -1,4 +1,4 @@
-"""A recording as somebody's file holds it, before it is brought to what a model was trained on."""
+"""A recording in the one form that all formats come to, and what a model makes of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Notice:
-    """What a reader of the answer should know. `code`: a word for programs, such as `clipped`."""
+    """A remark on a recording that its sender should read. `code`: for programs, such as `clipped`."""
 
     code: str
     message: str
@@ -26,3 +26,14 @@ class Recording:
     sampling_rate: float | None = None
     units: list[str] | None = None
     warnings: list[Notice] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`samples`: `[T, C]` in the unit, the order of channels and the sampling rate of a data set, NaN
+    where one is invalid. `notices`: what was done to get there, and what is odd about it. `length`:
+    how many of the first samples are the recording's own; others repeat them, of short sound."""
+
+    samples: np.ndarray
+    notices: list[Notice]
+    length: int

@@ -7,19 +7,17 @@ outputs before it runs) or half written leaves the old model where it is.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from beatline.bundle.model_info import DESCRIPTION, GRAPH
 from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.serving.problems import Problem
+from beatline.serving.problems import did_you_mean, unavailable, unknown
 
 if TYPE_CHECKING:
     from beatline.serving.model import Model
@@ -50,22 +48,20 @@ def wanted(content: dict[str, Any]) -> list[str]:
 def check_features(features: str | None, wanted: Sequence[str]) -> None:
     """Raises UserError if there is a model behind ``POST /predict`` that is none of the trained."""
     if features is not None and features not in wanted:
-        close = difflib.get_close_matches(features, wanted, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(wanted) or 'none'}"
-        raise UserError(f"params.yaml: serve.features: {features} is not trained ({hint})")
+        hint = did_you_mean(features, wanted, f"known: {', '.join(wanted) or 'none'}")
+        raise UserError(f"params.yaml: serve.features: {features} is not trained{hint}")
 
 
 def stamp(*paths: Path) -> Stamp:
-    """What changes when files do: of each its time of change, inode and size, None if there is none."""
-    return tuple(map(_stamp, paths))
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    """What changes when files do: their times of change, inodes and sizes, None if there is no file."""
+    stamps: list[tuple[int, int, int] | None] = []
+    for path in paths:
+        try:
+            status = path.stat()
+            stamps.append((status.st_mtime_ns, status.st_ino, status.st_size))
+        except OSError:
+            stamps.append(None)
+    return tuple(stamps)
 
 
 @dataclass(frozen=True)
@@ -110,11 +106,8 @@ class Registry:
         key = f"{dataset}/{name}"
         if key not in self._entries:
             word = key[:SHOWN]
-            close = difflib.get_close_matches(word, self._entries, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise Problem(
-                HTTPStatus.NOT_FOUND, f"there is no model {word!r}{hint}: GET /models lists them"
-            )
+            hint = did_you_mean(word, self._entries)
+            raise unknown(f"there is no model {word!r}{hint}: GET /models lists them")
         return key
 
     def model(self, dataset: str, name: str) -> Model:
@@ -122,9 +115,7 @@ class Registry:
         key = self.check_known(dataset, name)
         entry = self._entries[key]
         if entry.model is None:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"{key} cannot answer yet: {entry.reason}"
-            )
+            raise unavailable(f"{key} cannot answer yet: {entry.reason}")
         return entry.model
 
     def loaded(self, key: str) -> Model | None:
@@ -141,15 +132,13 @@ class Registry:
 
     def summaries(self) -> list[dict[str, Any]]:
         """An entry of ``GET /models`` for each bundle, those that cannot answer with the reason."""
-        found = []
+        summaries = []
         for key, entry in self._entries.items():
-            if entry.summary is not None:
-                found.append({**entry.summary, "outdated": entry.reason or None})
-            else:
-                dataset, name = key.split("/")
-                why = {"available": False, "reason": entry.reason}
-                found.append({"dataset": dataset, "name": name, **why})
-        return found
+            dataset, name = key.split("/")
+            absent = {"dataset": dataset, "name": name, "available": False, "reason": entry.reason}
+            summary = entry.summary and {**entry.summary, "outdated": entry.reason or None}
+            summaries.append(summary or absent)
+        return summaries
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -186,11 +175,11 @@ class Registry:
         try:
             model = models.load(self._root / FOLDER / key)
         except UserError as error:
-            self._failed(key, replace(entry, tried=files, reason=str(error)))
+            self._failed(key, files, str(error))
         except Exception:  # whatever it is, the other models go on
             log.exception("%s could not be loaded", key)
             # Without a stamp it is tried again: memory or open files may have run out.
-            self._failed(key, replace(entry, tried=None, reason="an error of ours"))
+            self._failed(key, None, "an error of ours")
         else:
             self._set(key, Entry(model, entry.summary, files, None, ""))
             self._telemetry.loaded(model, entry.model)
@@ -198,10 +187,10 @@ class Registry:
             level = logging.INFO if entry.model else logging.DEBUG
             log.log(level, "%s loaded: weights %s", key, model.identity["weights"])
 
-    def _failed(self, key: str, entry: Entry) -> None:
-        self._set(key, entry)
+    def _failed(self, key: str, tried: Stamp | None, reason: str) -> None:
+        self._set(key, replace(self._entries[key], tried=tried, reason=reason))
         self._telemetry.load_failed(key)
-        log.warning("%s could not be loaded: %s", key, entry.reason)
+        log.warning("%s could not be loaded: %s", key, reason)
 
     def _describe(self, key: str, model: Model) -> None:
         """Its summary, again when the metrics change."""

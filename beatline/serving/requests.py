@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import AsyncGenerator, Sequence
 from http import HTTPStatus
 
+import orjson
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from beatline.serving.problems import Problem
+from beatline.serving.problems import (
+    Problem,
+    did_you_mean,
+    malformed,
+    shown,
+    too_large,
+    unfit,
+    unsupported,
+)
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import File, Upload
-from beatline.serving.uploads.checks import shown
-from beatline.serving.uploads.raw_float32 import SHAPE_PATTERN
 
 MULTIPART = "multipart/form-data"
 MAX_FILES = 8  # of one recording: a header and its signal files
 
 
-def flags(request: Request, names: Sequence[str] = ()) -> dict[str, bool]:
-    """The query parameters `names`, each true or false, false if absent.
-
-    Raises Problem if another parameter, another value or one twice is given.
-    """
+def flags(request: Request, names: Sequence[str]) -> dict[str, bool]:
+    """The query parameters `names`, false where one is absent. Raises Problem if another is given, one
+    that is neither true nor false, or one twice."""
     found = dict.fromkeys(names, False)
     if not request.scope["query_string"]:
         return found
@@ -34,19 +38,13 @@ def flags(request: Request, names: Sequence[str] = ()) -> dict[str, bool]:
     for name, value in given:
         if name not in found:
             word = shown(name)
-            close = difflib.get_close_matches(word, names, n=1) or names
-            known = f" (did you mean {' or '.join(close)}?)" if close else ""
-            raise Problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY, f"unknown query parameter {word!r}{known}"
-            )
+            hint = did_you_mean(word, names) or (f" (known: {', '.join(names)})" if names else "")
+            raise unfit(f"unknown query parameter {word!r}{hint}")
         if value not in ("true", "false"):
-            raise Problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                f"query parameter {name} must be true or false, not {shown(value)!r}",
-            )
+            raise unfit(f"query parameter {name} must be true or false, not {shown(value)!r}")
         found[name] = value == "true"
     if len(given) > len(dict(given)):
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "a query parameter is given twice")
+        raise unfit("a query parameter is given twice")
     return found
 
 
@@ -60,31 +58,30 @@ async def read_body(request: Request, limits: Serve) -> bytes:
     long it is is read no further than to the limit."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Encoding {encoding!r} is not understood: send the body as it is",
+        raise unsupported(
+            f"Content-Encoding {encoding!r} is not understood: send the body as it is"
         )
-    most = limits.max_bytes
+    excess = too_large(
+        f"the body is larger than {limits.max_megabytes:g} MB: send a shorter recording"
+    )
     announced = request.headers.get("content-length", "0")
     if not (announced.isascii() and announced.isdigit()):
-        raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
-    if int(announced) > most:
-        raise _too_large(limits)
-    parts: list[bytes] = []
-    size = 0
+        raise malformed("Content-Length is not a number")
+    if int(announced) > limits.max_bytes:
+        raise excess
+    body = bytearray()
     try:
         async with asyncio.timeout(limits.seconds_to_send):
             async for part in request.stream():
-                parts.append(part)
-                size += len(part)
-                if size > most:
-                    raise _too_large(limits)
+                body += part
+                if len(body) > limits.max_bytes:
+                    raise excess
     except TimeoutError:
         raise Problem(
             HTTPStatus.REQUEST_TIMEOUT,
             f"the body did not arrive within {limits.seconds_to_send:g} seconds: send it faster, or less",
         ) from None
-    return b"".join(parts)
+    return bytes(body)
 
 
 def ends_soon(request: Request, limits: Serve) -> bool:
@@ -94,22 +91,12 @@ def ends_soon(request: Request, limits: Serve) -> bool:
     return announced.isdigit() and int(announced) <= 8 * limits.max_bytes
 
 
-def _too_large(limits: Serve) -> Problem:
-    return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"the body is larger than {limits.max_megabytes:g} MB: send a shorter recording",
-    )
-
-
-def check_shape(headers: Headers) -> None:
-    """Raises Problem if X-Shape is no shape, also where the format tells its own: who sends it means
-    something by it."""
-    shape = headers.get("x-shape")
-    if shape is not None and not SHAPE_PATTERN.fullmatch(shape):
-        raise Problem(
-            HTTPStatus.BAD_REQUEST,
-            "the header X-Shape cannot be read: say time steps and channels, such as 1000,12",
-        )
+def parsed(body: bytes) -> object:
+    """The content of a body in JSON. Raises Problem if it is none."""
+    try:
+        return orjson.loads(body)
+    except ValueError as error:
+        raise malformed(f"the body is not JSON: {error}") from None
 
 
 def upload_of(headers: Headers, kind: str, body: bytes) -> Upload:
@@ -128,25 +115,16 @@ async def _files(headers: Headers, body: bytes) -> list[File]:
     parser.spool_max_size = len(body) + 1  # so that no file is written to disk
     try:
         form = await parser.parse()
-    except MultiPartException as error:
-        message = error.message.rstrip(".")
-        raise Problem(
-            HTTPStatus.BAD_REQUEST, f"the multipart body cannot be read: {message}"
-        ) from None
-    except (ValueError, LookupError, FormParserError) as error:  # charsets and headers of all kinds
-        raise Problem(
-            HTTPStatus.BAD_REQUEST, f"the multipart body cannot be read: {error}"
-        ) from None
-    try:
-        return [await _file(name, value) for name, value in form.multi_items()]
-    finally:
-        await form.close()
+    # The latter ones are of charsets and headers of all kinds.
+    except (MultiPartException, FormParserError, ValueError, LookupError) as error:
+        reason = str(error).rstrip(".")
+        raise malformed(f"the multipart body cannot be read: {reason}") from None
+    return [await _file(name, value) for name, value in form.multi_items()]
 
 
 async def _file(field: str, value: UploadFile | str) -> File:
     if isinstance(value, str):
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"the field {field!r} holds a text: send files only, and what describes them in headers",
+        raise unfit(
+            f"the field {field!r} holds a text: send files only, and what describes them in headers"
         )
     return File(value.filename or "", await value.read())

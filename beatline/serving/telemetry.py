@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter as Count
-from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client
@@ -28,7 +28,6 @@ SECONDS = (*SECONDS, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 PROBABILITIES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 RELATIVE_SCORES = (0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 5, 10)
 MODEL = ("dataset", "model")
-IDENTITY = (*MODEL, "revision", "weights")
 SHORT = 12  # digits of a revision or a sum
 
 prometheus_client.disable_created_metrics()  # a time for each number, which nothing here asks for
@@ -40,57 +39,47 @@ class Telemetry:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         where: Any = {"registry": self._registry, "namespace": "beatline"}
-        self._requests = Counter(
-            "requests", "Requests answered.", ("route", "method", "status"), **where
-        )
-        self._seconds = Histogram(
+        counter, gauge = partial(Counter, **where), partial(Gauge, **where)
+        histogram = partial(Histogram, **where)
+        self._requests = counter("requests", "Requests answered.", ("route", "method", "status"))
+        self._seconds = histogram(
             "request_seconds",
             "From a request's first byte to its answer's last.",
             ("route",),
             buckets=SECONDS,
-            **where,
         )
-        self._in_flight = Gauge(
-            "requests_in_flight",
-            "Requests that are being answered.",
-            multiprocess_mode="livesum",
-            **where,
+        self._in_flight = gauge(
+            "requests_in_flight", "Requests that are being answered.", multiprocess_mode="livesum"
         )
-        self._predictions = Counter(
-            "predictions", "Answers by what was decided.", (*MODEL, "predicted"), **where
+        self._predictions = counter(
+            "predictions", "Answers by what was decided.", (*MODEL, "predicted")
         )
-        self._probabilities = Histogram(
+        self._probabilities = histogram(
             "probability",
             "Probabilities: of each class, of exclusive classes only that of the predicted one.",
             (*MODEL, "class"),
             buckets=PROBABILITIES,
-            **where,
         )
-        self._scores = Histogram(
+        self._scores = histogram(
             "relative_score",
             "Anomaly scores divided by the model's threshold.",
             MODEL,
             buckets=RELATIVE_SCORES,
-            **where,
         )
-        self._warnings = Counter("warnings", "Warnings in answers.", (*MODEL, "code"), **where)
-        self._identity = Gauge(
+        self._warnings = counter("warnings", "Warnings in answers.", (*MODEL, "code"))
+        self._identity = gauge(
             "model_info",
             "1 for what is loaded, 0 for what was.",
-            IDENTITY,
+            (*MODEL, "revision", "weights"),
             multiprocess_mode="livemax",
-            **where,
         )
-        self._ready = Gauge(
+        self._ready = gauge(
             "workers_ready",
             "Processes that have loaded what there is, and can answer.",
             multiprocess_mode="livesum",
-            **where,
         )
-        self._loads = Counter("model_loads", "Bundles loaded.", MODEL, **where)
-        self._failures = Counter(
-            "model_load_failures", "Bundles that could not be loaded.", MODEL, **where
-        )
+        self._loads = counter("model_loads", "Bundles loaded.", MODEL)
+        self._failures = counter("model_load_failures", "Bundles that could not be loaded.", MODEL)
 
     def began(self) -> None:
         self._in_flight.inc()
@@ -102,38 +91,29 @@ class Telemetry:
         self._requests.labels(route, method, status).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def answered(self, model: Model, answer: dict[str, Any]) -> None:
-        """An answer about a recording."""
+    def answered(self, model: Model, *answers: dict[str, Any]) -> None:
+        """Count answers about recordings or rows of features."""
         names = model.dataset, model.name
-        if "score" in answer:
-            predicted = ["anomaly" if answer["anomaly"] else "normal"]
-            if answer["threshold"] > 0:
-                self._scores.labels(*names).observe(answer["score"] / answer["threshold"])
-        elif "decisions" in answer:
-            decisions = answer["decisions"]
-            predicted = [name for name in decisions if decisions[name]] or ["none"]
-            for name, probability in answer["probabilities"].items():
-                self._probabilities.labels(*names, name).observe(probability)
-        else:
-            predicted = [answer["class"]]
-            self._probabilities.labels(*names, answer["class"]).observe(answer["probability"])
-        for name in predicted:
-            self._predictions.labels(*names, name).inc()
-        self._warned(model, [answer])
-
-    def answered_rows(self, model: Model, rows: Sequence[dict[str, Any]]) -> None:
-        """Answers about rows of features."""
-        names = model.dataset, model.name
-        for name, count in Count(row["class"] for row in rows).items():
+        predicted: Count[str] = Count()
+        for answer in answers:
+            if "score" in answer:
+                predicted["anomaly" if answer["anomaly"] else "normal"] += 1
+                if answer["threshold"] > 0:
+                    self._scores.labels(*names).observe(answer["score"] / answer["threshold"])
+            elif "decisions" in answer:
+                decisions = answer["decisions"]
+                predicted.update([name for name in decisions if decisions[name]] or ["none"])
+                for name, probability in answer["probabilities"].items():
+                    self._probabilities.labels(*names, name).observe(probability)
+            else:
+                predicted[answer["class"]] += 1
+                probabilities = self._probabilities.labels(*names, answer["class"])
+                probabilities.observe(answer["probability"])
+        for name, count in predicted.items():
             self._predictions.labels(*names, name).inc(count)
-        for row in rows:
-            self._probabilities.labels(*names, row["class"]).observe(row["probability"])
-        self._warned(model, rows)
-
-    def _warned(self, model: Model, answers: Sequence[dict[str, Any]]) -> None:
         codes = Count(warning["code"] for answer in answers for warning in answer["warnings"])
         for code, count in codes.items():
-            self._warnings.labels(model.dataset, model.name, code).inc(count)
+            self._warnings.labels(*names, code).inc(count)
 
     def loaded(self, model: Model, previous: Model | None) -> None:
         self._loads.labels(model.dataset, model.name).inc()
@@ -150,11 +130,11 @@ class Telemetry:
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
-        if FOLDER not in os.environ:
-            return prometheus_client.generate_latest(self._registry)
-        everyone = CollectorRegistry()
-        multiprocess.MultiProcessCollector(everyone)
-        return prometheus_client.generate_latest(everyone)
+        everything = self._registry
+        if FOLDER in os.environ:
+            everything = CollectorRegistry()
+            multiprocess.MultiProcessCollector(everything)
+        return prometheus_client.generate_latest(everything)
 
 
 def _identity(model: Model) -> tuple[str, str, str, str]:

@@ -19,11 +19,11 @@ from wfdb.processing import xqrs_detect
 from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.datasets import ptbxl
-from beatline.datasets.ptbxl import LEADS
 from beatline.features import Recorded, ecg
 from beatline.features.ecg import FEATURES, ExtractFeatures, extract, measurements
 from beatline.features.ecg.beats import QRS_BAND, RATE, Beats, filtered, qrs_activity, r_peaks
 from beatline.features.ecg.delineation import Waves
+from beatline.formats.leads import LEADS
 from beatline.simulators.ecg import simulator
 from beatline.simulators.ecg.cardiac_model import heartbeats
 from beatline.sources.pack import Pack, PackWriter

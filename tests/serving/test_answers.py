@@ -15,9 +15,8 @@ from beatline.bundle import model_info
 from beatline.common.errors import UserError
 from beatline.serving import answers, explanation, model, preparation
 from beatline.serving.model import Model
-from beatline.serving.preparation import Prepared
 from beatline.serving.problems import Problem
-from beatline.serving.recording import Recording
+from beatline.serving.recording import Prepared, Recording
 from beatline.serving.settings import Serve
 from tests.bundle.bundles import CHANNELS, HISTORY, LENGTH, made, raw_recordings
 from tests.parameters import content

@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from beatline import bundle
 from beatline.common.errors import UserError
 from beatline.serving import answers, registry
-from beatline.serving.app import DOCS_FILES, PAGE, WAITING, create_app
+from beatline.serving.app import PAGE, create_app
 from beatline.serving.requests import MAX_FILES
+from beatline.serving.routes import WAITING
 from tests.serving import project
 
 CNN, AUTOENCODER = "/models/ptbxl/cnn/predict", "/models/ecg5000/autoencoder/predict"
@@ -247,6 +248,13 @@ MISTAKES: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
     "NaN in JSON": (CNN, b"[NaN]", JSON, 400, "JSON"),
     "words": (CNN, b'[["a", "b", "c"]]', JSON, 422, "text"),
     "an unknown key": (CNN, b'{"signals": []}', JSON, 422, "signal"),
+    "names that are no list": (
+        CNN,
+        b'{"signal": [1], "channels": 5}',
+        JSON,
+        422,
+        "channels is '5'",
+    ),
     "no samples": (CNN, b"[]", JSON, 422, ""),
     "two leads": (CNN, np.zeros((120, 2), "<f4").tobytes(), RAW | {"X-Shape": "120,2"}, 422, ""),
     "too short": (CNN, ECG[:5].tobytes(), RAW | {"X-Shape": "5,3"}, 422, ""),
@@ -555,7 +563,7 @@ def test_what_is_given_up_when_the_server_ends(folder: Path) -> None:
 
 def test_every_answer_says_what_a_browser_may_do(client: httpx.Client) -> None:
     """No sniffing, no referrer, no frames, nothing from elsewhere; of pages, files, answers, errors."""
-    for path in ("/", "/docs", "/health", "/nothing", "/page/icon.svg", "/docs/start.js"):
+    for path in ("/", "/docs", "/health", "/nothing", "/page/icon.svg", "/page/docs.js"):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
@@ -575,7 +583,8 @@ def test_pages_need_no_network(client: httpx.Client) -> None:
     for address in named:
         assert client.get(f"/{address}").status_code == 200
     assert not re.search(r"<script>|https?://", page.text)
-    for name, kind in DOCS_FILES.items():
-        assert client.get(f"/docs/{name}").headers["content-type"].startswith(kind)
+    kinds = ("image/svg+xml", "text/css", "text/javascript", "text/javascript")
+    for address, kind in zip(named, kinds, strict=True):
+        assert client.get(f"/{address}").headers["content-type"].startswith(kind)
     assert client.get("/").text == (PAGE / "index.html").read_text()
     assert client.get("/favicon.ico").status_code == 204

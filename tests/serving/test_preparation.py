@@ -27,9 +27,9 @@ from beatline.formats.wfdb import read_records
 from beatline.preprocessing import arrays, normalization
 from beatline.preprocessing.normalization import Normalization, Normalize
 from beatline.serving import uploads
-from beatline.serving.preparation import Prepared, far, prepare, resampled_values
+from beatline.serving.preparation import far, prepare, resampled_values
 from beatline.serving.problems import Problem
-from beatline.serving.recording import Recording
+from beatline.serving.recording import Prepared, Recording
 from beatline.serving.uploads import Upload
 from beatline.simulators.ecg import simulator
 from beatline.sources.pack import Pack, PackWriter

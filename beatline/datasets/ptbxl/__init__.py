@@ -24,6 +24,7 @@ from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
 from beatline.datasets import COLUMNS, Labels, Manifest, large_classes, published
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
+from beatline.formats.leads import LEADS
 from beatline.formats.wfdb import check_records, read_records
 from beatline.sources.archives import Source, open_source, own
 from beatline.sources.pack import Pack, PackWriter
@@ -31,7 +32,6 @@ from beatline.sources.pack import Pack, PackWriter
 ARCHIVE = "ptb-xl-a-large-publicly-available-electrocardiography-dataset-1.0.3.zip"
 ARCHIVE_URL = f"https://physionet.org/static/published-projects/ptb-xl/{ARCHIVE}"
 DATABASE, STATEMENTS, CHECKSUMS = "ptbxl_database.csv", "scp_statements.csv", "SHA256SUMS.txt"
-LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
 SECONDS = 10
 FILENAME = {100: "filename_lr", 500: "filename_hr"}
 FOLDER = {100: "records100/", 500: "records500/"}

@@ -32,8 +32,8 @@ from beatline.features.ecg.beats import (
     resampled,
 )
 from beatline.features.ecg.delineation import delineate
-from beatline.features.ecg.measurements import LEADS, POSITION
 from beatline.features.tables import write_tables
+from beatline.formats.leads import LEADS, POSITION
 
 Array = NDArray[np.floating]
 

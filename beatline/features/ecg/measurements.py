@@ -8,11 +8,10 @@ from scipy import signal, stats
 
 from beatline.features.ecg.beats import RATE, Beats
 from beatline.features.ecg.delineation import J_TO_T, NAN, Waves, above_level
+from beatline.formats.leads import LEADS, POSITION
 
 Array = NDArray[np.floating]
 
-LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
-POSITION = {lead: number for number, lead in enumerate(LEADS)}
 R_LEAST = 0.02  # mV: what is lower is no R wave (CSE Working Party 1985, Eur Heart J 6:815)
 ST_AT = 0.06  # seconds after the end of QRS
 BANDS = {"low": (0.5, 5.0), "middle": (5.0, 15.0), "high": (15.0, 40.0)}  # Hz

@@ -7,10 +7,9 @@ what a file announces before it takes memory for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from pathlib import PurePosixPath
 
-from beatline.serving.problems import Problem
+from beatline.serving.problems import malformed, shown, too_large, unfit, unsupported
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import (
@@ -24,7 +23,7 @@ from beatline.serving.uploads import (
     tables,
     wfdb_records,
 )
-from beatline.serving.uploads.checks import checked, malformed, shown, too_large, unfit
+from beatline.serving.uploads.checks import checked
 from beatline.serving.uploads.upload import File, Upload
 
 __all__ = ["File", "Upload", "read"]
@@ -34,41 +33,23 @@ READ = (
     "send JSON, CSV, NPY, a WFDB record (.hea with .dat), WAV, FLAC, Ogg, MP3, PNG, JPEG, or raw "
     "float32 (application/octet-stream) with its shape in the header X-Shape"
 )
-_OF_TYPE = {
-    "application/json": "json",
-    "text/json": "json",
-    "text/csv": "csv",
-    "text/tab-separated-values": "csv",
-    "application/x-npy": "npy",
-    "application/npy": "npy",
-    "image/png": "image",
-    "image/jpeg": "image",
-    "application/zip": "zip",
-    "application/x-zip-compressed": "zip",
+_TYPES = {
+    "json": ("application/json", "text/json"),
+    "csv": ("text/csv", "text/tab-separated-values"),
+    "npy": ("application/x-npy", "application/npy"),
+    "image": ("image/png", "image/jpeg"),
+    "zip": ("application/zip", "application/x-zip-compressed"),
 }
-_OF_NAME = {
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".npy": "npy",
-    ".wav": "audio",
-    ".flac": "audio",
-    ".ogg": "audio",
-    ".mp3": "audio",
-    ".png": "image",
-    ".jpg": "image",
-    ".jpeg": "image",
-    ".zip": "zip",
-    wfdb_records.HEADER: "wfdb",
-    wfdb_records.SIGNAL: "wfdb",
+_SUFFIXES = {
+    "json": (".json",),
+    "csv": (".csv", ".tsv", ".txt"),
+    "npy": (".npy",),
+    "audio": (".wav", ".flac", ".ogg", ".mp3"),
+    "image": (".png", ".jpg", ".jpeg"),
+    "zip": (".zip",),
+    "wfdb": (wfdb_records.HEADER, wfdb_records.SIGNAL),
 }
-_OF_MAGIC = {
-    (npy.MAGIC,): "npy",
-    archives.MAGIC: "zip",
-    images.MAGIC: "image",
-    audio.MAGIC: "audio",
-}
+_MAGIC = {"npy": npy.MAGIC, "zip": archives.MAGIC, "image": images.MAGIC, "audio": audio.MAGIC}
 
 _READERS: dict[str, Callable[[bytes, str, Serve], Recording]] = {
     "json": json_arrays.read,
@@ -86,6 +67,8 @@ def read(upload: Upload, limits: Serve) -> Recording:
     unknown format, 422 for content that is no recording.
     """
     headers = {name.lower(): value for name, value in upload.headers.items()}
+    if "x-shape" in headers:
+        raw_float32.check_shape(headers["x-shape"])
     files = [file for file in upload.files if file.content]
     if not files:
         raise malformed("the request holds no file, or an empty one: send a recording")
@@ -128,20 +111,19 @@ def _kind(content_type: str, file: File, headers: Mapping[str, str]) -> str:
     """What a file is: by the type that its sender says, else by its first bytes, else by its name."""
     if content_type == RAW and "x-shape" in headers:
         return "raw"
+    suffix = PurePosixPath(file.base_name).suffix.lower()
     found = (
-        _OF_TYPE.get(content_type)
+        next((kind for kind, types in _TYPES.items() if content_type in types), None)
         or ("audio" if content_type.startswith("audio/") else None)
-        or next((kind for magic, kind in _OF_MAGIC.items() if file.content.startswith(magic)), None)
-        or _OF_NAME.get(PurePosixPath(file.base_name).suffix.lower())
+        or next((kind for kind, magic in _MAGIC.items() if file.content.startswith(magic)), None)
+        or next((kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes), None)
         or ("audio" if file.content.startswith(audio.MPEG) else None)
         or ("json" if file.content.lstrip()[:1] in (b"[", b"{") else None)
         or ("raw" if "x-shape" in headers else None)
     )
     if found is None:
         said = f" ({shown(content_type)})" if content_type else ""
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{file.where}{said} is in no known format: {READ}"
-        )
+        raise unsupported(f"{file.where}{said} is in no known format: {READ}")
     return found
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import zipfile
 
-from beatline.serving.problems import Problem
+from beatline.serving.problems import Problem, malformed, too_large, unfit
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import decoding, malformed, too_large, unfit
+from beatline.serving.uploads.checks import decoding
 from beatline.serving.uploads.upload import File
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from beatline.common.errors import UserError
 from beatline.formats import audio
+from beatline.serving.problems import malformed, unfit, wording
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import check_size, decoding, malformed, unfit, wording
+from beatline.serving.uploads.checks import check_size, decoding
 
 FULL_SCALE = "full scale"  # from -1 to 1
 MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3")

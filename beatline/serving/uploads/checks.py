@@ -6,50 +6,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http import HTTPStatus
 
 import numpy as np
 
 from beatline.common.errors import UserError
-from beatline.serving.problems import Problem
+from beatline.serving.problems import Problem, malformed, shown, too_large, unfit, wording
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
 
 LARGEST = 1e12  # of a sample, either sign: beyond it squares of single precision may overflow
-LONGEST_WORDING = 300  # characters of what another library says
-
 _ADDRESS = re.compile(r":? *<[^<>]* at 0x[0-9a-f]+>")
-
-
-def malformed(detail: str) -> Problem:
-    """A file that is not what it claims to be."""
-    return Problem(HTTPStatus.BAD_REQUEST, detail)
-
-
-def too_large(detail: str) -> Problem:
-    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
-
-
-def unfit(detail: str) -> Problem:
-    """A file that can be read, and whose content cannot be used."""
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-
-
-def shown(text: str, length: int = 60) -> str:
-    """A client's words as they can stand in one line of a message."""
-    cut = text if len(text) <= length else text[:length] + "…"
-    return "".join(letter if letter.isprintable() else "?" for letter in cut)
-
-
-def listed(names: list[str], most: int = 12) -> str:
-    """Names for a message, the first of many only."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(shown(name, 30) for name in names[:most]) + more
-
-
-def wording(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    return shown(" ".join(str(error).split()).rstrip("."), LONGEST_WORDING)
 
 
 @contextmanager

@@ -7,9 +7,10 @@ import io
 import numpy as np
 from PIL import Image
 
+from beatline.serving.problems import too_large
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import check_size, decoding, too_large
+from beatline.serving.uploads.checks import check_size, decoding
 
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 GREY_LEVEL = "grey level"  # from 0 for black to 255 for white

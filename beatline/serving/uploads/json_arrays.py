@@ -6,26 +6,17 @@
 
 from __future__ import annotations
 
-import difflib
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
 
+from beatline.serving.problems import did_you_mean, listed, malformed, shown, too_large, unfit
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads import metadata
-from beatline.serving.uploads.checks import (
-    check_size,
-    listed,
-    malformed,
-    shown,
-    too_large,
-    two_dimensional,
-    unfit,
-)
-from beatline.serving.uploads.metadata import Metadata, described
+from beatline.serving.uploads.checks import check_size, two_dimensional
+from beatline.serving.uploads.metadata import described, validated
 
 KEYS = ("signal", "sampling_rate", "unit", "channels")
 MOST_CHANNELS = 10_000  # with names
@@ -56,10 +47,13 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
         samples = _by_name(signal, where)
         names = list(signal)
     else:
-        strings = 2 * (len(document) + len(channels or "")) + 2 * ("unit" in document)
-        samples = _array(signal, _only_numbers(content, strings), where)
+        strings = len(document) + ("unit" in document)
+        strings += len(channels) if isinstance(channels, list) else 0
+        samples = _array(signal, _only_numbers(content, 2 * strings), where)
         names = channels
-    return described(Recording(samples), _metadata(document, names, where), where)
+    values = {name: document.get(name) for name in KEYS[1:]} | {"channels": names}
+    said = validated(values, {name: f"{where}: {name}" for name in values})
+    return described(Recording(samples), said, where)
 
 
 def _parsed(content: bytes, where: str) -> Any:
@@ -75,22 +69,12 @@ def _parsed(content: bytes, where: str) -> Any:
 def _check_keys(document: dict[str, Any], where: str) -> None:
     unknown = [shown(key) for key in document if key not in KEYS]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], KEYS, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        hint = did_you_mean(unknown[0], KEYS)
         raise unfit(
             f"{where} has the unknown key {unknown[0]!r}{hint}: the keys are {', '.join(KEYS)}"
         )
     if "signal" not in document:
         raise unfit(f"{where} has no key signal: put the array of samples there")
-
-
-def _metadata(document: dict[str, Any], names: Any, where: str) -> Metadata:
-    rate, unit = document.get("sampling_rate"), document.get("unit")
-    return Metadata(
-        None if names is None else metadata.channel_names(names, f"{where}: channels"),
-        None if rate is None else metadata.sampling_rate(rate, f"{where}: sampling_rate"),
-        None if unit is None else metadata.unit_of(unit, f"{where}: unit"),
-    )
 
 
 def _by_name(signal: dict[str, Any], where: str) -> np.ndarray:

@@ -8,56 +8,57 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated, Any
 
-from beatline.serving.problems import Problem
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from beatline.serving.problems import Problem, listed, malformed, shown, unfit
 from beatline.serving.recording import Recording
-from beatline.serving.uploads.checks import listed, malformed, shown, unfit
 
 HIGHEST_RATE = 1e9  # Hz
 LONGEST_UNIT = 32  # characters
+HEADERS = {"channels": "X-Channels", "sampling_rate": "X-Sampling-Rate", "unit": "X-Unit"}
+CURES = {
+    "channels": "list the names of the channels",
+    "sampling_rate": "say the samples per second, such as 500",
+    "unit": "say the unit of the samples, such as mV",
+}
 
 
-@dataclass(frozen=True)
-class Metadata:
-    """None: not said. `unit`: one for all channels; `sampling_rate`: in Hz."""
+class Metadata(BaseModel):
+    """What is said of a recording, or None. `unit`: one for all channels; `sampling_rate`: in Hz."""
 
-    channels: list[str] | None = None
-    sampling_rate: float | None = None
-    unit: str | None = None
+    model_config = ConfigDict(strict=True, str_strip_whitespace=True)
+
+    channels: Annotated[list[str], Field(min_length=1)] | None = None
+    sampling_rate: Annotated[float, Field(gt=0, lt=HIGHEST_RATE)] | None = None
+    unit: Annotated[str, Field(min_length=1, max_length=LONGEST_UNIT)] | None = None
 
 
 def of_headers(headers: Mapping[str, str]) -> Metadata:
     """From request headers, whose names are in lower case. Raises Problem for one that is malformed."""
-    channels, rate, unit = (
-        headers.get(name) for name in ("x-channels", "x-sampling-rate", "x-unit")
-    )
-    return Metadata(
-        None if channels is None else _names(_text(channels).split(","), "the header X-Channels"),
-        None if rate is None else sampling_rate(_number(rate), "the header X-Sampling-Rate"),
-        None if unit is None else unit_of(_text(unit), "the header X-Unit"),
-    )
+    channels, rate, unit = (headers.get(header.lower()) for header in HEADERS.values())
+    values = {
+        "channels": None if channels is None else _text(channels).split(","),
+        "sampling_rate": None if rate is None else _number(rate),
+        "unit": None if unit is None else _text(unit),
+    }
+    return validated(values, {name: f"the header {header}" for name, header in HEADERS.items()})
 
 
-def sampling_rate(value: object, where: str) -> float:
-    """In Hz. Raises Problem unless it is a positive number."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < HIGHEST_RATE:
-        return float(value)
-    raise unfit(f"{where} is {_kind(value)}: say the samples per second, such as 500")
-
-
-def unit_of(value: object, where: str) -> str:
-    """Raises Problem unless it is a short text."""
-    if isinstance(value, str) and 0 < len(value.strip()) <= LONGEST_UNIT:
-        return value.strip()
-    raise unfit(f"{where} is {_kind(value)}: say the unit of the samples, such as mV")
-
-
-def channel_names(value: object, where: str) -> list[str]:
-    """Raises Problem unless it is a list of names."""
-    if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
-        return _names(value, where)
-    raise unfit(f"{where} is {_kind(value)}: list the names of the channels")
+def validated(values: Mapping[str, Any], where: Mapping[str, str]) -> Metadata:
+    """The `values` of the fields of Metadata, which messages call `where`. Raises Problem if one is not
+    what it should be."""
+    try:
+        metadata = Metadata(**values)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise unfit(f"{where[name]} is {_kind(values[name])}: {CURES[name]}") from None
+    if "" in (names := metadata.channels or []):
+        number = names.index("") + 1
+        raise unfit(f"{where['channels']}: name number {number} is empty: name each channel")
+    return metadata
 
 
 def described(recording: Recording, said: Metadata, where: str) -> Recording:
@@ -98,13 +99,6 @@ def _named(recording: Recording, names: list[str], where: str) -> Recording:
 
 def _contradiction(where: str, own: str, said: str) -> Problem:
     return unfit(f"{where} says {own}, and the request says {said}: leave one of them out")
-
-
-def _names(names: list[str], where: str) -> list[str]:
-    stripped = [name.strip() for name in names]
-    if "" in stripped:
-        raise unfit(f"{where}: name number {stripped.index('') + 1} is empty: name each channel")
-    return stripped
 
 
 def _number(text: str) -> float:

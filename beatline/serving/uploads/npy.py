@@ -9,16 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib import format as numpy_format
 
+from beatline.serving.problems import malformed, shown, unfit
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import (
-    check_size,
-    decoding,
-    malformed,
-    shown,
-    two_dimensional,
-    unfit,
-)
+from beatline.serving.uploads.checks import check_size, decoding, two_dimensional
 
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 1024  # characters; that of a matrix has 118

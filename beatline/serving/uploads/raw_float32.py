@@ -7,20 +7,26 @@ import re
 
 import numpy as np
 
+from beatline.serving.problems import malformed, shown, unfit
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import check_size, malformed, shown, two_dimensional, unfit
+from beatline.serving.uploads.checks import check_size, two_dimensional
 
 SHAPE = r"^\s*\d{1,9}\s*(,\s*\d{1,9}\s*){0,2}$"  # of the header, also for the documentation
 SHAPE_PATTERN = re.compile(SHAPE, re.ASCII)
 
 
-def read(content: bytes, shape: str, where: str, limits: Serve) -> Recording:
-    """The samples, not copied. Raises Problem if the shape is none, or not that of the content."""
+def check_shape(shape: str) -> None:
+    """Raise Problem if X-Shape is no shape, also where the format tells its own: who sends it means
+    something by it."""
     if not SHAPE_PATTERN.fullmatch(shape):
         raise malformed(
             f"the header X-Shape is {shown(shape)!r}: say time steps and channels, such as 1000,12"
         )
+
+
+def read(content: bytes, shape: str, where: str, limits: Serve) -> Recording:
+    """The samples, not copied. Raises Problem if the shape is not that of the content."""
     sizes = [int(size) for size in shape.split(",")]
     values = math.prod(sizes)
     check_size(values, limits, where)

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from beatline.serving.problems import Problem
+from beatline.serving.problems import Problem, malformed, shown, unfit
 from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import check_size, decoding, malformed, shown, unfit
+from beatline.serving.uploads.checks import check_size, decoding
 
 DELIMITERS = (";", "\t", ",")  # a comma may also be that of a decimal
 # Of a first column that tells when a sample was taken: how many of its units are a second.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from beatline.serving.uploads.checks import shown
+from beatline.serving.problems import shown
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
-LEADS = ("I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6")
 MODEL_RATE = 500  # Hz, PTB-XL's own rate of recording
 DURATION = 10.0  # seconds
 FLUTTER_CYCLE = 0.2  # seconds, 300 atrial beats a minute

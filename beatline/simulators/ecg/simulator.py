@@ -24,9 +24,9 @@ from scipy.signal import firwin, upfirdn
 
 from beatline.common.errors import UserError
 from beatline.common.files import replacing
+from beatline.formats.leads import LEADS
 from beatline.simulators.ecg import electrode_noise as noise_model
 from beatline.simulators.ecg.cardiac_model import (
-    LEADS,
     MODEL_RATE,
     Array,
     Beat,

@@ -1,0 +1,171 @@
+"""The parts of the OpenAPI document that FastAPI cannot derive: bodies in many formats, which the
+readers of uploads check, problem documents, and what depends on the models of this server."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+from beatline.serving.problems import MEDIA_TYPE
+from beatline.serving.requests import MAX_FILES, MULTIPART
+from beatline.serving.responses import ProblemDocument
+from beatline.serving.settings import Serve
+from beatline.serving.uploads.raw_float32 import SHAPE
+
+if TYPE_CHECKING:
+    from beatline.serving.model import Model
+    from beatline.serving.registry import Registry
+
+Schema = dict[str, Any]
+
+DESCRIPTION = """Recordings in, answers of trained models out. **No medical device.**
+
+Mistakes are told as problem documents (RFC 9457): their `detail` says what is wrong and what to do.
+
+A recording is brought to what the model was trained on: channels are put in order by name, units and
+sampling rates converted. What does not fit is refused with the reason; what is doubtful is answered, with
+`warnings`."""
+REASONS = {
+    400: "The body is malformed.",
+    404: "There is no such model, or no such example.",
+    408: "The body arrived too slowly.",
+    413: "The body, or what it unpacks to, is too large.",
+    415: "The format is not known.",
+    422: "What was sent does not fit the model, or a parameter is wrong.",
+    503: "The model is not loaded yet, or the server is too busy.",
+}
+# What is beyond is no measurement.
+SAMPLE: Schema = {"type": ["number", "null"], "minimum": -1e12, "maximum": 1e12}
+RATE: Schema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e9}  # Hz
+UNIT: Schema = {"type": "string", "minLength": 1, "maxLength": 32}
+TEXT: Schema = {"type": "string", "minLength": 1}
+FILE: Schema = {"type": "string", "contentMediaType": "application/octet-stream"}
+FORMATS = {
+    "application/octet-stream": "With X-Shape: float32, little-endian, channels of a time step side by "
+    "side. Without: any of the other formats, told by its first bytes.",
+    "application/x-npy": "An array of numbers [time steps, channels] as NumPy saves it.",
+    "text/csv": "A line per time step, with or without a line of channel names.",
+    "application/zip": "A WFDB record: its header and its signal files.",
+    **{f"audio/{name}": "Sound, for models of sound." for name in ("wav", "flac", "ogg", "mpeg")},
+    **{f"image/{name}": "A drawn digit, for models of digits." for name in ("png", "jpeg")},
+}
+HEADERS: dict[str, tuple[str, Schema]] = {
+    "X-Shape": (
+        "Of raw float32: 1000,12 (time steps, channels)",
+        {"type": "string", "pattern": SHAPE},
+    ),
+    "X-Sampling-Rate": ("In Hz: 500", RATE),
+    "X-Unit": ("Of all channels: uV", UNIT),
+    "X-Channels": ("Names in the order of the body: I,II,III", TEXT),
+}
+
+
+def problems(*statuses: int) -> dict[int | str, Schema]:
+    """The responses of these statuses, which are problem documents."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    retry = {503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}}
+    return {
+        status: {
+            "description": REASONS[status],
+            "content": content,
+            "headers": retry.get(status, {}),
+        }
+        for status in statuses
+    }
+
+
+def recording_body(limits: Serve) -> Schema:
+    """The body of a recording in all its formats, and the headers that describe it."""
+    series = _list(SAMPLE)
+    signal = {
+        "anyOf": [series, _list(series), _by_name(series)],
+        "description": "Time steps of one channel, time steps of lists of channels, or channels by "
+        "name. null is a missing sample.",
+    }
+    known = {"sampling_rate": RATE, "unit": UNIT, "channels": _list({"type": "string"})}
+    optional = {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in known.items()}
+    described = _object({"signal": signal, **optional}, ["signal"])
+    files = _object({"files": _list(FILE, maxItems=MAX_FILES)}, ["files"])
+    bodies: Schema = {
+        "application/json": {
+            "schema": {"anyOf": [series, _list(series), described]},
+            "example": {"signal": [[0.1, 0.2], [0.3, None]], "sampling_rate": 100, "unit": "mV"},
+        },
+        **{name: {"schema": FILE | {"description": said}} for name, said in FORMATS.items()},
+        MULTIPART: {
+            "schema": files
+            | {"description": "One recording's files: a WFDB header and its signals."}
+        },
+    }
+    return {
+        "description": f"The body is one recording of at most {limits.max_megabytes:g} MB and "
+        f"{limits.max_values:,} values. Where its file does not hold them, the sampling rate, the unit "
+        "and the names of the channels are told by headers; without these, unit and order of channels "
+        "are taken to be those of the training. So is the sampling rate if the recording is as long as "
+        "those of the training; otherwise, and for sound, it must be said.",
+        "requestBody": {"required": True, "content": bodies},
+        "parameters": [
+            {"name": name, "in": "header", "description": description, "schema": schema}
+            for name, (description, schema) in HEADERS.items()
+        ],
+    }
+
+
+def rows_body(limits: Serve, features: Model | None = None) -> Schema:
+    """The body of a row of features or of several, with their names if a model is loaded."""
+    row, example = [_by_name(SAMPLE), _list(SAMPLE)], {"heart_rate": 71.5}
+    if features is not None:
+        names = features.description["dataset"]["channels"]
+        means = features.description["normalization"]["mean"]
+        in_order = _list(SAMPLE, minItems=len(names), maxItems=len(names))
+        row = [_object(dict.fromkeys(names, SAMPLE), names), in_order]
+        example = {name: float(f"{mean:.4g}") for name, mean in zip(names, means, strict=True)}
+    schema = {"anyOf": [*row, _list({"anyOf": row}, maxItems=limits.max_rows)]}
+    return {
+        "description": f"Answered by the model {limits.features}. A row is an object by feature name or "
+        "a list in the order of the features; null is a missing value. A list of rows is answered by a "
+        "list.",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "example": example}},
+        },
+    }
+
+
+def document(app: FastAPI, limits: Serve, registry: Registry) -> Schema:
+    """FastAPI's own document, with the data sets and models that can be chosen from, and the features
+    of the model of a table if it is loaded."""
+    with warnings.catch_warnings(action="ignore"):  # HEAD has the operation id of its GET
+        found = FastAPI.openapi(app)
+    found["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()
+    datasets, models = zip(*(key.split("/") for key in registry.wanted), strict=True)
+    for path in found["paths"].values():
+        path.pop("head", None)  # which goes without saying
+        (operation,) = path.values()
+        for parameter in operation.get("parameters", []):
+            if names := {"dataset": datasets, "model": models}.get(parameter["name"]):
+                parameter["schema"]["enum"] = list(dict.fromkeys(names))
+                parameter["example"] = names[0]
+    if limits.features and (features := registry.loaded(limits.features)):
+        found["paths"]["/predict"]["post"] |= rows_body(limits, features)
+    return found
+
+
+def _list(items: Schema, **more: Any) -> Schema:
+    return {"type": "array", "items": items, "minItems": 1, **more}
+
+
+def _by_name(values: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": values, "minProperties": 1}
+
+
+def _object(properties: Schema, required: Sequence[str]) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }

@@ -1,0 +1,69 @@
+"""Images as shares of white, in the size of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from beatline.serving.preparation.signals import check_present
+from beatline.serving.problems import listed, unfit
+from beatline.serving.recording import Notice, Prepared, Recording
+from beatline.serving.settings import Serve
+from beatline.serving.uploads.images import GREY_LEVEL
+
+_WHITE = 255  # the grey level
+
+
+def steps(_: Recording, dataset: Mapping[str, Any]) -> int:
+    """How many rows there will be."""
+    return dataset["length"]
+
+
+def prepare(recording: Recording, dataset: Mapping[str, Any], _: Serve) -> Prepared:
+    """Shares of white `[rows, columns]`, 0 for black."""
+    notices: list[Notice] = []
+    units = set(recording.units or [dataset["unit"]])
+    pixels = recording.samples
+    if units == {GREY_LEVEL}:
+        pixels = pixels.astype(np.float32) / np.float32(_WHITE)
+        if pixels.mean() > 0.5:
+            pixels = 1 - pixels
+            notices.append(
+                Notice("inverted", "dark on light in the image: inverted, as in training")
+            )
+    elif units != {dataset["unit"]}:
+        raise unfit(
+            f"pixels in {listed(sorted(units))} cannot be used: send an image, or {dataset['unit']} "
+            f"from 0 to 1"
+        )
+    if recording.sampling_rate is not None:
+        notices.append(Notice("sampling_rate", "an image has no sampling rate: it is not used"))
+    if not (np.isnan(pixels) | ((pixels >= 0) & (pixels <= 1))).all():
+        raise unfit(
+            f"pixels must be {dataset['unit']}, from 0 to 1: say X-Unit: {GREY_LEVEL} if they go from "
+            f"0 to {_WHITE}"
+        )
+    pixels = _resized(pixels, dataset, notices)
+    return Prepared(pixels, notices, len(pixels))
+
+
+def _resized(pixels: np.ndarray, dataset: Mapping[str, Any], notices: list[Notice]) -> np.ndarray:
+    rows, columns = dataset["length"], len(dataset["channels"])
+    missing = int(np.count_nonzero(np.isnan(pixels)))
+    if missing:
+        notices.append(Notice("missing", f"{missing} of {pixels.size} pixels are missing"))
+    if pixels.shape == (rows, columns):
+        check_present(pixels, dataset["channels"])
+        return pixels
+    size = " x ".join(map(str, pixels.shape))
+    if missing or min(pixels.shape) == 1:
+        raise unfit(
+            f"{size} values{' of which some are missing' if missing else ''} are no image that can be "
+            f"resized to {rows} x {columns}: send an image of this size"
+        )
+    notices.append(Notice("resized", f"resized from {size} to {rows} x {columns} pixels"))
+    image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
+    return np.clip(np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR)), 0, 1)

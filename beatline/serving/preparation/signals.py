@@ -1,0 +1,206 @@
+"""Signals over time and rows of features: channels, units, missing samples, sampling rate."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import soxr
+
+from beatline.formats.units import power_of_ten
+from beatline.serving.preparation.oddities import by_einthoven, oddities
+from beatline.serving.problems import listed, shown, unfit
+from beatline.serving.recording import Notice, Prepared, Recording
+from beatline.serving.settings import Serve
+from beatline.serving.uploads.checks import check_size
+from beatline.serving.uploads.images import GREY_LEVEL
+
+MOST_RESAMPLED = 50  # times higher or lower a sampling rate may be
+SAY_RATE = 'say it by the header X-Sampling-Rate (or "sampling_rate" in JSON)'
+_GENERIC = re.compile(r"(channel|column) \d+")  # names of channels that have none
+_LOOKS_AT = {
+    "twelve_leads": "ECGs of twelve leads",
+    "trace": "signals",
+    "features": "rows of features",
+}
+
+
+def steps(recording: Recording, dataset: Mapping[str, Any]) -> int:
+    """How many steps in time there will be, to one."""
+    rate, wanted = recording.sampling_rate, dataset["sampling_rate"]
+    length, columns = recording.samples.shape
+    if recording.channels is None and columns != len(dataset["channels"]):
+        length = columns  # `[C, T]`
+    times = 1 if rate is None or wanted is None else min(wanted / rate, MOST_RESAMPLED)
+    return math.ceil(length * times)
+
+
+def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> Prepared:
+    """The samples of the data set's channels, in its unit and at its rate."""
+    notices: list[Notice] = []
+    channels, rate, wanted = dataset["channels"], recording.sampling_rate, dataset["sampling_rate"]
+    recording = _ordered(recording, dataset, notices)
+    samples = _converted(recording, dataset["unit"], notices)
+    if rate is None and wanted is not None:
+        _check_unsaid_rate(len(samples), dataset["length"], wanted)
+    if dataset["drawing"] != "features":
+        check_present(samples, channels)
+    whole, missing = filled(samples, channels, notices)
+    if dataset["drawing"] != "features":
+        notices += oddities(whole, channels)
+    if dataset["drawing"] == "twelve_leads":
+        notices += by_einthoven(whole, missing, channels)
+    if rate is None or rate == wanted:
+        return Prepared(samples, notices, len(samples))
+    if wanted is None:
+        message = f"the sampling rate of {rate:g} Hz is not used: the training recordings have none"
+        notices.append(Notice("sampling_rate", message))
+    else:
+        notices.append(resampling(rate, wanted))
+        values = steps(recording, dataset) * len(channels)
+        check_size(values, limits, f"the recording at {wanted:g} Hz")
+        samples = _resampled(whole, missing, rate, wanted)
+    return Prepared(samples, notices, len(samples))
+
+
+def _ordered(recording: Recording, dataset: Mapping[str, Any], notices: list[Notice]) -> Recording:
+    """The channels of the data set in its order: found by name, or as many of them without names."""
+    wanted = dataset["channels"]
+    if GREY_LEVEL in (recording.units or []):
+        raise unfit(f"an image does not fit: the model looks at {_LOOKS_AT[dataset['drawing']]}")
+    if recording.channels is None or all(map(_GENERIC.fullmatch, wanted)):
+        return _as_many(recording, wanted)
+    names = [name.strip().casefold() for name in recording.channels]
+    asked = [name.casefold() for name in wanted]
+    if missing := [name for name in wanted if name.casefold() not in names]:
+        raise unfit(
+            f"the recording has no {listed(missing)} among its channels {listed(recording.channels)}: "
+            f"the model needs {listed(wanted)}"
+        )
+    if twice := [name for name in wanted if names.count(name.casefold()) > 1]:
+        raise unfit(f"the recording has two channels called {twice[0]}: leave one out")
+    if extra := [name for name in recording.channels if name.strip().casefold() not in asked]:
+        message = f"the model does not look at {listed(extra)}: left out"
+        notices.append(Notice("dropped", message))
+    if names == asked:
+        return recording
+    order = [names.index(name) for name in asked]
+    units = recording.units and [recording.units[column] for column in order]
+    return replace(recording, samples=recording.samples[:, order], channels=wanted, units=units)
+
+
+def _as_many(recording: Recording, wanted: list[str]) -> Recording:
+    rows, columns = recording.samples.shape
+    if columns == len(wanted):
+        return recording
+    units = set(recording.units or [])
+    if rows == len(wanted) and len(units) < 2:
+        turned = [unit for unit in units for _ in wanted] or None
+        return replace(recording, samples=recording.samples.T, channels=None, units=turned)
+    named = "" if all(map(_GENERIC.fullmatch, wanted)) else f" ({listed(wanted)}), or name them"
+    raise unfit(
+        f"the recording has {columns} channels of {rows} samples, and the model looks at "
+        f"{len(wanted)}: send these{named}"
+    )
+
+
+def _converted(recording: Recording, wanted: str, notices: list[Notice]) -> np.ndarray:
+    """The samples in the unit `wanted`, which is taken for granted if the recording names none."""
+    samples, units = recording.samples, recording.units
+    if units is None or all(unit == wanted for unit in units):
+        return samples
+    powers = np.array([_power(unit, wanted) for unit in units])
+    if not powers.any():
+        return samples
+    given = sorted({unit for unit, power in zip(units, powers, strict=True) if power})
+    notices.append(Notice("converted", f"converted from {listed(given)} to {wanted}"))
+    # A division by 1000 is exact to the last bit, a multiplication by 0.001 is not.
+    larger, smaller = (10.0 ** np.maximum(sign * powers, 0) for sign in (1, -1))
+    return samples * larger.astype(samples.dtype) / smaller.astype(samples.dtype)
+
+
+def _power(unit: str, wanted: str) -> int:
+    """The power of ten by which samples in `unit` become those in `wanted`."""
+    power = power_of_ten(unit, wanted)
+    if power is None:
+        known = wanted if power_of_ten("V", wanted) is None else f"{wanted}, or V, mV, uV, nV"
+        raise unfit(
+            f"samples in {shown(unit, 30)!r} cannot be converted to {wanted}: send them in {known}"
+        )
+    return power
+
+
+def check_present(samples: np.ndarray, channels: list[str]) -> None:
+    """Raise Problem if a channel has no valid sample: it is as absent as one that is not sent."""
+    absent = np.flatnonzero(np.isnan(samples).all(axis=0))
+    if len(absent):
+        names = listed([channels[number] for number in absent])
+        raise unfit(
+            f"the recording has no valid sample of {names}: the model needs all of "
+            f"{listed(channels)}"
+        )
+
+
+def filled(
+    samples: np.ndarray, channels: list[str], notices: list[Notice]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The samples with those in between for missing ones, and which are missing (None: none is)."""
+    missing = np.isnan(samples)
+    columns = np.flatnonzero(missing.any(axis=0))
+    if not len(columns):
+        return samples, None
+    notices.append(
+        Notice(
+            "missing",
+            f"{np.count_nonzero(missing)} of {samples.size} values are missing (in "
+            f"{listed([channels[column] for column in columns])}): what is usual in the training "
+            f"recordings stands in for them",
+        )
+    )
+    whole, places = samples.copy(), np.arange(len(samples))
+    for column in columns:
+        valid = ~missing[:, column]
+        values = samples[valid, column]
+        whole[:, column] = np.interp(places, places[valid], values) if len(values) else 0
+    return whole, missing
+
+
+def _check_unsaid_rate(n_steps: int, length: int, rate: float) -> None:
+    """Raise Problem unless a recording without a sampling rate is as long as those of the training, and
+    so probably sampled as they were."""
+    if n_steps != length:
+        raise unfit(
+            f"the file names no sampling rate, and its {n_steps} steps are not the {length} of the "
+            f"training recordings ({length / rate:.4g} s at {rate:g} Hz): {SAY_RATE}"
+        )
+
+
+def resampling(rate: float, wanted: float) -> Notice:
+    """The notice of another sampling rate. Raises Problem if it is too far from that of the training."""
+    if not 1 / MOST_RESAMPLED <= rate / wanted <= MOST_RESAMPLED:
+        raise unfit(
+            f"a sampling rate of {rate:g} Hz is too far from the {wanted:g} Hz of the training "
+            f"recordings: send one between {wanted / MOST_RESAMPLED:g} and "
+            f"{wanted * MOST_RESAMPLED:g} Hz"
+        )
+    return Notice("resampled", f"resampled from {rate:g} Hz to {wanted:g} Hz")
+
+
+def _resampled(
+    whole: np.ndarray, missing: np.ndarray | None, rate: float, wanted: float
+) -> np.ndarray:
+    """`[T, C]` at another sampling rate, NaN again where a neighbour in time was missing."""
+    # The filter sees zeros beyond both ends: without its offset a signal has no step there.
+    offset = whole.mean(axis=0)
+    resampled = soxr.resample(np.ascontiguousarray(whole - offset), rate, wanted, quality="HQ")
+    resampled += offset
+    if missing is not None:
+        places = np.arange(len(resampled)) * (rate / wanted)
+        before = np.minimum(places.astype(int), len(missing) - 1)
+        after = np.minimum(np.ceil(places).astype(int), len(missing) - 1)
+        resampled[missing[before] | missing[after]] = np.nan
+    return resampled

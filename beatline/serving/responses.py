@@ -1,0 +1,167 @@
+"""The answers of the API as its documentation describes them.
+
+Answers are built as plain dictionaries and written by orjson, since validating them takes as long as
+computing them; a test holds them to these models.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+Absent = SkipJsonSchema[None]  # a key that is there on request only
+Count = Annotated[int, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Probabilities = dict[str, Probability]
+Samples = list[list[float | None]]
+Parts = Annotated[list[float], Field(max_length=250)]
+Unit = Literal["s", "step"]
+Task = Literal["multilabel", "binary", "multiclass", "reconstruction", "neighbours"]
+Class = Annotated[str, Field(alias="class")]
+
+
+class Object(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class ProblemDocument(Object):
+    type: Literal["about:blank"]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    """What is wrong, and what to do."""
+
+
+class Warning(Object):
+    code: str
+    """For programs."""
+    message: str
+
+
+class Identity(Object):
+    dataset: str
+    name: str
+    task: Task
+    simulated: bool
+    """Trained on simulated recordings."""
+    weights: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """SHA-256."""
+    revision: str | None
+    """The code that trained it, in Git."""
+
+
+class Explanation(Object):
+    method: str
+    unit: Unit
+    start: list[float]
+    end: list[float]
+    channels: list[list[str]]
+    importance: dict[str, list[list[float]]]
+    """By how much a class, or the score, falls without each part in time of each group of channels."""
+
+
+class Recording(Object):
+    channels: list[str]
+    sampling_rate: float | None
+    unit: str
+    drawing: str
+    samples: Samples
+    reconstruction: Samples | None
+    cut: bool
+    """Only the first part is given."""
+
+
+class Answer(Object):
+    model: Identity
+    warnings: list[Warning]
+
+
+class RecordingAnswer(Answer):
+    explanation: Explanation | Absent = None
+    recording: Recording | Absent = None
+
+
+class LabelsAnswer(RecordingAnswer):
+    probabilities: Probabilities
+    thresholds: dict[str, float]
+    decisions: dict[str, bool]
+
+
+class ClassAnswer(RecordingAnswer):
+    probabilities: Probabilities
+    predicted_class: Count
+    class_: Class
+    probability: Probability
+
+
+class Highest(Object):
+    start: float
+    end: float
+    channels: list[str]
+
+
+class Error(Object):
+    unit: Unit
+    over_time: dict[Literal["start", "end", "value"], Parts]
+    over_channels: dict[str, float] | None
+    highest: Highest
+
+
+class AnomalyAnswer(RecordingAnswer):
+    score: float
+    threshold: float
+    anomaly: bool
+    error: Error
+
+
+class RowAnswer(Answer):
+    predicted_class: Count
+    class_: Class
+    probability: Probability
+
+
+class Input(Object):
+    shape: tuple[Count, Count]
+    shortest: Count
+    whole: bool
+    """Only recordings of one length are taken."""
+    channels: list[str]
+    sampling_rate: float | None
+    unit: str | None
+    drawing: str
+    sound: dict[Literal["sampling_rate"], float] | None
+
+
+class Available(Object):
+    dataset: str
+    name: str
+    available: Literal[True]
+    outdated: str | None
+    """Why a newer bundle is not loaded."""
+    title: str
+    citation: str
+    task: Task
+    classes: list[str]
+    simulated: bool
+    input: Input
+    thresholds: dict[str, float] | None
+    metrics: dict[str, dict[Literal["value", "low", "high"], float | None]] | None
+    parameters: Count
+    identity: dict[Literal["revision", "clean", "data", "code", "weights"], str | bool | None]
+
+
+class Unavailable(Object):
+    dataset: str
+    name: str
+    available: Literal[False]
+    reason: str
+
+
+class Example(Object):
+    name: str
+    record: str
+    labels: list[str]
+    sampling_rate: float | None
+    unit: str | None
