@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
-  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start serve check browser test bench lock \
+  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start serve check browser test test-quick bench lock \
   clean
 
 help: ## list the targets
@@ -181,6 +181,9 @@ browser: ## install Chromium, in which the page is tested, if there is none (Deb
 test: $(VENV)/.ready-dev ## run the tests (under 10 minutes on two cores)
 	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
+test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after every edit
+	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal -m 'not slow'
+
 bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in the same run
 	python -m benchmarks.read_records
 	python -m benchmarks.train
@@ -190,6 +193,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.mnist
 	python -m benchmarks.detectors
 	python -m benchmarks.compare
+	python -m benchmarks.no_op_repro
 	python -m benchmarks.serving
 
 lock: ## pin requirements*.txt anew from requirements*.in (needs uv)

@@ -110,7 +110,8 @@ def _comparable(path: Path) -> bytes:
 
 
 def make_clone(root: Path) -> Clone:
-    """The project's own files, without data, results and lock, as a repository at `root`."""
+    """The project's own files, without data, results and lock, as a repository at `root`, which is in a
+    folder of pytest's. All clones of a session share a DVC cache: what one has run, another need not."""
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in files.splitlines():
@@ -121,7 +122,14 @@ def make_clone(root: Path) -> Clone:
     clone.run("git", "init", "--quiet")
     clone.run("git", "config", "user.name", "Test")
     clone.run("git", "config", "user.email", "test@example.invalid")
+    clone.run("dvc", "cache", "dir", "--quiet", "--local", str(_shared_cache(root)))
     return clone
+
+
+def _shared_cache(root: Path) -> Path:
+    """A folder of this session of pytest, whichever of its processes asks."""
+    session = next(path for path in root.parents if path.name.startswith("pytest-"))
+    return session / "dvc-cache"
 
 
 def trained_on(train: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -24,7 +24,6 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "data/README.md", *sorted(ROOT.glob("docs/*.md"))]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
-COMING = {"same", "test-quick"}  # of other changes: remove with the last of them
 MADE = {"beatline/models/gru.py", "reports/report.html"}  # by a recipe, by a run
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SCHEMAS = {
@@ -88,17 +87,12 @@ def test_every_command_exists(page: Path) -> None:
     for line in _code(page):
         for words in re.findall(r"(?:^|&& )make\b([^#|&]*)", line):
             named = [word for word in words.split() if re.fullmatch(r"[a-z][a-z-]*", word)]
-            assert set(named) <= TARGETS | COMING, line
+            assert set(named) <= TARGETS, line
         for command in re.findall(r"(?:^|&& |python -m )beatline ([a-z][a-z-]*)", line):
             assert command in COMMANDS, line
         for module in re.findall(r"python -m ((?:benchmarks|beatline|stages|tests)[\w.]*)", line):
             path = ROOT / module.replace(".", "/")
             assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), line
-
-
-def test_nothing_is_coming_that_is_there() -> None:
-    """The exceptions above end when they are no longer needed."""
-    assert not COMING & TARGETS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
