@@ -107,8 +107,8 @@ class Bundle:
 
     @torch.inference_mode()
     def reconstruct(self, signals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What an autoencoder makes of normalized recordings `[N, T, C]`, and its squared error: the same
-        shape.
+        """Return an autoencoder's reconstruction of normalized recordings `[N, T, C]`, and its squared
+        error, of the same shape.
 
         Window by window, as it is scored; where windows overlap, their mean; NaN between windows that
         leave gaps, where nothing was reconstructed.

@@ -1,4 +1,4 @@
-"""What a bundle says of itself: its files, and what model.json holds."""
+"""The files of a bundle, and the content of its model.json."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def read_model_info(folder: Path) -> dict[str, Any]:
 
 
 def shape_of(description: dict[str, Any]) -> tuple[int, int]:
-    """Of the windows that the network of a bundle looks at: samples and channels."""
+    """Return the shape of the windows that a bundle's network looks at: samples and channels."""
     dataset, window = description["dataset"], description["windows"]["length"]
     return min(window or dataset["length"], dataset["length"]), len(dataset["channels"])

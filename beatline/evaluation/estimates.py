@@ -95,7 +95,7 @@ def _with_intervals(values: Mapping[str, Array], confidence: float) -> dict[str,
 
 
 def _confusion(targets: np.ndarray, decisions: np.ndarray) -> dict[str, int]:
-    """Of the one class that a detector has."""
+    """Count right and wrong decisions on the one class that a detector has."""
     table = metrics.confusion(targets.reshape(-1, 1), decisions.reshape(-1, 1))
     return {name: int(count[0]) for name, count in table._asdict().items()}
 
@@ -183,9 +183,9 @@ def metrics_of(
 def about(
     predictions: Predictions, parameters: Evaluate, network_parameters: int, file: Path
 ) -> dict[str, str | int | float]:
-    """What the numbers are of, to be read without the data: task, classes, numbers of test records and
-    of the network's parameters, how intervals were found, and two SHA-256 sums: of what the test
-    records are (:func:`records_identity`) and of the `file` of predictions."""
+    """Return what the metrics describe, to be read without the data: task, classes, numbers of test
+    records and of the network's parameters, how intervals were found, and two SHA-256 sums: of what
+    the test records are (:func:`records_identity`) and of the `file` of predictions."""
     return {
         "task": predictions.task.name,
         "classes": ", ".join(predictions.classes),

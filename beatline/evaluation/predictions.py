@@ -79,7 +79,7 @@ class Predictions:
 
     @property
     def facets(self) -> list[Facet]:
-        """What is measured and drawn by itself: each class, or each section (machine) of a detector,
+        """The parts measured and drawn separately: each class, or each section (machine) of a detector,
         whose records no metric and no curve pools."""
         if not self.section_column:
             everything = np.ones(len(self.table), dtype=bool)

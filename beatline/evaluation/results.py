@@ -1,4 +1,4 @@
-"""What training and evaluation have left of a model, read for the report."""
+"""The outputs of a model's training and evaluation, read for the report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Evaluated(Predictions):
 
 
 def load(model: str, trained: Path, predicted: Path, durations: Path) -> Evaluated:
-    """What `train` left in the folder `trained`, `evaluate` in `predicted`, and both in `durations`.
+    """Read the outputs of `train` in the folder `trained`, of `evaluate` in `predicted`, and of both in
+    `durations`.
 
     Raises UserError that names the file if one is missing.
     """

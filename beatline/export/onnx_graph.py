@@ -1,6 +1,6 @@
-"""From a network to its graph (:mod:`beatline.export.session`), which answers without torch.
+"""Export of a network as an ONNX graph, which :mod:`beatline.export.session` runs without torch.
 
-By ONNX Runtime every model of ours answers sooner than by torch, one recording at a time on one thread;
+ONNX Runtime predicts faster than torch with every model of ours, one recording at a time on one thread;
 `python -m benchmarks.serving --networks` measures by how much.
 """
 
@@ -28,7 +28,7 @@ class NotExported(Exception):
 
 
 class _Answering(nn.Module):
-    """From windows `[B, T, C]` to what the graph gives."""
+    """The network and its task's prediction in one module: windows `[B, T, C]` to the graph's outputs."""
 
     def __init__(self, network: nn.Module, task: Task) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ from beatline.formats.units import power_of_ten
 
 
 class Files(Protocol):
-    """Where the files of records are: a :class:`beatline.sources.pack.Pack`, or what reads like one."""
+    """A source of records' files: a :class:`beatline.sources.pack.Pack`, or anything like it."""
 
     @property
     def path(self) -> Path | str: ...
@@ -43,7 +43,7 @@ class BadRecord(UserError):
 
 
 class _Problem(Exception):
-    """What is wrong with a record, as the end of a sentence that begins with its header's name."""
+    """A fault of a record, as the end of a sentence that begins with its header's name."""
 
 
 class LeadFormat(NamedTuple):
@@ -305,7 +305,7 @@ def _gain(lead: LeadFormat, unit: str | None) -> float:
 
 
 class _Layout:
-    """What successive records share: their files, and how their samples become physical units.
+    """The layout that successive records share: their files, and how samples become physical units.
 
     Gain, baseline and missing value are spread over `[T, C]`: numpy is several times faster on
     operands of one shape than on a last axis of twelve.
@@ -547,7 +547,7 @@ def check_records(
     unit: str | None = None,
     verify: bool = True,
 ) -> dict[str, str]:
-    """What is wrong with each of the records `names` that `read_records` would refuse.
+    """Describe the fault of each of the records `names` that `read_records` would refuse.
 
     The arguments are those of `read_records`; what is not given is settled by the first record
     that is good. Returns one sentence for each bad record, and an empty dictionary if all are good.

@@ -42,7 +42,7 @@ def git_identity() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What a Git command prints; None if it fails or there is no Git."""
+    """Return the output of a Git command; None if it fails or there is no Git."""
     command = ["git", "--no-optional-locks", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")

@@ -47,7 +47,7 @@ class Learning(Parameters):
 
 @dataclass(frozen=True)
 class Examples:
-    """What is learned from or validated on: recordings and 0/1 targets `[N, K]`."""
+    """Examples to learn from or to validate on: recordings and 0/1 targets `[N, K]`."""
 
     recordings: Recordings
     targets: np.ndarray

@@ -1,4 +1,4 @@
-"""What models that are estimators of scikit-learn share: their view of recordings and of targets.
+"""Code shared by models that are scikit-learn estimators: their view of recordings and of targets.
 
 Such a model is fitted by scikit-learn and computes in torch, so that its bundle holds tensors and no
 pickle, and whoever loads it needs no scikit-learn.
@@ -24,8 +24,8 @@ ClassWeights = Literal["none", "balanced"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What one estimator learns: `labels` `[N]`, of which value i has the logit number `outputs[i]`, or
-    none, if it is the "no" of a question."""
+    """The problem that one estimator learns: `labels` `[N]`, of which value i has the logit number
+    `outputs[i]`, or none, if it is the "no" of a question."""
 
     labels: np.ndarray
     outputs: list[int | None]
@@ -55,7 +55,7 @@ class Problem:
         return [output for output in present[len(present) == 2 :] if output is not None]
 
     def weights(self, class_weights: ClassWeights) -> np.ndarray | None:
-        """Of the examples `[N]`: their mean is 1 and, if balanced, their sum per label is the same."""
+        """Return the examples' weights `[N]`, of mean 1 and, if balanced, of the same sum per label."""
         if class_weights == "none":
             return None
         counts = np.bincount(self.labels)

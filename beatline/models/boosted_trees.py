@@ -84,7 +84,7 @@ class Network(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """As every module's, for any number of nodes; ValueError if they are no trees."""
+        """Load a state dict with any number of nodes; ValueError if they are no trees."""
         for name in ("number", "feature", "below", "roots"):
             if (saved := state_dict.get(name)) is not None:
                 room = torch.empty_like(saved, device=self.bias.device)
@@ -94,7 +94,7 @@ class Network(nn.Module):
         return keys
 
     def _measured_depth(self) -> int:
-        """Of the deepest leaf, its root being at 0."""
+        """Return the depth of the deepest leaf, its root being at 0."""
         below, roots, feature = self.below.cpu(), self.roots.cpu(), self.feature.cpu()
         own = torch.arange(len(below))[:, None]
         leaf = (below == own).all(dim=1)

@@ -154,7 +154,7 @@ class Network(nn.Module, Remembering):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """As every module's, for any number of windows that the loaded one remembers."""
+        """Load a memory bank of any number of windows, and the rest as every module does."""
         if (memory := state_dict.get(f"{prefix}memory")) is not None:
             self.memory = self.memory.new_empty(len(memory), self.memory.shape[1])
         super()._load_from_state_dict(

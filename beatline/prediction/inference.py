@@ -1,4 +1,4 @@
-"""From recordings to answers, the same way in training, in evaluation and in a bundle."""
+"""Inference: recordings to predictions, the same way in training, in evaluation and in a bundle."""
 
 from __future__ import annotations
 

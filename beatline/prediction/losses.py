@@ -1,4 +1,4 @@
-"""What differs between tasks where networks are concerned: the loss, and from outputs to answers."""
+"""Each task's loss, and how a network's outputs become predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Loss:
 
 
 def of(task: Task) -> Loss:
-    """What networks learn a task by."""
+    """Return the loss by which networks learn a task."""
     return _LOSSES[task.name]
 
 

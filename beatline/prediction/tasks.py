@@ -1,8 +1,8 @@
-"""What differs between tasks, in one place: targets, thresholds, decisions, how good answers are.
+"""The tasks, and all that differs between them: targets, thresholds, decisions, quality of predictions.
 
-A model's *answer* is what a user sees: probabilities `[B, K]`, or an anomaly score `[B, 1]`. Answers
-of several windows of one recording are aggregated before anything is decided. How a network's outputs
-become answers, and what it learns by, is in :mod:`beatline.prediction.losses`; here nothing needs torch.
+A *prediction* is what a user sees: probabilities `[B, K]`, or an anomaly score `[B, 1]`. Predictions for
+several windows of one recording are aggregated before anything is decided. How a network's outputs become
+predictions, and its loss, is in :mod:`beatline.prediction.losses`; nothing here needs torch.
 """
 
 from __future__ import annotations

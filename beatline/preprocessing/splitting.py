@@ -131,8 +131,8 @@ def _stratified(table: pd.DataFrame, classes: list[str], parameters: Split) -> p
 
 
 def _units(table: pd.DataFrame, classes: list[str], by: str) -> tuple[np.ndarray, np.ndarray]:
-    """What is drawn as a whole, patients or records: the number of each record's unit `[N]`, and
-    the units' targets, a unit having every label that any of its records has."""
+    """Return the units that are drawn as a whole, patients or records: the number of each record's
+    unit `[N]`, and the units' targets, a unit having every label that any of its records has."""
     codes, names = pd.factorize(table["record" if by == "record" else "group"])
     targets = np.zeros((len(names), len(classes) + 1), dtype=np.int8)
     np.maximum.at(targets, codes, _targets(table, classes))

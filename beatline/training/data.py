@@ -1,4 +1,4 @@
-"""What a model learns from the files of a normalized data set, and what it is validated on."""
+"""The training data of a model, read from a normalized data set, and its validation data."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TrainingData:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What a bundle says of it."""
+        """Return what model.json says of the data set."""
         return {
             "task": self.task.name,
             "classes": self.classes,
@@ -61,7 +61,7 @@ class TrainingData:
 
 
 def load_training_data(folder: Path, model: str, key: str, device: torch.device) -> TrainingData:
-    """Of the data set in `folder` what a model needs, on the device where it fits.
+    """Read what a model needs of the data set in `folder`, on the device where it fits.
 
     Raises UserError if files are missing or damaged, or if the model cannot learn from them; `key` is
     where params.yaml asks for it.
@@ -111,7 +111,7 @@ def _targets(
 
 
 def _sections(train: SplitArrays, column: str | None) -> list[str]:
-    """What a network learns to tell apart; all recordings are of one kind if nobody says more."""
+    """Return the sections to tell apart; all recordings are of one section without such a column."""
     return sorted(set(train.table[column].astype(str))) if column else ["all"]
 
 

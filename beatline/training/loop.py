@@ -32,7 +32,7 @@ from beatline.training.parameters import Optimizer, Train
 
 
 def label(parameters: Learning) -> str:
-    """What lines of output begin with, where several networks are trained."""
+    """Return the beginning of a line of output, where several networks are trained."""
     return f"seed {parameters.seed}  " if parameters.seeds > 1 else ""
 
 
@@ -218,7 +218,7 @@ _VALUES = ("history", "best", "best_epoch", "best_state")
 
 @dataclass
 class _Done:
-    """What is done so far: all that the epochs to come depend on, beside the data and the parameters."""
+    """The progress so far: all that the epochs to come depend on, beside the data and the parameters."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer

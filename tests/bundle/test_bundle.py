@@ -404,7 +404,7 @@ def autoencoder(**windows: Any) -> bundle.Bundle:
 
 
 def test_a_reconstruction_is_made_of_the_windows_that_are_scored() -> None:
-    """Where windows overlap, their mean; where there is one, what the network gives for it."""
+    """Overlapping windows give their mean; a single one gives what the network makes of it."""
     trained = autoencoder()
     signals = np.random.default_rng(0).normal(size=(2, 15, 3)).astype(np.float32)
     copies, errors = trained.reconstruct(signals)

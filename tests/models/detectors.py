@@ -1,5 +1,5 @@
-"""What the tests of both anomaly detectors share: toy spectrograms, a real bearing, and the project's
-training and scoring."""
+"""Code shared by the tests of both anomaly detectors: toy spectrograms, a real bearing, and the
+project's training and scoring."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ def _recordings(signals: np.ndarray) -> Recordings:
 
 
 def _spectrograms(pattern: str) -> np.ndarray:
-    """Of the clips of the bearing that `pattern` names, `[N, T, 128]`: the mean power in dB of every
-    four of 512 frequencies."""
+    """The spectrograms `[N, T, 128]` of the bearing's clips that `pattern` names: the mean power in dB
+    of every four of 512 frequencies."""
     samples = [wavfile.read(path)[1] for path in sorted(BEARING.glob(pattern))]
     clips = torch.from_numpy(np.stack(samples).astype(np.float32))
     window = torch.hann_window(1024)

@@ -176,7 +176,7 @@ def test_history_and_the_best_iteration(task: str, outputs: int) -> None:
 
 
 def test_parameters_are_thresholds_and_leaves() -> None:
-    """What is compared between models: a number per node, and the starting point of each output."""
+    """The count compared between models: a number per node, and the starting point of each output."""
     network, _ = fitted(made(1, 300, 5, "binary", 1), "binary", iterations=10, leaves=4)
     one_leaf_for_outputs_without_trees = 1
     assert models.count_parameters(network) == 10 * (3 + 4) + one_leaf_for_outputs_without_trees + 1

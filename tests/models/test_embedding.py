@@ -55,7 +55,7 @@ def windows(batch: int, length: int = 16, channels: int = 10, seed: int = 0) -> 
 
 @torch.inference_mode()
 def remembering(network: Any, known: torch.Tensor) -> Any:
-    """As the training loop does it."""
+    """Build the memory bank as the training loop does."""
     network.eval().remember(known.split(7))
     return network
 

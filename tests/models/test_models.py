@@ -159,7 +159,7 @@ def test_a_bug_is_not_called_a_wrong_parameter() -> None:
 
 
 def test_count_of_parameters() -> None:
-    """What the log and model.json call parameters: those that training changes."""
+    """The parameters that the log and model.json count are those that training changes."""
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     assert models.count_parameters(network) == 6 + 2 + 2 + 2
     next(network.parameters()).requires_grad = False

@@ -1,4 +1,4 @@
-"""From recordings to answers: windows cover a recording, batches do not show in the answers."""
+"""Inference: windows cover a recording, and batches do not show in the predictions."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ TASKS_OF_MODELS = [
 
 @pytest.fixture(autouse=True)
 def deterministic() -> Iterator[None]:
-    """As in the stage, and undone for the tests of others."""
+    """Compute as deterministically as in the stage, and undo it for other tests."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -470,8 +470,8 @@ def test_what_is_remembered_belongs_to_the_best_epoch() -> None:
 
 
 def test_a_network_that_remembered_can_be_trained_on() -> None:
-    """What it remembers is a tensor like any other: weights can be learned, loaded and remembered again
-    from it."""
+    """The memory bank is a tensor like any other: weights can be learned, loaded, and the bank built
+    again from them."""
     network, _, _ = remembering(epochs=1)
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.load_state_dict(state)
@@ -611,7 +611,7 @@ def test_an_uninterrupted_training_is_not_changed_by_its_state(tmp_path: Path) -
 def test_an_epoch_that_is_told_of_is_saved(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is lost by an interruption is only what no line of output has promised."""
+    """An interruption loses only what no line of output has promised."""
 
     class Told(State):
         def save(self, state: dict[str, Any]) -> None:
@@ -626,7 +626,7 @@ def test_an_epoch_that_is_told_of_is_saved(
 
 
 def test_lines_say_of_which_seed_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where several networks are trained; a single one's lines are as short as they were."""
+    """Lines name the seed where several networks are trained; a single one's lines stay short."""
     fitted(epochs=2, seed=7, seeds=3)
     assert all(line.startswith("seed 7  epoch ") for line in capsys.readouterr().out.splitlines())
     fitted(epochs=2, seed=7)

@@ -149,7 +149,7 @@ def _official(folder: Path) -> Path:
 
 
 def _of_source(source: Source) -> dict[str, Digits]:
-    """From idx files if there are any, else from a mnist.npz."""
+    """Read the digits from idx files if there are any, else from a mnist.npz."""
     wanted = [form.format(part=part) for part in ("train", "t10k") for form in (IMAGES, LABELS)]
     found = {name: _member(source, _pattern(name)) for name in wanted}
     if not any(found.values()):

@@ -139,8 +139,8 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
 
 
 def record_name(file: str, rate: int) -> str:
-    """What a record is called: `records100/00000/00003_lr` and `records500/00000/00003_hr` are the same
-    ECG, `00000/00003`, so that models at both rates can be compared record by record. A file that is
+    """Return the name of a record: `records100/00000/00003_lr` and `records500/00000/00003_hr` are the
+    same ECG, `00000/00003`, so that models at both rates can be compared record by record. A file that is
     not named by this convention keeps its name."""
     folder, suffix = FOLDER[rate], SUFFIX[rate]
     if file.startswith(folder) and file.endswith(suffix):

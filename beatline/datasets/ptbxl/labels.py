@@ -1,4 +1,4 @@
-"""From SCP-ECG statements to diagnostic superclasses, as PTB-XL's authors define them."""
+"""SCP-ECG statements to diagnostic superclasses, as PTB-XL's authors define them."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def longest(pack: Pack, records: Sequence[str], sampling_rate: int) -> int:
 
 
 def _path(parameters: Download, workspace: Path) -> Path:
-    """Where the data set lies, fetched first if need be."""
+    """Return the path of the data set, which is fetched first if need be."""
     if parameters.source != "mimii":
         return own(Path(parameters.source), parameters.sha256)
     archive = f"{parameters.mimii.snr}_dB_{parameters.mimii.machine}.zip"

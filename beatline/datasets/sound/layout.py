@@ -1,4 +1,4 @@
-"""What the path of an audio file says: training or test, normal or anomaly, and which machine.
+"""Labels from the path of an audio file: training or test, normal or anomaly, and which machine.
 
 A file is for training if one of its folders is called `normal` or `train`, for test if one is called
 `test` (in any case of letters; of several such folders the first counts). Whether a test file is an

@@ -68,7 +68,7 @@ class AggregateLabels(Parameters):
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a packed table are. `table`: the pack's member; `where`: the file that it
+    """The columns of a packed table, by use. `table`: the pack's member; `where`: the file that it
     was, for errors."""
 
     table: str
@@ -81,7 +81,7 @@ class Columns:
 
     @property
     def texts(self) -> list[str]:
-        """Those that are read as texts."""
+        """The columns that are read as texts."""
         named = [self.label, self.record, self.group, self.fold]
         return [name for name in named if name is not None]
 

@@ -1,4 +1,4 @@
-"""Where P, QRS and T begin and end in the representative beat of a 12-lead ECG.
+"""Onsets and offsets of P, QRS and T in the representative beat of a 12-lead ECG.
 
 Intervals are those of all leads together, from the earliest onset to the latest offset (Kligfield et
 al. 2007, Circulation 115:1306), so the boundaries are sought in the root mean square over the leads
@@ -129,8 +129,8 @@ def _t_end(beat: Array, qrs: tuple[float, float], latest: float, rr: float) -> f
 
 
 def _foot(magnitude: Array, peak: int, reach: int) -> float:
-    """Where the tangent to the steepest descent after `peak` meets the baseline: the lowest value
-    that follows soon."""
+    """Return where the tangent to the steepest descent after `peak` meets the baseline, which is the
+    lowest value that follows soon."""
     slopes = np.gradient(magnitude)
     steepest = peak + int(slopes[peak : peak + reach].argmin())
     if slopes[steepest] >= 0:

@@ -1,4 +1,4 @@
-"""What is measured on one record: rhythm, intervals, amplitudes, axes, voltages, spectrum."""
+"""Measurements on one record: rhythm, intervals, amplitudes, axes, voltages, spectrum."""
 
 from __future__ import annotations
 

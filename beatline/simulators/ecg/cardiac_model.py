@@ -91,7 +91,7 @@ class Beat:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """What sets the beats going.
+    """The rhythm that starts the beats.
 
     `heart_rate` is the mean ventricular rate in 1/min, `variability` the standard deviation of the
     RR intervals over their mean, `respiration_rate` in Hz. `atria` is "sinus", "fibrillation",
