@@ -143,9 +143,11 @@ def _check_dataset(name: Any, where: str, content: Any, path: Path) -> None:
         )
 
 
-def _mapping(value: Any, where: str, of: str, path: Path) -> dict[Any, Any]:
+def _mapping(value: Any, where: str, entry: str, path: Path) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise UserError(f"{path}: {where} must be a mapping with one entry per {of}, not {value!r}")
+        raise UserError(
+            f"{path}: {where} must be a mapping with one entry per {entry}, not {value!r}"
+        )
     return value
 
 

@@ -34,11 +34,11 @@ def load(model: str, trained: Path, predicted: Path, durations: Path) -> Evaluat
 
     Raises UserError that names the file if one is missing.
     """
-    description = read_json(trained / "model.json")
+    model_info = read_json(trained / "model.json")
     return Evaluated(
-        **vars(predictions.read(predicted, description)),
+        **vars(predictions.read(predicted, model_info)),
         model=model,
-        description=description,
+        description=model_info,
         history=read_csv(trained / "history.csv", ("epoch",)),
         estimates=read_json(predicted / "estimates.json"),
         durations=read_json(durations / "train.json") | read_json(durations / "predict.json"),

@@ -146,8 +146,8 @@ def _lead(line: str) -> Lead:
     try:
         own = int(initial_value or 0), int(checksum) if checksum else None
     except ValueError:
-        found = _shown(f"{initial_value} {checksum}")
-        raise _Problem(f"has an unreadable initial value or checksum ({found})") from None
+        fields = _shown(f"{initial_value} {checksum}")
+        raise _Problem(f"has an unreadable initial value or checksum ({fields})") from None
     return Lead(file_name, *own, _lead_format(storage, gain, zero, name))
 
 
@@ -186,9 +186,9 @@ def _storage(field: str) -> tuple[int, int]:
     return format_, byte_offset
 
 
-def _integer(field: str, what: str) -> int:
+def _integer(field: str, name: str) -> int:
     if not _INTEGER.fullmatch(field):
-        raise _Problem(f"has an unreadable {what} ({_shown(field)})")
+        raise _Problem(f"has an unreadable {name} ({_shown(field)})")
     return int(field)
 
 
@@ -434,16 +434,16 @@ class _Reader:
 
     def _order(self, header: Header) -> list[int]:
         """Which lead of the header is the first, second … of the expected ones."""
-        found = [lead.format.name.casefold() for lead in header.leads]
-        wanted = [name.casefold() for name in self.leads or found]
-        if wanted == found:
-            return list(range(len(found)))
-        missing = [name for name in wanted if name not in found]
+        present = [lead.format.name.casefold() for lead in header.leads]
+        expected = [name.casefold() for name in self.leads or present]
+        if expected == present:
+            return list(range(len(present)))
+        missing = [name for name in expected if name not in present]
         if missing:
-            raise _Problem(f"has no lead {', '.join(missing)} among {', '.join(found)}")
-        if any(found.count(name) > 1 for name in wanted):
-            raise _Problem(f"has two leads of one name among {', '.join(found)}")
-        return [found.index(name) for name in wanted]
+            raise _Problem(f"has no lead {', '.join(missing)} among {', '.join(present)}")
+        if any(present.count(name) > 1 for name in expected):
+            raise _Problem(f"has two leads of one name among {', '.join(present)}")
+        return [present.index(name) for name in expected]
 
     def _n_samples(self, header: Header, folder: str, file: _File) -> int:
         content = self._content(folder, header.leads[file.columns[0]].file_name)
@@ -461,8 +461,8 @@ class _Reader:
             content = self._content(folder, file_name)
             n_bytes = file.byte_offset + file.n_bytes(n_samples)
             if len(content) < n_bytes:
-                found = f"is cut short to {len(content)} bytes"
-                raise _Problem(f"needs {n_bytes} bytes of {file_name}, which {found}")
+                fault = f"is cut short to {len(content)} bytes"
+                raise _Problem(f"needs {n_bytes} bytes of {file_name}, which {fault}")
             contents.append(content)
         return contents
 
@@ -475,11 +475,11 @@ class _Reader:
 
 
 def _verify(header: Header, digital: np.ndarray) -> None:
-    for lead, found in zip(header.leads, _checksums(digital), strict=True):
-        if lead.checksum is not None and lead.checksum & 0xFFFF != found:
+    for lead, checksum in zip(header.leads, _checksums(digital), strict=True):
+        if lead.checksum is not None and lead.checksum & 0xFFFF != checksum:
             expected = lead.checksum & 0xFFFF
             raise _Problem(
-                f"does not fit {lead.file_name}: the checksum of lead {lead.format.name} is {found}"
+                f"does not fit {lead.file_name}: the checksum of lead {lead.format.name} is {checksum}"
                 f" instead of {expected}"
             )
 

@@ -57,11 +57,11 @@ def environment() -> dict[str, Any]:
 
 def _files(paths: Iterable[Path]) -> list[Path]:
     """The files that the paths name, those of a folder in the order of their names."""
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         inside = sorted(file for file in path.rglob("*") if file.is_file())
-        found += inside if path.is_dir() else [path]
-    return found
+        files += inside if path.is_dir() else [path]
+    return files
 
 
 def _processor() -> str:

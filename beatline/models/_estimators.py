@@ -77,12 +77,14 @@ def table(examples: Examples, windows: Windows) -> tuple[np.ndarray, np.ndarray]
     return rows.astype(np.float64), np.repeat(examples.targets, each, axis=0)
 
 
-def answers(task: Task, logits: np.ndarray, examples: Examples, windows: Windows) -> np.ndarray:
-    """Answers `[N, K]` from the logits of all windows, as
-    :func:`beatline.prediction.inference.answers` has them."""
-    of_windows = losses.of(task).answer(torch.from_numpy(logits), torch.empty(0)).numpy()
-    of_windows = of_windows.reshape(len(examples.recordings), -1, logits.shape[1])
-    return aggregated(of_windows, windows)
+def predictions(task: Task, logits: np.ndarray, examples: Examples, windows: Windows) -> np.ndarray:
+    """Return predictions `[N, K]` from the logits of all windows, as
+    :func:`beatline.prediction.inference.predict` does."""
+    window_predictions = (
+        losses.for_task(task).predict(torch.from_numpy(logits), torch.empty(0)).numpy()
+    )
+    window_predictions = window_predictions.reshape(len(examples.recordings), -1, logits.shape[1])
+    return aggregated(window_predictions, windows)
 
 
 def history_row(
@@ -91,15 +93,15 @@ def history_row(
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, float]:
-    """A row as :func:`beatline.training.loop.fit` has them, from answers and targets `[N, K]` of each
+    """A row as :func:`beatline.training.loop.fit` has them, from predictions and targets `[N, K]` of each
     part; there is no learning rate that changes."""
-    answers, targets = validation
-    values = metrics.roc_auc(targets, answers)
+    predictions, targets = validation
+    values = metrics.roc_auc(targets, predictions)
     defined = values[np.isfinite(values)]
     return {
         "epoch": epoch,
-        "train_loss": task.answer_loss(*train),
-        "validation_loss": task.answer_loss(*validation),
+        "train_loss": task.prediction_loss(*train),
+        "validation_loss": task.prediction_loss(*validation),
         "validation_auc": float(defined.mean()) if len(defined) else math.nan,
         "learning_rate": math.nan,
     }

@@ -68,7 +68,7 @@ def load_training_data(folder: Path, model: str, key: str, device: torch.device)
     """
     dataset = read_json(folder / "dataset.json")
     learns, column = models.module(model).LEARNS, dataset["sections"]
-    if not (task := tasks.of(learns, dataset["task"])):
+    if not (task := tasks.for_dataset(learns, dataset["task"])):
         raise UserError(
             f"{key}: {model} learns labels, but {folder.name} has normal recordings only to learn "
             f"from: train a detector on it (autoencoder, embedding)"
@@ -105,8 +105,10 @@ def _targets(
     """0/1 `[N, K]`: which section a record is of, if `sections` are to be learned; whether it is an
     anomaly, for other detectors; its labels."""
     if sections:
-        of_record = split.table[column].astype(str) if column else ["all"] * len(split.table)
-        return np.array([[name == section for section in sections] for name in of_record], np.int8)
+        record_sections = split.table[column].astype(str) if column else ["all"] * len(split.table)
+        return np.array(
+            [[name == section for section in sections] for name in record_sections], np.int8
+        )
     return split.anomalies() if task.learns_normal_only else split.targets(classes)
 
 

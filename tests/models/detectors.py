@@ -121,7 +121,7 @@ def trained(
     """Trained by the project's loop on `learned` `[N, T, C]`, which also stand in for validation."""
     parameters = Train.model_validate({**TRAIN, **changes})
     module = models.module(name)
-    task = tasks.of(module.LEARNS, "anomaly")
+    task = tasks.for_dataset(module.LEARNS, "anomaly")
     assert task
     is_sectioned = module.LEARNS == "sections"
     length = min(parameters.windows.length, learned.shape[1])
@@ -137,7 +137,7 @@ def trained(
         parameters,
     )
     scores = [
-        inference.answers(network, task, _recordings(signals), parameters.windows)[:, 0]
+        inference.predict(network, task, _recordings(signals), parameters.windows)[:, 0]
         for signals in (normal, anomalous)
     ]
     return Found(network, *scores)

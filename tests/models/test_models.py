@@ -29,11 +29,11 @@ def windows(batch: int, length: int, channels: int) -> torch.Tensor:
 
 
 def taught(name: str, length: int, channels: int, outputs: int) -> nn.Module:
-    """A network that can answer; one that answers by what it remembers has seen ten windows."""
+    """A network that can predict; one with a memory bank has ten windows in it."""
     network = create(name, length, channels, outputs)
-    if isinstance(network, models.Remembering):
+    if isinstance(network, models.WithMemoryBank):
         with torch.inference_mode():
-            network.remember(windows(10, length, channels).split(4))
+            network.build_memory_bank(windows(10, length, channels).split(4))
     return network
 
 

@@ -160,13 +160,13 @@ def _extract(recordings: Array, sampling_rate: float, parameters: ExtractFeature
     invalid = invalid[..., np.minimum(np.rint(samples).astype(int), invalid.shape[-1] - 1)]
     shapes = filtered(raw, (parameters.lowest_frequency, parameters.highest_frequency))
     qrs = filtered(raw, QRS_BAND)
-    of_shape = [
+    shape_measures = [
         _rhythm_and_shape(*record, parameters)
         for record in zip(shapes, qrs, invalid, usable, strict=True)
     ]
     shapes[~usable] = np.nan
     return np.concatenate(
-        (of_shape, measurements.spectrum(shapes), measurements.statistics(shapes)), axis=1
+        (shape_measures, measurements.spectrum(shapes), measurements.statistics(shapes)), axis=1
     )
 
 
