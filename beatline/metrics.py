@@ -393,9 +393,9 @@ def precision_recall_points(
     kept = np.flatnonzero(np.concatenate([[True], rises[:-1] | rises[1:], [True]]))
     # Where nothing is decided positive yet, precision is 1 by convention (as in scikit-learn).
     exact = np.append(1.0, tp[1:] / (tp + fp)[1:])[kept]
-    found = tp[kept] / tp[-1]
-    some = _evenly_along(found, exact, max_points)
-    return PrecisionRecallPoints(found[some], exact[some], threshold[kept][some])
+    recall = tp[kept] / tp[-1]
+    some = _evenly_along(recall, exact, max_points)
+    return PrecisionRecallPoints(recall[some], exact[some], threshold[kept][some])
 
 
 def calibration_points(

@@ -108,7 +108,7 @@ def train(model: str, which: str, epochs: int, folder: Path) -> dict[str, float]
     loop.fit(network, task, examples["train"], examples["validation"], parameters)
     seconds = time.perf_counter() - began
     test = examples["test"]
-    answers = inference.answers(network, task, test.recordings, parameters.windows)
+    answers = inference.predict(network, task, test.recordings, parameters.windows)
     right = answers.argmax(axis=1) == test.targets.argmax(axis=1)
     return {
         "seconds": seconds,

@@ -1,4 +1,4 @@
-"""What a `dvc repro` with nothing to do costs, beside DVC's own share of it.
+"""The cost of a `dvc repro` with nothing to do, beside DVC's own share of it.
 
 `python -m benchmarks.no_op_repro` takes about a minute.
 Two projects are made in a temporary folder, neither of which runs a stage: a copy of this one, every

@@ -537,7 +537,7 @@ def sound(port: int, key: str) -> Line:
 
 
 def start_up() -> Line:
-    """From the command to the first answer that it is healthy."""
+    """Measure the time from the command to the first answer that it is healthy."""
     seconds = []
     for _ in range(STARTS):
         with server("beatline", "serve") as (_, duration):
@@ -552,7 +552,7 @@ def start_up() -> Line:
 
 
 def answering(features_key: str | None) -> Iterator[Line]:
-    """What a server of ours shows, beside a plain one."""
+    """Measure a server of ours beside a plain one."""
     with (
         server("beatline", "serve") as (port, _),
         server("benchmarks.plain_endpoint", str(MODELS / ECG)) as (plain_port, _),

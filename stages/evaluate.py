@@ -30,18 +30,18 @@ def main(model: str, name: str) -> None:
     test = arrays.load_split(tested_on, [*trained.task.labels(trained.classes), *sections])
 
     predicted = predict(trained, test)
-    found = estimates.estimates(predicted, test.table, parameters)
-    overall = {metric: estimate["value"] for metric, estimate in found["overall"].items()}
-    found["seeds"] = [
+    estimated = estimates.estimates(predicted, test.table, parameters)
+    overall = {metric: estimate["value"] for metric, estimate in estimated["overall"].items()}
+    estimated["seeds"] = [
         {"seed": trained.description["training"]["seed"], **overall},
         *other_seeds(trained_in, test, parameters),
     ]
-    found["identity"] = {**identity, "model": sha256(trained_in / bundle.WEIGHTS)}
+    estimated["identity"] = {**identity, "model": sha256(trained_in / bundle.WEIGHTS)}
 
     with replacing(Path(f"data/predictions/{name}/{model}")) as folder:
         folder.mkdir()
         predictions.write(folder, predicted)
-        write_json(folder / "estimates.json", found)
+        write_json(folder / "estimates.json", estimated)
         if trained.task.name == "reconstruction":
             # Of the predictions as they were written, so that the report chooses the same records.
             written = predictions.read(folder, trained.description)
@@ -54,19 +54,19 @@ def main(model: str, name: str) -> None:
         Path(f"data/durations/{name}/{model}/predict.json"),
         {"predict_milliseconds": round(milliseconds, 3)},
     )
-    metrics = estimates.metrics_of(predicted, found, about, dataset["simulated"])
+    metrics = estimates.metrics_of(predicted, estimated, about, dataset["simulated"])
     write_json(Path(f"reports/metrics/{name}/{model}.json"), metrics, digits=4)
-    by_class = estimates.by_class(predicted, found)
+    by_class = estimates.by_class(predicted, estimated)
     write_csv(Path(f"reports/plots/{name}/{model}_classes.csv"), by_class, digits=4)
-    for metric, value in found["overall"].items():
+    for metric, value in estimated["overall"].items():
         print(f"{metric:18s} {value['value']:.4f}  [{value['low']:.4f}, {value['high']:.4f}]")
     print(f"{milliseconds:.1f} ms for one record alone")
 
 
 def predict(trained: Bundle, test: SplitArrays) -> Predictions:
     """The model's predictions on the test records."""
-    answers = trained.answer(test.signals)
-    return predictions.made(trained.description, answers.values, answers.decisions, test.table)
+    predicted = trained.answer(test.signals)
+    return predictions.made(trained.description, predicted.values, predicted.decisions, test.table)
 
 
 def other_seeds(folder: Path, test: SplitArrays, parameters: Evaluate) -> list[dict[str, Any]]:

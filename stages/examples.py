@@ -45,10 +45,10 @@ def choose(table: pd.DataFrame, classes: list[str], sections: str | None) -> dic
     `sections` (a column) if there are any: its name, and what it is."""
     chosen: dict[tuple[str, ...], str] = {}
     for row in table.to_dict("records"):
-        of_classes = [name for name in classes if row[name]]
+        positives = [name for name in classes if row[name]]
         section = [str(row[sections])] if sections else []
-        if len(of_classes) == 1 or (row["normal"] and not of_classes):
-            chosen.setdefault((*(of_classes or ["normal"]), *section), row["record"])
+        if len(positives) == 1 or (row["normal"] and not positives):
+            chosen.setdefault((*(positives or ["normal"]), *section), row["record"])
     return {record: list(labels) for labels, record in sorted(chosen.items())}
 
 

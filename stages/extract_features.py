@@ -30,8 +30,10 @@ def main(name: str) -> None:
     ):
         folder.mkdir()
         with concerning(key):
-            said = kind.write(folder, Recorded(dataset, pack, table, description), parameters)
-        write_json(folder / "dataset.json", {**description, **said}, digits=17)
+            features_info = kind.write(
+                folder, Recorded(dataset, pack, table, description), parameters
+            )
+        write_json(folder / "dataset.json", {**description, **features_info}, digits=17)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""train: one model on one data set, to a bundle that can answer from raw recordings.
+"""train: one model on one data set, to a bundle that predicts from raw recordings.
 
 Of several networks, `seeds` in params.yaml, the first is the bundle, and the others are bundles in its
 folder `seeds`. An interrupted training goes on after its last completed epoch.
@@ -39,23 +39,26 @@ def main(model: str, name: str) -> None:
     parameters = parameters.model_copy(update={"windows": windows})
     parts = [folder / part for part in PARTS]
     identity = record.identity(parts, f"train_{model}@{name}")
-    description = {
+    model_info = {
         "architecture": {"name": model, "parameters": architecture.model_dump()},
         **data.description,
         "windows": windows.model_dump(),
     }
-    of_seeds = [
+    parameters_per_seed = [
         parameters.model_copy(update={"seed": parameters.seed + number})
         for number in range(parameters.seeds)
     ]
-    went_in = [description, *(identity[what] for what in ("data", "code", "environment"))]
-    keys = [checkpoint.key(*went_in, one.model_dump(exclude={"seeds"})) for one in of_seeds]
+    went_in = [model_info, *(identity[part] for part in ("data", "code", "environment"))]
+    keys = [
+        checkpoint.key(*went_in, seed_parameters.model_dump(exclude={"seeds"}))
+        for seed_parameters in parameters_per_seed
+    ]
     output = Path(f"data/models/{name}/{model}")
     earlier, trained = 0.0, []
     with checkpoint.kept(checkpoint.FOLDER / name / model, keys) as paths:
-        for of_seed, path in zip(of_seeds, paths, strict=True):
+        for seed_parameters, path in zip(parameters_per_seed, paths, strict=True):
             state = checkpoint.State(path)
-            network, learned, history = train(description, data, of_seed, state, key)
+            network, learned, history = train(model_info, data, seed_parameters, state, key)
             trained.append((network, learned | {"identity": identity}, history))
             earlier += state.earlier
         save(output, trained)
@@ -68,7 +71,7 @@ def main(model: str, name: str) -> None:
 
 
 def train(
-    description: dict[str, Any],
+    model_info: dict[str, Any],
     data: TrainingData,
     parameters: Learning,
     state: checkpoint.State,
@@ -76,12 +79,12 @@ def train(
 ) -> Trained:
     """One network, from the seed in `parameters` alone, whatever was trained before it."""
     devices.make_deterministic(parameters.seed)
-    network = bundle.network_of(description, f"{key}.architecture")
-    size, of_seed = models.count_parameters(network), loop.label(parameters)
+    network = bundle.network_of(model_info, f"{key}.architecture")
+    size, label = models.count_parameters(network), loop.label(parameters)
     device = data.train.recordings.device
-    print(f"{of_seed}{size:,} parameters on {device.type}", flush=True)
+    print(f"{label}{size:,} parameters on {device.type}", flush=True)
     history, best_epoch = loop.learn(
-        models.module(description["architecture"]["name"]),
+        models.module(model_info["architecture"]["name"]),
         network,
         data.task,
         data.train,
@@ -90,25 +93,25 @@ def train(
         state,
     )
     validation = data.validation
-    found = inference.answers(network, data.task, validation.recordings, parameters.windows)
+    predictions = inference.predict(network, data.task, validation.recordings, parameters.windows)
     percentile = parameters.threshold_percentile
     learned = {
         "training": parameters.model_dump(),
         "parameters": models.count_parameters(network),
-        "thresholds": data.task.thresholds(validation.targets, found, percentile),
+        "thresholds": data.task.thresholds(validation.targets, predictions, percentile),
         "best_epoch": best_epoch,
     }
-    print(f"{of_seed}best epoch {best_epoch} of {len(history)}", flush=True)
-    return network, description | learned, history
+    print(f"{label}best epoch {best_epoch} of {len(history)}", flush=True)
+    return network, model_info | learned, history
 
 
 def save(folder: Path, trained: list[Trained]) -> None:
     """Write the bundles of all seeds, or none."""
     with replacing(folder) as beside:
-        for number, (network, description, history) in enumerate(trained):
-            seed = str(description["training"]["seed"])
-            place = beside / "seeds" / seed if number else beside
-            bundle.save(place, network, description, history)
+        for number, (network, model_info, history) in enumerate(trained):
+            seed = str(model_info["training"]["seed"])
+            target = beside / "seeds" / seed if number else beside
+            bundle.save(target, network, model_info, history)
 
 
 if __name__ == "__main__":

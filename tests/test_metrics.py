@@ -690,7 +690,7 @@ def test_machine_that_is_worse_than_none_makes_the_harmonic_mean_zero() -> None:
 
 
 def test_machine_that_a_resample_does_not_draw_has_no_accuracy_there() -> None:
-    """Where each machine is one group, a resample may lack it: it is left out, not measured as 0."""
+    """A resample may lack a machine that is one group: it is left out, not measured as 0."""
     labels, scores, names = _machines(7, [20, 20, 20])
     result = _detected(labels, scores, 0.5, names, sections=names, resamples=100)
     for found in result["parts"].values():

@@ -1,14 +1,15 @@
 """A trained model as a folder that explains itself.
 
 ``weights.safetensors`` holds the tensors, ``model.json`` everything else that leads from a raw
-recording to an answer and what made the model, ``history.csv`` a row per epoch of training, and
-``model.onnx`` the network as a graph, for answers without torch (:mod:`beatline.serving`). The folder
-``seeds`` holds the bundles of other seeds, each called after its seed, if there are any. One call loads
+recording to a prediction and what made the model, ``history.csv`` a row per epoch of training, and
+``model.onnx`` the network as an ONNX graph, for predictions without torch
+(:mod:`beatline.serving`). The folder ``seeds`` holds the bundles of other seeds, each called after its
+seed, if there are any. One call loads
 a bundle::
 
     from beatline import bundle
     model = bundle.load("data/models/ptbxl/cnn")
-    answers = model.predict(recordings)  # [N, T, C] in the data set's unit
+    predictions = model.predict(recordings)  # [N, T, C] in the data set's unit
 
 and ``beatline describe data/models/ptbxl/cnn`` prints what it says of itself.
 """

@@ -63,8 +63,8 @@ class Bundle:
         return self.description["classes"]
 
     def predict(self, recordings: np.ndarray) -> Answers:
-        """Answers for raw recordings `[N, T, C]`, in the unit, the channel order and at the sampling
-        rate of the data set (`description["dataset"]`); NaN marks an invalid sample.
+        """Return predictions for raw recordings `[N, T, C]`, in the unit, the channel order and at the
+        sampling rate of the data set (`description["dataset"]`); NaN marks an invalid sample.
 
         Raises UserError if the shape does not fit: other channels, no recordings, fewer samples
         than the window that the model looks at, or more if it looks at whole recordings of one length.
@@ -96,19 +96,19 @@ class Bundle:
         return True
 
     def answer(self, signals: np.ndarray) -> Answers:
-        """Answers for recordings `[N, T, C]` that are normalized already."""
+        """Return predictions for recordings `[N, T, C]` that are normalized already."""
         device = devices.choose()
         recordings = Recordings(signals, np.arange(len(signals)), device)
         network = self.network.to(device)
-        values = inference.answers(network, self.task, recordings, self.windows)
+        values = inference.predict(network, self.task, recordings, self.windows)
         return Answers(
             self.classes, values, self.task.decide(values, self.description["thresholds"])
         )
 
     @torch.inference_mode()
     def reconstruct(self, signals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What an autoencoder makes of normalized recordings `[N, T, C]`, and its squared error: the same
-        shape.
+        """Return an autoencoder's reconstruction of normalized recordings `[N, T, C]`, and its squared
+        error, of the same shape.
 
         Window by window, as it is scored; where windows overlap, their mean; NaN between windows that
         leave gaps, where nothing was reconstructed.
@@ -132,16 +132,16 @@ class Bundle:
 
 
 def save(
-    folder: Path, network: nn.Module, description: dict[str, Any], history: pd.DataFrame
+    folder: Path, network: nn.Module, model_info: dict[str, Any], history: pd.DataFrame
 ) -> None:
-    """Write a bundle. `description` needs what :data:`beatline.bundle.model_info.PROMISED` names.
+    """Write a bundle. `model_info` needs what :data:`beatline.bundle.model_info.PROMISED` names.
 
-    A network that cannot be exported gets no graph and a warning: it works, but cannot be served.
+    A network that cannot be exported gets no ONNX graph and a warning: it works, but cannot be served.
     """
     state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     weights = safetensors.save(state)
     sums: dict[str, str | None] = {WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest()}
-    graph = _graph(network, description)
+    graph = _graph(network, model_info)
     sums[GRAPH_SHA256] = hashlib.sha256(graph).hexdigest() if graph else None
     with replacing(folder) as beside:
         beside.mkdir()
@@ -150,15 +150,15 @@ def save(
         if graph:
             (beside / GRAPH).write_bytes(graph)
         # Seventeen digits tell any two numbers apart: the normalization must come back as it was.
-        content = {"format": FORMAT, **description, **sums}
+        content = {"format": FORMAT, **model_info, **sums}
         write_json(beside / DESCRIPTION, content, digits=17)
         write_csv(beside / HISTORY, history)
 
 
-def _graph(network: nn.Module, description: dict[str, Any]) -> bytes | None:
-    task = tasks.TASKS[description["task"]]
+def _graph(network: nn.Module, model_info: dict[str, Any]) -> bytes | None:
+    task = tasks.TASKS[model_info["task"]]
     try:
-        return onnx_graph.export(network, task, shape_of(description))
+        return onnx_graph.export(network, task, shape_of(model_info))
     except NotExported as error:
         warn(f"this model has no graph and cannot be served ({error})")
         return None
@@ -167,8 +167,8 @@ def _graph(network: nn.Module, description: dict[str, Any]) -> bytes | None:
 def load(folder: Path | str) -> Bundle:
     """The bundle in a folder. Raises UserError if it is missing or damaged."""
     folder = Path(folder)
-    description = read_model_info(folder)
-    network = network_of(description, str(folder / DESCRIPTION))
+    model_info = read_model_info(folder)
+    network = network_of(model_info, str(folder / DESCRIPTION))
     try:
         network.load_state_dict(safetensors.load_file(folder / WEIGHTS))
     except Exception as error:
@@ -176,33 +176,33 @@ def load(folder: Path | str) -> Bundle:
             f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({type(error).__name__}): "
             f"run `dvc checkout` or train it again"
         ) from None
-    if description.get(WEIGHTS_SHA256) != sha256(folder / WEIGHTS):
+    if model_info.get(WEIGHTS_SHA256) != sha256(folder / WEIGHTS):
         raise UserError(
             f"{folder / WEIGHTS} has changed since it was saved (its SHA-256 is not that in "
             f"{DESCRIPTION}): run `dvc checkout --force` or train it again"
         )
-    return Bundle(network.eval(), description)
+    return Bundle(network.eval(), model_info)
 
 
 def other_seeds(folder: Path) -> list[Path]:
     """The folders of the bundles of other seeds that a bundle holds, in the order of their seeds."""
-    found = (folder / SEEDS).glob("[0-9]*")
-    return sorted(found, key=lambda path: int(path.name))
+    folders = (folder / SEEDS).glob("[0-9]*")
+    return sorted(folders, key=lambda path: int(path.name))
 
 
-def network_of(description: dict[str, Any], where: str) -> nn.Module:
-    """The untrained network that a description describes. `where` it stands, for errors.
+def network_of(model_info: dict[str, Any], where: str) -> nn.Module:
+    """Return the untrained network that `model_info` describes. `where` that is, for errors.
 
     Raises UserError if there is no such architecture or it does not fit the data set's recordings.
     """
-    name = description["architecture"]["name"]
+    name = model_info["architecture"]["name"]
     try:
         kind = models.module(name)
     except ModuleNotFoundError:
         raise UserError(
             f"{where}: there is no architecture {name!r}: train the model again"
         ) from None
-    parameters = description["architecture"]["parameters"]
+    parameters = model_info["architecture"]["parameters"]
     architecture = validated(parameters, "architecture.parameters", kind.Architecture, Path(where))
-    outputs = len(description["sections"] or description["classes"])
-    return models.create(kind, architecture, shape_of(description), outputs, where)
+    outputs = len(model_info["sections"] or model_info["classes"])
+    return models.create(kind, architecture, shape_of(model_info), outputs, where)

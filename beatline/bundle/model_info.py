@@ -1,4 +1,4 @@
-"""What a bundle says of itself: its files, and what model.json holds."""
+"""The files of a bundle, and the content of its model.json."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ PROMISED = (  # what model.json holds at least
 
 def read_model_info(folder: Path) -> dict[str, Any]:
     """The content of a bundle's model.json. Raises UserError if it is missing or damaged."""
-    description = read_json(folder / DESCRIPTION)
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
+    model_info = read_json(folder / DESCRIPTION)
+    if not isinstance(model_info, dict) or model_info.get("format") != FORMAT:
         raise UserError(f"{folder} is a bundle of another format than {FORMAT}: train it again")
-    if missing := [name for name in PROMISED if name not in description]:
+    if missing := [name for name in PROMISED if name not in model_info]:
         raise UserError(f"{folder / DESCRIPTION} has no {missing[0]}: train the model again")
-    return description
+    return model_info
 
 
-def shape_of(description: dict[str, Any]) -> tuple[int, int]:
-    """Of the windows that the network of a bundle looks at: samples and channels."""
-    dataset, window = description["dataset"], description["windows"]["length"]
+def shape_of(model_info: dict[str, Any]) -> tuple[int, int]:
+    """Return the shape of the windows that a bundle's network looks at: samples and channels."""
+    dataset, window = model_info["dataset"], model_info["windows"]["length"]
     return min(window or dataset["length"], dataset["length"]), len(dataset["channels"])

@@ -1,1 +1,1 @@
-"""What every line stands on: errors in one sentence, parameters read strictly, files written whole."""
+"""The base of every room: errors in one sentence, parameters read strictly, files written whole."""

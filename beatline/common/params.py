@@ -66,7 +66,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def block_of(content: dict[str, Any], key: str) -> Any:
-    """What stands at a dotted `key`, such as `datasets.ptbxl.split`. UserError if nothing does."""
+    """Return the content at a dotted `key`, such as `datasets.ptbxl.split`; UserError without one."""
     value: Any = content
     for depth, part in enumerate(parts := key.split("."), 1):
         if not isinstance(value, dict) or part not in value:
@@ -143,9 +143,11 @@ def _check_dataset(name: Any, where: str, content: Any, path: Path) -> None:
         )
 
 
-def _mapping(value: Any, where: str, of: str, path: Path) -> dict[Any, Any]:
+def _mapping(value: Any, where: str, entry: str, path: Path) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise UserError(f"{path}: {where} must be a mapping with one entry per {of}, not {value!r}")
+        raise UserError(
+            f"{path}: {where} must be a mapping with one entry per {entry}, not {value!r}"
+        )
     return value
 
 
@@ -160,7 +162,7 @@ def _check_keys(value: Any, known: tuple[str, ...], where: str, path: Path) -> N
 
 
 def _modules(package: str) -> list[str]:
-    """What a name may stand for: the packages inside `package`, or its modules if it has none."""
+    """List the packages inside `package`, or its modules if it has no packages."""
     folder = Path(__file__).parents[1] / package
     packages = [path.parent.name for path in folder.glob("*/__init__.py")]
     names = packages or [path.stem for path in folder.glob("*.py")]

@@ -1,4 +1,4 @@
-"""What a data set is to the pipeline: a module with four functions and two parameter blocks.
+"""The interface of a data set: a module with four functions and two parameter blocks.
 
 ``beatline/datasets/<module>/__init__.py`` holds
 
@@ -41,7 +41,7 @@ COLUMNS = ("record", "group", "normal", "fold")  # of a table of labels, besides
 
 
 class Download(Parameters):
-    """What all blocks ``datasets.<name>.download`` hold.
+    """The parameters that all blocks ``datasets.<name>.download`` have.
 
     `source`: where the raw files come from, a word of the data set's own or a path. `sha256`: of an
     archive or a file, if it shall be held to one. `needs`: what the stage starts from, which DVC watches:
@@ -55,7 +55,7 @@ class Download(Parameters):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a raw pack says of itself.
+    """The description of a raw pack, kept beside it.
 
     `channels`: names in the order of the last axis. `sampling_rate`: in Hz, None if there is no time
     axis in seconds. `unit`: of the samples. `drawing`: how its readers know a recording.

@@ -49,7 +49,7 @@ def words_of(name: str, datasets: Mapping[str, Any], dataset_info: Mapping[str, 
     """
     block = datasets[name]
     card = FOLDER / block["module"] / "card.yaml"
-    known = {
+    facts = {
         "name": name,
         "module": block["module"],
         "has_card": card.exists(),
@@ -62,12 +62,12 @@ def words_of(name: str, datasets: Mapping[str, Any], dataset_info: Mapping[str, 
     if block["download"]["source"] == "derived":
         origin = Path(block["download"]["needs"]).name
         if origin in datasets:
-            known |= {"origin_name": origin, "origin": words_of(origin, datasets, dataset_info)}
-    words = _read(card, known) if card.exists() else None
-    return words or _read(UNDESCRIBED, known)  # pyright: ignore[reportReturnType] - holds always
+            facts |= {"origin_name": origin, "origin": words_of(origin, datasets, dataset_info)}
+    words = _read(card, facts) if card.exists() else None
+    return words or _read(UNDESCRIBED, facts)  # pyright: ignore[reportReturnType] - holds always
 
 
-def _read(path: Path, known: Mapping[str, Any]) -> Words | None:
+def _read(path: Path, facts: Mapping[str, Any]) -> Words | None:
     """The words of the variants that hold, filled in; None if none holds."""
     jinja = Environment(undefined=StrictUndefined)
     jinja.filters["text"] = text
@@ -77,19 +77,19 @@ def _read(path: Path, known: Mapping[str, Any]) -> Words | None:
         for variant, content in read_yaml(path).items():
             if "when" not in content:
                 raise UserError(f"{path}: {variant}.when: missing, add it")
-            if jinja.compile_expression(str(content["when"]))(known):
+            if jinja.compile_expression(str(content["when"]))(facts):
                 fields |= {key: value for key, value in content.items() if key != "when"}
                 last = variant
         if not fields:
             return None
         words = validated(fields, last, Words, path)
-        return Words(**{key: _filled_in(jinja, value, known) for key, value in words})
+        return Words(**{key: _filled_in(jinja, value, facts) for key, value in words})
     except TemplateError as error:
         raise UserError(f"{path}: {variant}: {error}: correct the template") from None
 
 
-def _filled_in(jinja: Environment, template: Any, known: Mapping[str, Any]) -> Any:
+def _filled_in(jinja: Environment, template: Any, facts: Mapping[str, Any]) -> Any:
     if isinstance(template, str):
-        return jinja.from_string(template).render(known)
-    lines = "\n".join(_filled_in(jinja, item, known) for item in template).splitlines()
+        return jinja.from_string(template).render(facts)
+    lines = "\n".join(_filled_in(jinja, item, facts) for item in template).splitlines()
     return [line for line in lines if line.strip()]

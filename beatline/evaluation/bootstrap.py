@@ -76,12 +76,12 @@ def percentile_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[Ar
     return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
 
 
-def resampled(metric: Callable[..., Array], *of: Any, weights: NDArray[Any]) -> Array:
+def resampled(metric: Callable[..., Array], *arrays: Any, weights: NDArray[Any]) -> Array:
     """`metric(*of, weights=...)` in every resample, such as :func:`metrics.roc_auc` of labels and
     scores: [R, ...]. Resamples are worked off in blocks, so that memory stays bounded."""
     step = max(1, BLOCK // weights.shape[1])
     blocks = (weights[first : first + step] for first in range(0, len(weights), step))
-    return np.concatenate([metric(*of, weights=block) for block in blocks])
+    return np.concatenate([metric(*arrays, weights=block) for block in blocks])
 
 
 def macro_mean(values: Array) -> Array:
@@ -197,9 +197,7 @@ def _decision_metrics(labels: Array, decisions: Array, weights: NDArray[Any]) ->
     counts = resampled(confusion, labels, decisions, weights=weights)
     table = Confusion(*np.moveaxis(counts, -1, 0))
     no_positives = table.tp + table.fn == 0
-    of_positives = {"f1": metrics.f1, "recall": metrics.recall, "precision": metrics.precision}
-    values = {
-        name: np.where(no_positives, np.nan, metric(table)) for name, metric in of_positives.items()
-    }
+    rates = {"f1": metrics.f1, "recall": metrics.recall, "precision": metrics.precision}
+    values = {name: np.where(no_positives, np.nan, metric(table)) for name, metric in rates.items()}
     no_records = table.tp + table.fp + table.tn + table.fn == 0
     return values | {"accuracy": np.where(no_records, np.nan, metrics.accuracy(table))}

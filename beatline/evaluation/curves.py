@@ -29,15 +29,15 @@ def tables(
 ) -> dict[str, pd.DataFrame]:
     """The table of each kind in :data:`KINDS`, from training histories (a row per epoch) and predictions
     by model; one that would have no rows is left out."""
-    found = {}
+    content = {}
     for kind, rows_of in KINDS.items():
         models: Mapping[str, Any] = histories if kind in OF_HISTORY else predictions
         parts = {name: part for name in models if not (part := rows_of(models[name])).empty}
         for name, part in parts.items():
             part.insert(0, "model", name)
         if parts:
-            found[kind] = pd.concat(parts.values(), ignore_index=True)
-    return found
+            content[kind] = pd.concat(parts.values(), ignore_index=True)
+    return content
 
 
 # ---------------------------------------------------------------- of training

@@ -87,15 +87,15 @@ def measured(predictions: Predictions, parameters: Evaluate) -> dict[str, Any]:
 
 def _with_intervals(values: Mapping[str, Array], confidence: float) -> dict[str, Any]:
     """Value, low and high of each metric; the first of its values is of the records themselves."""
-    found = {}
+    intervals = {}
     for name, value in values.items():
         low, high = bootstrap.percentile_interval(value[1:], confidence)
-        found[name] = {"value": float(value[0]), "low": float(low), "high": float(high)}
-    return found
+        intervals[name] = {"value": float(value[0]), "low": float(low), "high": float(high)}
+    return intervals
 
 
 def _confusion(targets: np.ndarray, decisions: np.ndarray) -> dict[str, int]:
-    """Of the one class that a detector has."""
+    """Count right and wrong decisions on the one class that a detector has."""
     table = metrics.confusion(targets.reshape(-1, 1), decisions.reshape(-1, 1))
     return {name: int(count[0]) for name, count in table._asdict().items()}
 
@@ -142,7 +142,7 @@ def _members(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
         members["age"] = {
             name: (first <= age) & (age < last) for name, (first, last) in AGES.items()
         }
-    return {by: of for by, of in members.items() if np.any(list(of.values()))}
+    return {by: groups for by, groups in members.items() if np.any(list(groups.values()))}
 
 
 def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
@@ -152,7 +152,7 @@ def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
 
 def metrics_of(
     predictions: Predictions,
-    found: dict[str, Any],
+    estimated: dict[str, Any],
     about: dict[str, str | int | float],
     simulated: bool,
 ) -> dict[str, Any]:
@@ -163,29 +163,29 @@ def metrics_of(
     terminal; who reads the file finds every metric, part, subgroup and seed in it. A part is named by
     its `class`, or in the column that tells sections apart.
     """
-    overall = found["overall"]
+    overall = estimated["overall"]
     kind = predictions.section_column or "class"
     return {
         "simulated": simulated,
         **{metric: overall[metric]["value"] for metric in SCALARS},
         "metrics": [{"metric": metric, **estimate} for metric, estimate in overall.items()],
-        "parts": [{kind: name, **flat(part)} for name, part in found["parts"].items()],
+        "parts": [{kind: name, **flat(part)} for name, part in estimated["parts"].items()],
         "subgroups": [
             {"by": by, "group": name, **flat(group)}
-            for by, groups in found["subgroups"].items()
+            for by, groups in estimated["subgroups"].items()
             for name, group in groups.items()
         ],
-        "seeds": found["seeds"],
-        "about": [{**about, **found["counts"]}],
+        "seeds": estimated["seeds"],
+        "about": [{**about, **estimated["counts"]}],
     }
 
 
 def about(
     predictions: Predictions, parameters: Evaluate, network_parameters: int, file: Path
 ) -> dict[str, str | int | float]:
-    """What the numbers are of, to be read without the data: task, classes, numbers of test records and
-    of the network's parameters, how intervals were found, and two SHA-256 sums: of what the test
-    records are (:func:`records_identity`) and of the `file` of predictions."""
+    """Return what the metrics describe, to be read without the data: task, classes, numbers of test
+    records and of the network's parameters, how intervals were found, and two SHA-256 sums: of what
+    the test records are (:func:`records_identity`) and of the `file` of predictions."""
     return {
         "task": predictions.task.name,
         "classes": ", ".join(predictions.classes),
@@ -235,8 +235,8 @@ def time_of_a_prediction(predict: Callable[[np.ndarray], Any], signals: np.ndarr
     return 1000 * statistics.median(seconds[WARM_UP:])
 
 
-def by_class(predictions: Predictions, found: dict[str, Any]) -> pd.DataFrame:
+def by_class(predictions: Predictions, estimated: dict[str, Any]) -> pd.DataFrame:
     """A row per class, or section of a detector (one, if there is only one): `class`, `positives`,
     then each metric with its interval as `<metric>`, `<metric>_low`, `<metric>_high`."""
-    parts = found["parts"] or {predictions.classes[0]: found["overall"]}
+    parts = estimated["parts"] or {predictions.classes[0]: estimated["overall"]}
     return pd.DataFrame([{"class": name, **flat(part)} for name, part in parts.items()])

@@ -1,4 +1,4 @@
-"""Where a model is wrong, and how sure it was of that."""
+"""The mistakes of a model, and how sure it was of each."""
 
 from __future__ import annotations
 

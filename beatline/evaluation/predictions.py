@@ -79,7 +79,7 @@ class Predictions:
 
     @property
     def facets(self) -> list[Facet]:
-        """What is measured and drawn by itself: each class, or each section (machine) of a detector,
+        """The parts measured and drawn separately: each class, or each section (machine) of a detector,
         whose records no metric and no curve pools."""
         if not self.section_column:
             everything = np.ones(len(self.table), dtype=bool)
@@ -190,10 +190,10 @@ def _checked(columns: dict[str, Any], table: pd.DataFrame, where: str) -> Predic
     """UserError that says `where` if a column is missing or has gaps."""
     sections = [columns["section_column"]] if columns["section_column"] else []
     endings = ("", " predicted", " decided")
-    of_classes = [f"{name}{ending}" for name in columns["classes"] for ending in endings]
-    names = ["record", "group", *sections, *of_classes]
+    class_columns = [f"{name}{ending}" for name in columns["classes"] for ending in endings]
+    names = ["record", "group", *sections, *class_columns]
     if missing := [name for name in names if name not in table.columns]:
         raise UserError(f"{where} has no column {missing[0]}: remove it and run `dvc repro`")
-    if table[of_classes].isna().to_numpy().any():
+    if table[class_columns].isna().to_numpy().any():
         raise UserError(f"{where} has gaps: remove it and run `dvc repro`")
     return Predictions(**columns, table=table.loc[:, names])

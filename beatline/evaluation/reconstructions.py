@@ -1,4 +1,4 @@
-"""What an autoencoder makes of the test records that the report draws: reconstructions and errors.
+"""An autoencoder's reconstructions of the test records that the report draws, and their errors.
 
 They are kept beside the predictions, so that nobody needs the network to draw them: in
 reconstructions.csv the n records, a row each, and in reconstructions.npy `[2, n, T, C]` float32, the
@@ -59,6 +59,6 @@ def in_the_middle(predictions: Predictions) -> list[int]:
 
 
 def _middle(scores: np.ndarray, among: np.ndarray) -> int:
-    """Where the median of the scores `among` is, the lower one of two."""
+    """Return the position of the median of the scores `among`, the lower one of two."""
     order = np.argsort(scores[among], kind="stable")
     return int(among[order[(len(among) - 1) // 2]])

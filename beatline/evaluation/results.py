@@ -1,4 +1,4 @@
-"""What training and evaluation have left of a model, read for the report."""
+"""The outputs of a model's training and evaluation, read for the report."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ class Evaluated(Predictions):
 
 
 def load(model: str, trained: Path, predicted: Path, durations: Path) -> Evaluated:
-    """What `train` left in the folder `trained`, `evaluate` in `predicted`, and both in `durations`.
+    """Read the outputs of `train` in the folder `trained`, of `evaluate` in `predicted`, and of both in
+    `durations`.
 
     Raises UserError that names the file if one is missing.
     """
-    description = read_json(trained / "model.json")
+    model_info = read_json(trained / "model.json")
     return Evaluated(
-        **vars(predictions.read(predicted, description)),
+        **vars(predictions.read(predicted, model_info)),
         model=model,
-        description=description,
+        description=model_info,
         history=read_csv(trained / "history.csv", ("epoch",)),
         estimates=read_json(predicted / "estimates.json"),
         durations=read_json(durations / "train.json") | read_json(durations / "predict.json"),

@@ -1,6 +1,6 @@
-"""From a network to its graph (:mod:`beatline.export.session`), which answers without torch.
+"""Export of a network as an ONNX graph, which :mod:`beatline.export.session` runs without torch.
 
-By ONNX Runtime every model of ours answers sooner than by torch, one recording at a time on one thread;
+ONNX Runtime predicts faster than torch with every model of ours, one recording at a time on one thread;
 `python -m benchmarks.serving --networks` measures by how much.
 """
 
@@ -19,45 +19,45 @@ from beatline.export.session import ANSWERS, RECONSTRUCTION, WINDOWS, open_sessi
 from beatline.prediction import losses
 from beatline.prediction.tasks import Task
 
-TOLERANCE = 1e-5  # of an answer, relative to it where it is above 1
+TOLERANCE = 1e-5  # of a prediction, relative to it where it is above 1
 COMPARED = 3  # windows: another number than the graph was traced with
 
 
 class NotExported(Exception):
-    """Why a network has no graph, in one line."""
+    """The reason why a network has no ONNX graph, in one line."""
 
 
-class _Answering(nn.Module):
-    """From windows `[B, T, C]` to what the graph gives."""
+class _Predicting(nn.Module):
+    """The network and its task's prediction in one module: windows `[B, T, C]` to the graph's outputs."""
 
     def __init__(self, network: nn.Module, task: Task) -> None:
         super().__init__()
         self.network = network
-        self.answer: Callable[..., torch.Tensor] = losses.of(task).answer
+        self.predict: Callable[..., torch.Tensor] = losses.for_task(task).predict
         self.reconstructs = task.name == "reconstruction"
 
     def forward(self, windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
         outputs = self.network(windows)
-        answers = self.answer(outputs, windows).float()
-        return (answers, outputs) if self.reconstructs else (answers,)
+        predictions = self.predict(outputs, windows).float()
+        return (predictions, outputs) if self.reconstructs else (predictions,)
 
 
 def export(network: nn.Module, task: Task, shape: tuple[int, int]) -> bytes:
     """The graph: `windows` `[B, T, C]` in; `answers` `[B, K]` out, and of an autoencoder
     `reconstruction` `[B, T, C]` too. `shape`: T and C.
 
-    Raises NotExported if the network cannot be written as one, or the graph's answers are others.
+    Raises NotExported if the network cannot be written as one, or the graph's predictions are others.
     """
-    answering = _Answering(copy.deepcopy(network).cpu(), task).eval()
+    predicting = _Predicting(copy.deepcopy(network).cpu(), task).eval()
     samples = np.random.default_rng(0).standard_normal((COMPARED, *shape)).astype(np.float32)
-    outputs = [ANSWERS, RECONSTRUCTION][: 1 + answering.reconstructs]
+    outputs = [ANSWERS, RECONSTRUCTION][: 1 + predicting.reconstructs]
     written = io.BytesIO()
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing; what it gets wrong, the comparison finds
             # By tracing: the newer exporter takes seconds a model, and fixes the number of windows.
             torch.onnx.export(
-                answering,
+                predicting,
                 (torch.from_numpy(samples[:1]),),
                 written,  # pyright: ignore[reportArgumentType] (a file is fine by tracing)
                 dynamo=False,
@@ -65,12 +65,12 @@ def export(network: nn.Module, task: Task, shape: tuple[int, int]) -> bytes:
                 output_names=outputs,
                 dynamic_axes={name: {0: "number"} for name in (WINDOWS, *outputs)},
             )
-            expected = answering(torch.from_numpy(samples))[0].numpy()
-        found = open_session(written.getvalue()).run([ANSWERS], {WINDOWS: samples})[0]
+            expected = predicting(torch.from_numpy(samples))[0].numpy()
+        actual = open_session(written.getvalue()).run([ANSWERS], {WINDOWS: samples})[0]
     except Exception as error:  # any operation may be one that cannot be exported
         reason = next(iter(str(error).splitlines()), "")
         raise NotExported(f"{type(error).__name__}: {reason}") from None
-    difference = np.abs(found - expected) / np.maximum(np.abs(expected), 1)
+    difference = np.abs(actual - expected) / np.maximum(np.abs(expected), 1)
     if not (difference <= TOLERANCE).all():
-        raise NotExported(f"its answers differ from torch's by {difference.max():.1e}")
+        raise NotExported(f"its predictions differ from torch's by {difference.max():.1e}")
     return written.getvalue()

@@ -14,7 +14,7 @@ WINDOWS, ANSWERS, RECONSTRUCTION = "windows", "answers", "reconstruction"
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:
-    """What runs a graph, on one thread of the processor. Any exception of ONNX Runtime if it is none."""
+    """Return a session that runs an ONNX graph on one thread. Any exception of ONNX Runtime otherwise."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised; it need not be printed too

@@ -1,4 +1,4 @@
-"""What can be measured of recordings: a package per kind of recording, with
+"""Features, measured from recordings: a package per kind of recording, with
 
 - ``ExtractFeatures``, its parameters (:class:`beatline.common.params.Parameters`), read from
   ``extract_features.<data set>`` less `module` and `kind`;

@@ -1,5 +1,5 @@
-"""What extract_features leaves: a table of features for people (CSV) and for programs and feature
-stores (Parquet), and what networks learn from where that is not the samples themselves."""
+"""Writing the outputs of extract_features: a table of features for people (CSV) and for programs and
+feature stores (Parquet), and the networks' input where that is not the samples themselves."""
 
 from __future__ import annotations
 

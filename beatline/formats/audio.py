@@ -84,18 +84,20 @@ def mono(samples: np.ndarray, channel: int | str, where: str) -> np.ndarray:
     return samples[:, int(channel) - 1]
 
 
-def resample(samples: np.ndarray, sampling_rate: int, wanted: int) -> np.ndarray:
+def resample(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.ndarray:
     """`[samples]` at another sampling rate (Hz), as ``librosa.resample`` with `soxr_hq` does it."""
-    if sampling_rate == wanted:
+    if sampling_rate == target_rate:
         return samples
-    length = resampled_length(len(samples), sampling_rate, wanted)
-    resampled = soxr.resample(np.ascontiguousarray(samples), sampling_rate, wanted, quality="HQ")
+    length = resampled_length(len(samples), sampling_rate, target_rate)
+    resampled = soxr.resample(
+        np.ascontiguousarray(samples), sampling_rate, target_rate, quality="HQ"
+    )
     return np.pad(resampled[:length], (0, max(0, length - len(resampled))))
 
 
-def resampled_length(samples: int, sampling_rate: int, wanted: int) -> int:
+def resampled_length(samples: int, sampling_rate: int, target_rate: int) -> int:
     """How many samples :func:`resample` gives for so many."""
-    return math.ceil(samples * wanted / sampling_rate)
+    return math.ceil(samples * target_rate / sampling_rate)
 
 
 class _Stream(soundfile.SoundFile):

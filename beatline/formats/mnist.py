@@ -42,16 +42,16 @@ class Digits:
 
 
 def parse_idx(
-    images: bytes | memoryview, labels: bytes | memoryview, of_images: str, of_labels: str
+    images: bytes | memoryview, labels: bytes | memoryview, images_name: str, labels_name: str
 ) -> Digits:
     """The digits of two idx files, compressed by gzip or not; `of_images` and `of_labels` name them.
 
     The arrays are views of what is not compressed. Raises UserError if a file is no idx file, is
     damaged or cut short, if images are not 28 x 28 or a label is above 9, or the counts differ.
     """
-    pixels = _values(_unzipped(images, of_images), of_images, (SIDE, SIDE), "images")
-    digits = _values(_unzipped(labels, of_labels), of_labels, (), "labels")
-    return _checked(pixels, digits, of_images, of_labels)
+    pixels = _values(_unzipped(images, images_name), images_name, (SIDE, SIDE), "images")
+    digits = _values(_unzipped(labels, labels_name), labels_name, (), "labels")
+    return _checked(pixels, digits, images_name, labels_name)
 
 
 def parse_npz(content: bytes, where: str) -> dict[str, Digits]:
@@ -111,27 +111,27 @@ def _unzipped(content: bytes | memoryview, where: str) -> bytes | memoryview:
 
 
 def _values(
-    content: bytes | memoryview, where: str, item: tuple[int, ...], what: str
+    content: bytes | memoryview, where: str, item: tuple[int, ...], items: str
 ) -> np.ndarray:
     """The values `[N, *item]` of an idx file, without a copy."""
     head = struct.pack(">HBB", 0, _UNSIGNED_BYTE, 1 + len(item))
     if content[: len(head)] != head:
         raise UserError(
-            f"{where} is no idx file of {what}: it begins with {bytes(content[:4]).hex(' ')} instead "
+            f"{where} is no idx file of {items}: it begins with {bytes(content[:4]).hex(' ')} instead "
             f"of {head.hex(' ')}: {_AGAIN}"
         )
     start = len(head) + 4 * (1 + len(item))
     if len(content) < start:
         raise UserError(f"{where} is cut short: {_AGAIN}")
-    count, *found = struct.unpack_from(f">{1 + len(item)}I", content, len(head))
-    if tuple(found) != item:
+    count, *sizes = struct.unpack_from(f">{1 + len(item)}I", content, len(head))
+    if tuple(sizes) != item:
         raise UserError(
-            f"{where} holds images of {found[0]} x {found[1]} instead of 28 x 28 pixels"
+            f"{where} holds images of {sizes[0]} x {sizes[1]} instead of 28 x 28 pixels"
         )
     expected = start + count * prod(item)
     if len(content) != expected:
         raise UserError(
-            f"{where} has {len(content)} bytes instead of the {expected} of {count} {what}: {_AGAIN}"
+            f"{where} has {len(content)} bytes instead of the {expected} of {count} {items}: {_AGAIN}"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(count, *item)
 
@@ -149,17 +149,17 @@ def _bytes_of(values: np.ndarray, where: str, item: tuple[int, ...]) -> np.ndarr
     return values.astype(np.uint8)
 
 
-def _checked(images: np.ndarray, labels: np.ndarray, of_images: str, of_labels: str) -> Digits:
+def _checked(images: np.ndarray, labels: np.ndarray, images_name: str, labels_name: str) -> Digits:
     if len(images) != len(labels):
         raise UserError(
-            f"{of_images} holds {len(images)} images, but {of_labels} {len(labels)} labels: get both "
+            f"{images_name} holds {len(images)} images, but {labels_name} {len(labels)} labels: get both "
             f"files again from one place"
         )
     if not len(images):
-        raise UserError(f"{of_images} holds no images: {_AGAIN}")
+        raise UserError(f"{images_name} holds no images: {_AGAIN}")
     if labels.max() >= CLASSES:
         row = int(np.argmax(labels >= CLASSES))
         raise UserError(
-            f"{of_labels} holds the label {labels[row]} (number {row + 1}), which is no digit: {_AGAIN}"
+            f"{labels_name} holds the label {labels[row]} (number {row + 1}), which is no digit: {_AGAIN}"
         )
     return Digits(images, labels)

@@ -49,17 +49,17 @@ def names(content: Content, where: str) -> list[str]:
     another.
     """
     if _is_parquet(content):
-        found = [name for name in _parquet(content, where).schema_arrow.names if name]
+        columns = [name for name in _parquet(content, where).schema_arrow.names if name]
         # What pandas adds to remember its row numbers.
-        found = [name for name in found if not re.fullmatch(r"__index_level_\d+__", name)]
+        columns = [name for name in columns if not re.fullmatch(r"__index_level_\d+__", name)]
     else:
         if where.lower().endswith(".parquet"):
             raise UserError(f"{where} is no Parquet file: correct `source:` in params.yaml")
-        found = _header(content, where).names
+        columns = _header(content, where).names
         _check_quotes(content, where)
-    if twice := [name for name, times in Counter(found).items() if times > 1]:
+    if twice := [name for name, times in Counter(columns).items() if times > 1]:
         raise UserError(f"{where} has several columns {twice[0]}: rename all but one")
-    return found
+    return columns
 
 
 def read(content: Content, where: str, numbers: Sequence[str], texts: Sequence[str]) -> Table:
@@ -69,11 +69,11 @@ def read(content: Content, where: str, numbers: Sequence[str], texts: Sequence[s
     Raises UserError if there are no rows, a row is incomplete, or a value of a column of `numbers` is
     none or infinite.
     """
-    wanted = list(dict.fromkeys([*numbers, *texts]))
+    selected = list(dict.fromkeys([*numbers, *texts]))
     if _is_parquet(content):
-        columns, place = _read_parquet(content, where, wanted), _row
+        columns, place = _read_parquet(content, where, selected), _row
     else:
-        columns = _read_csv(content, where, wanted, numbers)
+        columns = _read_csv(content, where, selected, numbers)
 
         def place(row: int) -> str:
             return f"line {_line(content, where, row)}"
@@ -119,9 +119,9 @@ def _parquet(content: Content, where: str) -> pyarrow.parquet.ParquetFile:
         raise _damaged(where, error) from None
 
 
-def _read_parquet(content: Content, where: str, wanted: list[str]) -> pa.Table:
+def _read_parquet(content: Content, where: str, selected: list[str]) -> pa.Table:
     try:
-        return _parquet(content, where).read(columns=wanted)
+        return _parquet(content, where).read(columns=selected)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(where, error) from None
 
@@ -178,10 +178,12 @@ def _lines(content: Content, where: str) -> Iterator[str]:
         ) from None
 
 
-def _read_csv(content: Content, where: str, wanted: list[str], numbers: Sequence[str]) -> pa.Table:
+def _read_csv(
+    content: Content, where: str, selected: list[str], numbers: Sequence[str]
+) -> pa.Table:
     """Columns of numbers as such where they are, otherwise as texts."""
     header = _header(content, where)
-    as_texts = dict.fromkeys(wanted, pa.string())
+    as_texts = dict.fromkeys(selected, pa.string())
     try:
         return _parsed(content, header, as_texts | dict.fromkeys(numbers, pa.float64()))
     except pa.ArrowInvalid:  # slower, to say which value is wrong, or to read true and false
@@ -243,9 +245,9 @@ def _check_quotes(content: Content, where: str) -> None:
         )
 
 
-def _line(content: Content, where: str, wanted: int) -> int:
+def _line(content: Content, where: str, number: int) -> int:
     rows = _rows(content, where, _header(content, where))
-    return next(line for row, (line, _) in enumerate(rows) if row == wanted)
+    return next(line for row, (line, _) in enumerate(rows) if row == number)
 
 
 # ---------------------------------------------------------------- columns
@@ -282,15 +284,15 @@ def _numbers_of_texts(
     column: pa.ChunkedArray, name: str, where: str, place: Callable[[int], str]
 ) -> pa.ChunkedArray:
     trimmed = compute.utf8_trim_whitespace(column)
-    known = compute.if_else(compute.is_in(trimmed, value_set=pa.array(NO_NUMBER)), None, trimmed)
+    trimmed = compute.if_else(compute.is_in(trimmed, value_set=pa.array(NO_NUMBER)), None, trimmed)
     try:
-        return known.cast(pa.float64())
+        return trimmed.cast(pa.float64())
     except pa.ArrowInvalid:  # slower, with other ways to write a number
-        values = [_number(value) for value in known.to_pylist()]
+        values = [_number(value) for value in trimmed.to_pylist()]
     if None in values:
         row = values.index(None)
         raise UserError(
-            f"{where}, {place(row)}: column {name} holds {known[row].as_py()!r}, which is no number: "
+            f"{where}, {place(row)}: column {name} holds {trimmed[row].as_py()!r}, which is no number: "
             f"correct the value, or add {name} to `ignore` in params.yaml"
         )
     return pa.chunked_array([values])

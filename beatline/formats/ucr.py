@@ -100,15 +100,15 @@ def _samples(channels: list[list[str]], where: str) -> np.ndarray:
 
 def _stacked(series: list[np.ndarray], rows: list[tuple[int, str]], where: str) -> np.ndarray:
     channels = series[0].shape[1]
-    for (number, _), one in zip(rows, series, strict=True):
-        if one.shape[1] != channels:
+    for (number, _), signal in zip(rows, series, strict=True):
+        if signal.shape[1] != channels:
             raise UserError(
-                f"{where}, line {number} has {one.shape[1]} channels, the first has {channels}"
+                f"{where}, line {number} has {signal.shape[1]} channels, the first has {channels}"
             )
-        if not np.isfinite(one).any():
+        if not np.isfinite(signal).any():
             raise UserError(f"{where}, line {number} has no valid sample: remove the line")
-    length = max(len(one) for one in series)
+    length = max(len(signal) for signal in series)
     values = np.full((len(series), length, channels), np.nan, dtype=np.float32)
-    for target, one in zip(values, series, strict=True):
-        target[: len(one)] = one
+    for target, signal in zip(values, series, strict=True):
+        target[: len(signal)] = signal
     return values

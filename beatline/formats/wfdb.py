@@ -28,7 +28,7 @@ from beatline.formats.units import power_of_ten
 
 
 class Files(Protocol):
-    """Where the files of records are: a :class:`beatline.sources.pack.Pack`, or what reads like one."""
+    """A source of records' files: a :class:`beatline.sources.pack.Pack`, or anything like it."""
 
     @property
     def path(self) -> Path | str: ...
@@ -43,7 +43,7 @@ class BadRecord(UserError):
 
 
 class _Problem(Exception):
-    """What is wrong with a record, as the end of a sentence that begins with its header's name."""
+    """A fault of a record, as the end of a sentence that begins with its header's name."""
 
 
 class LeadFormat(NamedTuple):
@@ -146,8 +146,8 @@ def _lead(line: str) -> Lead:
     try:
         own = int(initial_value or 0), int(checksum) if checksum else None
     except ValueError:
-        found = _shown(f"{initial_value} {checksum}")
-        raise _Problem(f"has an unreadable initial value or checksum ({found})") from None
+        fields = _shown(f"{initial_value} {checksum}")
+        raise _Problem(f"has an unreadable initial value or checksum ({fields})") from None
     return Lead(file_name, *own, _lead_format(storage, gain, zero, name))
 
 
@@ -186,9 +186,9 @@ def _storage(field: str) -> tuple[int, int]:
     return format_, byte_offset
 
 
-def _integer(field: str, what: str) -> int:
+def _integer(field: str, name: str) -> int:
     if not _INTEGER.fullmatch(field):
-        raise _Problem(f"has an unreadable {what} ({_shown(field)})")
+        raise _Problem(f"has an unreadable {name} ({_shown(field)})")
     return int(field)
 
 
@@ -305,7 +305,7 @@ def _gain(lead: LeadFormat, unit: str | None) -> float:
 
 
 class _Layout:
-    """What successive records share: their files, and how their samples become physical units.
+    """The layout that successive records share: their files, and how samples become physical units.
 
     Gain, baseline and missing value are spread over `[T, C]`: numpy is several times faster on
     operands of one shape than on a last axis of twelve.
@@ -434,16 +434,16 @@ class _Reader:
 
     def _order(self, header: Header) -> list[int]:
         """Which lead of the header is the first, second … of the expected ones."""
-        found = [lead.format.name.casefold() for lead in header.leads]
-        wanted = [name.casefold() for name in self.leads or found]
-        if wanted == found:
-            return list(range(len(found)))
-        missing = [name for name in wanted if name not in found]
+        present = [lead.format.name.casefold() for lead in header.leads]
+        expected = [name.casefold() for name in self.leads or present]
+        if expected == present:
+            return list(range(len(present)))
+        missing = [name for name in expected if name not in present]
         if missing:
-            raise _Problem(f"has no lead {', '.join(missing)} among {', '.join(found)}")
-        if any(found.count(name) > 1 for name in wanted):
-            raise _Problem(f"has two leads of one name among {', '.join(found)}")
-        return [found.index(name) for name in wanted]
+            raise _Problem(f"has no lead {', '.join(missing)} among {', '.join(present)}")
+        if any(present.count(name) > 1 for name in expected):
+            raise _Problem(f"has two leads of one name among {', '.join(present)}")
+        return [present.index(name) for name in expected]
 
     def _n_samples(self, header: Header, folder: str, file: _File) -> int:
         content = self._content(folder, header.leads[file.columns[0]].file_name)
@@ -461,8 +461,8 @@ class _Reader:
             content = self._content(folder, file_name)
             n_bytes = file.byte_offset + file.n_bytes(n_samples)
             if len(content) < n_bytes:
-                found = f"is cut short to {len(content)} bytes"
-                raise _Problem(f"needs {n_bytes} bytes of {file_name}, which {found}")
+                fault = f"is cut short to {len(content)} bytes"
+                raise _Problem(f"needs {n_bytes} bytes of {file_name}, which {fault}")
             contents.append(content)
         return contents
 
@@ -475,11 +475,11 @@ class _Reader:
 
 
 def _verify(header: Header, digital: np.ndarray) -> None:
-    for lead, found in zip(header.leads, _checksums(digital), strict=True):
-        if lead.checksum is not None and lead.checksum & 0xFFFF != found:
+    for lead, checksum in zip(header.leads, _checksums(digital), strict=True):
+        if lead.checksum is not None and lead.checksum & 0xFFFF != checksum:
             expected = lead.checksum & 0xFFFF
             raise _Problem(
-                f"does not fit {lead.file_name}: the checksum of lead {lead.format.name} is {found}"
+                f"does not fit {lead.file_name}: the checksum of lead {lead.format.name} is {checksum}"
                 f" instead of {expected}"
             )
 
@@ -547,7 +547,7 @@ def check_records(
     unit: str | None = None,
     verify: bool = True,
 ) -> dict[str, str]:
-    """What is wrong with each of the records `names` that `read_records` would refuse.
+    """Describe the fault of each of the records `names` that `read_records` would refuse.
 
     The arguments are those of `read_records`; what is not given is settled by the first record
     that is good. Returns one sentence for each bad record, and an empty dictionary if all are good.

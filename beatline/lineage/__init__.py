@@ -1,1 +1,1 @@
-"""What made a number: revision, data, code, parameters of all stages before, versions, machine."""
+"""The lineage of a number: revision, data, code, parameters of all stages before, versions, machine."""

@@ -32,8 +32,8 @@ def git_identity() -> dict[str, Any]:
     None and nothing is clean.
     """
     revision = _git("rev-list", "-1", "HEAD", "--", *COMMITTED)
-    how = ("--name-only", "--no-renames", "--relative", "-z")
-    differing = _git("diff", *how, "HEAD", "--", *COMMITTED)
+    options = ("--name-only", "--no-renames", "--relative", "-z")
+    differing = _git("diff", *options, "HEAD", "--", *COMMITTED)
     unknown = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *COMMITTED)
     if not revision or differing is None or unknown is None:
         return {"revision": None, "clean": False, "changed": []}
@@ -42,7 +42,7 @@ def git_identity() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What a Git command prints; None if it fails or there is no Git."""
+    """Return the output of a Git command; None if it fails or there is no Git."""
     command = ["git", "--no-optional-locks", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
@@ -68,10 +68,10 @@ def code_identity() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of `python` and the installed ones of PACKAGES."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -31,8 +31,8 @@ def upstream(stages: Stages, name: str) -> dict[str, Mapping[str, Any]]:
 
 
 def upstream_of_next_run(name: str) -> dict[str, dict[str, Any]] | None:
-    """What the stage `name` builds on when it is run in the current folder: the stages behind it, in
-    running order, each with `params` (dotted key: value), `deps` and `outs` (path: MD5).
+    """Return what the stage `name` builds on when it is run in the current folder: the stages behind it,
+    in running order, each with `params` (dotted key: value), `deps` and `outs` (path: MD5).
 
     None without a dvc.lock. The stage's own entry is not looked at: it tells of the run before, or is
     not there yet.

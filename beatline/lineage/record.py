@@ -1,6 +1,6 @@
-"""What made a number: revision, data, code, parameters of all stages before, versions, machine.
+"""The lineage of a number: revision, data, code, parameters of all stages before, versions, machine.
 
-The same commit and the same inputs give the same answer: it holds no time, no name of a host or a
+The same commit and the same inputs give the same record: it holds no time, no name of a host or a
 user, and no path but those that params.yaml and dvc.lock hold.
 """
 
@@ -20,7 +20,7 @@ from beatline.prediction import devices
 
 
 def identity(data: Sequence[Path], name: str) -> dict[str, Any]:
-    """What the stage `name` (`train_cnn@ptbxl`) works with when it is called, in the project's folder.
+    """Return what the stage `name` (`train_cnn@ptbxl`) works with when called, in the project's folder.
 
     `git`, `code`: see :mod:`beatline.lineage.code`. `data`: SHA-256 of the files in `data`, a folder
     standing for all that it holds. `environment`: see :func:`environment`. `pipeline`: see
@@ -57,11 +57,11 @@ def environment() -> dict[str, Any]:
 
 def _files(paths: Iterable[Path]) -> list[Path]:
     """The files that the paths name, those of a folder in the order of their names."""
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         inside = sorted(file for file in path.rglob("*") if file.is_file())
-        found += inside if path.is_dir() else [path]
-    return found
+        files += inside if path.is_dir() else [path]
+    return files
 
 
 def _processor() -> str:

@@ -35,7 +35,7 @@ class Learning(Parameters):
     """Parameters of every training.
 
     `threshold_percentile`: of the validation normals' anomaly scores, for detectors. `seeds`: so many
-    networks are trained, from `seed`, `seed` + 1 and so on, to see what luck is worth; the first is
+    networks are trained, from `seed`, `seed` + 1 and so on, to measure the seed variance; the first is
     the model.
     """
 
@@ -47,18 +47,18 @@ class Learning(Parameters):
 
 @dataclass(frozen=True)
 class Examples:
-    """What is learned from or validated on: recordings and 0/1 targets `[N, K]`."""
+    """Examples to learn from or to validate on: recordings and 0/1 targets `[N, K]`."""
 
     recordings: Recordings
     targets: np.ndarray
 
 
-class Remembering(ABC):
-    """A network whose answers need the training windows themselves, besides its weights."""
+class WithMemoryBank(ABC):
+    """A network whose predictions need a memory bank of the training windows, besides its weights."""
 
     @abstractmethod
-    def remember(self, windows: Iterable[torch.Tensor]) -> None:
-        """Keep, in buffers, what it needs of the training windows, which come as `[B, T, C]`."""
+    def build_memory_bank(self, windows: Iterable[torch.Tensor]) -> None:
+        """Keep, in buffers, what the network needs of the training windows, which come as `[B, T, C]`."""
 
 
 Shape = tuple[int, int]  # of what a network looks at: T time steps (or rows), C channels

@@ -1,4 +1,4 @@
-"""What models that are estimators of scikit-learn share: their view of recordings and of targets.
+"""Code shared by models that are scikit-learn estimators: their view of recordings and of targets.
 
 Such a model is fitted by scikit-learn and computes in torch, so that its bundle holds tensors and no
 pickle, and whoever loads it needs no scikit-learn.
@@ -24,8 +24,8 @@ ClassWeights = Literal["none", "balanced"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What one estimator learns: `labels` `[N]`, of which value i has the logit number `outputs[i]`, or
-    none, if it is the "no" of a question."""
+    """The problem that one estimator learns: `labels` `[N]`, of which value i has the logit number
+    `outputs[i]`, or none, if it is the "no" of a question."""
 
     labels: np.ndarray
     outputs: list[int | None]
@@ -55,7 +55,7 @@ class Problem:
         return [output for output in present[len(present) == 2 :] if output is not None]
 
     def weights(self, class_weights: ClassWeights) -> np.ndarray | None:
-        """Of the examples `[N]`: their mean is 1 and, if balanced, their sum per label is the same."""
+        """Return the examples' weights `[N]`, of mean 1 and, if balanced, of the same sum per label."""
         if class_weights == "none":
             return None
         counts = np.bincount(self.labels)
@@ -77,12 +77,14 @@ def table(examples: Examples, windows: Windows) -> tuple[np.ndarray, np.ndarray]
     return rows.astype(np.float64), np.repeat(examples.targets, each, axis=0)
 
 
-def answers(task: Task, logits: np.ndarray, examples: Examples, windows: Windows) -> np.ndarray:
-    """Answers `[N, K]` from the logits of all windows, as
-    :func:`beatline.prediction.inference.answers` has them."""
-    of_windows = losses.of(task).answer(torch.from_numpy(logits), torch.empty(0)).numpy()
-    of_windows = of_windows.reshape(len(examples.recordings), -1, logits.shape[1])
-    return aggregated(of_windows, windows)
+def predictions(task: Task, logits: np.ndarray, examples: Examples, windows: Windows) -> np.ndarray:
+    """Return predictions `[N, K]` from the logits of all windows, as
+    :func:`beatline.prediction.inference.predict` does."""
+    window_predictions = (
+        losses.for_task(task).predict(torch.from_numpy(logits), torch.empty(0)).numpy()
+    )
+    window_predictions = window_predictions.reshape(len(examples.recordings), -1, logits.shape[1])
+    return aggregated(window_predictions, windows)
 
 
 def history_row(
@@ -91,15 +93,15 @@ def history_row(
     train: tuple[np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, float]:
-    """A row as :func:`beatline.training.loop.fit` has them, from answers and targets `[N, K]` of each
+    """A row as :func:`beatline.training.loop.fit` has them, from predictions and targets `[N, K]` of each
     part; there is no learning rate that changes."""
-    answers, targets = validation
-    values = metrics.roc_auc(targets, answers)
+    predictions, targets = validation
+    values = metrics.roc_auc(targets, predictions)
     defined = values[np.isfinite(values)]
     return {
         "epoch": epoch,
-        "train_loss": task.answer_loss(*train),
-        "validation_loss": task.answer_loss(*validation),
+        "train_loss": task.prediction_loss(*train),
+        "validation_loss": task.prediction_loss(*validation),
         "validation_auc": float(defined.mean()) if len(defined) else math.nan,
         "learning_rate": math.nan,
     }

@@ -34,7 +34,7 @@ class Architecture(Parameters):
 
 
 class Train(Learning):
-    """`learning_rate`: share of a tree's answer that is added. `leaf_records`: least number of training
+    """`learning_rate`: share of a tree's value that is added. `leaf_records`: least number of training
     records (or windows) in a leaf. `l2`: penalty on the leaves' values. `features`: share of the
     features that is drawn for each split. `monitor`: `loss` keeps the iterations up to the one of least
     validation loss, `epoch` keeps all."""
@@ -84,7 +84,7 @@ class Network(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """As every module's, for any number of nodes; ValueError if they are no trees."""
+        """Load a state dict with any number of nodes; ValueError if they are no trees."""
         for name in ("number", "feature", "below", "roots"):
             if (saved := state_dict.get(name)) is not None:
                 room = torch.empty_like(saved, device=self.bias.device)
@@ -94,14 +94,14 @@ class Network(nn.Module):
         return keys
 
     def _measured_depth(self) -> int:
-        """Of the deepest leaf, its root being at 0."""
+        """Return the depth of the deepest leaf, its root being at 0."""
         below, roots, feature = self.below.cpu(), self.roots.cpu(), self.feature.cpu()
         own = torch.arange(len(below))[:, None]
         leaf = (below == own).all(dim=1)
         follow = ((below > own) & (below < len(own))).all(dim=1) | leaf
         rooted = (roots >= 0) & (roots < len(own))
-        known = (feature >= 0) & (feature < self.inputs)
-        if not (follow.all() and rooted.all() and known.all()):
+        valid = (feature >= 0) & (feature < self.inputs)
+        if not (follow.all() and rooted.all() and valid.all()):
             raise ValueError("the nodes are no trees")
         depth, level = 0, roots.flatten().unique()
         while not leaf[level].all():
@@ -180,14 +180,14 @@ class _Grown:
 def _staged(
     grown: list[_Grown], task: Task, examples: Examples, parameters: Train
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Answers after each iteration, and targets, `[N, K]` both."""
+    """Yield predictions after each iteration, and targets, `[N, K]` both."""
     rows, _ = _estimators.table(examples, parameters.windows)
     logits = np.zeros((len(rows), examples.targets.shape[1]))
-    for of_problems in zip(*(one.staged(rows) for one in grown), strict=True):
-        for one, found in zip(grown, of_problems, strict=True):
-            logits[:, list(one.logits)] = list(one.logits.values())
-            logits[:, one.outputs] = found
-        yield _estimators.answers(task, logits, examples, parameters.windows), examples.targets
+    for stage in zip(*(ensemble.staged(rows) for ensemble in grown), strict=True):
+        for ensemble, added in zip(grown, stage, strict=True):
+            logits[:, list(ensemble.logits)] = list(ensemble.logits.values())
+            logits[:, ensemble.outputs] = added
+        yield _estimators.predictions(task, logits, examples, parameters.windows), examples.targets
 
 
 def _nodes(grown: list[_Grown], outputs: int, iterations: int) -> dict[str, torch.Tensor]:
@@ -197,9 +197,9 @@ def _nodes(grown: list[_Grown], outputs: int, iterations: int) -> dict[str, torc
     below = [np.zeros((1, 2), np.int64)]
     roots, bias = np.zeros((outputs, iterations), np.int64), np.zeros(outputs)
     count = 1
-    for one in grown:
-        bias[list(one.logits)] = list(one.logits.values())
-        for iteration, output, nodes in one.trees(iterations):
+    for ensemble in grown:
+        bias[list(ensemble.logits)] = list(ensemble.logits.values())
+        for iteration, output, nodes in ensemble.trees(iterations):
             leaf = nodes["is_leaf"] == 1
             children = np.stack([nodes["left"], nodes["right"]], axis=1).astype(np.int64)
             itself = np.arange(len(nodes))[:, None]

@@ -1,14 +1,15 @@
-"""A detector that learns to tell normal sounds apart, and scores by the distance to what it knows.
+"""A detector that learns to tell normal sounds apart, and scores by the distance to its memory bank.
 
-What the best systems of the DCASE challenges do (Giri et al. 2020, Self-supervised classification for
-detecting anomalous sounds, DCASE workshop; Wilkinghoff 2021, Sub-cluster AdaCos): a network learns
-from which section (machine) a normal window is and how it was changed (shifted, tilted, ...), and a
-window far from all normal ones in the space that it learned for that is an anomaly. No anomaly and,
-in use, no section is needed. With one section, the changes alone are what it learns to tell apart.
+This is how the best systems of the DCASE challenges work (Giri et al. 2020, Self-supervised
+classification for detecting anomalous sounds, DCASE workshop; Wilkinghoff 2021, Sub-cluster AdaCos): a
+network learns from which section (machine) a normal window is and by which pretext transform it was
+changed (shifted, tilted, ...), and a window far from all normal ones in that space of embeddings is an
+anomaly. No anomaly and, in use, no section is needed. With one section it learns to tell the transforms
+apart.
 
-The place of a window in that space is its embedding together with the statistics over time of its
-channels, which the first layers need not keep to solve their task. Distances are those of Mahalanobis,
-with the covariance of the normal windows, shrunk as Ledoit & Wolf 2004 do.
+A window's embedding is compared together with the statistics over time of its channels,
+which the first layers need not keep to solve their task. Distances are those of Mahalanobis, with
+the covariance of the normal windows, shrunk as Ledoit & Wolf 2004 do.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from torch import nn
 from torch.nn import functional
 
 from beatline.common.params import AtLeastOne, Parameters
-from beatline.models import Remembering, Shape
+from beatline.models import Shape, WithMemoryBank
 
 LEARNS = "sections"
 TINY = 1e-5  # variance of the normalized signal that counts as none
 
-Change = Callable[[torch.Tensor], torch.Tensor]  # of windows [B, T, C]
+Transform = Callable[[torch.Tensor], torch.Tensor]  # of windows [B, T, C]
 
 
-class Versions(Parameters):
-    """How windows are changed to be told apart from the originals; 0 leaves a change out. `shift`: up
+class PretextTransforms(Parameters):
+    """The pretext transforms to tell apart from the original windows; 0 leaves one out. `shift`: up
     and down by so many channels. `tilt`: by so many standard deviations from the first to the last
     channel, rising and falling. `boost`: by so many standard deviations in one of `regions` of
-    neighbouring channels, a version for each. `stretch`: to so many times the duration. `smooth`: the
+    neighbouring channels, a transform for each. `stretch`: to so many times the duration. `smooth`: the
     mean of so many time steps (an odd number). `reverse`: backwards in time."""
 
     shift: int = Field(default=0, ge=0)
@@ -49,7 +50,7 @@ class Versions(Parameters):
     reverse: bool = False
 
     @model_validator(mode="after")
-    def _values_fit(self) -> Versions:
+    def _values_fit(self) -> PretextTransforms:
         if 0 < self.stretch <= 1:
             raise ValueError("stretch must be above 1, or 0 for none")
         if self.smooth and self.smooth % 2 == 0:
@@ -62,15 +63,15 @@ class Versions(Parameters):
 class Architecture(Parameters):
     """`filters`: of the blocks, each of two convolutions of width `kernel` that halve time and
     channels. `embedding`: its dimensions. `scale`: of the cosines that the softmax is taken of
-    (Wang et al. 2018, CosFace). `neighbours`: so many normal windows, the nearest ones, are what a
-    window's distance is the mean of."""
+    (Wang et al. 2018, CosFace). `neighbours`: how many of the nearest normal
+    windows a window's distance is the mean over. `versions`: the pretext transforms."""
 
     filters: list[AtLeastOne] = Field(min_length=1)
     kernel: int = Field(ge=1)
     embedding: int = Field(ge=1)
     scale: float = Field(gt=0)
     neighbours: int = Field(ge=1)
-    versions: Versions
+    versions: PretextTransforms
 
     @model_validator(mode="after")
     def _kernel_fits(self) -> Architecture:
@@ -79,9 +80,9 @@ class Architecture(Parameters):
         return self
 
 
-class Network(nn.Module, Remembering):
-    """In training mode logits `[B, V, S * V]` of the V versions of each window, for S sections:
-    version v of section s is class s * V + v. In evaluation mode the anomaly score `[B, 1]`: the mean
+class Network(nn.Module, WithMemoryBank):
+    """In training mode logits `[B, V, S * V]` of V transforms of each window, for S sections:
+    transform v of section s is class s * V + v. In evaluation mode the anomaly score `[B, 1]`: the mean
     squared distance to the nearest normal windows per dimension, near 1 for a normal window."""
 
     centre: torch.Tensor
@@ -90,7 +91,7 @@ class Network(nn.Module, Remembering):
 
     def __init__(self, architecture: Architecture, shape: Shape, outputs: int) -> None:
         super().__init__()
-        self.changes = changes(architecture.versions)
+        self.transforms = pretext_transforms(architecture.versions)
         self.scale, self.neighbours = architecture.scale, architecture.neighbours
         blocks: list[nn.Module] = []
         channels = shape[1]
@@ -99,48 +100,50 @@ class Network(nn.Module, Remembering):
             channels = math.ceil(channels / 2)
         self.features = nn.Sequential(*blocks)
         self.projection = nn.Linear(2 * architecture.filters[-1] * channels, architecture.embedding)
-        directions = torch.empty(outputs * len(self.changes), architecture.embedding)
+        directions = torch.empty(outputs * len(self.transforms), architecture.embedding)
         self.directions = nn.Parameter(nn.init.xavier_uniform_(directions))
         self.features.to(memory_format=torch.channels_last)  # pyright: ignore
-        # Until it remembers something: the distance to the origin.
-        place = architecture.embedding + 2 * shape[1]
-        self.register_buffer("centre", torch.zeros(place))
-        self.register_buffer("whitening", torch.eye(place))
-        self.register_buffer("memory", torch.zeros(1, place))
+        # Without a memory bank yet: the distance to the origin.
+        size = architecture.embedding + 2 * shape[1]
+        self.register_buffer("centre", torch.zeros(size))
+        self.register_buffer("whitening", torch.eye(size))
+        self.register_buffer("memory", torch.zeros(1, size))
 
     def forward(self, recordings: torch.Tensor) -> torch.Tensor:
         if not self.training:
-            return self._distance(self._whitened(self.place(recordings)))
-        versions = torch.stack([change(recordings) for change in self.changes], dim=1)
-        embedded = self.embed(versions.flatten(0, 1))
+            return self._distance(self._whitened(self.with_statistics(recordings)))
+        transformed = torch.stack([transform(recordings) for transform in self.transforms], dim=1)
+        embedded = self.embed(transformed.flatten(0, 1))
         cosines = functional.normalize(embedded) @ functional.normalize(self.directions).T
-        return self.scale * cosines.unflatten(0, versions.shape[:2])
+        return self.scale * cosines.unflatten(0, transformed.shape[:2])
 
     def embed(self, windows: torch.Tensor) -> torch.Tensor:
         """The learned embedding `[B, embedding]` of windows `[B, T, C]`."""
         features = self.features(windows.unsqueeze(1))
         return self.projection(_statistics(features.transpose(1, 2)).flatten(1))
 
-    def place(self, windows: torch.Tensor) -> torch.Tensor:
-        """Embedding and statistics of the channels `[B, embedding + 2 * C]` of windows `[B, T, C]`."""
+    def with_statistics(self, windows: torch.Tensor) -> torch.Tensor:
+        """Return embedding and channel statistics `[B, embedding + 2 * C]` of windows `[B, T, C]`."""
         return torch.cat([self.embed(windows), _statistics(windows).flatten(1)], dim=1)
 
-    def remember(self, windows: Iterable[torch.Tensor]) -> None:
-        """Keep the places of normal windows, `[B, T, C]` each, and the measure of distance that their
-        spread makes."""
-        places = torch.cat([self.place(batch) for batch in windows])
-        self.centre.copy_(places.mean(dim=0))
-        self.whitening.copy_(_whitening(places - self.centre))
-        self.memory = self._whitened(places)
+    def build_memory_bank(self, windows: Iterable[torch.Tensor]) -> None:
+        """Keep the embeddings, with statistics, of normal windows, `[B, T, C]` each, and the measure of
+        distance that their spread makes."""
+        embeddings = torch.cat([self.with_statistics(batch) for batch in windows])
+        self.centre.copy_(embeddings.mean(dim=0))
+        self.whitening.copy_(_whitening(embeddings - self.centre))
+        self.memory = self._whitened(embeddings)
 
-    def _whitened(self, places: torch.Tensor) -> torch.Tensor:
-        return (places - self.centre) @ self.whitening
+    def _whitened(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return (embeddings - self.centre) @ self.whitening
 
-    def _distance(self, places: torch.Tensor) -> torch.Tensor:
+    def _distance(self, embeddings: torch.Tensor) -> torch.Tensor:
         nearest = min(self.neighbours, len(self.memory))
-        # In float32 the expanded square would round small distances between far places away.
-        asked, known = places.double(), self.memory.double()
-        squares = asked.square().sum(1, keepdim=True) + known.square().sum(1) - 2 * asked @ known.T
+        # In float32 the expanded square would round small distances between far embeddings away.
+        queries, bank = embeddings.double(), self.memory.double()
+        squares = (
+            queries.square().sum(1, keepdim=True) + bank.square().sum(1) - 2 * queries @ bank.T
+        )
         closest = squares.clamp_min(0).topk(nearest, largest=False).values
         return (closest.mean(dim=1, keepdim=True) / self.memory.shape[1]).float()
 
@@ -154,7 +157,7 @@ class Network(nn.Module, Remembering):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """As every module's, for any number of windows that the loaded one remembers."""
+        """Load a memory bank of any number of windows, and the rest as every module does."""
         if (memory := state_dict.get(f"{prefix}memory")) is not None:
             self.memory = self.memory.new_empty(len(memory), self.memory.shape[1])
         super()._load_from_state_dict(
@@ -168,26 +171,26 @@ class Network(nn.Module, Remembering):
         )
 
 
-def changes(versions: Versions) -> list[Change]:
-    """The ways of changing windows `[B, T, C]`, the first of which leaves them as they are."""
-    found: list[Change] = [lambda windows: windows]
-    if versions.shift:
-        found += [partial(_shifted, by=by) for by in (versions.shift, -versions.shift)]
-    if versions.tilt:
-        found += [partial(_tilted, rise=rise) for rise in (versions.tilt, -versions.tilt)]
-    if versions.boost:
-        centres = [(region + 0.5) / versions.regions for region in range(versions.regions)]
-        width = 0.25 / versions.regions
-        found += [
-            partial(_boosted, by=versions.boost, centre=centre, width=width) for centre in centres
+def pretext_transforms(parameters: PretextTransforms) -> list[Transform]:
+    """Return the transforms of windows `[B, T, C]`, the first of which leaves them as they are."""
+    transforms: list[Transform] = [lambda windows: windows]
+    if parameters.shift:
+        transforms += [partial(_shifted, by=by) for by in (parameters.shift, -parameters.shift)]
+    if parameters.tilt:
+        transforms += [partial(_tilted, rise=rise) for rise in (parameters.tilt, -parameters.tilt)]
+    if parameters.boost:
+        centres = [(region + 0.5) / parameters.regions for region in range(parameters.regions)]
+        width = 0.25 / parameters.regions
+        transforms += [
+            partial(_boosted, by=parameters.boost, centre=centre, width=width) for centre in centres
         ]
-    if versions.stretch:
-        found += [partial(_stretched, factor=versions.stretch)]
-    if versions.smooth:
-        found += [partial(_smoothed, steps=versions.smooth)]
-    if versions.reverse:
-        found += [lambda windows: windows.flip(1)]
-    return found
+    if parameters.stretch:
+        transforms += [partial(_stretched, factor=parameters.stretch)]
+    if parameters.smooth:
+        transforms += [partial(_smoothed, steps=parameters.smooth)]
+    if parameters.reverse:
+        transforms += [lambda windows: windows.flip(1)]
+    return transforms
 
 
 def _shifted(windows: torch.Tensor, by: int) -> torch.Tensor:

@@ -75,7 +75,7 @@ def fit(
         network.linear.bias.copy_(bias)
     network.to(train.recordings.device)
     parts = [
-        (inference.answers(network, task, part.recordings, parameters.windows), part.targets)
+        (inference.predict(network, task, part.recordings, parameters.windows), part.targets)
         for part in (train, validation)
     ]
     return pd.DataFrame([_estimators.history_row(task, 1, *parts)]), 1

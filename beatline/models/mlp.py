@@ -41,8 +41,8 @@ class Network(nn.Module):
 
 
 class _BatchNorm(nn.BatchNorm1d):
-    """As its parent, but that the last batch of an epoch may be one record, which has no deviation: it
-    is normalized as in evaluation."""
+    """Batch normalization that normalizes a batch of one record, which has no deviation and may be the
+    last of an epoch, as in evaluation."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if len(input) > 1 or not self.training:

@@ -1,1 +1,1 @@
-"""From recordings to predictions: windows, tasks, losses, and the device that computes them."""
+"""Prediction: windows, tasks, losses, and the device that computes them."""

@@ -1,4 +1,4 @@
-"""From recordings to answers, the same way in training, in evaluation and in a bundle."""
+"""Inference: recordings to predictions, the same way in training, in evaluation and in a bundle."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ BATCH = 128  # windows in one forward pass: bounds memory; small enough for the 
 
 
 @torch.inference_mode()
-def answers(network: nn.Module, task: Task, recordings: Recordings, windows: Windows) -> np.ndarray:
-    """Answers `[N, K]` (probabilities or an anomaly score) in float32, in the recordings' order.
+def predict(network: nn.Module, task: Task, recordings: Recordings, windows: Windows) -> np.ndarray:
+    """Return predictions `[N, K]` (probabilities or an anomaly score), float32, in the recordings' order.
 
-    The network computes in float32 here, whatever it was trained in, so that an answer does not
+    The network computes in float32 here, whatever it was trained in, so that a prediction does not
     depend on the processor's 16-bit arithmetic.
     """
     network.eval()
     each = len(starts(recordings.length, windows))
-    found = []
+    parts = []
     for inputs in batches(recordings, windows):
-        of_windows = losses.of(task).answer(network(inputs), inputs).float()
-        of_windows = of_windows.reshape(len(inputs) // each, each, -1)
-        found.append(aggregated(of_windows, windows).cpu().numpy())
-    return np.concatenate(found)
+        window_predictions = losses.for_task(task).predict(network(inputs), inputs).float()
+        window_predictions = window_predictions.reshape(len(inputs) // each, each, -1)
+        parts.append(aggregated(window_predictions, windows).cpu().numpy())
+    return np.concatenate(parts)
 
 
 def batches(recordings: Recordings, windows: Windows) -> Iterator[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What differs between tasks where networks are concerned: the loss, and from outputs to answers."""
+"""Each task's loss, and how a network's outputs become predictions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from beatline.prediction.tasks import Task
 class Loss:
     """`loss(outputs, inputs, targets, class_weights)`: a scalar to minimize, from logits `[B, K]` (or a
     reconstruction `[B, T, C]`), inputs `[B, T, C]`, targets `[B, K]` in {0, 1}, weights `[K]`.
-    `answer(outputs, inputs)`: `[B, K]`, probabilities or an anomaly score."""
+    `predict(outputs, inputs)`: `[B, K]`, probabilities or an anomaly score."""
 
     loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
-    answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def of(task: Task) -> Loss:
-    """What networks learn a task by."""
+def for_task(task: Task) -> Loss:
+    """Return the loss by which networks learn a task."""
     return _LOSSES[task.name]
 
 
@@ -48,15 +48,15 @@ def _reconstruction_error(outputs: torch.Tensor, inputs: torch.Tensor) -> torch.
     return ((outputs - inputs) ** 2).mean(dim=(1, 2)).unsqueeze(1)
 
 
-def _version_loss(
+def _transform_loss(
     outputs: torch.Tensor, _: torch.Tensor, targets: torch.Tensor, __: torch.Tensor | None
 ) -> torch.Tensor:
-    """Cross entropy over sections and versions: logits `[B, V, S * V]` of the V versions (ways of
-    changing a window) of each of B windows; version v of section s is class s * V + v."""
-    versions = outputs.shape[1]
-    section = targets.argmax(dim=1, keepdim=True) * versions
-    wanted = section + torch.arange(versions, device=outputs.device)
-    return functional.cross_entropy(outputs.flatten(0, 1), wanted.flatten())
+    """Cross entropy over sections and pretext transforms: logits `[B, V, S * V]` of V transforms of
+    each of B windows; transform v of section s is class s * V + v."""
+    transforms = outputs.shape[1]
+    section = targets.argmax(dim=1, keepdim=True) * transforms
+    classes = section + torch.arange(transforms, device=outputs.device)
+    return functional.cross_entropy(outputs.flatten(0, 1), classes.flatten())
 
 
 _LABELS = Loss(_binary_loss, lambda outputs, _: torch.sigmoid(outputs))
@@ -65,5 +65,5 @@ _LOSSES = {
     "binary": _LABELS,
     "multiclass": Loss(_exclusive_loss, lambda outputs, _: torch.softmax(outputs, dim=1)),
     "reconstruction": Loss(_reconstruction_loss, _reconstruction_error),
-    "neighbours": Loss(_version_loss, lambda outputs, _: outputs),
+    "neighbours": Loss(_transform_loss, lambda outputs, _: outputs),
 }

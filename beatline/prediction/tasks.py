@@ -1,8 +1,8 @@
-"""What differs between tasks, in one place: targets, thresholds, decisions, how good answers are.
+"""The tasks, and all that differs between them: targets, thresholds, decisions, quality of predictions.
 
-A model's *answer* is what a user sees: probabilities `[B, K]`, or an anomaly score `[B, 1]`. Answers
-of several windows of one recording are aggregated before anything is decided. How a network's outputs
-become answers, and what it learns by, is in :mod:`beatline.prediction.losses`; here nothing needs torch.
+A *prediction* is what a user sees: probabilities `[B, K]`, or an anomaly score `[B, 1]`. Predictions for
+several windows of one recording are aggregated before anything is decided. How a network's outputs become
+predictions, and its loss, is in :mod:`beatline.prediction.losses`; nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ TINY = 1e-7  # probabilities are kept this far from 0 and 1 in logarithms
 @dataclass(frozen=True)
 class Task:
     """`learns_normal_only`: whether it detects anomalies and sees normal records alone.
-    `answer_loss(answers, targets)`: the loss that is learned by, from answers and targets `[N, K]`.
-    `thresholds(targets, answers, percentile)`: `[K]`, from validation records; none if exclusive.
-    `decide(answers, thresholds)`: 0/1 `[N, K]`. `uninformed(K)`: the probability that each of K
+    `prediction_loss(predictions, targets)`: the loss that is learned by, both `[N, K]`.
+    `thresholds(targets, predictions, percentile)`: `[K]`, from validation records; none if exclusive.
+    `decide(predictions, thresholds)`: 0/1 `[N, K]`. `uninformed(K)`: the probability that each of K
     classes has for one who knows nothing, towards which labels are smoothed.
     """
 
     name: TaskName
     learns_normal_only: bool
-    answer_loss: Callable[[np.ndarray, np.ndarray], float]
+    prediction_loss: Callable[[np.ndarray, np.ndarray], float]
     thresholds: Callable[[np.ndarray, np.ndarray, float], list[float]]
     decide: Callable[[np.ndarray, list[float]], np.ndarray]
     class_weights: Callable[[np.ndarray], np.ndarray]
@@ -41,7 +41,7 @@ class Task:
         return [] if self.learns_normal_only else classes
 
 
-def of(learns: str, dataset_task: str) -> Task | None:
+def for_dataset(learns: str, dataset_task: str) -> Task | None:
     """The task of a model that `learns` (see :mod:`beatline.models`) on a data set: detectors have the
     same on all; labels cannot be learned (None) where no anomaly is for training."""
     return TASKS.get(_DETECTORS.get(learns, dataset_task))
@@ -50,33 +50,35 @@ def of(learns: str, dataset_task: str) -> Task | None:
 _DETECTORS = {"normal": "reconstruction", "sections": "neighbours"}
 
 
-def _binary_answer_loss(answers: np.ndarray, targets: np.ndarray) -> float:
-    sure = np.clip(answers, TINY, 1 - TINY)
+def _binary_prediction_loss(predictions: np.ndarray, targets: np.ndarray) -> float:
+    sure = np.clip(predictions, TINY, 1 - TINY)
     return float(-(targets * np.log(sure) + (1 - targets) * np.log(1 - sure)).mean())
 
 
-def _exclusive_answer_loss(answers: np.ndarray, targets: np.ndarray) -> float:
-    return float(-np.log(np.clip((answers * targets).sum(axis=1), TINY, 1)).mean())
+def _exclusive_prediction_loss(predictions: np.ndarray, targets: np.ndarray) -> float:
+    return float(-np.log(np.clip((predictions * targets).sum(axis=1), TINY, 1)).mean())
 
 
-def _normal_error(answers: np.ndarray, targets: np.ndarray) -> float:
-    return float(answers[targets[:, 0] == 0].mean())
+def _normal_error(predictions: np.ndarray, targets: np.ndarray) -> float:
+    return float(predictions[targets[:, 0] == 0].mean())
 
 
-def _f1_thresholds(targets: np.ndarray, answers: np.ndarray, _: float) -> list[float]:
-    return [float(value) for value in metrics.choose_thresholds(targets, answers)]
+def _f1_thresholds(targets: np.ndarray, predictions: np.ndarray, _: float) -> list[float]:
+    return [float(value) for value in metrics.choose_thresholds(targets, predictions)]
 
 
-def _normal_percentile(targets: np.ndarray, answers: np.ndarray, percentile: float) -> list[float]:
-    return [float(metrics.percentile_threshold(answers[targets[:, 0] == 0, 0], percentile))]
+def _normal_percentile(
+    targets: np.ndarray, predictions: np.ndarray, percentile: float
+) -> list[float]:
+    return [float(metrics.percentile_threshold(predictions[targets[:, 0] == 0, 0], percentile))]
 
 
-def _above(answers: np.ndarray, thresholds: list[float]) -> np.ndarray:
-    return (answers >= np.asarray(thresholds)).astype(np.int8)
+def _above(predictions: np.ndarray, thresholds: list[float]) -> np.ndarray:
+    return (predictions >= np.asarray(thresholds)).astype(np.int8)
 
 
-def _largest(answers: np.ndarray, _: list[float]) -> np.ndarray:
-    return np.eye(answers.shape[1], dtype=np.int8)[answers.argmax(axis=1)]
+def _largest(predictions: np.ndarray, _: list[float]) -> np.ndarray:
+    return np.eye(predictions.shape[1], dtype=np.int8)[predictions.argmax(axis=1)]
 
 
 def _positive_weights(targets: np.ndarray) -> np.ndarray:
@@ -91,7 +93,7 @@ def _inverse_frequency(targets: np.ndarray) -> np.ndarray:
 _MULTILABEL = Task(
     name="multilabel",
     learns_normal_only=False,
-    answer_loss=_binary_answer_loss,
+    prediction_loss=_binary_prediction_loss,
     thresholds=_f1_thresholds,
     decide=_above,
     class_weights=_positive_weights,
@@ -101,7 +103,7 @@ _MULTILABEL = Task(
 _RECONSTRUCTION = Task(
     name="reconstruction",
     learns_normal_only=True,
-    answer_loss=_normal_error,
+    prediction_loss=_normal_error,
     thresholds=_normal_percentile,
     decide=_above,
     class_weights=lambda targets: np.ones(targets.shape[1]),
@@ -114,7 +116,7 @@ TASKS: dict[str, Task] = {
     "multiclass": Task(
         name="multiclass",
         learns_normal_only=False,
-        answer_loss=_exclusive_answer_loss,
+        prediction_loss=_exclusive_prediction_loss,
         thresholds=lambda *_: [],
         decide=_largest,
         class_weights=_inverse_frequency,

@@ -35,15 +35,15 @@ def starts(recording_length: int, windows: Windows) -> list[int]:
     return [*regular] if regular[-1] == last else [*regular, last]
 
 
-def aggregated(of_windows: Any, windows: Windows) -> Any:
+def aggregated(values: Any, windows: Windows) -> Any:
     """The predictions `[..., K]` of recordings from those of their windows `[..., W, K]`.
 
     Arrays of NumPy or tensors of torch, and the same is returned: the two add up in another order, so
     that their means differ in the last bit.
     """
     if windows.aggregate == "mean":
-        return of_windows.mean(-2)
-    return of_windows.max(-2) if isinstance(of_windows, np.ndarray) else of_windows.amax(-2)
+        return values.mean(-2)
+    return values.max(-2) if isinstance(values, np.ndarray) else values.amax(-2)
 
 
 def averaged(parts: Sequence[np.ndarray], first: Sequence[int], length: int) -> np.ndarray:

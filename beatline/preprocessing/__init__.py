@@ -1,1 +1,1 @@
-"""From labelled recordings to data/splits and data/normalized."""
+"""Preprocessing: labelled recordings become data/splits and data/normalized."""

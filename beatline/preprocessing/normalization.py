@@ -105,7 +105,7 @@ def fit(
 
 
 def _medians(samples: list[np.ndarray], per: Literal["channel", "all"]) -> np.ndarray:
-    """Of samples `[S, C]` per channel, or for all channels the same one."""
+    """Return the medians of samples `[S, C]` per channel, or the same one for all channels."""
     whole = np.concatenate(samples)
     if per == "all":
         return np.full(whole.shape[1], np.nanmedian(whole))

@@ -52,8 +52,8 @@ def assign(
     three.
     """
     if sections:
-        of_section = pd.get_dummies(table[sections].astype(str), prefix=sections, dtype=int)
-        table, classes = pd.concat([table, of_section], axis=1), [*classes, *of_section]
+        section_labels = pd.get_dummies(table[sections].astype(str), prefix=sections, dtype=int)
+        table, classes = pd.concat([table, section_labels], axis=1), [*classes, *section_labels]
     if parameters.method == "official":
         split = _official(table, classes, parameters)
     else:
@@ -121,18 +121,18 @@ def _stratified(table: pd.DataFrame, classes: list[str], parameters: Split) -> p
     codes, targets = _units(table, classes, parameters.by)
     _require_three(targets[:, :-1], classes, parameters.by)
 
-    of_unit = np.full(len(targets), "train", dtype=object)
+    unit_splits = np.full(len(targets), "train", dtype=object)
     rest = _draw(targets, parameters.validation + parameters.test, parameters.seed)
     share = parameters.test / (parameters.validation + parameters.test)
     is_test = np.zeros(len(rest), dtype=bool)
     is_test[_draw(targets[rest], share, parameters.seed + 1)] = True
-    of_unit[rest] = np.where(is_test, "test", "validation")
-    return pd.Series(of_unit[codes], index=table.index)
+    unit_splits[rest] = np.where(is_test, "test", "validation")
+    return pd.Series(unit_splits[codes], index=table.index)
 
 
 def _units(table: pd.DataFrame, classes: list[str], by: str) -> tuple[np.ndarray, np.ndarray]:
-    """What is drawn as a whole, patients or records: the number of each record's unit `[N]`, and
-    the units' targets, a unit having every label that any of its records has."""
+    """Return the units that are drawn as a whole, patients or records: the number of each record's
+    unit `[N]`, and the units' targets, a unit having every label that any of its records has."""
     codes, names = pd.factorize(table["record" if by == "record" else "group"])
     targets = np.zeros((len(names), len(classes) + 1), dtype=np.int8)
     np.maximum.at(targets, codes, _targets(table, classes))

@@ -1,1 +1,1 @@
-"""Where raw files come from (URLs, the package index, archives), and the pack they end up in."""
+"""Sources of raw files (URLs, the package index, archives), and the pack they end up in."""

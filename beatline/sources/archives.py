@@ -74,8 +74,8 @@ class Source:
         """Name and content of each of `names`, of a tar in its own order: to go back in a compressed
         stream is to begin it again."""
         if self.path.is_file() and not zipfile.is_zipfile(self.path):
-            known = {name: number for number, name in enumerate(self._members)}
-            names = sorted(names, key=lambda name: known.get(name, -1))
+            numbers = {name: number for number, name in enumerate(self._members)}
+            names = sorted(names, key=lambda name: numbers.get(name, -1))
         for name in names:
             yield name, self.read(name)
 
@@ -210,9 +210,9 @@ def own(path: Path, sha256: str | None) -> Path:
     """`path`, a folder or archive of one's own. Raises UserError if it has not that SHA-256."""
     if sha256 and path.is_dir():
         raise UserError(f"{path} is a folder, which has no SHA-256: set `sha256: null`")
-    if sha256 and path.is_file() and (found := files.sha256(path)) != sha256.lower():
+    if sha256 and path.is_file() and (actual := files.sha256(path)) != sha256.lower():
         raise UserError(
-            f"{path} has the SHA-256 {found} instead of {sha256}: get it again, or correct `sha256:`"
+            f"{path} has the SHA-256 {actual} instead of {sha256}: get it again, or correct `sha256:`"
             " in params.yaml"
         )
     return path

@@ -86,7 +86,7 @@ class _Partial:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def noted(self, key: str) -> Any:
-        """What the note says of `url`, `validator` (ETag or date), and `total` (bytes), or None."""
+        """Return the note's `url`, `validator` (ETag or date) or `total` (bytes); None if it has none."""
         try:
             return json.loads(self._note.read_text()).get(key)
         except (OSError, ValueError, AttributeError):
@@ -207,7 +207,7 @@ def _content_range(response: requests.Response) -> tuple[int | None, int | None]
 
 
 def _failure(url: str, error: Exception) -> Exception:
-    """What a request that got no answer comes to: an error that may pass, or one that will not."""
+    """Turn the failure of a request into an error that may pass (tried again) or one that will not."""
     root = _root(error)
     if isinstance(root, socket.gaierror) and root.errno != socket.EAI_AGAIN:
         return UserError(f"{url}: its host is not known ({words(root)}): {USE_MIRROR}")

@@ -1,1 +1,1 @@
-"""From normalized recordings to a trained network."""
+"""Training: normalized recordings become a trained network."""

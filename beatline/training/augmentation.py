@@ -1,6 +1,6 @@
 """Training examples that are changed a little each time they are seen, so that there seem to be more.
 
-Every draw comes from the generator that is given, on the CPU, so that a seed means the same on every
+Every random number comes from the given generator, on the CPU, so that a seed means the same on every
 device; what is left out draws nothing.
 """
 
@@ -34,26 +34,26 @@ class Augment(Parameters):
     move: float = Field(default=0.0, ge=0)
 
 
-def augmented(inputs: torch.Tensor, augment: Augment, draw: torch.Generator) -> torch.Tensor:
+def augmented(inputs: torch.Tensor, augment: Augment, generator: torch.Generator) -> torch.Tensor:
     """Recordings `[B, T, C]` (of an image: rows, columns), changed at random as `augment` says."""
     if augment.rotate or augment.zoom or augment.shear or augment.move:
-        inputs = _resampled(inputs, _affine_maps(len(inputs), augment, draw))
+        inputs = _resampled(inputs, _affine_maps(len(inputs), augment, generator))
     if augment.shift:
-        inputs = _shifted(inputs, augment.shift, draw)
+        inputs = _shifted(inputs, augment.shift, generator)
     if augment.scale:
-        gain = 1 + augment.scale * torch.randn((len(inputs), 1, 1), generator=draw)
+        gain = 1 + augment.scale * torch.randn((len(inputs), 1, 1), generator=generator)
         inputs = inputs * gain.to(inputs.device)
     if augment.noise:
-        inputs = inputs + augment.noise * torch.randn(inputs.shape, generator=draw).to(
+        inputs = inputs + augment.noise * torch.randn(inputs.shape, generator=generator).to(
             inputs.device
         )
     return inputs
 
 
-def _affine_maps(count: int, augment: Augment, draw: torch.Generator) -> torch.Tensor:
+def _affine_maps(count: int, augment: Augment, generator: torch.Generator) -> torch.Tensor:
     """`[B, 2, 3]`: from a place (column, row) in the new image to one in the old, in pixels from the
     centre."""
-    angle, slant, wide, high, right, down = 2 * torch.rand((6, count), generator=draw) - 1
+    angle, slant, wide, high, right, down = 2 * torch.rand((6, count), generator=generator) - 1
     angle = angle * math.radians(augment.rotate)
     slant = slant * augment.shear
     wide, high = 1 + wide * augment.zoom, 1 + high * augment.zoom
@@ -79,8 +79,8 @@ def _resampled(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     ).squeeze(1)
 
 
-def _shifted(inputs: torch.Tensor, most: int, draw: torch.Generator) -> torch.Tensor:
+def _shifted(inputs: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
     padded = functional.pad(inputs, (0, 0, most, most))
-    first = torch.randint(2 * most + 1, (len(inputs),), generator=draw).to(inputs.device)
+    first = torch.randint(2 * most + 1, (len(inputs),), generator=generator).to(inputs.device)
     rows = torch.arange(len(inputs), device=inputs.device)
     return padded.unfold(1, inputs.shape[1], 1)[rows, first].transpose(1, 2)

@@ -1,11 +1,11 @@
 """An interrupted training goes on after its last completed epoch, as if nothing had happened.
 
-DVC deletes a stage's outputs before it runs, so what training goes on from lies outside of them, in
-``data/unfinished/<data set>/<model>/``: a file per network, replaced after each epoch, and removed when
+DVC deletes a stage's outputs before it runs, so checkpoints lie outside of them, in
+``data/checkpoints/<data set>/<model>/``: a file per network, replaced after each epoch, and removed when
 the stage is done. Its name is the SHA-256 of everything that went into the training: whatever changed
-since, parameters, data, code or machine, training starts over. What is left of a training that nobody
-asks for any more goes when the same model is trained again. A queued experiment runs in a folder of its
-own, which goes with it: it starts over.
+since, parameters, data, code or machine, training starts over. A checkpoint
+of other parameters is removed when the same model is trained again. A queued experiment runs in a folder
+of its own, which is removed with it: it starts over.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from beatline.common.errors import UserError, warn
 from beatline.common.files import replacing
 
-FOLDER = Path("data/unfinished")
+FOLDER = Path("data/checkpoints")
 
 
 def key(*ingredients: Any) -> str:
@@ -37,7 +37,7 @@ def key(*ingredients: Any) -> str:
 
 @contextmanager
 def kept(folder: Path, keys: Sequence[str]) -> Iterator[list[Path]]:
-    """Give the files for the states of the networks called `keys`, and remove whatever else lies in
+    """Give the checkpoint files of the networks called `keys`, and remove whatever else lies in
     `folder`: it is of other parameters, data or code.
 
     If all goes well, or a mistake ends it that would end it again, the folder is removed at the end.
@@ -57,7 +57,7 @@ def kept(folder: Path, keys: Sequence[str]) -> Iterator[list[Path]]:
 
 
 class State:
-    """What one network's training goes on from, in the file `path`. `earlier`: the seconds that it took,
+    """The checkpoint of one network's training, in the file `path`. `earlier`: the seconds that it took,
     up to the epoch that it goes on after, in runs that were interrupted."""
 
     def __init__(self, path: Path) -> None:
@@ -66,7 +66,7 @@ class State:
         self._began = time.perf_counter()
 
     def load(self) -> dict[str, Any] | None:
-        """What was saved last, its tensors on the CPU; None if nothing was. Warns if it is damaged."""
+        """Return the last saved state, tensors on the CPU; None without one. Warns if it is damaged."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -75,12 +75,12 @@ class State:
         if hashlib.sha256(saved).digest() != digest:
             warn(f"{self._path} is damaged, so that this training starts over")
             return None
-        found = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
-        self.earlier = found["seconds"]
-        return found["state"]
+        checkpoint = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
+        self.earlier = checkpoint["seconds"]
+        return checkpoint["state"]
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace what was saved. `state`: tensors, numbers and texts, in lists and dictionaries."""
+        """Replace the checkpoint. `state`: tensors, numbers and texts, in lists and dictionaries."""
         seconds = self.earlier + time.perf_counter() - self._began
         buffer = io.BytesIO()
         torch.save({"seconds": seconds, "state": state}, buffer)
@@ -92,7 +92,7 @@ class State:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Held by one process at a time; the system takes it back from one that is killed."""
+    """Lock `folder` for one process at a time; the system takes it back from one that is killed."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -108,7 +108,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove(folder: Path) -> None:
-    """With the folders around it that are left empty: another model may still be at work."""
+    """Remove `folder`, and those around it if they are empty: another model may still be at work."""
     shutil.rmtree(folder)
     with suppress(OSError):
         folder.parent.rmdir()

@@ -1,4 +1,4 @@
-"""What a model learns from the files of a normalized data set, and what it is validated on."""
+"""The training data of a model, read from a normalized data set, and its validation data."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TrainingData:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What a bundle says of it."""
+        """Return what model.json says of the data set."""
         return {
             "task": self.task.name,
             "classes": self.classes,
@@ -61,14 +61,14 @@ class TrainingData:
 
 
 def load_training_data(folder: Path, model: str, key: str, device: torch.device) -> TrainingData:
-    """Of the data set in `folder` what a model needs, on the device where it fits.
+    """Read what a model needs of the data set in `folder`, on the device where it fits.
 
     Raises UserError if files are missing or damaged, or if the model cannot learn from them; `key` is
     where params.yaml asks for it.
     """
     dataset = read_json(folder / "dataset.json")
     learns, column = models.module(model).LEARNS, dataset["sections"]
-    if not (task := tasks.of(learns, dataset["task"])):
+    if not (task := tasks.for_dataset(learns, dataset["task"])):
         raise UserError(
             f"{key}: {model} learns labels, but {folder.name} has normal recordings only to learn "
             f"from: train a detector on it (autoencoder, embedding)"
@@ -105,13 +105,15 @@ def _targets(
     """0/1 `[N, K]`: which section a record is of, if `sections` are to be learned; whether it is an
     anomaly, for other detectors; its labels."""
     if sections:
-        of_record = split.table[column].astype(str) if column else ["all"] * len(split.table)
-        return np.array([[name == section for section in sections] for name in of_record], np.int8)
+        record_sections = split.table[column].astype(str) if column else ["all"] * len(split.table)
+        return np.array(
+            [[name == section for section in sections] for name in record_sections], np.int8
+        )
     return split.anomalies() if task.learns_normal_only else split.targets(classes)
 
 
 def _sections(train: SplitArrays, column: str | None) -> list[str]:
-    """What a network learns to tell apart; all recordings are of one kind if nobody says more."""
+    """Return the sections to tell apart; all recordings are of one section without such a column."""
     return sorted(set(train.table[column].astype(str))) if column else ["all"]
 
 

@@ -32,7 +32,7 @@ from beatline.training.parameters import Optimizer, Train
 
 
 def label(parameters: Learning) -> str:
-    """What lines of output begin with, where several networks are trained."""
+    """Return the beginning of a line of output, where several networks are trained."""
     return f"seed {parameters.seed}  " if parameters.seeds > 1 else ""
 
 
@@ -68,7 +68,7 @@ def fit(
     """
     device = train.recordings.device
     network.to(device)
-    draw = torch.Generator().manual_seed(parameters.seed)
+    generator = torch.Generator().manual_seed(parameters.seed)
     weights = _class_weights(task, train, parameters)
     optimizer = _optimizer(network, parameters.optimizer)
     steps = math.ceil(len(train.recordings) / parameters.batch_size)
@@ -76,7 +76,7 @@ def fit(
     dtype = devices.autocast_type(parameters.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
-    done = _Done(network, optimizer, schedule, scaler, draw, device)
+    done = _Done(network, optimizer, schedule, scaler, generator, device)
     if state and (saved := state.load()):
         done.restore(saved)
         epochs = f"epoch {done.epochs} of {parameters.epochs}"
@@ -89,10 +89,10 @@ def fit(
         rate = optimizer.param_groups[0]["lr"]
         network.train()
         total = torch.zeros((), device=device)
-        for inputs, targets in _batches(train, task, parameters, draw):
+        for inputs, targets in _batches(train, task, parameters, generator):
             with devices.autocast(dtype, device):
                 outputs = network(inputs)
-            loss = losses.of(task).loss(outputs.float(), inputs, targets, weights)
+            loss = losses.for_task(task).loss(outputs.float(), inputs, targets, weights)
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             if parameters.gradient_clip:
@@ -103,9 +103,9 @@ def fit(
             total += loss.detach() * len(inputs)
             schedule.after_step()
         train_loss = float(total) / len(train.recordings)
-        _remember(network, train, parameters)
-        found = inference.answers(network, task, validation.recordings, parameters.windows)
-        if not (math.isfinite(train_loss) and np.isfinite(found).all()):
+        _build_memory_bank(network, train, parameters)
+        predictions = inference.predict(network, task, validation.recordings, parameters.windows)
+        if not (math.isfinite(train_loss) and np.isfinite(predictions).all()):
             raise UserError(
                 f"training diverged in epoch {epoch} (training loss {train_loss:.4g}): lower "
                 f"optimizer.learning_rate, set gradient_clip, or set precision to float32"
@@ -113,11 +113,11 @@ def fit(
         row = {
             "epoch": epoch,
             "train_loss": train_loss,
-            "validation_loss": task.answer_loss(found, validation.targets),
-            "validation_auc": _mean_auc(validation.targets, found),
+            "validation_loss": task.prediction_loss(predictions, validation.targets),
+            "validation_auc": _mean_auc(validation.targets, predictions),
             "learning_rate": rate,
         }
-        monitored = _monitored(task, found, validation.targets, row, parameters.monitor)
+        monitored = _monitored(task, predictions, validation.targets, row, parameters.monitor)
         schedule.after_epoch(monitored)
         done.add(row, monitored)
         if state:
@@ -128,15 +128,15 @@ def fit(
 
 
 @torch.no_grad()  # not inference_mode: what it keeps must be like any other tensor
-def _remember(network: nn.Module, train: Examples, parameters: Train) -> None:
-    """Let a network that scores by distance to what it knows see the training windows once more."""
-    if isinstance(network, models.Remembering):
+def _build_memory_bank(network: nn.Module, train: Examples, parameters: Train) -> None:
+    """Build the memory bank of a network that has one, from the training windows."""
+    if isinstance(network, models.WithMemoryBank):
         network.eval()
-        network.remember(inference.batches(train.recordings, parameters.windows))
+        network.build_memory_bank(inference.batches(train.recordings, parameters.windows))
 
 
 def _batches(
-    train: Examples, task: Task, parameters: Train, draw: torch.Generator
+    train: Examples, task: Task, parameters: Train, generator: torch.Generator
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One epoch in random order; crops of `windows.length` samples where that is shorter."""
     recordings, device = train.recordings, train.recordings.device
@@ -146,16 +146,16 @@ def _batches(
         targets = targets * (1 - smoothing) + smoothing * task.uninformed(targets.shape[1])
     length = parameters.windows.length
     crop = 0 < length < recordings.length
-    order = torch.randperm(len(recordings), generator=draw)
+    order = torch.randperm(len(recordings), generator=generator)
     for positions in order.split(parameters.batch_size):
         if crop:
             room = recordings.length - length + 1
             inputs = recordings.batch(
-                positions, torch.randint(room, (len(positions),), generator=draw), length
+                positions, torch.randint(room, (len(positions),), generator=generator), length
             )
         else:
             inputs = recordings.batch(positions)
-        yield augmented(inputs, parameters.augment, draw), targets[positions].to(device)
+        yield augmented(inputs, parameters.augment, generator), targets[positions].to(device)
 
 
 def _class_weights(task: Task, train: Examples, parameters: Train) -> torch.Tensor | None:
@@ -207,8 +207,8 @@ class _Schedule:
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
         courses = [course for course in (self.one_cycle, self.plateau) if course]
-        for course, of_course in zip(courses, state, strict=True):
-            course.load_state_dict(of_course)
+        for course, saved in zip(courses, state, strict=True):
+            course.load_state_dict(saved)
 
 
 # What of _Done has a state, and what is one.
@@ -218,13 +218,13 @@ _VALUES = ("history", "best", "best_epoch", "best_state")
 
 @dataclass
 class _Done:
-    """What is done so far: all that the epochs to come depend on, beside the data and the parameters."""
+    """The progress so far: all that the epochs to come depend on, beside the data and the parameters."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: _Schedule
     scaler: torch.amp.GradScaler
-    draw: torch.Generator  # of what the loop draws; dropout draws from torch's own generators
+    generator: torch.Generator  # of what the loop draws; dropout draws from torch's own generators
     device: torch.device
     history: list[dict[str, float]] = field(default_factory=list)
     best: float = -math.inf
@@ -244,7 +244,7 @@ class _Done:
 
     def content(self) -> dict[str, Any]:
         """All of it, for :meth:`restore` in another process."""
-        random = {"loop": self.draw.get_state(), "cpu": torch.get_rng_state()}
+        random = {"loop": self.generator.get_state(), "cpu": torch.get_rng_state()}
         if self.device.type != "cpu":
             random["device"] = torch.get_device_module(self.device).get_rng_state()
         content = {
@@ -261,28 +261,28 @@ class _Done:
             getattr(self, name).load_state_dict(content[name])
         for name in _VALUES:
             setattr(self, name, content[name])
-        self.draw.set_state(content["random"]["loop"])
+        self.generator.set_state(content["random"]["loop"])
         torch.set_rng_state(content["random"]["cpu"])
         if self.device.type != "cpu":
             torch.get_device_module(self.device).set_rng_state(content["random"]["device"])
 
 
-def _mean_auc(targets: np.ndarray, answers: np.ndarray) -> float:
+def _mean_auc(targets: np.ndarray, predictions: np.ndarray) -> float:
     """Over the classes where it is defined; NaN if it is nowhere."""
-    values = metrics.roc_auc(targets, answers)
+    values = metrics.roc_auc(targets, predictions)
     defined = values[np.isfinite(values)]
     return float(defined.mean()) if len(defined) else math.nan
 
 
 def _monitored(
-    task: Task, answers: np.ndarray, targets: np.ndarray, row: dict[str, float], monitor: str
+    task: Task, predictions: np.ndarray, targets: np.ndarray, row: dict[str, float], monitor: str
 ) -> float:
     """The value whose largest is the best epoch's; the loss stands in where AUC is undefined."""
     if monitor == "epoch":
         return row["epoch"]
     if monitor == "accuracy":
         thresholds = [0.5] * targets.shape[1]
-        right = task.decide(answers, thresholds) == targets
+        right = task.decide(predictions, thresholds) == targets
         # Equal accuracies are told apart by the loss, which is far below one record's share.
         return float(right.all(axis=1).mean()) - 1e-6 * row["validation_loss"]
     if monitor == "auc" and math.isfinite(row["validation_auc"]):

@@ -54,10 +54,10 @@ def made(
     length = bundle.shape_of(description)[0]
     windows = torch.from_numpy(fitted.apply(raw_recordings())[:, :length])
     network.train()(windows)
-    if isinstance(network, models.Remembering):
+    if isinstance(network, models.WithMemoryBank):
         with torch.inference_mode():
             network.eval()
-            network.remember([windows])
+            network.build_memory_bank([windows])
     return network, description
 
 

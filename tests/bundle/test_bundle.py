@@ -58,7 +58,7 @@ def test_loaded_answers_are_those_before_saving(tmp_path: Path, model: str, task
     signals = normalization.Normalization(**description["normalization"]).apply(raw_recordings())
     windows = Windows(**description["windows"])
     recordings = Recordings(signals, np.arange(len(signals)), torch.device("cpu"))
-    expected = inference.answers(network, tasks.TASKS[task], recordings, windows)
+    expected = inference.predict(network, tasks.TASKS[task], recordings, windows)
     bundle.save(tmp_path / "model", network, description, HISTORY)
     found = bundle.load(tmp_path / "model").answer(signals)
     assert np.array_equal(found.values, expected)
@@ -165,8 +165,8 @@ def test_sections_are_what_a_network_tells_apart(tmp_path: Path) -> None:
     assert bundle.load(tmp_path / "model").description["sections"] == sections
 
 
-class Nearest(nn.Module, models.Remembering):
-    """Scores a window by its distance to the nearest of those that it remembers."""
+class Nearest(nn.Module, models.WithMemoryBank):
+    """Scores a window by its distance to the nearest in its memory bank."""
 
     def __init__(self, _: object, shape: models.Shape, __: int) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class Nearest(nn.Module, models.Remembering):
         self.known: torch.Tensor
         self.register_buffer("known", torch.zeros(8, *shape))
 
-    def remember(self, windows: Iterable[torch.Tensor]) -> None:
+    def build_memory_bank(self, windows: Iterable[torch.Tensor]) -> None:
         self.known.copy_(torch.cat(list(windows))[:8])
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
@@ -183,8 +183,8 @@ class Nearest(nn.Module, models.Remembering):
 
 
 def test_what_is_remembered_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network whose answers need training windows answers from a bundle as before, bit for bit, and
-    what it remembers is at distance 0."""
+    """A network with a memory bank predicts from a bundle as before, bit for bit, and a window of the
+    bank is at distance 0."""
     nearest = SimpleNamespace(Architecture=Parameters, Network=Nearest, LEARNS="sections")
     found = models.module
     monkeypatch.setattr(models, "module", lambda name: nearest if name == "x" else found(name))
@@ -195,8 +195,8 @@ def test_what_is_remembered_comes_back(tmp_path: Path, monkeypatch: pytest.Monke
     windows = Windows(**description["windows"])
     assert isinstance(network, Nearest)
     with torch.inference_mode():
-        network.remember(inference.batches(recordings, windows))
-    expected = inference.answers(network, tasks.TASKS["neighbours"], recordings, windows)
+        network.build_memory_bank(inference.batches(recordings, windows))
+    expected = inference.predict(network, tasks.TASKS["neighbours"], recordings, windows)
     bundle.save(tmp_path / "model", network, description, HISTORY)
     answers = bundle.load(tmp_path / "model").predict(raw_recordings())
     assert answers.classes == ["anomaly"]
@@ -260,7 +260,7 @@ def test_the_graph_answers_as_the_network(tmp_path: Path, model: str, task: str)
         windows = torch.randn(shape, generator=torch.Generator().manual_seed(number))
         with torch.inference_mode():
             outputs = network.eval()(windows)
-            expected = losses.of(tasks.TASKS[task]).answer(outputs, windows)
+            expected = losses.for_task(tasks.TASKS[task]).predict(outputs, windows)
         run: Any = session.open_session(saved).run
         found = run(None, {session.WINDOWS: windows.numpy()})
         np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5)
@@ -404,7 +404,7 @@ def autoencoder(**windows: Any) -> bundle.Bundle:
 
 
 def test_a_reconstruction_is_made_of_the_windows_that_are_scored() -> None:
-    """Where windows overlap, their mean; where there is one, what the network gives for it."""
+    """Overlapping windows give their mean; a single one gives what the network makes of it."""
     trained = autoencoder()
     signals = np.random.default_rng(0).normal(size=(2, 15, 3)).astype(np.float32)
     copies, errors = trained.reconstruct(signals)

@@ -41,7 +41,7 @@ def test_forbidden_file() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("bug"), KeyError("bug"), OSError(errno.EIO, "x")])
 def test_bugs_keep_their_traceback(error: Exception) -> None:
-    """What no user can mend is not hidden behind a sentence."""
+    """An error that no user can mend is not hidden behind a sentence."""
     with pytest.raises(type(error)), reporting_mistakes():
         raise error
 

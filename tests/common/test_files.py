@@ -153,7 +153,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_rounding_is_stable(value: object) -> None:
-    """What was rounded once stays; the result is JSON that every reader takes."""
+    """A number that was rounded once stays; the result is JSON that every reader takes."""
     once = rounded(value)
     assert rounded(once) == once
     assert json.loads(json.dumps(once, allow_nan=False)) == once
@@ -234,7 +234,7 @@ def test_damaged_json(tmp_path: Path) -> None:
 
 @given(st.lists(st.binary(max_size=100), min_size=1, max_size=3))
 def test_sha256(tmp_path_factory: pytest.TempPathFactory, contents: list[bytes]) -> None:
-    """Of files one after the other, as of one file."""
+    """The sum of files one after the other is that of one file."""
     folder = tmp_path_factory.mktemp("x")
     paths = [folder / str(number) for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):

@@ -53,7 +53,7 @@ def test_the_committed_file_is_read(tmp_path: Path) -> None:
 
 
 def test_a_good_outline_is_read_as_it_stands(tmp_path: Path) -> None:
-    """What is valid comes back unchanged, whether data sets, features and models are many or none."""
+    """A valid outline comes back unchanged, whether data sets, features and models are many or none."""
     content = parameters.content()
     assert load(tmp_path, content) == content
     extracting = changed(lambda c: c["extract_features"].update(ecg5000=EXTRACT))

@@ -105,7 +105,7 @@ def test_a_derived_table_has_the_words_of_what_it_is_derived_from(simulated: boo
 
 
 def test_every_committed_data_set_is_described() -> None:
-    """With the parameters as they are committed nothing is left to "nobody"."""
+    """The committed parameters leave nothing to "nobody"."""
     datasets = params.load(ROOT / "params.yaml")["datasets"]
     for name, block in datasets.items():
         source = block["download"]["source"]

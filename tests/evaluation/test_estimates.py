@@ -171,7 +171,7 @@ def test_classifiers_pool_the_machines() -> None:
 
 @pytest.mark.parametrize("name", ["machine_id", "ward"])
 def test_kind_of_the_parts_is_the_column(name: str, tmp_path: Path) -> None:
-    """What the parts are called is what the data set calls its sections."""
+    """The parts are called what the data set calls its sections."""
     model, table = case("reconstruction", name)
     found = estimates.estimates(model, table, EVALUATE)
     content = content_of(model, table, tmp_path)
@@ -243,7 +243,7 @@ def test_subgroups_equal_scikit_learn(task: str, by: str) -> None:
 
 @pytest.mark.parametrize("sections", [None, "machine_id"])
 def test_subgroups_of_a_detector(sections: str | None) -> None:
-    """As overall: the mean over machines of what each has, in the group's records alone."""
+    """A subgroup is measured as all are: the mean over machines, in the group's records alone."""
     model, table = case("reconstruction", sections)
     table = with_people(table)
     found = estimates.estimates(model, table, EVALUATE)["subgroups"]["sex"]["male"]

@@ -19,14 +19,14 @@ RECORDS = 6
 
 
 def info(task: str, classes: list[str], sections: str | None = None) -> dict[str, Any]:
-    """What model.json holds of the columns."""
+    """The columns as model.json has them."""
     thresholds = [] if task == "multiclass" else [0.5] * len(classes)
     dataset = {"sections": sections}
     return {"task": task, "classes": classes, "thresholds": thresholds, "dataset": dataset}
 
 
 def told(predicted: Predictions) -> dict[str, Any]:
-    """What the metrics file holds of the columns."""
+    """The columns as the metrics file has them."""
     column = predicted.section_column
     parts = [{column or "class": facet.name, "auc": 0.5} for facet in predicted.facets]
     if not column and len(parts) == 1:

@@ -59,7 +59,8 @@ def test_what_the_report_may_ask_for_is_there(predicted: Predictions, tmp_path: 
 
 
 def test_the_middle_is_of_one_machine(predicted: Predictions) -> None:
-    """Of the first by name: the median normal record and the median anomaly, the lower one of two."""
+    """The middle is the first machine's by name: its median normal record and median anomaly, the lower
+    one of two."""
     first = predicted.table[predicted.table["machine_id"] == "00"]
     for label, row in enumerate(reconstructions.in_the_middle(predicted)):
         scores = first.loc[first["anomaly"] == label, "anomaly predicted"]

@@ -151,7 +151,7 @@ def test_rhythm_is_that_of_the_simulated_heart(
 def test_noise_hardly_changes_intervals_and_amplitudes(
     cohort: list[simulator.Record], simulated: Columns
 ) -> None:
-    """What is measured is the heart, not the electrodes: the same hearts without noise."""
+    """The measurements are of the heart, not of the electrodes: the same hearts without noise."""
     quiet = simulator.cohort(40, SEED, noise=0.0)
     clean = table(np.asarray([simulator.signals(record, SEED) for record in quiet], np.float32))
     assert usual_change(clean, simulated, "qrs_duration") < 4

@@ -103,7 +103,7 @@ def assert_as_librosa(clip: np.ndarray, rate: int, chosen: ExtractFeatures) -> N
 
 
 def test_names_and_shapes() -> None:
-    """What a feature store and the stage rely on: names, order, shapes, types."""
+    """A feature store and the stage rely on these: names, order, shapes, types."""
     assert FEATURES == (
         "rms_mean", "rms_std", "zcr_mean", "spectral_centroid", "spectral_bandwidth",
         "spectral_rolloff", "spectral_contrast", "mfcc_0", "mfcc_1", "mfcc_2", "mfcc_3", "mfcc_4",
@@ -289,7 +289,7 @@ def test_mel_filters(rate: int, frame: int, bands: int, lowest: float, width: fl
     ],
 )
 def test_wrong_parameters(rate: int, changes: dict[str, Any], message: str) -> None:
-    """What does not go with the sampling rate, or with itself, is said in one sentence."""
+    """Parameters that do not fit the sampling rate, or each other, are refused in one sentence."""
     with pytest.raises(UserError, match=message) as error:
         list(extract([waveform("noise", 5_000, rate)], rate, parameters(**changes)))
     assert "\n" not in str(error.value)
@@ -310,7 +310,7 @@ def test_lower_sampling_rates_with_fewer_octaves() -> None:
     ],
 )
 def test_bad_recordings(clip: np.ndarray, message: str) -> None:
-    """What cannot be transformed is named, and never becomes a NaN in a table."""
+    """A recording that cannot be transformed is named, and never becomes a NaN in a table."""
     with pytest.raises(UserError, match=message):
         list(extract([waveform("noise", 500, 16_000), clip], 16_000, parameters()))
 

@@ -31,7 +31,7 @@ def sounds(features: np.ndarray) -> pd.DataFrame:
 
 
 def read_back(folder: Path, texts: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What stands in the Parquet file, and in the CSV file."""
+    """The content of the Parquet file, and of the CSV file."""
     table = pd.read_csv(folder / CSV, dtype=dict.fromkeys(texts, str))
     if "event_timestamp" in table:
         table["event_timestamp"] = pd.to_datetime(table["event_timestamp"], utc=True)
@@ -75,7 +75,7 @@ def test_a_feature_that_nobody_has(tmp_path: Path) -> None:
 
 
 def test_types(tmp_path: Path) -> None:
-    """What a feature store reads: plain texts, moments in UTC, float64; nothing of pandas."""
+    """A feature store can read the types: plain texts, moments in UTC, float64; nothing of pandas."""
     write_tables(tmp_path, sounds(np.ones((2, 2))))
     schema = pyarrow.parquet.read_schema(tmp_path / PARQUET)
     assert schema.types == [
@@ -89,7 +89,7 @@ def test_types(tmp_path: Path) -> None:
 
 
 def test_a_table_of_other_columns(tmp_path: Path) -> None:
-    """Of ECGs: no moment, whole numbers, a measure that some records have not."""
+    """A table of ECGs: no moment, whole numbers, a measure that some records have not."""
     table = pd.DataFrame(
         {
             "record": ["a", "b"],

@@ -179,7 +179,7 @@ def test_header_fields() -> None:
 
 
 def test_header_defaults() -> None:
-    """What is left out: 250 Hz, gain 200 also for 0, the ADC's zero as baseline."""
+    """Defaults of fields that are left out: 250 Hz, gain 200 also for 0, the ADC's zero as baseline."""
     header = parse_header("1 1\n1.dat 16 0 12 5 0\n", "1.hea")
     assert (header.sampling_rate, header.n_samples) == (250, None)
     assert header.leads[0].format.gain == 200

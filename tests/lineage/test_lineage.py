@@ -1,4 +1,4 @@
-"""What made a number is told as it is: no revision that is not its own, no stage that had no part."""
+"""A number's lineage is recorded as it is: no revision that is not its own, no stage that had no part."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_no_git(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_stages_before(project: Path) -> None:
-    """Those that made what the stage reads, each after those that it reads from itself, with their
+    """The stages that made what the stage reads, each after those that it reads from itself, with their
     parameters and sums; no other data set's, none that dvc.yaml no longer has."""
     write_lock(lock())
     found = upstream_of_next_run("train_cnn@a")
@@ -217,7 +217,7 @@ def test_own_entry_does_not_matter(project: Path) -> None:
 
 
 def test_durations_are_left_out(project: Path) -> None:
-    """What took how long differs from run to run; what was made must not differ by that."""
+    """Durations differ from run to run; what was made must not differ by that."""
     outs = ["data/normalized/a/train", "data/durations/a/normalize.json"]
     write_lock(lock(**{"normalize@a": entry(["data/raw/a.zip"], outs)}))
     found = upstream_of_next_run("train_cnn@a")
@@ -252,7 +252,7 @@ def test_data(project: Path) -> None:
 
 
 def test_code_is_of_loaded_modules() -> None:
-    """Of the project's own modules, those that are loaded: one more is another sum, a library is not."""
+    """The sum is of the project's loaded modules: one more changes it, a library does not."""
     program = (
         "from beatline.lineage.code import code_identity as now; print(now()); "
         "import fractions; print(now()); import beatline.models.mlp; print(now())"
@@ -284,8 +284,8 @@ def test_every_package_is_pinned() -> None:
 
 
 def test_a_model_of_the_pipeline_has_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the committed dvc.yaml and dvc.lock, the way of a model on each of its data sets goes back to
-    where the recordings come from."""
+    """The committed dvc.yaml and dvc.lock lead from a model on each of its data sets back to where the
+    recordings come from."""
     monkeypatch.chdir(ROOT)
     train = YAML(typ="safe").load(Path("params.yaml"))["train"]
     model, datasets = next(iter(train.items()))

@@ -1,5 +1,5 @@
-"""What the tests of both anomaly detectors share: toy spectrograms, a real bearing, and the project's
-training and scoring."""
+"""Code shared by the tests of both anomaly detectors: toy spectrograms, a real bearing, and the
+project's training and scoring."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def trained(
     """Trained by the project's loop on `learned` `[N, T, C]`, which also stand in for validation."""
     parameters = Train.model_validate({**TRAIN, **changes})
     module = models.module(name)
-    task = tasks.of(module.LEARNS, "anomaly")
+    task = tasks.for_dataset(module.LEARNS, "anomaly")
     assert task
     is_sectioned = module.LEARNS == "sections"
     length = min(parameters.windows.length, learned.shape[1])
@@ -137,7 +137,7 @@ def trained(
         parameters,
     )
     scores = [
-        inference.answers(network, task, _recordings(signals), parameters.windows)[:, 0]
+        inference.predict(network, task, _recordings(signals), parameters.windows)[:, 0]
         for signals in (normal, anomalous)
     ]
     return Found(network, *scores)
@@ -148,8 +148,8 @@ def _recordings(signals: np.ndarray) -> Recordings:
 
 
 def _spectrograms(pattern: str) -> np.ndarray:
-    """Of the clips of the bearing that `pattern` names, `[N, T, 128]`: the mean power in dB of every
-    four of 512 frequencies."""
+    """The spectrograms `[N, T, 128]` of the bearing's clips that `pattern` names: the mean power in dB
+    of every four of 512 frequencies."""
     samples = [wavfile.read(path)[1] for path in sorted(BEARING.glob(pattern))]
     clips = torch.from_numpy(np.stack(samples).astype(np.float32))
     window = torch.hann_window(1024)

@@ -83,7 +83,7 @@ def fitted(
 
 def answers(network: Network, task: str, of: Examples, **windows: Any) -> np.ndarray:
     cut = Windows.model_validate({**TRAIN["windows"], **windows})
-    return inference.answers(network, TASKS[task], of.recordings, cut)
+    return inference.predict(network, TASKS[task], of.recordings, cut)
 
 
 def rows_of(of: Examples) -> np.ndarray:
@@ -168,7 +168,7 @@ def test_history_and_the_best_iteration(task: str, outputs: int) -> None:
     found = answers(network, task, validation)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     for part, column in ((train, "train_loss"), (validation, "validation_loss")):
-        loss = TASKS[task].answer_loss(answers(network, task, part), part.targets)
+        loss = TASKS[task].prediction_loss(answers(network, task, part), part.targets)
         assert history[column][best - 1] == pytest.approx(loss, abs=1e-6)
     everything, (_, last) = fitted(train, task, validation, iterations=40, learning_rate=0.5)
     assert last == 40
@@ -176,7 +176,7 @@ def test_history_and_the_best_iteration(task: str, outputs: int) -> None:
 
 
 def test_parameters_are_thresholds_and_leaves() -> None:
-    """What is compared between models: a number per node, and the starting point of each output."""
+    """The count compared between models: a number per node, and the starting point of each output."""
     network, _ = fitted(made(1, 300, 5, "binary", 1), "binary", iterations=10, leaves=4)
     one_leaf_for_outputs_without_trees = 1
     assert models.count_parameters(network) == 10 * (3 + 4) + one_leaf_for_outputs_without_trees + 1
@@ -219,7 +219,7 @@ def test_windows_of_recordings() -> None:
     expected = reference(of_windows, "binary", rows_of(of_windows)).reshape(3, 60).mean(axis=0)
     found = answers(network, "binary", train, **windows)
     np.testing.assert_allclose(found[:, 0], expected, atol=1e-5)
-    loss = TASKS["binary"].answer_loss(found, targets)
+    loss = TASKS["binary"].prediction_loss(found, targets)
     assert history["train_loss"].iloc[-1] == pytest.approx(loss, abs=1e-6)
 
 

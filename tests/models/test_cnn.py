@@ -79,7 +79,7 @@ class Shortcut(nn.Module):
 
 
 def textbook() -> nn.Module:
-    """What many MNIST tutorials build: 32 and 64 filters of 3 x 3, max pooling, dense 128."""
+    """The network of many MNIST tutorials: 32 and 64 filters of 3 x 3, max pooling, dense 128."""
     return nn.Sequential(
         Image(), nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),

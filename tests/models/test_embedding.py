@@ -1,4 +1,4 @@
-"""The embedding detector: its versions, its memory against scikit-learn, and a real bearing."""
+"""The embedding detector: its transforms, its memory bank against scikit-learn, and a real bearing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.stats import norm
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
-from beatline.models.embedding import Architecture, Versions, changes
+from beatline.models.embedding import Architecture, PretextTransforms, pretext_transforms
 from tests.models import detectors
 
 NONE = {
@@ -54,16 +54,16 @@ def windows(batch: int, length: int = 16, channels: int = 10, seed: int = 0) -> 
 
 
 @torch.inference_mode()
-def remembering(network: Any, known: torch.Tensor) -> Any:
-    """As the training loop does it."""
-    network.eval().remember(known.split(7))
+def with_memory_bank(network: Any, known: torch.Tensor) -> Any:
+    """Build the memory bank as the training loop does."""
+    network.eval().build_memory_bank(known.split(7))
     return network
 
 
 def changed(**versions: Any) -> list[np.ndarray]:
-    """A window `[40, 10]` in all its versions."""
-    found = changes(Versions.model_validate({**NONE, **versions}))
-    return [change(windows(1, 40))[0].numpy() for change in found]
+    """Return a window `[40, 10]` under all its pretext transforms."""
+    transforms = pretext_transforms(PretextTransforms.model_validate({**NONE, **versions}))
+    return [transform(windows(1, 40))[0].numpy() for transform in transforms]
 
 
 def test_versions_are_what_their_names_say() -> None:
@@ -101,7 +101,7 @@ def test_versions_are_what_their_names_say() -> None:
 def test_versions_that_cannot_be(key: str, value: float) -> None:
     """A value that would not change anything, or has no meaning, is refused."""
     with pytest.raises(ValidationError, match=key):
-        Versions.model_validate({**NONE, key: value})
+        PretextTransforms.model_validate({**NONE, key: value})
 
 
 def test_a_kernel_without_a_middle_is_refused() -> None:
@@ -117,7 +117,7 @@ def test_logits_are_scaled_cosines_of_every_version() -> None:
     assert logits.shape == (4, 10, 3 * 10)
     assert logits.abs().max() <= SMALL["scale"] * (1 + 1e-5)
     network.eval()  # so that batch norm does not depend on the batch
-    embedded = network.embed(network.changes[5](windows(4)))
+    embedded = network.embed(network.transforms[5](windows(4)))
     cosines = torch.cosine_similarity(embedded[:, None], network.directions, dim=2)
     for module in network.modules():
         module.training = module is network
@@ -128,10 +128,10 @@ def test_logits_are_scaled_cosines_of_every_version() -> None:
 def test_score_is_the_distance_to_the_nearest_neighbours(known: int) -> None:
     """Equal to scikit-learn's: Mahalanobis distances by its Ledoit-Wolf covariance of the standardized
     places, for more and for fewer windows than dimensions."""
-    network = remembering(create(), windows(known))
+    network = with_memory_bank(create(), windows(known))
     with torch.inference_mode():
-        places = network.place(windows(known)).double().numpy()
-        asked = network.place(windows(9, seed=5)).double().numpy()
+        places = network.with_statistics(windows(known)).double().numpy()
+        asked = network.with_statistics(windows(9, seed=5)).double().numpy()
         found = network(windows(9, seed=5))
     centre, spread = places.mean(axis=0), places.std(axis=0)
     places, asked = (places - centre) / spread, (asked - centre) / spread
@@ -143,20 +143,20 @@ def test_score_is_the_distance_to_the_nearest_neighbours(known: int) -> None:
 
 
 def test_what_is_known_is_near() -> None:
-    """A remembered window is at no distance from itself, and it does not matter in which batches the
-    windows came."""
+    """A window of the memory bank is at no distance from itself, and it does not matter in which
+    batches the windows came."""
     known = windows(30)
-    network = remembering(create(neighbours=1), known)
+    network = with_memory_bank(create(neighbours=1), known)
     with torch.inference_mode():
         assert network(known).abs().max() < 1e-6
-        network.remember([known])
+        network.build_memory_bank([known])
         assert network(known).abs().max() < 1e-6
         assert network(windows(30, seed=1)).min() > 0.01
 
 
 def test_a_window_is_scored_on_its_own() -> None:
     """In evaluation mode the others in the batch change nothing, to 1e-5."""
-    network = remembering(create(), windows(50))
+    network = with_memory_bank(create(), windows(50))
     asked = windows(40, seed=3)
     with torch.inference_mode():
         alone = torch.cat([network(one[None]) for one in asked])
@@ -166,7 +166,7 @@ def test_a_window_is_scored_on_its_own() -> None:
 def test_small_distances_between_far_places_are_not_rounded_away() -> None:
     """Places 1,000 from the origin and 0.01 apart: in float32 the square expanded as it is computed here
     would be off by more than it is."""
-    network = remembering(create(neighbours=1), windows(50)).eval()
+    network = with_memory_bank(create(neighbours=1), windows(50)).eval()
     size = network.memory.shape[1]
     network.memory = torch.full((2, size), 1000.0)
     asked = torch.full((1, size), 1000.0) + 0.01
@@ -175,8 +175,8 @@ def test_small_distances_between_far_places_are_not_rounded_away() -> None:
 
 
 def test_loads_any_number_of_memories() -> None:
-    """Weights of a network that remembers more windows than the one that they are loaded into."""
-    network = remembering(create(), windows(50))
+    """Weights of a network with a larger memory bank than the one that they are loaded into."""
+    network = with_memory_bank(create(), windows(50))
     other = create().eval()
     other.load_state_dict(network.state_dict())
     with torch.inference_mode():
@@ -187,7 +187,7 @@ def test_loads_any_number_of_memories() -> None:
 
 def test_fewer_windows_than_neighbours() -> None:
     """One window in memory is enough for a score."""
-    network = remembering(create(neighbours=5), windows(1))
+    network = with_memory_bank(create(neighbours=5), windows(1))
     with torch.inference_mode():
         assert torch.isfinite(network(windows(3, seed=1))).all()
 
@@ -202,10 +202,10 @@ def test_finds_what_it_never_saw(sections: int) -> None:
         signals = torch.from_numpy(detectors.toys(sections, 5, seed=9)[:, :16])
         classes = [
             found.network.embed(change(signals)) @ found.network.directions.T
-            for change in found.network.changes
+            for change in found.network.transforms
         ]
     predicted = torch.stack(classes, dim=1).argmax(dim=2)
-    versions = torch.arange(len(found.network.changes))
+    versions = torch.arange(len(found.network.transforms))
     wanted = torch.arange(sections).repeat_interleave(5)[:, None] * len(versions) + versions
     assert (predicted == wanted).float().mean() > 0.9
 

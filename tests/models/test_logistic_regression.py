@@ -66,7 +66,7 @@ def fitted(train: Examples, task: str, **changes: Any) -> tuple[Network, Any]:
 
 def answers(network: Network, task: str, of: Examples, **windows: Any) -> np.ndarray:
     cut = Windows.model_validate({**TRAIN["windows"], **windows})
-    return inference.answers(network, TASKS[task], of.recordings, cut)
+    return inference.predict(network, TASKS[task], of.recordings, cut)
 
 
 def reference(train: Examples, task: str, **settings_: Any) -> np.ndarray:
@@ -106,7 +106,7 @@ def test_history_says_what_the_network_answers() -> None:
     train = made(3, 60, 4, "multilabel", 2)
     network, (history, best_epoch) = fitted(train, "multilabel")
     found = answers(network, "multilabel", train)
-    loss = TASKS["multilabel"].answer_loss(found, train.targets)
+    loss = TASKS["multilabel"].prediction_loss(found, train.targets)
     assert best_epoch == 1 and len(history) == 1
     assert history.loc[0, "train_loss"] == history.loc[0, "validation_loss"] == loss
     assert 0.7 < history["validation_auc"][0] <= 1

@@ -51,7 +51,7 @@ class Last(nn.Module):
 
 
 def textbook() -> nn.Module:
-    """What many MNIST tutorials build: 128 units over the rows, dropout, the output."""
+    """The network of many MNIST tutorials: 128 units over the rows, dropout, the output."""
     return nn.Sequential(Steps(28, 128), Last(), nn.Dropout(0.5), nn.Linear(128, 10))
 
 

@@ -29,11 +29,11 @@ def windows(batch: int, length: int, channels: int) -> torch.Tensor:
 
 
 def taught(name: str, length: int, channels: int, outputs: int) -> nn.Module:
-    """A network that can answer; one that answers by what it remembers has seen ten windows."""
+    """A network that can predict; one with a memory bank has ten windows in it."""
     network = create(name, length, channels, outputs)
-    if isinstance(network, models.Remembering):
+    if isinstance(network, models.WithMemoryBank):
         with torch.inference_mode():
-            network.remember(windows(10, length, channels).split(4))
+            network.build_memory_bank(windows(10, length, channels).split(4))
     return network
 
 
@@ -159,7 +159,7 @@ def test_a_bug_is_not_called_a_wrong_parameter() -> None:
 
 
 def test_count_of_parameters() -> None:
-    """What the log and model.json call parameters: those that training changes."""
+    """The parameters that the log and model.json count are those that training changes."""
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     assert models.count_parameters(network) == 6 + 2 + 2 + 2
     next(network.parameters()).requires_grad = False

@@ -79,5 +79,5 @@ def test_a_killed_training_goes_on(tmp_path: Path) -> None:
     printed, _ = uninterrupted.communicate()
     assert uninterrupted.returncode == 0 and "going on" not in printed, printed
     assert clone.outputs() == whole.outputs()
-    assert not (clone.root / "data/unfinished").exists()
+    assert not (clone.root / "data/checkpoints").exists()
     assert clone.repro("train_cnn@ecg5000") == set()

@@ -28,7 +28,7 @@ def streamed(values: np.ndarray, rows: np.ndarray, monkeypatch: pytest.MonkeyPat
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 9), st.integers(1, 12))
 def test_streamed_is_resident_bit_for_bit(seed: int, length: int, batch: int) -> None:
-    """Where recordings lie changes nothing: whole recordings and crops, rows in any order."""
+    """The place of recordings changes nothing: whole recordings and crops, rows in any order."""
     rng = np.random.default_rng(seed)
     values = signals(13)
     rows = rng.permutation(13)[:8]
@@ -47,14 +47,14 @@ def test_streamed_is_resident_bit_for_bit(seed: int, length: int, batch: int) ->
 
 
 def test_large_recordings_are_not_made_resident(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit half of the free memory stays on the disk."""
+    """Recordings that do not fit half of the free memory stay on the disk."""
     monkeypatch.setattr(device_data, "_free_memory", lambda: 100.0)
     assert not device_data._fits(50, CPU)
     assert device_data._fits(49, CPU)
 
 
 def test_batches_may_be_changed() -> None:
-    """What the training loop does with a batch does not reach the recordings."""
+    """A change that the training loop makes to a batch does not reach the recordings."""
     values = signals(3)
     drawn = Recordings(values, np.arange(3), CPU)
     drawn.batch(torch.arange(3)).zero_()

@@ -1,4 +1,4 @@
-"""From recordings to answers: windows cover a recording, batches do not show in the answers."""
+"""Inference: windows cover a recording, and batches do not show in the predictions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def recordings_of(records: int, samples: int) -> np.ndarray:
 
 
 def answers(values: np.ndarray, how: Windows, task: str = "multilabel") -> np.ndarray:
-    return inference.answers(
+    return inference.predict(
         Probe(), tasks.TASKS[task], Recordings(values, np.arange(len(values)), CPU), how
     )
 
@@ -128,6 +128,6 @@ def test_the_network_is_asked_in_its_evaluation_mode() -> None:
     values = recordings_of(4, 6)
     network.train()
     asked = Recordings(values, np.arange(4), CPU)
-    first = inference.answers(network, tasks.TASKS["binary"], asked, windows(0, 1))
+    first = inference.predict(network, tasks.TASKS["binary"], asked, windows(0, 1))
     assert not network.training
     assert np.array_equal(first, answers(values, windows(0, 1), "binary"))

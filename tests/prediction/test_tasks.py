@@ -25,9 +25,12 @@ DATASET_TASKS = ("multilabel", "multiclass", "binary", "anomaly")
 @pytest.mark.parametrize("dataset_task", DATASET_TASKS)
 def test_what_a_model_learns_decides_its_task(dataset_task: str) -> None:
     """Detectors have one task on every data set; labels are the data set's, if there are any to learn."""
-    of_normal, of_sections = tasks.of("normal", dataset_task), tasks.of("sections", dataset_task)
+    of_normal, of_sections = (
+        tasks.for_dataset("normal", dataset_task),
+        tasks.for_dataset("sections", dataset_task),
+    )
     assert of_normal is TASKS["reconstruction"] and of_sections is TASKS["neighbours"]
-    of_labels = tasks.of("labels", dataset_task)
+    of_labels = tasks.for_dataset("labels", dataset_task)
     assert (of_labels and of_labels.name) == (None if dataset_task == "anomaly" else dataset_task)
 
 
@@ -45,12 +48,12 @@ def test_tasks_know_their_names() -> None:
 def test_binary_cross_entropy(name: str) -> None:
     """Binary cross-entropy with logits, and from the answers the same number by scikit-learn."""
     task = TASKS[name]
-    loss = losses.of(task).loss(LOGITS, INPUTS, SEVERAL, None)
-    answers = losses.of(task).answer(LOGITS, INPUTS)
+    loss = losses.for_task(task).loss(LOGITS, INPUTS, SEVERAL, None)
+    answers = losses.for_task(task).predict(LOGITS, INPUTS)
     assert torch.equal(answers, torch.sigmoid(LOGITS))
     by_class = [log_loss(SEVERAL[:, k], answers[:, k].double()) for k in range(3)]
     assert float(loss) == pytest.approx(np.mean(by_class), rel=1e-5)
-    assert task.answer_loss(answers.numpy(), SEVERAL.numpy()) == pytest.approx(
+    assert task.prediction_loss(answers.numpy(), SEVERAL.numpy()) == pytest.approx(
         float(loss), rel=1e-5
     )
 
@@ -58,15 +61,15 @@ def test_binary_cross_entropy(name: str) -> None:
 def test_cross_entropy() -> None:
     """Cross-entropy of exclusive classes, by torch's class indices and by scikit-learn."""
     task = TASKS["multiclass"]
-    loss = losses.of(task).loss(LOGITS, INPUTS, EXCLUSIVE, None)
+    loss = losses.for_task(task).loss(LOGITS, INPUTS, EXCLUSIVE, None)
     assert float(loss) == pytest.approx(
         float(functional.cross_entropy(LOGITS, torch.from_numpy(CHOSEN))), rel=1e-6
     )
-    answers = losses.of(task).answer(LOGITS, INPUTS)
+    answers = losses.for_task(task).predict(LOGITS, INPUTS)
     assert float(loss) == pytest.approx(
         log_loss(CHOSEN, torch.softmax(LOGITS.double(), dim=1)), rel=1e-5
     )
-    assert task.answer_loss(answers.numpy(), EXCLUSIVE.numpy()) == pytest.approx(
+    assert task.prediction_loss(answers.numpy(), EXCLUSIVE.numpy()) == pytest.approx(
         float(loss), rel=1e-5
     )
 
@@ -75,13 +78,13 @@ def test_reconstruction_error() -> None:
     """Mean squared error to learn; per record it is the anomaly score; validated on normals only."""
     task = TASKS["reconstruction"]
     outputs = INPUTS * 0.9 + 0.1
-    loss = losses.of(task).loss(outputs, INPUTS, torch.zeros(40, 1), None)
-    scores = losses.of(task).answer(outputs, INPUTS)
+    loss = losses.for_task(task).loss(outputs, INPUTS, torch.zeros(40, 1), None)
+    scores = losses.for_task(task).predict(outputs, INPUTS)
     expected = ((outputs - INPUTS).numpy() ** 2).reshape(40, -1).mean(axis=1)
     np.testing.assert_allclose(scores[:, 0].numpy(), expected, rtol=1e-5)
     assert float(loss) == pytest.approx(expected.mean(), rel=1e-5)
     targets = np.array([[0]] * 30 + [[1]] * 10)
-    assert task.answer_loss(scores.numpy(), targets) == pytest.approx(
+    assert task.prediction_loss(scores.numpy(), targets) == pytest.approx(
         expected[:30].mean(), rel=1e-5
     )
 
@@ -97,7 +100,7 @@ def test_loss_of_versions_is_a_plain_loop() -> None:
         for v in range(versions):
             chances = np.exp(logits[b, v]) / np.exp(logits[b, v]).sum()
             expected.append(-np.log(chances[section[b] * versions + v]))
-    found = losses.of(TASKS["neighbours"]).loss(
+    found = losses.for_task(TASKS["neighbours"]).loss(
         torch.from_numpy(logits),
         torch.zeros(windows, 7, 2),
         torch.from_numpy(np.eye(sections)[section]),
@@ -109,7 +112,7 @@ def test_loss_of_versions_is_a_plain_loop() -> None:
 def test_loss_of_one_version_is_cross_entropy_of_sections() -> None:
     """Without versions the network tells sections apart, as a classifier would."""
     expected = functional.cross_entropy(LOGITS, torch.from_numpy(CHOSEN))
-    found = losses.of(TASKS["neighbours"]).loss(LOGITS[:, None], INPUTS, EXCLUSIVE, None)
+    found = losses.for_task(TASKS["neighbours"]).loss(LOGITS[:, None], INPUTS, EXCLUSIVE, None)
     torch.testing.assert_close(found, expected)
 
 
@@ -117,17 +120,17 @@ def test_answer_of_neighbours_is_what_the_network_says() -> None:
     """The network itself measures how far a window is from what it knows."""
     scores = torch.rand(40, 1)
     task = TASKS["neighbours"]
-    assert torch.equal(losses.of(task).answer(scores, INPUTS), scores)
+    assert torch.equal(losses.for_task(task).predict(scores, INPUTS), scores)
     targets = np.array([[0]] * 30 + [[1]] * 10)
-    assert task.answer_loss(scores.numpy(), targets) == pytest.approx(float(scores[:30].mean()))
+    assert task.prediction_loss(scores.numpy(), targets) == pytest.approx(float(scores[:30].mean()))
 
 
 @pytest.mark.parametrize("name", ["multilabel", "multiclass"])
 def test_certainty_has_a_finite_loss(name: str) -> None:
     """A probability of exactly 0 or 1 does not make the validation loss infinite."""
     answers = np.array([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32)
-    assert 10 < TASKS[name].answer_loss(answers, 1 - answers.astype(int)) < 20
-    assert TASKS[name].answer_loss(answers, answers.astype(int)) == pytest.approx(0, abs=1e-6)
+    assert 10 < TASKS[name].prediction_loss(answers, 1 - answers.astype(int)) < 20
+    assert TASKS[name].prediction_loss(answers, answers.astype(int)) == pytest.approx(0, abs=1e-6)
 
 
 def test_weights_of_labels() -> None:
@@ -138,7 +141,7 @@ def test_weights_of_labels() -> None:
     np.testing.assert_allclose(weights * positives, 40 - positives)
     assert np.isfinite(TASKS["multilabel"].class_weights(np.zeros((5, 2)))).all()
     chosen = torch.from_numpy(weights.astype(np.float32))
-    found = losses.of(TASKS["multilabel"]).loss(LOGITS, INPUTS, SEVERAL, chosen)
+    found = losses.for_task(TASKS["multilabel"]).loss(LOGITS, INPUTS, SEVERAL, chosen)
     chances = torch.sigmoid(LOGITS).double().numpy()
     of_positives = targets * -np.log(chances) * weights
     of_negatives = (1 - targets) * -np.log(1 - chances)

@@ -95,7 +95,7 @@ def test_one_stand_in_for_all_channels(values: np.ndarray, size: int, invalid: s
 
 
 def test_a_median_is_of_train_alone() -> None:
-    """What stands in for an invalid sample was fixed by the training recordings, and an outlier that
+    """The value of an invalid sample was fixed by the training recordings, and an outlier that
     moves the mean does not move the median."""
     train = np.array([[[1.0], [2.0], [3.0], [1000.0], [np.nan]]], dtype=np.float32)
     fitted = fit([train], how("channel", "median"))

@@ -124,7 +124,7 @@ def save(folder: Path, key: str, seed: int = 1) -> None:
     network = bundle.network_of(description, "x")
     length, _ = bundle.shape_of(description)
     network.train()(torch.from_numpy(fitted.apply(recordings)[:, :length]))
-    assert isinstance(network, torch.nn.Module) and not isinstance(network, models.Remembering)
+    assert isinstance(network, torch.nn.Module) and not isinstance(network, models.WithMemoryBank)
     bundle.save(folder, network, description, HISTORY)
 
 

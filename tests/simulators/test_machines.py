@@ -94,7 +94,7 @@ def test_the_factory_has_the_level_asked_for(snr: float) -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_severity_is_a_level_against_the_machine(name: str) -> None:
-    """What a fault adds stays in the range that FAULTS documents."""
+    """The level that a fault adds stays in the range that FAULTS documents."""
     machine, factory = build_machine(1, 1, GRID), build_factory(1, GRID)
     _, mildest, worst = FAULTS[name]
     levels = []

@@ -150,7 +150,7 @@ def test_broken_connections_go_on(server: Server, tmp_path: Path, pauses: list[f
 
 
 def test_a_later_run_goes_on(server: Server, tmp_path: Path) -> None:
-    """What an interrupted run got is kept and not fetched again."""
+    """The part that an interrupted run got is kept and not fetched again."""
     server.break_after = 100_000
     with pytest.raises(UserError, match="the connection ended after 100,000 of 307,200 bytes"):
         download_file(server.url, tmp_path / "raw.zip", SHA256, attempts=1)
@@ -249,7 +249,7 @@ def test_attempts_end(server: Server, tmp_path: Path, pauses: list[float]) -> No
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_refusals_are_final(server: Server, tmp_path: Path, status: int) -> None:
-    """What will not pass is not tried again."""
+    """A failure that will not pass is not tried again."""
     server.statuses = [(status, {})]
     with pytest.raises(UserError, match=rf"raw\.zip: the server answered {status} .*`source:`"):
         download_file(server.url, tmp_path / "raw.zip", SHA256)

@@ -153,7 +153,7 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 @pytest.mark.parametrize("name", ["ptbxl", "ecg5000", "machine_sound"])
 def test_the_project_is_whole(name: str) -> None:
-    """What the tests below damage is a run that went well, and goes well again with equal bytes."""
+    """The tests below damage a run that went well, and goes well again with equal bytes."""
     before = listing(Path())
     models = [pair for pair in TRAINED if pair[1] == name]
     make_data(name)
@@ -211,7 +211,7 @@ class _EnoughSeenError(Exception):
 
 
 def learned(model: str, name: str) -> dict[str, Any]:
-    """What a stage gives to the loop that trains a model: network, task, train, validation."""
+    """The arguments that a stage gives to the training loop: network, task, train, validation."""
     seen: dict[str, Any] = {}
 
     def fit(*arguments: Any) -> None:

@@ -43,7 +43,7 @@ TREES: dict[str, Any] = {
     "features": 0.2,
     "monitor": "epoch",
 }
-OUTPUT, UNFINISHED = Path("data/models/ecg5000/cnn"), Path("data/unfinished")
+OUTPUT, CHECKPOINTS = Path("data/models/ecg5000/cnn"), Path("data/checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def started(folder: Path) -> subprocess.Popen[str]:
 
 
 def killed_at(line: str, folder: Path) -> str:
-    """What the stage prints until it is killed, once it has printed `line`."""
+    """Return what the stage printed until it was killed, once it had printed `line`."""
     process = started(folder)
     assert process.stdout is not None
     printed = ""
@@ -125,7 +125,7 @@ def test_killed_and_gone_on_with(project: Path, tmp_path: Path) -> None:
     printed = whole.communicate()[0]
     assert whole.returncode == 0 and "going on" not in printed
     assert written(OUTPUT) == written(whole_folder / OUTPUT)
-    assert not UNFINISHED.exists()
+    assert not CHECKPOINTS.exists()
 
 
 class _KilledError(Exception):
@@ -178,7 +178,7 @@ def test_only_the_same_training_goes_on(
     if changed == "threads":
         torch.set_num_threads(2)
     beginning = Path(shutil.copytree(project, tmp_path / "beginning"))
-    shutil.rmtree(beginning / UNFINISHED)
+    shutil.rmtree(beginning / CHECKPOINTS)
     capsys.readouterr()
     train.main("cnn", "ecg5000")
     goes_on = "going on after epoch 2 of 4 (interrupted earlier)" in capsys.readouterr().out
@@ -198,12 +198,12 @@ def test_a_damaged_state_costs_time_alone(
     """The stage says so, and starts over."""
     whole = Path(shutil.copytree(project, tmp_path / "whole"))
     interrupt(monkeypatch)
-    (state,) = UNFINISHED.rglob("*.state")
+    (state,) = CHECKPOINTS.rglob("*.state")
     state.write_bytes(state.read_bytes()[:-100])
     capsys.readouterr()
     train.main("cnn", "ecg5000")
     printed = capsys.readouterr().out
-    assert "warning: data/unfinished/ecg5000/cnn/" in printed and "epoch   1/4" in printed
+    assert "warning: data/checkpoints/ecg5000/cnn/" in printed and "epoch   1/4" in printed
     found = written(OUTPUT)
     monkeypatch.chdir(whole)
     train.main("cnn", "ecg5000")
@@ -261,7 +261,7 @@ def test_all_seeds_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(bundle, "save", full)
         train.main("cnn", "ecg5000")
     assert written(OUTPUT) == before
-    assert len(list(UNFINISHED.rglob("*.state"))) == 2
+    assert len(list(CHECKPOINTS.rglob("*.state"))) == 2
     train.main("cnn", "ecg5000")
     assert written(OUTPUT).keys() == {
         f"{place}{name}"

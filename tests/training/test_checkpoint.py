@@ -1,4 +1,4 @@
-"""States of unfinished trainings: they come back whole or not at all, and only to the same training."""
+"""Checkpoints of trainings: they come back whole or not at all, and only to the same training."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def test_what_was_saved_last_comes_back(tmp_path: Path) -> None:
     """Tensors, numbers that are none, and texts, of the last save."""
     State(tmp_path / "a.state").save(state_of(1))
     State(tmp_path / "a.state").save(state_of(2))
-    found = State(tmp_path / "a.state").load()
-    assert found is not None
-    assert torch.equal(found["weights"]["layer"], state_of(2)["weights"]["layer"])
-    assert [row["epoch"] for row in found["history"]] == [0, 1] and found["best"] == -math.inf
-    assert math.isnan(found["history"][0]["auc"])
+    loaded = State(tmp_path / "a.state").load()
+    assert loaded is not None
+    assert torch.equal(loaded["weights"]["layer"], state_of(2)["weights"]["layer"])
+    assert [row["epoch"] for row in loaded["history"]] == [0, 1] and loaded["best"] == -math.inf
+    assert math.isnan(loaded["history"][0]["auc"])
     assert State(tmp_path / "b.state").load() is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
-def test_a_damaged_state_is_not_used(
+def test_a_damaged_checkpoint_is_not_used(
     damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One bit is enough, in one sentence that names the file; the next save mends it."""
@@ -54,14 +54,14 @@ def test_a_damaged_state_is_not_used(
     )
     state = State(path)
     assert state.load() is None and state.earlier == 0
-    said = capsys.readouterr().out
-    assert said == f"warning: {path} is damaged, so that this training starts over\n"
+    printed = capsys.readouterr().out
+    assert printed == f"warning: {path} is damaged, so that this training starts over\n"
     state.save(state_of(1))
     assert State(path).load() is not None
 
 
-def test_no_code_is_run_from_a_state(tmp_path: Path) -> None:
-    """A state is data: an object that would run something when it is read is refused."""
+def test_no_code_is_run_from_a_checkpoint(tmp_path: Path) -> None:
+    """A checkpoint is data: an object that would run something when it is read is refused."""
 
     class Runs:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -107,10 +107,10 @@ def test_a_key_is_of_everything_that_went_in() -> None:
     assert checkpoint.key(dict(reversed(inside.items())), "code") in keys
 
 
-def test_states_are_kept_until_all_is_done(tmp_path: Path) -> None:
+def test_checkpoints_are_kept_until_all_is_done(tmp_path: Path) -> None:
     """After an interruption those of the same keys are there, and no others, not even a half-written
     one; at the end nothing is left, and no empty folder."""
-    folder = tmp_path / "unfinished/beats/cnn"
+    folder = tmp_path / "checkpoints/beats/cnn"
     with pytest.raises(KeyboardInterrupt), checkpoint.kept(folder, KEYS) as paths:
         for path in paths:
             State(path).save(state_of(1))
@@ -123,11 +123,11 @@ def test_states_are_kept_until_all_is_done(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_models_states_stay(tmp_path: Path) -> None:
-    """What one model removes is its own."""
-    other = tmp_path / "unfinished/beats/lstm/a.state"
+def test_other_models_checkpoints_stay(tmp_path: Path) -> None:
+    """A model removes only its own checkpoints."""
+    other = tmp_path / "checkpoints/beats/lstm/a.state"
     State(other).save(state_of(1))
-    with checkpoint.kept(tmp_path / "unfinished/beats/cnn", KEYS):
+    with checkpoint.kept(tmp_path / "checkpoints/beats/cnn", KEYS):
         pass
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [other]
 
@@ -136,7 +136,7 @@ def test_a_mistake_leaves_nothing(tmp_path: Path) -> None:
     """A training that diverged would diverge again."""
     with (
         pytest.raises(UserError, match="diverged"),
-        checkpoint.kept(tmp_path / "unfinished/beats/cnn", KEYS) as paths,
+        checkpoint.kept(tmp_path / "checkpoints/beats/cnn", KEYS) as paths,
     ):
         State(paths[0]).save(state_of(1))
         raise UserError("diverged")
@@ -145,8 +145,8 @@ def test_a_mistake_leaves_nothing(tmp_path: Path) -> None:
 
 def test_two_processes_do_not_train_the_same(tmp_path: Path) -> None:
     """A stage outlives a `dvc repro` that is killed: the next one says so, and harms nothing. Once the
-    other is killed too, its states are there."""
-    folder = tmp_path / "unfinished/beats/cnn"
+    other is killed too, its checkpoints are there."""
+    folder = tmp_path / "checkpoints/beats/cnn"
     program = (
         "import sys, time, pathlib\n"
         "from beatline.training import checkpoint\n"

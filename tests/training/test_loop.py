@@ -62,7 +62,7 @@ TASKS_OF_MODELS = [
 
 @pytest.fixture(autouse=True)
 def deterministic() -> Iterator[None]:
-    """As in the stage, and undone for the tests of others."""
+    """Compute as deterministically as in the stage, and undo it for other tests."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -169,10 +169,10 @@ def test_the_history_belongs_to_the_weights() -> None:
     """The validation loss of the best epoch is that of the network that is given back."""
     validation = toy("multiclass", seed=1)
     network, history, best = fitted(optimizer__learning_rate=0.3)
-    found = inference.answers(
+    found = inference.predict(
         network, TASKS["multiclass"], validation.recordings, train_parameters().windows
     )
-    loss = TASKS["multiclass"].answer_loss(found, validation.targets)
+    loss = TASKS["multiclass"].prediction_loss(found, validation.targets)
     assert loss == pytest.approx(history["validation_loss"].iloc[best - 1], abs=1e-12)
 
 
@@ -239,7 +239,9 @@ def plain_loop(
     total = 0.0
     for rows in torch.randperm(len(targets), generator=draw).split(parameters.batch_size):
         optimizer.zero_grad()
-        loss = losses.of(task).loss(network(signals[rows]), signals[rows], targets[rows], weights)
+        loss = losses.for_task(task).loss(
+            network(signals[rows]), signals[rows], targets[rows], weights
+        )
         loss.backward()
         if parameters.gradient_clip:
             nn.utils.clip_grad_norm_(network.parameters(), parameters.gradient_clip)
@@ -398,9 +400,9 @@ def test_history_of_a_validation_without_anomalies() -> None:
     assert best == int(np.argmin(history["validation_loss"].to_numpy())) + 1
 
 
-class Remembers(nn.Module, models.Remembering):
-    """Scores a window by its distance to the mean of those that it remembers; learns sections as if
-    each window had two versions."""
+class MeanBank(nn.Module, models.WithMemoryBank):
+    """Scores a window by its distance to the mean of its memory bank; learns sections as if
+    each window had two transforms."""
 
     def __init__(self, _: object, shape: models.Shape, outputs: int) -> None:
         super().__init__()
@@ -411,7 +413,7 @@ class Remembers(nn.Module, models.Remembering):
         self.calls: list[tuple[bool, list[torch.Tensor]]] = []
         self.answered = 0
 
-    def remember(self, windows: Iterable[torch.Tensor]) -> None:
+    def build_memory_bank(self, windows: Iterable[torch.Tensor]) -> None:
         seen = list(windows)
         self.calls.append((self.training, seen))
         self.answered = 0
@@ -426,13 +428,13 @@ class Remembers(nn.Module, models.Remembering):
         return (windows - self.mean).square().mean(dim=(1, 2)).unsqueeze(1)
 
 
-def remembering(**changes: Any) -> tuple[Remembers, pd.DataFrame, int]:
+def with_memory_bank(**changes: Any) -> tuple[MeanBank, pd.DataFrame, int]:
     """A network that learned two sections, and its history."""
     torch.manual_seed(1)
     train, validation = toy("binary"), toy("binary", seed=1)
     train = Examples(train.recordings, np.eye(2, dtype=np.int8)[train.targets[:, 0]])
     length = changes.get("windows__length") or 20
-    network = Remembers(None, (length, 2), 2)
+    network = MeanBank(None, (length, 2), 2)
     history, best = loop.fit(
         network, TASKS["neighbours"], train, validation, train_parameters(**changes)
     )
@@ -444,7 +446,7 @@ def test_a_network_remembers_before_it_is_validated(length: int) -> None:
     """After each epoch it is shown every training window once, in order and unchanged, in evaluation
     mode, and asked about the validation recordings only then."""
     changes = {"windows__length": length, "windows__stride": 5, "augment__noise": 1.0}
-    network, history, _ = remembering(**changes, epochs=3)
+    network, history, _ = with_memory_bank(**changes, epochs=3)
     parameters = train_parameters(**changes)
     expected = torch.cat(list(inference.batches(toy("binary").recordings, parameters.windows)))
     assert len(network.calls) == len(history) == 3
@@ -459,20 +461,20 @@ def test_a_network_remembers_before_it_is_validated(length: int) -> None:
 def test_what_is_remembered_belongs_to_the_best_epoch() -> None:
     """The network is left with the memory of its best epoch, as with its weights: its answers are those
     of the history."""
-    network, history, best = remembering(optimizer__learning_rate=0.3, epochs=6)
+    network, history, best = with_memory_bank(optimizer__learning_rate=0.3, epochs=6)
     assert 1 <= best < 6
     validation = toy("binary", seed=1)
-    found = inference.answers(
+    found = inference.predict(
         network, TASKS["neighbours"], validation.recordings, train_parameters().windows
     )
-    loss = TASKS["neighbours"].answer_loss(found, validation.targets)
+    loss = TASKS["neighbours"].prediction_loss(found, validation.targets)
     assert loss == pytest.approx(history["validation_loss"].iloc[best - 1], abs=1e-12)
 
 
 def test_a_network_that_remembered_can_be_trained_on() -> None:
-    """What it remembers is a tensor like any other: weights can be learned, loaded and remembered again
-    from it."""
-    network, _, _ = remembering(epochs=1)
+    """The memory bank is a tensor like any other: weights can be learned, loaded, and the bank built
+    again from them."""
+    network, _, _ = with_memory_bank(epochs=1)
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.load_state_dict(state)
     train, validation = toy("binary"), toy("binary", seed=1)
@@ -486,7 +488,7 @@ def test_a_network_that_remembered_can_be_trained_on() -> None:
 def test_others_do_not_remember() -> None:
     """Only a network that says so is shown the training windows again."""
     assert not any(
-        issubclass(models.module(name).Network, models.Remembering) for name in ARCHITECTURES
+        issubclass(models.module(name).Network, models.WithMemoryBank) for name in ARCHITECTURES
     )
 
 
@@ -577,8 +579,8 @@ def run_of(name: str, state: State | None, seed: int = 1) -> tuple[nn.Module, pd
 def test_an_interrupted_training_goes_on_to_the_same_bytes(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever is random, adapted or remembered: interrupted after every epoch, by runs that know nothing
-    but the saved state."""
+    """Whatever is random, adapted or in the memory bank: interrupted after every epoch, by runs
+    that know nothing but the saved state."""
     whole, history, best = run_of(name, None)
     assert whole.training is False
     path = tmp_path / "state"
@@ -611,7 +613,7 @@ def test_an_uninterrupted_training_is_not_changed_by_its_state(tmp_path: Path) -
 def test_an_epoch_that_is_told_of_is_saved(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is lost by an interruption is only what no line of output has promised."""
+    """An interruption loses only what no line of output has promised."""
 
     class Told(State):
         def save(self, state: dict[str, Any]) -> None:
@@ -626,7 +628,7 @@ def test_an_epoch_that_is_told_of_is_saved(
 
 
 def test_lines_say_of_which_seed_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where several networks are trained; a single one's lines are as short as they were."""
+    """Lines name the seed where several networks are trained; a single one's lines stay short."""
     fitted(epochs=2, seed=7, seeds=3)
     assert all(line.startswith("seed 7  epoch ") for line in capsys.readouterr().out.splitlines())
     fitted(epochs=2, seed=7)

@@ -1,4 +1,4 @@
-"""What `training` and a model's own block of params.yaml say becomes all parameters of a training."""
+"""The block `training` and a model's own block of params.yaml make all parameters of a training."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_what_all_need_must_stand_in_training() -> None:
 
 @pytest.mark.parametrize("block", [None, [], "x"])
 def test_a_block_that_is_none_is_named(block: Any) -> None:
-    """As is written when all keys below it are commented out."""
+    """A block is null when all keys below it are commented out."""
     made = content()
     made["train"]["cnn"]["ecg5000"] = block
     with pytest.raises(UserError, match=r"train\.cnn\.ecg5000 must be a mapping"):

@@ -129,9 +129,9 @@ def _parts(parameters: Download, workspace: Path) -> dict[str, Digits]:
     else:
         path = own(Path(parameters.source), parameters.sha256)
     if path.suffix == ".npz" and path.is_file():
-        return _of_npz(path.read_bytes(), str(path))
+        return _read_npz(path.read_bytes(), str(path))
     with open_source(path) as source:
-        return _of_source(source)
+        return _read_source(source)
 
 
 def _official(folder: Path) -> Path:
@@ -148,23 +148,23 @@ def _official(folder: Path) -> Path:
     return folder
 
 
-def _of_source(source: Source) -> dict[str, Digits]:
-    """From idx files if there are any, else from a mnist.npz."""
-    wanted = [form.format(part=part) for part in ("train", "t10k") for form in (IMAGES, LABELS)]
-    found = {name: _member(source, _pattern(name)) for name in wanted}
-    if not any(found.values()):
+def _read_source(source: Source) -> dict[str, Digits]:
+    """Read the digits from idx files if there are any, else from a mnist.npz."""
+    names = [form.format(part=part) for part in ("train", "t10k") for form in (IMAGES, LABELS)]
+    members = {name: _member(source, _pattern(name)) for name in names}
+    if not any(members.values()):
         npz = _member(source, re.compile(r"mnist\.npz"))
         if npz:
-            return _of_npz(source.read(npz), f"{source.path}: {npz}")
+            return _read_npz(source.read(npz), f"{source.path}: {npz}")
         raise UserError(
-            f"{source.path} holds neither {wanted[0]}(.gz) and its three companions nor mnist.npz: "
+            f"{source.path} holds neither {names[0]}(.gz) and its three companions nor mnist.npz: "
             f"correct `source:` in params.yaml"
         )
-    for name, member in found.items():
+    for name, member in members.items():
         if not member:
             raise UserError(f"{source.path} holds no {name}(.gz): complete it")
-    members = [member for member in found.values() if member]
-    contents = [(source.read(member), f"{source.path}: {member}") for member in members]
+    present = [member for member in members.values() if member]
+    contents = [(source.read(member), f"{source.path}: {member}") for member in present]
     return {
         part: parse_idx(images[0], labels[0], images[1], labels[1])
         for part, images, labels in zip(
@@ -173,7 +173,7 @@ def _of_source(source: Source) -> dict[str, Digits]:
     }
 
 
-def _of_npz(content: bytes, where: str) -> dict[str, Digits]:
+def _read_npz(content: bytes, where: str) -> dict[str, Digits]:
     parsed = parse_npz(content, where)
     return dict(zip(("train", "t10k"), (parsed[part] for part in NPZ_PARTS), strict=True))
 

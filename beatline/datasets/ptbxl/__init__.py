@@ -139,8 +139,8 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
 
 
 def record_name(file: str, rate: int) -> str:
-    """What a record is called: `records100/00000/00003_lr` and `records500/00000/00003_hr` are the same
-    ECG, `00000/00003`, so that models at both rates can be compared record by record. A file that is
+    """Return the name of a record: `records100/00000/00003_lr` and `records500/00000/00003_hr` are the
+    same ECG, `00000/00003`, so that models at both rates can be compared record by record. A file that is
     not named by this convention keeps its name."""
     folder, suffix = FOLDER[rate], SUFFIX[rate]
     if file.startswith(folder) and file.endswith(suffix):
@@ -177,24 +177,24 @@ def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, in
         for name in named
         if source.exists(name + extension)
     }
-    found = sorted(name for name in signals if source.exists(f"{name}.hea"))
+    complete = sorted(name for name in signals if source.exists(f"{name}.hea"))
     counts = {
         "rows": len(rows),
-        "rows_without_files": len(rows) - len(found),
+        "rows_without_files": len(rows) - len(complete),
         "files_without_rows": len(stems - named),
     }
-    for what, names in (
-        ("rows without files", sorted(named - set(found))),
+    for reason, names in (
+        ("rows without files", sorted(named - set(complete))),
         ("files without a row", sorted(stems - named)),
     ):
         if names:
-            warn(f"{len(names)} {what} are skipped: {_some(names)}")
-    if not found:
+            warn(f"{len(names)} {reason} are skipped: {_some(names)}")
+    if not complete:
         raise UserError(
             f"{parameters.source} holds none of the records of {DATABASE} at {rate} Hz "
             f"({FOLDER[rate]}…): check download.source and download.sampling_rate"
         )
-    files = [file for name in found for file in (f"{name}.hea", signals[name])]
+    files = [file for name in complete for file in (f"{name}.hea", signals[name])]
     items = tqdm(source.items(files), "pack", len(files), mininterval=10, unit=" files")
     for name, content in items:
         pack.add(name, _verified(source, name, content, sums))

@@ -1,4 +1,4 @@
-"""From SCP-ECG statements to diagnostic superclasses, as PTB-XL's authors define them."""
+"""SCP-ECG statements to diagnostic superclasses, as PTB-XL's authors define them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class RecordsTable:
             for patient, ecg_id in zip(rows["patient_id"], rows["ecg_id"], strict=True)
         ]
         names = {
-            name: ["" if pd.isna(one) else str(one) for one in rows[name]] for name in FILENAMES
+            name: ["" if pd.isna(value) else str(value) for value in rows[name]]
+            for name in FILENAMES
         }
         return cls(rows.assign(group=group, fold=folds, **names))
 
@@ -85,12 +86,12 @@ def superclasses(
             f"aggregate_labels.classes: {wrong[0]!r} is no diagnostic class "
             f"(known: {', '.join(known)})"
         )
-    found = [
+    per_record = [
         _classes_of(codes, ecg_id, diagnostic, set(table.index), min_likelihood)
         for codes, ecg_id in zip(rows["scp_codes"], rows["ecg_id"], strict=True)
     ]
-    columns = {name: [int(name in one) for one in found] for name in classes}
-    columns["normal"] = [int(one == {NORMAL}) for one in found]
+    columns = {name: [int(name in present) for present in per_record] for name in classes}
+    columns["normal"] = [int(present == {NORMAL}) for present in per_record]
     return pd.DataFrame(columns, index=rows.index)
 
 

@@ -91,14 +91,14 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     """Normal against anomaly, for the machines that have enough recordings of every kind."""
     table = _recordings(pack)
     few: dict[str, str] = {}
-    for machine_id, of_machine in table.groupby("machine_id", sort=True):
+    for machine_id, recordings in table.groupby("machine_id", sort=True):
         for kind, (fold, anomaly) in _KINDS.items():
-            matching = (of_machine["fold"] == fold) & (of_machine["anomaly"] == anomaly)
+            matching = (recordings["fold"] == fold) & (recordings["anomaly"] == anomaly)
             total = int(np.count_nonzero(matching))
             if total < parameters.min_records:
                 few[str(machine_id)] = f"{total} {kind} recordings"
-    for machine_id, what in few.items():
-        warn(f"machine {machine_id} has {what}, fewer than min_records: it is left out")
+    for machine_id, shortage in few.items():
+        warn(f"machine {machine_id} has {shortage}, fewer than min_records: it is left out")
     kept = table.loc[~table["machine_id"].isin(list(few))].reset_index(drop=True)
     if kept.empty:
         raise UserError(
@@ -150,15 +150,15 @@ def read_waveforms(
 
 def longest(pack: Pack, records: Sequence[str], sampling_rate: int) -> int:
     """Samples of the longest of `records` at `sampling_rate` in Hz."""
-    asked = _recordings(pack).set_index("record").loc[list(records)]
+    rows = _recordings(pack).set_index("record").loc[list(records)]
     return max(
         audio.resampled_length(int(frames), int(own), sampling_rate)
-        for frames, own in zip(asked["frames"], asked["sampling_rate"], strict=True)
+        for frames, own in zip(rows["frames"], rows["sampling_rate"], strict=True)
     )
 
 
 def _path(parameters: Download, workspace: Path) -> Path:
-    """Where the data set lies, fetched first if need be."""
+    """Return the path of the data set, which is fetched first if need be."""
     if parameters.source != "mimii":
         return own(Path(parameters.source), parameters.sha256)
     archive = f"{parameters.mimii.snr}_dB_{parameters.mimii.machine}.zip"
@@ -197,34 +197,34 @@ def _add_simulated(parameters: simulator.Simulated, pack: PackWriter) -> list[di
 def _add_files(source: Source, pack: PackWriter) -> tuple[list[dict[str, object]], dict[str, int]]:
     """Add the audio files of a folder or archive; the rows of their table, and what was skipped."""
     names = [name for name in source.names() if is_audio(name)]
-    placed = {file.name: file for file in place(names, str(source.path))}
+    files = {file.name: file for file in place(names, str(source.path))}
     counts = {
-        "audio_files_elsewhere": len(names) - len(placed),
+        "audio_files_elsewhere": len(names) - len(files),
         "other_files": len(source.names()) - len(names),
     }
     if counts["audio_files_elsewhere"]:
-        elsewhere = next(name for name in names if name not in placed)
+        elsewhere = next(name for name in names if name not in files)
         warn(
             f"{counts['audio_files_elsewhere']} audio files, such as {elsewhere}, are neither in "
             f"normal/ nor in test/: they are skipped"
         )
     rows: dict[str, dict[str, object]] = {}
-    items = tqdm(source.items(placed), "pack", len(placed), mininterval=10, unit=" files")
+    items = tqdm(source.items(files), "pack", len(files), mininterval=10, unit=" files")
     for name, content in items:
         sound = audio.read(content, f"{source.path}: {name}")
         pack.add(name, content)
         rows[name] = {
             "record": name,
-            "fold": placed[name].fold,
-            "machine_id": placed[name].machine_id,
-            "anomaly": placed[name].anomaly,
+            "fold": files[name].fold,
+            "machine_id": files[name].machine_id,
+            "anomaly": files[name].anomaly,
             "fault": "",
             "event_timestamp": source.changed(name),
             "sampling_rate": sound.sampling_rate,
             "channels": sound.samples.shape[1],
             "frames": len(sound.samples),
         }
-    return [rows[name] for name in placed], counts
+    return [rows[name] for name in files], counts
 
 
 def _manifest(parameters: Download, table: pd.DataFrame, counts: dict[str, int]) -> Manifest:
@@ -235,10 +235,10 @@ def _manifest(parameters: Download, table: pd.DataFrame, counts: dict[str, int])
             f"the recordings have {len(rates)} sampling rates "
             f"({', '.join(f'{key} Hz: {rates[key]}' for key in sorted(rates))}): they are resampled"
         )
-    for machine_id, of_machine in table.groupby("machine_id", sort=True):
-        training = int(np.count_nonzero(of_machine["fold"] == "train"))
+    for machine_id, recordings in table.groupby("machine_id", sort=True):
+        training = int(np.count_nonzero(recordings["fold"] == "train"))
         counts[f"{machine_id}_train"] = training
-        counts[f"{machine_id}_test"] = len(of_machine) - training
+        counts[f"{machine_id}_test"] = len(recordings) - training
     titles = {
         "simulated": "simulated machine sound",
         "mimii": f"MIMII {parameters.mimii.machine} at {parameters.mimii.snr} dB",

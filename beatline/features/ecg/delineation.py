@@ -1,4 +1,4 @@
-"""Where P, QRS and T begin and end in the representative beat of a 12-lead ECG.
+"""Onsets and offsets of P, QRS and T in the representative beat of a 12-lead ECG.
 
 Intervals are those of all leads together, from the earliest onset to the latest offset (Kligfield et
 al. 2007, Circulation 115:1306), so the boundaries are sought in the root mean square over the leads
@@ -76,13 +76,13 @@ def above_level(beat: Array, qrs_onset: float) -> Array:
 def _intervals(beats: Beats) -> tuple[float, float, float]:
     """RR intervals in seconds: the shortest that commonly precede and follow a dominant beat (others
     may be premature), and the usual one."""
-    known = np.isfinite(beats.rr)
-    usual = float(np.median(beats.rr[known]))
+    finite = np.isfinite(beats.rr)
+    usual = float(np.median(beats.rr[finite]))
     shortest = [
         float(np.quantile(part, 0.25)) if len(part) else usual
         for part in (
-            beats.rr[beats.dominant[1:] & known],
-            beats.rr[beats.dominant[:-1] & known],
+            beats.rr[beats.dominant[1:] & finite],
+            beats.rr[beats.dominant[:-1] & finite],
         )
     ]
     return shortest[0], shortest[1], usual
@@ -120,17 +120,17 @@ def _t_end(beat: Array, qrs: tuple[float, float], latest: float, rr: float) -> f
     """The end of T. Its peak is the most prominent one in time for a long QT interval at this `rr`."""
     first = int(qrs[1] + J_TO_T * RATE)
     magnitude = _magnitude(above_level(beat, qrs[0]))[first : int(latest)]
-    peaks, found = find_peaks(magnitude, prominence=T_LEAST)
+    peaks, properties = find_peaks(magnitude, prominence=T_LEAST)
     in_time = first + peaks < R_INDEX + T_LATEST * np.sqrt(rr) * RATE
     if not in_time.any():
         return NAN
-    peak = int(peaks[in_time][found["prominences"][in_time].argmax()])
+    peak = int(peaks[in_time][properties["prominences"][in_time].argmax()])
     return first + _foot(magnitude, peak, T_DESCENT)
 
 
 def _foot(magnitude: Array, peak: int, reach: int) -> float:
-    """Where the tangent to the steepest descent after `peak` meets the baseline: the lowest value
-    that follows soon."""
+    """Return where the tangent to the steepest descent after `peak` meets the baseline, which is the
+    lowest value that follows soon."""
     slopes = np.gradient(magnitude)
     steepest = peak + int(slopes[peak : peak + reach].argmin())
     if slopes[steepest] >= 0:

@@ -1,4 +1,4 @@
-"""What is measured on one record: rhythm, intervals, amplitudes, axes, voltages, spectrum."""
+"""Measurements on one record: rhythm, intervals, amplitudes, axes, voltages, spectrum."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def rhythm(beats: Beats) -> list[float]:
     """RHYTHM: beats per minute; standard deviation of all RR intervals over their mean; of the normal
     ones SDNN and RMSSD in ms and pNN50 in percent (Task Force 1996, Circulation 93:1043); the share
     of beats that are not of the dominant shape."""
-    known = np.isfinite(beats.rr)
-    normal = beats.dominant[1:] & beats.dominant[:-1] & known
+    finite = np.isfinite(beats.rr)
+    normal = beats.dominant[1:] & beats.dominant[:-1] & finite
     successive = np.diff(beats.rr)[normal[1:] & normal[:-1]] * 1000
-    rr, normal_rr = beats.rr[known], beats.rr[normal]
+    rr, normal_rr = beats.rr[finite], beats.rr[normal]
     return [
         60 / float(rr.mean()),
         float(rr.std(ddof=1) / rr.mean()) if len(rr) > 1 else NAN,

@@ -89,7 +89,7 @@ class ExtractFeatures(Parameters):
 
 @dataclass(frozen=True)
 class Extracted:
-    """What is known of B clips: `spectrograms`, of each `[T, bands]` float32, the power of T frames
+    """The features of B clips: `spectrograms`, of each `[T, bands]` float32, the power of T frames
     in decibels relative to 1; `features` `[B, 13]` float64 in the order of FEATURES."""
 
     spectrograms: list[np.ndarray]
@@ -224,7 +224,7 @@ class _Analysis:
         return np.lib.stride_tricks.sliding_window_view(padded, self.frame)[:: self.hop]
 
     def _magnitudes(self, frames: np.ndarray) -> np.ndarray:
-        """Of the spectra of frames `[B, frame]`: `[B, F]` float32."""
+        """Return the magnitudes `[B, F]` float32 of the spectra of frames `[B, frame]`."""
         windowed = np.multiply(frames, self.window, out=self.windowed[: len(frames)])
         spectrum = np.fft.rfft(windowed, out=self.spectrum[: len(frames)])
         return np.abs(spectrum.astype(np.complex64))
@@ -292,7 +292,7 @@ def _contrast_bands(
 
 
 def _root_mean_square(frames: np.ndarray) -> np.ndarray:
-    """Of frames `[B, frame]`, `[B]`."""
+    """Return the root mean square `[B]` of frames `[B, frame]`."""
     return np.sqrt(np.vecdot(frames, frames) / frames.shape[1])
 
 

@@ -43,7 +43,7 @@ def filter_bank(frequencies: np.ndarray, bands: int, lowest: float, highest: flo
 
 
 def centre_frequencies(bands: int, lowest: float, highest: float) -> np.ndarray:
-    """Where each filter of the bank is highest, `[bands]` in Hz."""
+    """Return the frequency at which each filter of the bank is highest, `[bands]` in Hz."""
     return _corners(bands, lowest, highest)[1:-1]
 
 

@@ -91,7 +91,7 @@ class Beat:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """What sets the beats going.
+    """The rhythm that starts the beats.
 
     `heart_rate` is the mean ventricular rate in 1/min, `variability` the standard deviation of the
     RR intervals over their mean, `respiration_rate` in Hz. `atria` is "sinus", "fibrillation",
@@ -239,11 +239,11 @@ def _prematurity(rhythm: Rhythm, rng: Generator, count: int) -> float:
 
     Below 0.7 the focus is ventricular, above it is atrial.
     """
-    draw, early = rng.random(2)
+    chance, early = rng.random(2)
     due = rhythm.ectopic_every and count % rhythm.ectopic_every == 1
-    if due or draw < rhythm.ventricular_ectopy:
+    if due or chance < rhythm.ventricular_ectopy:
         return 0.56 + 0.10 * early
-    if draw < rhythm.ventricular_ectopy + rhythm.atrial_ectopy:
+    if chance < rhythm.ventricular_ectopy + rhythm.atrial_ectopy:
         return 0.72 + 0.10 * early
     return 0.0
 

@@ -1,4 +1,4 @@
-"""What the electrodes of an ECG pick up besides the heart: drift, mains hum, muscles, bad contacts.
+"""Noise that the electrodes of an ECG pick up: drift, mains hum, muscles, bad contacts.
 
 Noise arises at the electrodes, not in the leads, so it is simulated there and then projected: a bad
 right arm disturbs I, II and, through Wilson's terminal, every other lead, and Einthoven's law holds

@@ -1,4 +1,4 @@
-"""What each diagnosis does to the beat of the cardiac model.
+"""The changes that each diagnosis makes to the beat of the cardiac model.
 
 A finding takes a beat, changes it in place by a severity between 0 (nothing to see) and 1 (clear),
 and may draw from a generator what differs between people with the same diagnosis. The changes are

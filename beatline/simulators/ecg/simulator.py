@@ -196,9 +196,9 @@ def simulate(
     everyone = cohort(records, seed, noise=noise, subtlety=subtlety)
     for record in everyone:
         name = f"{record.ecg_id:05d}_{suffix}"
-        place = folder / directory / f"{record.ecg_id // 1000 * 1000:05d}"
-        place.mkdir(parents=True, exist_ok=True)
-        write_wfdb(place, name, signals(record, seed, sampling_rate), sampling_rate)
+        subfolder = folder / directory / f"{record.ecg_id // 1000 * 1000:05d}"
+        subfolder.mkdir(parents=True, exist_ok=True)
+        write_wfdb(subfolder, name, signals(record, seed, sampling_rate), sampling_rate)
         if record.ecg_id % 500 == 0 or record.ecg_id == records:
             print(f"simulated {record.ecg_id} of {records} ECG records", flush=True)
     with replacing(folder / "ptbxl_database.csv") as beside:
@@ -402,7 +402,7 @@ def _forms(
         "NT_": 0.05 * ("STTC" in superclasses),
     }
     draws = rng.random(len(shares))
-    return tuple(code for code, draw in zip(shares, draws, strict=True) if draw < shares[code])
+    return tuple(code for code, chance in zip(shares, draws, strict=True) if chance < shares[code])
 
 
 def signals(record: Record, seed: int, sampling_rate: int = 100) -> Array:

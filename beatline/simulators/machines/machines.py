@@ -146,13 +146,13 @@ def rms(signal: Array) -> float:
 def build_machine(number: int, seed: int, grid: Grid) -> Machine:
     """Machine `number` of a series; machines of one series differ audibly in all that they are."""
     rng = stream(seed, number)
-    place = (stream(seed).random() + number * GOLDEN_RATIO) % 1
+    position = (stream(seed).random() + number * GOLDEN_RATIO) % 1
     orders, amplitudes, kinds = _forces(rng)
     modes = np.sort(np.exp(rng.uniform(np.log(180), np.log(0.4 * grid.sampling_rate), 7)))
     bearing_modes = rng.uniform(0.12, 0.38, 2) * grid.sampling_rate
     return Machine(
         identity=f"id_{number:02d}",
-        speed=19 + 24 * place,
+        speed=19 + 24 * position,
         bearing=Bearing(
             int(rng.integers(7, 13)), rng.uniform(0.18, 0.3), np.deg2rad(rng.uniform(0, 15))
         ),

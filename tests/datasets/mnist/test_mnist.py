@@ -109,7 +109,7 @@ def dotted(folder: Path) -> Path:
 
 
 def both(folder: Path) -> Path:
-    """As torchvision leaves them: the .gz and what was in them, side by side."""
+    """Files as torchvision leaves them: the .gz and their contents, side by side."""
     return compressed(plain(folder / "MNIST" / "raw")).parents[1]
 
 
@@ -380,7 +380,7 @@ def test_any_damage_is_one_sentence(data: st.DataObject) -> None:
     ],
 )  # fmt: skip
 def test_incomplete_sources(tmp_path: Path, files: dict[str, bytes], expected: str) -> None:
-    """What is missing, or there twice, is named."""
+    """A file that is missing, or there twice, is named."""
     with pytest.raises(UserError) as error:
         downloaded(folder_of(tmp_path / "source", files), tmp_path)
     assert expected in str(error.value)

@@ -108,7 +108,7 @@ def test_min_likelihood(likelihood: float, least: float) -> None:
 
 
 def test_normal_is_nothing_but_normal() -> None:
-    """What an anomaly detector may learn: NORM and no other superclass, also of those left out."""
+    """A detector may learn from these alone: NORM and no other superclass, also of those left out."""
     rows = rows_of("{'NORM': 80}", "{'NORM': 80, 'IMI': 15}", "{'IMI': 100}", "{'SR': 0}")
     labels = superclasses(rows, STATEMENTS, ["NORM"], 0)
     assert labels["NORM"].to_list() == [1, 1, 0, 0]
@@ -145,7 +145,7 @@ def test_unknown_statement_is_an_error() -> None:
     ],
 )
 def test_malformed_codes_are_an_error(codes: str) -> None:
-    """What is no dictionary of codes and numbers is named with its record."""
+    """A value that is no dictionary of codes and numbers is named with its record."""
     assert "not a dictionary of codes and likelihoods" in refused(codes)
 
 

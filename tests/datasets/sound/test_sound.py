@@ -144,7 +144,7 @@ def test_a_layout_that_lacks_a_part_is_refused(lacking: tuple[str, ...]) -> None
     ],
 )  # fmt: skip
 def test_machine_ids(names: list[str]) -> None:
-    """As DCASE names them, and as a folder above or below normal/ and test/: the same IDs."""
+    """DCASE's file names, and folders above or below normal/ and test/, give the same IDs."""
     found = placed(*names)
     assert [found[name][1] for name in names] == ["id_00", "id_02", "id_00", "id_02"]
     assert [found[name][2] for name in names] == [0, 0, 0, 1]
@@ -164,7 +164,7 @@ def test_machine_ids_of_any_name_and_of_several_types() -> None:
 
 
 def test_mimii_is_divided_as_by_its_baseline() -> None:
-    """Of each machine the first normal recordings, as many as abnormal ones, are for test."""
+    """Each machine's first normal recordings, as many as abnormal ones, are for test."""
     names = [f"fan/id_0{machine}/normal/{k:08d}.wav" for machine in (0, 2) for k in range(5)]
     names += [f"fan/id_00/abnormal/{k:08d}.wav" for k in range(2)]
     names += [f"fan/id_02/abnormal/{k:08d}.wav" for k in range(3)]

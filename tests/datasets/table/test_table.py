@@ -126,7 +126,7 @@ def test_columns_of_many_types() -> None:
 
 
 def test_true_and_false_in_csv() -> None:
-    """As pandas and R write them, beside a column of numbers that stays exact."""
+    """Truth values as pandas and R write them, beside a column of numbers that stays exact."""
     content = b"a,b,label\n0.1,True,x\n1e-300,false,y\nNA,,z\n"
     found = tables.read(content, "x", ["a", "b"], [])
     np.testing.assert_array_equal(found.numbers, [[0.1, 1], [1e-300, 0], [np.nan, np.nan]])
@@ -248,7 +248,7 @@ def test_folder_with_one_table(tmp_path: Path) -> None:
 
 
 def derived(folder: Path, **said: Any) -> Path:
-    """What extract_features leaves behind."""
+    """A folder as extract_features leaves it."""
     folder.mkdir()
     frame = pd.DataFrame(
         {
