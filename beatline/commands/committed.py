@@ -42,7 +42,7 @@ KINDS = (NEW, LEFT, COMMAND, CODE, PARAMETER, RESULT, CHAIN, EXTRA)
 
 
 class Problem(NamedTuple):
-    """What does not match, of which of KINDS, and the stage that it concerns."""
+    """A mismatch: its kind, one of KINDS, what does not match, and the stage that it concerns."""
 
     kind: str
     what: str
@@ -126,7 +126,7 @@ def _mismatch_of_folder(folder: Output, inside: list[Output]) -> str | None:
 
 
 def _files_and_size(out: Output) -> tuple[int, int]:
-    """What dvc.lock says of a file or a folder: the number of files, and their bytes."""
+    """Return the number of files and their bytes that dvc.lock records for a file or a folder."""
     return (out.meta.nfiles or 1, out.meta.size or 0) if out.meta else (0, 0)
 
 

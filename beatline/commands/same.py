@@ -260,7 +260,7 @@ def _outs(locked: dict[str, Any], stage: str) -> Any:
 
 
 def _unproven(stage: PipelineStage, base: dict[str, Any], outs: Sequence[Output]) -> str | None:
-    """Why nothing can be said of a stage's whole run though its small one is the same: small.yaml may
+    """Say why a stage's whole run is unproven though its small run is the same: small.yaml may
     hide a changed parameter, and the small run has not seen the whole run's input."""
     was = base.get(str(stage.name), {}).get("params", {})
     now = [dep.read_params() for dep in stage.deps if isinstance(dep, ParamsDependency)]

@@ -28,7 +28,7 @@ SCRATCH = Path(".dvc/tmp")  # which Git ignores, and which is where the cache is
 
 
 class SmallRun(Parameters):
-    """What is different in a small run: values at dotted keys, and keys that are left out. A part `*`
+    """The differences of a small run: values at dotted keys, and keys that are left out. A part `*`
     of a key stands for every name there."""
 
     set: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What a model was made from, before and after: parameters, code, data, by what dvc.lock recorded."""
+"""Changes in what a model was made from: parameters, code and data, as dvc.lock records them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Changes:
 
 
 def changes(before: Stages, after: Stages) -> Changes:
-    """What differs between two states of the stages that lead to a model (entries of dvc.lock)."""
+    """Return the changes between two states of the stages that lead to a model (entries of dvc.lock)."""
     old, new = parameters_of(before), parameters_of(after)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return Changes(

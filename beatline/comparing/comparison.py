@@ -78,7 +78,7 @@ class Comparison:
 
     @property
     def failures(self) -> list[Row]:
-        """What closes the gate: worse by more than its tolerance, and by more than chance."""
+        """The rows that close the gate: worse by more than the tolerance, and by more than chance."""
         return [
             row
             for row in self.watched
@@ -88,7 +88,7 @@ class Comparison:
 
     @property
     def not_judged(self) -> list[str]:
-        """What the gate can say nothing about: models, and metrics of models."""
+        """Models, and metrics of models, that the gate cannot judge."""
         names = [one.name for one in self.models if one.status in (NOT_COMPARABLE, REMOVED)]
         return names + [
             f"{row.of.name} in {row.difference.metric}"
@@ -161,7 +161,7 @@ def _compared(
 def _obstacle(
     stored: list[dict[str, Any]], before: Predictions | None, after: Predictions | None
 ) -> Obstacle | None:
-    """What is in the way of a comparison, by the predictions or, without them, by the metrics files."""
+    """Return the obstacle to a comparison, by the predictions or, without them, by the metrics files."""
     if before and after:
         return differences.obstacle(before, after)
     if len(stored) < 2:
@@ -175,5 +175,5 @@ def _obstacle(
 
 
 def _told(stored: list[dict[str, Any]], key: str) -> list[Any]:
-    """What metrics files say about themselves, each thing once."""
+    """Return the values of a key in the section `about` of metrics files, each once."""
     return list(dict.fromkeys(metrics["about"][0][key] for metrics in stored))

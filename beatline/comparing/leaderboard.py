@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def contest(self) -> tuple[str, str, str]:
-        """What else it can be held against."""
+        """The entries that it can be compared with have the same data set, task and test records."""
         return self.dataset, self.task, self.test_records
 
 
@@ -61,8 +61,8 @@ class Leaderboard:
 
 
 def collect(repo: Repo, commits: int) -> Leaderboard:
-    """From the workspace, all experiments, branches and tags, and the last `commits` of the branch that
-    is checked out. Raises UserError if none of them has metrics with intervals."""
+    """Collect entries from the workspace, all experiments, branches and tags, and the last `commits` of
+    the branch that is checked out. Raises UserError if none of them has metrics with intervals."""
     workspace = Revision(repo, WORKSPACE)
     found: dict[tuple[str, str, str], Entry] = {}
     nothing = []
@@ -119,7 +119,7 @@ def _branch(scm: Any) -> str | None:
 
 
 def _entries(revision: Revision, workspace: Revision) -> dict[tuple[str, str, str], Entry]:
-    """By data set, model and predictions."""
+    """Return a revision's entries by data set, model and predictions."""
     found = {}
     for dataset, model in revision.trained:
         metrics = revision.metrics(dataset, model)
@@ -143,13 +143,13 @@ def _entries(revision: Revision, workspace: Revision) -> dict[tuple[str, str, st
 
 
 def _parameters(revision: Revision, dataset: str, model: str) -> dict[str, Any]:
-    """Those with which it was trained, by dvc.lock: params.yaml may be ahead of it."""
+    """Return the parameters a model was trained with, by dvc.lock: params.yaml may be ahead of it."""
     name = f"train_{model}@{dataset}"
     return parameters_of({name: revision.stages.get(name, {})})
 
 
 def _durations(revision: Revision, dataset: str, model: str) -> dict[str, float]:
-    """Those that DVC's cache or remote still holds."""
+    """Return the durations that DVC's cache or remote still holds."""
     found = {}
     for name in ("train", "predict"):
         content = revision.content(f"data/durations/{dataset}/{model}/{name}.json")
@@ -175,5 +175,5 @@ def mark_fronts(entries: Sequence[Entry]) -> None:
 
 
 def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Of an AUC and a cost each."""
+    """Tell whether a pair of AUC and cost is at least as good as another in both, and better in one."""
     return one[0] >= other[0] and one[1] <= other[1] and one != other

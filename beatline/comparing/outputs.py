@@ -1,4 +1,4 @@
-"""What two runs of the pipeline wrote, file by file, except identity and durations.
+"""Compare the outputs of two runs of the pipeline file by file, except identity and durations.
 
 Identity is who made a number (revision, code, machine), and differs whenever code does. In JSON files it
 stands under the key `identity`; in reports and cards the lines that tell it are passed over, and those
@@ -30,7 +30,7 @@ PASSED_OVER = re.compile(
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of the pipeline in the folder `root` has made. `outs`: MD5 by path, by stage."""
+    """The outputs of a run of the pipeline in the folder `root`. `outs`: MD5 by path, by stage."""
 
     root: Path
     outs: dict[str, dict[str, str | None]]

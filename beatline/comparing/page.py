@@ -85,7 +85,7 @@ def _add_model(
 def _add_curves(
     document: Document, one: ModelComparison, answers: tuple[Predictions, Predictions]
 ) -> None:
-    """Both models in each panel, from their answers on the test records."""
+    """Draw both models in each panel, from their predictions on the test records."""
     tables = curves.tables({}, dict(zip(COLOURS_OF, answers, strict=True)))
     document.add_figure(
         f"{one.dataset}_{one.model}",
@@ -106,7 +106,7 @@ def _add_links(document: Document, comparison: Comparison, one: ModelComparison,
 
 
 def _sentence(words_of: str) -> str:
-    """With a capital letter, and names in it as they are."""
+    """Return words as a sentence in Markdown: with a capital letter, and names as they are."""
     return text(words_of[:1].upper() + words_of[1:])
 
 

@@ -1,4 +1,4 @@
-"""What Git and the DVC cache hold of a revision: parameters, metrics, predictions, how they were made.
+"""A revision in Git and the DVC cache: its parameters, metrics, predictions, and how they were made.
 
 A revision is a commit, a branch, a tag, a DVC experiment, or the workspace. Files in Git are always
 there; predictions are in DVC's cache, or in the remote if there is one, or they are not to be had.
@@ -57,7 +57,7 @@ class Revision:
         return f"{self.name} ({self.commit[:7]})"
 
     def content(self, path: str) -> bytes | None:
-        """Of a file in Git or under DVC, if it is to be had."""
+        """Return the content of a file in Git or under DVC; None if it is not to be had."""
         try:
             with self._files.open(path, "rb") as file:
                 return cast(bytes, file.read())
@@ -128,7 +128,7 @@ class Revision:
 
 @cache
 def _warn_once(message: str) -> None:
-    """On stderr: what is printed may be meant for a comment."""
+    """Warn on stderr, since stdout may become a comment on a pull request."""
     print(f"warning: {message}", file=sys.stderr)
 
 

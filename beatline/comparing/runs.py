@@ -71,7 +71,7 @@ def _runs(repo: Repo, names: Sequence[str]) -> list[Revision]:
 def _differences(
     old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], parameters: Compare
 ) -> list[Difference]:
-    """Of each metric that is not the same in all runs, from the contents of their metrics files."""
+    """Return the difference of each metric that is not the same in all runs, from their metrics files."""
     before, after = _values(old), _values(new)
     return [
         _difference(name, before[name], after[name], parameters.confidence)
@@ -91,7 +91,7 @@ def _values(stored: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def _difference(name: str, before: np.ndarray, after: np.ndarray, confidence: float) -> Difference:
-    """By Welch's t; undefined if no side has a spread to judge by."""
+    """Test a difference by Welch's t; it is undefined if no side has a spread to judge by."""
     means = float(before.mean()), float(after.mean())
     if np.ptp(before) == np.ptp(after) == 0:
         return Difference(name, *means, math.nan, math.nan, math.nan)

@@ -50,7 +50,7 @@ def _indented(sentences: Iterable[str]) -> list[str]:
 
 
 def same_answers(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """Models that answer as before although something changed: their names, and what that was."""
+    """Models that predict as before although something changed: their names, and what that was."""
     found: dict[tuple[str, ...], list[str]] = {}
     for one in comparison.models:
         if one.status == UNCHANGED and one.changes:
@@ -67,7 +67,7 @@ def name(one: ModelComparison) -> str:
 
 
 def standing(one: ModelComparison) -> str:
-    """What a model's comparison is, and why if it is not one record by record."""
+    """Say how a model was compared, and why if not record by record."""
     if one.status == COMPARED and one.why:
         return f"compared as independent samples ({one.why})"
     if one.status == COMPARED:
@@ -76,7 +76,7 @@ def standing(one: ModelComparison) -> str:
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """How many models were compared, and a sentence on each that differs."""
+    """Say how many models were compared, with a sentence on each that differs."""
     of = {
         status: [one for one in comparison.models if one.status == status]
         for status in (COMPARED, UNCHANGED, NOT_COMPARABLE, NEW, REMOVED)
@@ -101,7 +101,7 @@ def summary(comparison: Comparison) -> list[str]:
 
 
 def method(comparison: Comparison) -> list[str]:
-    """How the numbers came about."""
+    """Say how the numbers were computed."""
     parameters, tests = comparison.parameters, len(comparison.rows)
     if not tests:
         return []
@@ -132,7 +132,7 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 def cells(row: Row) -> list[str]:
-    """What stands in the COLUMNS."""
+    """Return the cells of a row, one for each of COLUMNS."""
     each = row.difference
     return [
         each.metric,

@@ -22,8 +22,8 @@ def add_data(document: Document, results: DatasetResults) -> None:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What `templates/data_parts.md.j2` is filled with, for the report and the data card. `made`: what
-    extract_features made of the recordings, and with which parameters."""
+    """The facts that fill `templates/data_parts.md.j2`, for the report and the data card. `made`: the
+    output of extract_features, and its parameters."""
 
     results: DatasetResults
 
@@ -95,7 +95,7 @@ class DataFacts:
 def _rows_without_class(
     results: DatasetResults, tables: list[pd.DataFrame]
 ) -> dict[str, list[Any]]:
-    """How many records have none of the classes, if any has not."""
+    """Count the records without any of the classes in each split; empty if there is none."""
     without = [table.loc[table[results.classes].sum(axis=1) == 0] for table in tables]
     if not any(map(len, without)):
         return {}
@@ -166,7 +166,7 @@ def _chosen(results: DatasetResults) -> tuple[str, dict[str, int]]:
 
 
 def _normal_and_anomaly(results: DatasetResults) -> dict[str, int]:
-    """Of each section the first normal record, and the first anomaly of a kind not yet chosen."""
+    """Choose the first normal record of each section, and its first anomaly of a kind not yet chosen."""
     table = results.splits["test"].table
     column = results.section_column
     sections = table[column].astype(str).to_numpy() if column else np.full(len(table), "")

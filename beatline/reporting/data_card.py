@@ -1,7 +1,7 @@
 """The data card of a data set: what a reader must know before believing a number measured on it.
 
 Its questions are those of Gebru et al. 2021, Datasheets for Datasets, Communications of the ACM 64(12),
-and of Pushkarna et al. 2022, Data Cards, FAccT, as far as the pipeline and its authors know answers.
+and of Pushkarna et al. 2022, Data Cards, FAccT, as far as the pipeline and its authors can answer.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def data_card(results: DatasetResults, content: Mapping[str, Any], root: Path) -
 
 
 def data_card_path(name: str) -> str:
-    """Where the card of the data set `name` is, seen from report.md."""
+    """Return the path of the card of the data set `name`, relative to report.md."""
     return f"{CARDS}/{name}_data.md"
 
 
 def limits_of_counts(results: DatasetResults) -> str:
-    """What the numbers of records themselves forbid to conclude, as a list in Markdown."""
+    """List in Markdown the conclusions that the numbers of records do not allow."""
     tables = [results.splits[split].table for split in SPLITS]
     counts = {name: int(np.count_nonzero(tables[-1][name])) for name in results.classes}
     total = {
@@ -62,7 +62,7 @@ def limits_of_counts(results: DatasetResults) -> str:
 
 
 def _people(results: DatasetResults) -> list[list[str]]:
-    """How many records of each sex and age group are in each split, where the table tells."""
+    """Count the records of each sex and age group in each split, where the table has these columns."""
     tables = [results.splits[split].table for split in SPLITS]
     rows: list[list[str]] = []
     if all("sex" in table for table in tables):

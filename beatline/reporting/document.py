@@ -135,7 +135,7 @@ def spoken(names: Sequence[str]) -> str:
 
 
 def noun(column: str) -> str:
-    """What a column tells apart, for people: of `machine_id`, machine."""
+    """Return a column's name as a noun for people: machine for `machine_id`."""
     return column.removesuffix("_id").replace("_", " ")
 
 

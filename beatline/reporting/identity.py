@@ -1,4 +1,4 @@
-"""What made the numbers: revision, data, code, versions and machine of each model and evaluation."""
+"""The origin of the numbers: revision, data, code, versions, machine of each model and evaluation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REVISION_DIGITS = 7
 DRAWN_WITH = ("matplotlib", "pillow", "markdown-it-py")
 CLEAN, UNCOMMITTED = "clean", "with uncommitted changes"
 Identity = Mapping[str, Any]
-"""As :func:`beatline.lineage.record.identity` makes it; of models from before it, without `git`."""
+"""A record made by :func:`beatline.lineage.record.identity`; older models lack `git`."""
 
 
 def revision(identity: Identity) -> str:
@@ -159,15 +159,15 @@ def _differ(trained: Identity, evaluated: Identity) -> bool:
 
 
 def listed_paths(paths: Sequence[str]) -> str:
-    """As Markdown; of many the first."""
+    """List paths as Markdown, of many only the first ones."""
     shown = [f"`{path}`" for path in paths[:MANY]]
     more = len(paths) - len(shown)
     return spoken([*shown, f"{more} more"] if more else shown)
 
 
 def own_identity() -> dict[str, Any]:
-    """What writes the report, when it is called: its revision, the sum of its code, and versions, also of
-    what draws and renders."""
+    """Return the identity of the process that writes the report: its revision, the sum of its code, and
+    versions, those of the packages that draw and render included."""
     drawing = {package: version(package) for package in DRAWN_WITH}
     return {
         "git": code.git_identity(),

@@ -49,7 +49,7 @@ def add_mistakes(
 
 
 def sentence(model: Evaluated, mistake: Mistake) -> str:
-    """What was decided, and why."""
+    """Say what was decided, and why."""
     row, k, name = mistake.row, mistake.k, model.classes[mistake.k]
     value = float(model.scores[row, k])
     if model.exclusive:

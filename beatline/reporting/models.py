@@ -48,7 +48,7 @@ COUNTS = {
 COMPARED_CURVES = ("roc", "precision_recall")  # of all models in one figure
 
 Row = tuple[str, str, float, float, float]
-"""Of a figure of comparison: group, model, value, low, high."""
+"""A row of a comparison figure: group, model, value, low, high."""
 
 
 def add_comparison(
@@ -105,7 +105,8 @@ def percent(evaluate: Mapping[str, Any]) -> str:
 
 
 def metric_rows(results: DatasetResults) -> list[list[str]]:
-    """Those that one of the models has. What exclusive classes are compared by comes first."""
+    """Return a row for each metric that one of the models has; the accuracy comes first for exclusive
+    classes, last otherwise."""
     overall = [model.estimates["overall"] for model in results.models]
     last = [] if results.exclusive else ["accuracy"]
     order = [*(metric for metric in METRICS if metric not in last), *last]
@@ -117,8 +118,8 @@ def metric_rows(results: DatasetResults) -> list[list[str]]:
 
 
 def _facts(models: Sequence[Evaluated]) -> list[list[str]]:
-    """What each model is, what it costs, and what trained it. Costs differ from run to run and so have
-    lines of their own; the closing section tells the rest of what trained it."""
+    """Return rows on each model: its task and size, its costs, and its revision and data. Costs differ
+    from run to run and so have lines of their own; the closing section has the rest of its identity."""
     facts: dict[str, Callable[[Evaluated], str]] = {
         "task": lambda model: model.description["task"],
         "best epoch or iteration": lambda model: _best_step(model) or DASH,
@@ -132,12 +133,12 @@ def _facts(models: Sequence[Evaluated]) -> list[list[str]]:
 
 
 def _revision(identity: Identity) -> str:
-    """In short, as there is a column per model."""
+    """Return the revision, kept short since there is a column per model."""
     return revision(identity) + (" + changes" if state(identity) == UNCOMMITTED else "")
 
 
 def _best_step(model: Evaluated) -> str:
-    """Which epoch or iteration was kept; nothing of a model that is fitted in one."""
+    """Name the epoch or iteration that was kept; empty for a model fitted in one step."""
     steps = len(model.history)
     return f"{model.description['best_epoch']} of {steps}" if steps > 1 else ""
 
@@ -199,12 +200,12 @@ def add_model(
 
 
 def summary(model: Evaluated) -> str:
-    """How good a model is, in a sentence, how large it is, and what was kept of its training."""
+    """Summarize in a sentence how good a model is, how large, and what was kept of its training."""
     return fill("summary", model=model, step=_step(model), best=_best_step(model))
 
 
 def _step(model: Evaluated) -> str:
-    """What a row of the history is."""
+    """Name what a row of the history stands for."""
     return "epoch" if "epochs" in model.description["training"] else "iteration"
 
 

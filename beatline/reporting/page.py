@@ -71,7 +71,7 @@ def _card(document: Document, path: str) -> str:
 
 
 def _place(path: str) -> str:
-    """What a card's file is called within the page; no heading's anchor has a slash."""
+    """Return the anchor of a card's file within the page; no heading's anchor has a slash."""
     return path.removesuffix(".md")
 
 

@@ -1,4 +1,4 @@
-"""What the stages before the report have left behind, read once."""
+"""Results of the stages before the report, read once."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class DatasetResults:
 
     @property
     def groups(self) -> str | None:
-        """What records are grouped by, one of it; None if each record is a group of its own."""
+        """The noun for one group of records; None if each record is a group of its own."""
         if pd.concat([self.splits[split].table["group"] for split in SPLITS]).is_unique:
             return None
         by = self.parameters["split"]["by"]
@@ -92,7 +92,7 @@ class DatasetResults:
 
 
 def heading(results: DatasetResults, model: Evaluated) -> str:
-    """Of the section on a model."""
+    """Return the heading of the section on a model."""
     return f"{text(results.name)}: {text(model.model)}"
 
 

@@ -1,4 +1,4 @@
-"""How far the luck of training moves a model's metrics: what several seeds of it make of the test."""
+"""Seed variance: how far a model's test metrics move when it is trained from several seeds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAIN = ("accuracy", "auc", "pauc", "harmonic_mean", "average_precision", "f1")
 
 @dataclass(frozen=True)
 class Spread:
-    """Of a metric over `seeds` trainings. `deviation`: the standard deviation of the sample, with
-    n - 1; NaN of a single one."""
+    """The spread of a metric over `seeds` trainings. `deviation`: the sample's standard deviation, with
+    n - 1; NaN for a single seed."""
 
     seeds: int
     mean: float

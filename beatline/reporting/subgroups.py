@@ -1,4 +1,4 @@
-"""How good a model is on parts of the test records that are told apart by who was recorded."""
+"""Metrics of a model on parts of the test records, split by who was recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is answered: probabilities and decisions, or a score and where the error lies; and warnings."""
+"""The answers: probabilities and decisions, or a score and where the error lies; and warnings."""
 
 from __future__ import annotations
 
@@ -169,8 +169,8 @@ def _decided(model: Model, outputs: Outputs, signal: np.ndarray, length: int) ->
 
 
 def _error(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> dict[str, Any]:
-    """Where in the first `length` steps a detector's error lies: of an autoencoder in time and channel,
-    of others by window."""
+    """Tell where in the first `length` steps a detector's error lies: in time and channel for an
+    autoencoder, by window for other detectors."""
     names = model.description["dataset"]["channels"]
     if outputs.reconstruction is None:
         begins = [start for start in outputs.starts if start < length]

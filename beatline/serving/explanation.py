@@ -1,4 +1,4 @@
-"""Which parts of a recording moved an answer.
+"""Explanations: the parts of a recording that moved an answer.
 
 Parts are replaced, one after the other, by the training mean, and the answer is asked for again:
 occlusion (Zeiler & Fergus 2014, Visualizing and understanding convolutional networks, ECCV). It needs
@@ -33,7 +33,7 @@ class Explanation:
 
 
 def explain(model: Model, signal: np.ndarray, outputs: Outputs, length: int) -> Explanation:
-    """Of the answer `outputs` about a normalized recording `[T, C]`, for its first `length` steps."""
+    """Explain the answer `outputs` about the first `length` steps of a normalized recording `[T, C]`."""
     steps = parts(length, PARTS)
     # A row of a table has no time: each feature is looked at on its own.
     groups = parts(signal.shape[1], PARTS if len(signal) > 1 else signal.shape[1])

@@ -1,4 +1,4 @@
-"""A bundle that answers without torch: its graph, and the pipeline's own way to the graph's input."""
+"""A bundle that predicts without torch: its ONNX graph, and the pipeline's own way to its input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BATCH = 128  # windows in one run of the graph: bounds memory
 
 @dataclass(frozen=True)
 class Outputs:
-    """Of one recording `[T, C]`, cut into W windows `[L, C]`.
+    """A model's outputs for one recording `[T, C]`, cut into W windows `[L, C]`.
 
     `values` `[K]`: probabilities, or a score; `of_windows` `[W, K]`: what they are the mean or the
     maximum of; `starts`: first samples of the windows; `reconstruction` `[W, L, C]` of an autoencoder,
@@ -70,7 +70,7 @@ class Model:
 
     @property
     def length(self) -> int:
-        """Of a window, in samples: fewer than that no recording may have."""
+        """The length of a window, in samples; a recording may not be shorter."""
         return shape_of(self.description)[0]
 
     @property
@@ -80,7 +80,7 @@ class Model:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What an answer says of who gave it."""
+        """The model as its answers name it."""
         return {
             "dataset": self.dataset,
             "name": self.name,
@@ -99,14 +99,15 @@ class Model:
         return self._task.decide(values, self.description["thresholds"])
 
     def outputs(self, signal: np.ndarray) -> Outputs:
-        """Of a normalized recording `[T, C]`."""
+        """Compute the outputs for a normalized recording `[T, C]`."""
         first = starts(len(signal), self.windows)
         windows = np.stack([signal[start : start + self.length] for start in first])
         of_windows, reconstruction = self.run(windows)
         return Outputs(aggregated(of_windows, self.windows), of_windows, first, reconstruction)
 
     def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Answers `[B, K]` about windows `[B, L, C]`; reconstructions `[B, L, C]` of an autoencoder."""
+        """Return predictions `[B, K]` for windows `[B, L, C]`, and an autoencoder's reconstructions
+        `[B, L, C]`."""
         found = [
             self.session.run(None, {WINDOWS: windows[begin : begin + BATCH]})
             for begin in range(0, len(windows), BATCH)
@@ -151,8 +152,8 @@ def load(folder: Path) -> Model:
 
 
 def summary(model: Model, estimates: Path) -> dict[str, Any]:
-    """What is said of a model in a list of models. Its metrics are in `estimates` if they are of these
-    weights; None otherwise."""
+    """Return a model's entry in the list of models. Its metrics are read from the file `estimates` if
+    they belong to these weights, and are None otherwise."""
     description = model.description
     dataset, identity = description["dataset"], description["identity"]
     representation = dataset["representation"]
@@ -193,13 +194,13 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
 
 
 def thresholds(model: Model) -> dict[str, float] | None:
-    """By class; None if the most probable one is decided."""
+    """Return the threshold of each class; None if the most probable class is decided."""
     values = model.description["thresholds"]
     return dict(zip(model.classes, values, strict=True)) if values else None
 
 
 def _metrics(path: Path, weights: str) -> dict[str, Any] | None:
-    """The overall metrics that evaluate found for these weights, each with its interval."""
+    """Return the overall metrics of these weights from evaluate, each with its interval."""
     try:
         estimates = read_json(path)
         return estimates["overall"] if estimates["identity"]["model"] == weights else None

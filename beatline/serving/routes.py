@@ -201,7 +201,7 @@ class Service:
         return Npy(await asyncio.to_thread(self._example, dataset, name))
 
     def _examples(self, dataset: str) -> list[dict[str, Any]]:
-        """What is listed; nothing while DVC is writing the folder, or if there is none."""
+        """Return the listed examples: none while DVC is writing the folder, or if there is no folder."""
         try:
             return list(read_json(self.root / EXAMPLES / dataset / "examples.json")["examples"])
         except (UserError, OSError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""What the server does, for Prometheus, summed over its worker processes.
+"""Telemetry: the server's metrics for Prometheus, summed over its worker processes.
 
 Where the environment variable PROMETHEUS_MULTIPROC_DIR names a folder when this module is imported, each
-process keeps its numbers in files there and any of them tells the sum. Labels are names of our own
+process keeps its numbers in files there and any of them reports the sum. Labels are names of our own
 (routes, models, classes, codes): a request cannot make up new ones.
 """
 

@@ -30,7 +30,7 @@ LOUDEST = 1.5  # of samples in full scale: a little more than 1, but no integers
 
 
 def steps(recording: Recording, dataset: Mapping[str, Any]) -> int:
-    """How many frames a spectrogram will have, to a step."""
+    """Return how many frames a spectrogram will have, give or take one."""
     settings, rate = dataset["representation"], recording.sampling_rate
     times = 1 if rate is None else min(settings["sampling_rate"] / rate, MOST_RESAMPLED)
     samples = math.ceil(max(recording.samples.shape) * times)
@@ -75,7 +75,7 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> 
 
 
 def _frames(samples: int, frame: int, hop: int) -> int:
-    """How many frames :func:`beatline.features.sound.extract` cuts a waveform into."""
+    """Return how many frames :func:`beatline.features.sound.extract` cuts a waveform into."""
     return 1 + (samples + 2 * (frame // 2) - frame) // hop
 
 

@@ -108,7 +108,7 @@ def _recognized(
 
 
 def _kind(content_type: str, file: File, headers: Mapping[str, str]) -> str:
-    """What a file is: by the type that its sender says, else by its first bytes, else by its name."""
+    """Return a file's kind: by its content type, else by its first bytes, else by its name."""
     if content_type == RAW and "x-shape" in headers:
         return "raw"
     suffix = PurePosixPath(file.base_name).suffix.lower()

@@ -1,4 +1,4 @@
-"""What every format has in common: how it refuses, and what no recording may be."""
+"""Checks that all formats share: how they refuse, and what no recording may be."""
 
 from __future__ import annotations
 

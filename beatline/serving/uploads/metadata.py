@@ -1,4 +1,4 @@
-"""What a recording's file may leave open: names of its channels, their unit, the sampling rate.
+"""Metadata that a recording's file may lack: its channels' names, their unit, the sampling rate.
 
 It comes in request headers (``X-Channels: I,II``, ``X-Unit: uV``, ``X-Sampling-Rate: 500``) or beside
 the signal in JSON.
@@ -27,7 +27,7 @@ CURES = {
 
 
 class Metadata(BaseModel):
-    """What is said of a recording, or None. `unit`: one for all channels; `sampling_rate`: in Hz."""
+    """Metadata of a recording, None where unknown. `unit`: of all channels; `sampling_rate`: in Hz."""
 
     model_config = ConfigDict(strict=True, str_strip_whitespace=True)
 
@@ -37,7 +37,7 @@ class Metadata(BaseModel):
 
 
 def of_headers(headers: Mapping[str, str]) -> Metadata:
-    """From request headers, whose names are in lower case. Raises Problem for one that is malformed."""
+    """Read the metadata in request headers (names in lower case). Raises Problem for a malformed one."""
     channels, rate, unit = (headers.get(header.lower()) for header in HEADERS.values())
     values = {
         "channels": None if channels is None else _text(channels).split(","),
