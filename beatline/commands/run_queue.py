@@ -111,7 +111,7 @@ def _failure(name: str, log: Path | None) -> str:
     if log is None:
         return f"{name} failed before it had a log: run it without --queue to see why"
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith(("error:", "ERROR:"))] or lines[-1:]
-    reason = f" ({said[0]})" if said else ""
+    errors = [line for line in lines if line.startswith(("error:", "ERROR:"))] or lines[-1:]
+    reason = f" ({errors[0]})" if errors else ""
     place = log.relative_to(Path.cwd()) if log.is_relative_to(Path.cwd()) else log
     return f"{name} failed{reason}: its log is {place}"

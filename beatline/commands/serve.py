@@ -24,7 +24,7 @@ from beatline.serving.settings import Serve
 from beatline.serving.supervisor import Supervisor
 from beatline.serving.telemetry import FOLDER as METRICS_FOLDER
 
-APPLICATION = "beatline.serving.app:of_project"
+APPLICATION = "beatline.serving.app:project_application"
 MAX_WORKERS = 4  # by default
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processors, in so many microseconds
 SECONDS_TO_LOAD = 60  # at most, of a worker that takes another's place at SIGHUP

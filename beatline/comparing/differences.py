@@ -96,11 +96,11 @@ class Difference:
 
 
 class Obstacle(NamedTuple):
-    """A reason why two models cannot be compared record by record. `of_records`: they have the same task
+    """A reason why two models cannot be compared record by record. `as_samples`: they have the same task
     and classes, and could be compared as independent samples."""
 
     words: str
-    of_records: bool
+    as_samples: bool
 
 
 def obstacle(before: Predictions, after: Predictions) -> Obstacle | None:

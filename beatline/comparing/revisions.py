@@ -83,12 +83,12 @@ class Revision:
         if content is None:
             raise UserError(f"{self.name} has no {path}: it is no state of this project")
         try:
-            found = YAML(typ="safe").load(content.decode())  # as DVC reads it
+            mapping = YAML(typ="safe").load(content.decode())  # as DVC reads it
         except (YAMLError, UnicodeDecodeError):
-            found = None
-        if not isinstance(found, dict) or not isinstance(found.get(key), dict):
+            mapping = None
+        if not isinstance(mapping, dict) or not isinstance(mapping.get(key), dict):
             raise UserError(f"{path} of {self.name} is damaged: resolve what a merge left in it")
-        return found
+        return mapping
 
     @property
     def trained(self) -> list[tuple[str, str]]:
@@ -104,8 +104,8 @@ class Revision:
         """The content of a model's metrics file, if there is one with intervals."""
         content = self.content(f"reports/metrics/{dataset}/{model}.json")
         try:
-            found: Any = json.loads(content or b"null")
-            return found if found["metrics"] and found["about"][0].keys() >= ABOUT else None
+            metrics: Any = json.loads(content or b"null")
+            return metrics if metrics["metrics"] and metrics["about"][0].keys() >= ABOUT else None
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             return None  # of before metrics had intervals, or damaged
 
@@ -113,13 +113,13 @@ class Revision:
         """A model's predictions on the test records, if they are to be had. UserError if they are
         damaged."""
         path = f"data/predictions/{dataset}/{model}/{FILE}"
-        content, told_by = self.content(path), self.metrics(dataset, model)
+        content, about = self.content(path), self.metrics(dataset, model)
         if content is None:
             return None
-        if told_by is None:
+        if about is None:
             model_info = self.content(f"data/models/{dataset}/{model}/model.json")
-            told_by = json.loads(model_info) if model_info else None
-        return parse(content, told_by, f"{path} of {self.name}") if told_by else None
+            about = json.loads(model_info) if model_info else None
+        return parse(content, about, f"{path} of {self.name}") if about else None
 
     def made(self, dataset: str, model: str) -> Stages:
         """The entries of dvc.lock of all stages that lead to a model's metrics."""

@@ -42,20 +42,20 @@ def compare_runs(
     if the runs share no model with metrics.
     """
     old, new = (_runs(repo, names) for names in (before, after))
-    found = []
+    family = []
     for pair in new[0].trained:
         stored = [[run.metrics(*pair) for run in side] for side in (old, new)]
         sides = [[metrics for metrics in side if metrics] for side in stored]
-        if all(len(some) == len(side) for some, side in zip(sides, stored, strict=True)):
+        if all(len(present) == len(side) for present, side in zip(sides, stored, strict=True)):
             simulated = sides[0][0]["simulated"]
-            of = ModelComparison(*pair, simulated, COMPARED, Changes({}, [], []))
-            found += [(of, each) for each in _differences(sides[0], sides[1], parameters)]
-    if not found:
+            model = ModelComparison(*pair, simulated, COMPARED, Changes({}, [], []))
+            family += [(model, each) for each in _differences(sides[0], sides[1], parameters)]
+    if not family:
         raise UserError("these runs have no model in common whose metrics differ")
-    rows = judged(found, parameters.confidence)
+    rows = judged(family, parameters.confidence)
     parts = [f"mean of {counted(len(old), 'run')} → mean of {counted(len(new), 'run')}", ""]
-    for name in dict.fromkeys(words.name(row.of) for row in rows):
-        parts += [name, *words.table([row for row in rows if words.name(row.of) == name]), ""]
+    for name in dict.fromkeys(words.name(row.model) for row in rows):
+        parts += [name, *words.table([row for row in rows if words.name(row.model) == name]), ""]
     return "\n".join([*parts, fill(METHOD.format(counted(len(rows), "comparison")), words.WIDTH)])
 
 
@@ -95,6 +95,6 @@ def _difference(name: str, before: np.ndarray, after: np.ndarray, confidence: fl
     means = float(before.mean()), float(after.mean())
     if np.ptp(before) == np.ptp(after) == 0:
         return Difference(name, *means, math.nan, math.nan, math.nan)
-    found: Any = stats.ttest_ind(after, before, equal_var=False)
-    interval = found.confidence_interval(confidence)
-    return Difference(name, *means, float(interval.low), float(interval.high), float(found.pvalue))
+    test: Any = stats.ttest_ind(after, before, equal_var=False)
+    interval = test.confidence_interval(confidence)
+    return Difference(name, *means, float(interval.low), float(interval.high), float(test.pvalue))

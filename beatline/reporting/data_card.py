@@ -32,7 +32,7 @@ def data_card(results: DatasetResults, content: Mapping[str, Any], root: Path) -
     return fill(
         "data_card",
         data=DataFacts(results),
-        words=words_of(results.name, content["datasets"], results.description),
+        words=words_of(results.name, content["datasets"], results.dataset_info),
         people=_people(results),
         limits=limits_of_counts(results),
         sums={path: sha256(root / path) for path in paths},
@@ -88,9 +88,9 @@ def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
 
 def _rows(by: str, groups: Mapping[str, list[np.ndarray]]) -> list[list[str]]:
     """Counts and shares in each split of the records of each group, and of those in none."""
-    in_none = [~np.any(of_split, axis=0) for of_split in zip(*groups.values(), strict=True)]
-    named = {**groups, "not known": in_none} if any(map(np.any, in_none)) else groups
+    ungrouped = [~np.any(masks, axis=0) for masks in zip(*groups.values(), strict=True)]
+    named = {**groups, "not known": ungrouped} if any(map(np.any, ungrouped)) else groups
     return [
-        [by, name, *(f"{inside.sum():,} ({100 * inside.mean():.0f} %)" for inside in of_splits)]
-        for name, of_splits in named.items()
+        [by, name, *(f"{inside.sum():,} ({100 * inside.mean():.0f} %)" for inside in masks)]
+        for name, masks in named.items()
     ]

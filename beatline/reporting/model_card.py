@@ -42,7 +42,7 @@ def model_card(
     return fill(
         "model_card",
         results=results,
-        words=words_of(results.name, content["datasets"], results.description),
+        words=words_of(results.name, content["datasets"], results.dataset_info),
         apart=_told_apart(results),
         groups=any_subgroups(models),
         percent=confidence,

@@ -74,15 +74,18 @@ def add_comparison(
             groups=any_subgroups(results.models),
         )
     )
-    rows, what = _rows_of_comparison(results)
+    rows, measure = _rows_of_comparison(results)
     if rows:  # none where the test records are all alike
         document.add_figure(
             f"{results.name}/comparison",
             figures.comparison(
-                rows, list(dict.fromkeys(row[0] for row in rows)), models, f"{what} on test records"
+                rows,
+                list(dict.fromkeys(row[0] for row in rows)),
+                models,
+                f"{measure} on test records",
             ),
-            f"{text(results.name)}: {what} of each model with intervals",
-            f"{what} of each model on the test records, over all and for each {part or 'class'}: the "
+            f"{text(results.name)}: {measure} of each model with intervals",
+            f"{measure} of each model on the test records, over all and for each {part or 'class'}: the "
             f"dot is the value, the line its {percent(evaluate)} interval. All models are measured on "
             f"the same records, so intervals that overlap do not show that two models are equally "
             f"good.",
@@ -111,9 +114,9 @@ def metric_rows(results: DatasetResults) -> list[list[str]]:
     last = [] if results.exclusive else ["accuracy"]
     order = [*(metric for metric in METRICS if metric not in last), *last]
     return [
-        [METRICS[metric], *(estimate(of_model.get(metric)) for of_model in overall)]
+        [METRICS[metric], *(estimate(metrics.get(metric)) for metrics in overall)]
         for metric in order
-        if any(metric in of_model for of_model in overall)
+        if any(metric in metrics for metrics in overall)
     ]
 
 
@@ -153,8 +156,8 @@ def _rows_of_comparison(results: DatasetResults) -> tuple[list[Row], str]:
             rows += _row("accuracy", model, overall, "accuracy")
         mean = "mean" if model.section_column else "macro average"
         rows += _row(prefix + (mean if parts else ", ".join(model.classes)), model, overall, "auc")
-        for name, of_part in parts.items():
-            rows += _row(prefix + name, model, of_part, "auc")
+        for name, part in parts.items():
+            rows += _row(prefix + name, model, part, "auc")
     first = [row for row in rows if row[0] == "accuracy"]
     rows = [*first, *(row for row in rows if row[0] != "accuracy")]
     return rows, "accuracy and AUC" if results.exclusive else "AUC"
@@ -162,10 +165,10 @@ def _rows_of_comparison(results: DatasetResults) -> tuple[list[Row], str]:
 
 def _row(group: str, model: Evaluated, estimates: Mapping[str, Any], metric: str) -> list[Row]:
     """The one row, or none where the metric is not defined."""
-    found = estimates.get(metric)
-    if found is None or found["value"] is None:
+    entry = estimates.get(metric)
+    if entry is None or entry["value"] is None:
         return []
-    return [(group, model.model, found["value"], found["low"], found["high"])]
+    return [(group, model.model, entry["value"], entry["low"], entry["high"])]
 
 
 # ---------------------------------------------------------------- one model
@@ -283,14 +286,14 @@ _TAIL = " The last bar also holds all scores beyond it."
 
 def parts(model: Evaluated, percent: str) -> str:
     """A classification report: a row per class or machine, and their mean if there are several."""
-    overall, of_parts = model.estimates["overall"], model.estimates["parts"]
-    rows = of_parts or {model.classes[0]: {**overall, "positives": int(model.targets.sum())}}
+    overall, by_part = model.estimates["overall"], model.estimates["parts"]
+    rows = by_part or {model.classes[0]: {**overall, "positives": int(model.targets.sum())}}
     shown = [metric for metric in OF_PARTS if any(metric in row for row in rows.values())]
     if model.exclusive:  # of one class against the rest it would flatter
         shown.remove("accuracy")
     column = model.section_column
     limits = {} if column else dict(zip(model.classes, model.thresholds, strict=False))
-    counts = [name for name in COUNTS if of_parts and all(name in row for row in rows.values())]
+    counts = [name for name in COUNTS if by_part and all(name in row for row in rows.values())]
 
     def line(name: str, row: Mapping[str, Any], threshold: str) -> list[str]:
         numbers = [f"{row[count]:,}" for count in ("positives", *counts)]

@@ -59,13 +59,13 @@ def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str,
         if several(model) and (first := model.estimates["overall"][metric])["value"] is not None
     ]
     if rows:
-        what = METRICS[metric]
+        measure = METRICS[metric]
         document.add_figure(
             f"{results.name}/seeds",
-            figures.seeds(rows, colours, f"{what} on test records"),
-            f"{text(results.name)}: {what} of each model with each seed, beside the interval of the "
+            figures.seeds(rows, colours, f"{measure} on test records"),
+            f"{text(results.name)}: {measure} of each model with each seed, beside the interval of the "
             f"first",
-            _how_to_read(what),
+            _how_to_read(measure),
         )
 
 
@@ -74,14 +74,16 @@ def picture_of_seeds(results: DatasetResults, pictures: Mapping[str, bytes]) -> 
     path = f"figures/{results.name}/seeds.png"
     if path not in pictures:
         return ""
-    what = METRICS["accuracy" if results.exclusive else "auc"]
-    return f"![{text(results.name)}: {what} with each seed](../{path})\n\n{_how_to_read(what)}"
-
-
-def _how_to_read(what: str) -> str:
+    measure = METRICS["accuracy" if results.exclusive else "auc"]
     return (
-        f"{what} on the test records: a ring for each seed; above them the first seed's value with its "
-        f"interval."
+        f"![{text(results.name)}: {measure} with each seed](../{path})\n\n{_how_to_read(measure)}"
+    )
+
+
+def _how_to_read(measure: str) -> str:
+    return (
+        f"{measure} on the test records: a ring for each seed; above them the first seed's value with "
+        f"its interval."
     )
 
 

@@ -81,7 +81,7 @@ def create_app(
     return app
 
 
-def of_project() -> FastAPI:
+def project_application() -> FastAPI:
     """The application of the project in the current folder, as its params.yaml says."""
     content = params.load()
     limits = params.block(content, "serve", Serve)

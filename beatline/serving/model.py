@@ -33,35 +33,35 @@ BATCH = 128  # windows in one run of the graph: bounds memory
 class Outputs:
     """A model's outputs for one recording `[T, C]`, cut into W windows `[L, C]`.
 
-    `values` `[K]`: probabilities, or a score; `of_windows` `[W, K]`: what they are the mean or the
+    `values` `[K]`: probabilities, or a score; `by_window` `[W, K]`: what they are the mean or the
     maximum of; `starts`: first samples of the windows; `reconstruction` `[W, L, C]` of an autoencoder,
     normalized.
     """
 
     values: np.ndarray
-    of_windows: np.ndarray
+    by_window: np.ndarray
     starts: list[int]
     reconstruction: np.ndarray | None
 
 
 @dataclass(frozen=True)
 class Model:
-    """`dataset`, `name`: as in data/models/<data set>/<model>. `description`: of model.json."""
+    """`dataset`, `name`: as in data/models/<data set>/<model>. `model_info`: of model.json."""
 
     dataset: str
     name: str
-    description: dict[str, Any]
+    model_info: dict[str, Any]
     session: InferenceSession
     normalization: Normalization
     windows: Windows
 
     @property
     def task(self) -> str:
-        return self.description["task"]
+        return self.model_info["task"]
 
     @property
     def classes(self) -> list[str]:
-        return self.description["classes"]
+        return self.model_info["classes"]
 
     @property
     def detects(self) -> bool:
@@ -71,12 +71,12 @@ class Model:
     @property
     def length(self) -> int:
         """The length of a window, in samples; a recording may not be shorter."""
-        return shape_of(self.description)[0]
+        return shape_of(self.model_info)[0]
 
     @property
     def looks_at_whole(self) -> bool:
         """Whether it takes recordings of one length, and no other."""
-        return not 0 < self.windows.length <= self.description["dataset"]["length"]
+        return not 0 < self.windows.length <= self.model_info["dataset"]["length"]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -85,9 +85,9 @@ class Model:
             "dataset": self.dataset,
             "name": self.name,
             "task": self.task,
-            "simulated": self.description["dataset"]["simulated"],
-            "weights": self.description[WEIGHTS_SHA256],
-            "revision": _git(self.description)["revision"],
+            "simulated": self.model_info["dataset"]["simulated"],
+            "weights": self.model_info[WEIGHTS_SHA256],
+            "revision": _git(self.model_info)["revision"],
         }
 
     @property
@@ -96,30 +96,30 @@ class Model:
 
     def decide(self, values: np.ndarray) -> np.ndarray:
         """0/1 `[N, K]` from probabilities or scores `[N, K]`, as the pipeline decides."""
-        return self._task.decide(values, self.description["thresholds"])
+        return self._task.decide(values, self.model_info["thresholds"])
 
     def outputs(self, signal: np.ndarray) -> Outputs:
         """Compute the outputs for a normalized recording `[T, C]`."""
         first = starts(len(signal), self.windows)
         windows = np.stack([signal[start : start + self.length] for start in first])
-        of_windows, reconstruction = self.run(windows)
-        return Outputs(aggregated(of_windows, self.windows), of_windows, first, reconstruction)
+        by_window, reconstruction = self.run(windows)
+        return Outputs(aggregated(by_window, self.windows), by_window, first, reconstruction)
 
     def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return predictions `[B, K]` for windows `[B, L, C]`, and an autoencoder's reconstructions
         `[B, L, C]`."""
-        found = [
+        batches = [
             self.session.run(None, {WINDOWS: windows[begin : begin + BATCH]})
             for begin in range(0, len(windows), BATCH)
         ]
-        answers, *others = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return answers, others[0] if others else None
+        predictions, *others = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        return predictions, others[0] if others else None
 
 
 def load(folder: Path) -> Model:
     """The model of a bundle. Raises UserError if it is missing, damaged or has no graph."""
-    description = read_model_info(folder)
-    expected = description.get(GRAPH_SHA256)
+    model_info = read_model_info(folder)
+    expected = model_info.get(GRAPH_SHA256)
     if expected is None:
         raise UserError(
             f"{folder} has no {GRAPH}: its network could not be exported when it was trained"
@@ -144,23 +144,23 @@ def load(folder: Path) -> Model:
     return Model(
         dataset=folder.parent.name,
         name=folder.name,
-        description=description,
+        model_info=model_info,
         session=session,
-        normalization=Normalization(**description["normalization"]),
-        windows=Windows(**description["windows"]),
+        normalization=Normalization(**model_info["normalization"]),
+        windows=Windows(**model_info["windows"]),
     )
 
 
 def summary(model: Model, estimates: Path) -> dict[str, Any]:
     """Return a model's entry in the list of models. Its metrics are read from the file `estimates` if
     they belong to these weights, and are None otherwise."""
-    description = model.description
-    dataset, identity = description["dataset"], description["identity"]
+    model_info = model.model_info
+    dataset, identity = model_info["dataset"], model_info["identity"]
     representation = dataset["representation"]
     sound = None
     if representation is not None and representation["kind"] == "sound":
         sound = {"sampling_rate": representation["sampling_rate"]}
-    git = _git(description)
+    git = _git(model_info)
     return {
         "dataset": model.dataset,
         "name": model.name,
@@ -181,21 +181,21 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
             "sound": sound,
         },
         "thresholds": thresholds(model),
-        "metrics": _metrics(estimates, description[WEIGHTS_SHA256]),
-        "parameters": description["parameters"],
+        "metrics": _metrics(estimates, model_info[WEIGHTS_SHA256]),
+        "parameters": model_info["parameters"],
         "identity": {
             "revision": git["revision"],
             "clean": git["clean"],
             "data": identity["data"],
             "code": identity["code"],
-            "weights": description[WEIGHTS_SHA256],
+            "weights": model_info[WEIGHTS_SHA256],
         },
     }
 
 
 def thresholds(model: Model) -> dict[str, float] | None:
     """Return the threshold of each class; None if the most probable class is decided."""
-    values = model.description["thresholds"]
+    values = model.model_info["thresholds"]
     return dict(zip(model.classes, values, strict=True)) if values else None
 
 
@@ -208,5 +208,5 @@ def _metrics(path: Path, weights: str) -> dict[str, Any] | None:
         return None
 
 
-def _git(description: dict[str, Any]) -> dict[str, Any]:
-    return description["identity"].get("git") or {"revision": None, "clean": False}
+def _git(model_info: dict[str, Any]) -> dict[str, Any]:
+    return model_info["identity"].get("git") or {"revision": None, "clean": False}

@@ -121,16 +121,16 @@ class Service:
                 responses=problems(400, 408, 413, 415, 422, 503),
                 openapi_extra=documentation.rows_body(self.limits),
             )
-        of_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
+        about_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
         listed = list[Available | Unavailable]
-        get("/models", self.models, **of_models, response_model=dict[Literal["models"], listed])
+        get("/models", self.models, **about_models, response_model=dict[Literal["models"], listed])
         examples = dict[Literal["examples"], list[Example]]
-        get(f"{MODEL}/examples", self.examples, **of_models, response_model=examples)
-        get(f"{MODEL}/examples/{{name}}", self.example, **of_models, response_class=Npy)
-        of_server: dict[str, Any] = {"tags": ["Server"], "responses": problems(422, 503)}
+        get(f"{MODEL}/examples", self.examples, **about_models, response_model=examples)
+        get(f"{MODEL}/examples/{{name}}", self.example, **about_models, response_class=Npy)
+        about_server: dict[str, Any] = {"tags": ["Server"], "responses": problems(422, 503)}
         healthy = dict[Literal["status"], Literal["healthy"]]
-        get("/health", self.health, **of_server, response_model=healthy)
-        get("/metrics", self.metrics, **of_server, response_class=PlainTextResponse)
+        get("/health", self.health, **about_server, response_model=healthy)
+        get("/metrics", self.metrics, **about_server, response_class=PlainTextResponse)
 
     async def predict_recording(
         self,
@@ -158,7 +158,7 @@ class Service:
         if len(body) > SMALL or not plain:
             return await self.threads.run(lambda: answer(read()))
         sent = read()
-        values = preparation.resampled_values(sent, loaded.description["dataset"])
+        values = preparation.resampled_values(sent, loaded.model_info["dataset"])
         if explain or recording or values > LITTLE:
             return await self.threads.run(partial(answer, sent))
         return answer(sent)

@@ -264,7 +264,7 @@ def test_what_a_worker_imports(folder: Path) -> None:
         "import numpy as np\n"
         "from beatline.serving import answers, app, uploads\n"
         "from beatline.serving.uploads import File, Upload\n"
-        "application = app.of_project()\n"
+        "application = app.project_application()\n"
         "service = application.state.service\n"
         "service.registry.look()\n"
         "model, limits = service.registry.model('ptbxl', 'cnn'), service.limits\n"

@@ -50,8 +50,8 @@ def prepare(
             f"{_length(shortest, dataset)}: send a longer one"
         )
     if len(samples) < usual:
-        those = f"those of the training ({_length(usual, dataset)})"
-        notices.append(Notice("short", f"the recording is shorter ({has}) than {those}"))
+        expected = f"those of the training ({_length(usual, dataset)})"
+        notices.append(Notice("short", f"the recording is shorter ({has}) than {expected}"))
     if np.abs(samples).max(initial=0, where=np.isfinite(samples)) > LARGEST:
         raise unfit(
             f"the recording has samples beyond {LARGEST:g} {dataset['unit']}: check its unit"

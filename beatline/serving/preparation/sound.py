@@ -83,8 +83,8 @@ def _waveform(recording: Recording, notices: list[Notice]) -> np.ndarray:
     """`[samples, channels]` float32 in full scale, without gaps."""
     odd = [unit for unit in recording.units or [] if unit.strip().casefold() != FULL_SCALE]
     if odd:
-        what = "an image" if odd[0] == GREY_LEVEL else f"samples in {shown(odd[0], 30)!r}"
-        raise unfit(f"{what} cannot be used as sound: send it in {FULL_SCALE}, from -1 to 1")
+        refused = "an image" if odd[0] == GREY_LEVEL else f"samples in {shown(odd[0], 30)!r}"
+        raise unfit(f"{refused} cannot be used as sound: send it in {FULL_SCALE}, from -1 to 1")
     waveform = recording.samples
     if recording.units is None and np.nanmax(np.abs(waveform)) > LOUDEST:
         raise unfit(

@@ -50,12 +50,12 @@ def read(files: list[File], limits: Serve) -> Recording:
     sent = {file.base_name: file.content for file in files}
     _check_size(header, sent, where, limits)
     name = header_file.base_name[: -len(HEADER)] or "record"
-    pack = _Sent({**sent, name + HEADER: header_file.content})
+    archive = _Sent({**sent, name + HEADER: header_file.content})
     try:
         with decoding(where, "WFDB record"):
-            (samples,) = next(read_records(pack, [name], batch=1, dtype=np.float32))
+            (samples,) = next(read_records(archive, [name], batch=1, dtype=np.float32))
     except BadRecord as error:
-        raise _problem(error, f"{pack.path}: ") from None
+        raise _problem(error, f"{archive.path}: ") from None
     leads = [lead.format for lead in header.leads]
     return Recording(
         samples,
