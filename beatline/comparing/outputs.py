@@ -1,7 +1,7 @@
 """Compare the outputs of two runs of the pipeline file by file, except identity and durations.
 
 Identity is who made a number (revision, code, machine), and differs whenever code does. In JSON files it
-stands under the key `identity`; in reports and cards the lines that tell it are passed over, and those
+stands under the key `identity`; in reports and cards the lines that hold it are passed over, and those
 that hold durations.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from beatline.lineage.lock import DURATIONS, read
 
 WIDTH = 60  # characters of a value that is shown
-# Lines of reports and cards, as Markdown and as text of the page, that tell identity or durations.
+# Lines of reports and cards, as Markdown and as text of the page, that hold identity or durations.
 PASSED_OVER = re.compile(
     r"what-made-these-numbers|trained by revision|training time \(s\)|time per prediction \(ms\)"
     r"|(?:\| |>)(?:trained|evaluated)(?: \||<)|Changes \d+: uncommitted|Environment \w+:"

@@ -1,8 +1,8 @@
 """Several runs on each side, of other seeds or other splits: what a recipe is worth, not one model.
 
-One run's interval says how sure its score is on other test records; it knows nothing of the luck of its
-seed or its split. Here each run is one observation, and the difference of the two means has its interval
-from the spread between runs (Welch, Biometrika 34, 1947).
+One run's interval says how sure its score is on other test records; it knows nothing of the variance
+between seeds or splits. Here each run is one observation, and the difference of the two means has its
+interval from the spread between runs (Welch, Biometrika 34, 1947).
 """
 
 from __future__ import annotations

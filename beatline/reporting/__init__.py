@@ -83,7 +83,7 @@ def compose(
 
 
 def _add_links_to_cards(document: Document, results: DatasetResults) -> None:
-    """A paragraph of nothing else, in whose place the page shows the cards themselves."""
+    """Add a paragraph of links alone, which the page replaces by the cards themselves."""
     links = [f"[Data card]({data_card_path(results.name)})"]
     if results.models:
         links.append(f"[Model card]({model_card_path(results.name)})")

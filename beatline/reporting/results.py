@@ -51,7 +51,7 @@ class DatasetResults:
 
     @property
     def section_column(self) -> str | None:
-        """The column that tells apart what no metric pools, if any."""
+        """The column of the sections that no metric pools, if any."""
         return self.dataset_info["sections"]
 
     @property

@@ -37,7 +37,7 @@ def spread(model: Evaluated, metric: str) -> Spread | None:
 
 
 def values_of(model: Evaluated, metric: str) -> list[float]:
-    """The metric with each seed, the first of which made the model that all else is told of."""
+    """Return the metric for each seed; the first seed made the model that all else is about."""
     values = [row.get(metric) for row in model.estimates.get("seeds", [])]
     return [value for value in values if value is not None]
 

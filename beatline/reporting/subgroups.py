@@ -20,7 +20,7 @@ def any_subgroups(models: Iterable[Evaluated]) -> bool:
 
 def subgroups(model: Evaluated, metrics: Sequence[str] = COMPACT) -> str:
     """Records and metrics by sex and age group, and what can and cannot be said of them; empty where
-    the test records tell neither."""
+    the test records have neither."""
     groups = list(groups_of(model))
     if not groups:
         return ""

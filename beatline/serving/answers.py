@@ -17,7 +17,7 @@ from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST
 
-ERROR_PARTS = 250  # of the time, at most, that errors are told of
+ERROR_PARTS = 250  # of the time, at most, with an error each
 NAMED = 3  # channels, where the error is highest
 SHOWN = 200_000  # samples times channels that are given back at most
 ROWS_OF = ("binary", "multiclass")  # tasks of a table model
@@ -43,7 +43,7 @@ def respond(
     signal = model.normalization.apply(prepared.samples)
     outputs = model.outputs(signal)
     far = preparation.far(signal, dataset["typical"])
-    length = prepared.length  # beyond it a sound is repeated, and nothing is told of that
+    length = prepared.length  # beyond it a sound is repeated, which no answer covers
     answer = {
         "model": model.identity,
         **_decided(model, outputs, signal, length),

@@ -1,4 +1,4 @@
-"""The API: recordings in, answers of the trained models out, mistakes told in problem documents."""
+"""The API: recordings in, answers of the trained models out, mistakes in problem documents."""
 
 from __future__ import annotations
 

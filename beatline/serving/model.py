@@ -26,7 +26,7 @@ from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows, aggregated, starts
 from beatline.preprocessing.normalization import Normalization
 
-BATCH = 128  # windows in one run of the graph: bounds memory
+BATCH = 128  # windows in one run of the ONNX graph: bounds memory
 
 
 @dataclass(frozen=True)

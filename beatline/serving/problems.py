@@ -1,4 +1,4 @@
-"""Client mistakes as problem documents (RFC 9457), and the words that they are told in."""
+"""Client mistakes as problem documents (RFC 9457), and their wording."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("data/models")
 PREDICTIONS = Path("data/predictions")  # where a model's metrics and their intervals are
-FILES = (DESCRIPTION, GRAPH)  # that tell, by their stamps, that a bundle has changed
+FILES = (DESCRIPTION, GRAPH)  # whose stamps show that a bundle has changed
 # The environment variable that tells a worker to take requests only when its models are loaded: it takes
 # the place of another, beside workers that answer.
 LOAD_FIRST = "BEATLINE_LOAD_FIRST"

@@ -42,7 +42,7 @@ from beatline.serving.telemetry import Telemetry
 EXAMPLES = Path("data/examples")
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
 THREADS = 2  # for what takes long; more would only share the cores
-WAITING = 16  # requests for these threads, beyond which one is told to come back
+WAITING = 16  # requests for these threads, beyond which a client is asked to come back
 # Bodies up to this size, of formats that unpack to nothing larger, are read at once, and answered at
 # once if what the model looks at has few values: 12 x 1000 samples are 48 kB as float32 and 250 kB as
 # JSON of all digits.
@@ -224,7 +224,7 @@ class Service:
 
 class Threads:
     """A few threads for what takes long. Python cannot stop a thread: who is given up on keeps it until
-    its work is done, so others wait, and beyond WAITING of them are told so at once."""
+    its work is done, so others wait, and beyond WAITING of them are refused at once."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -80,7 +80,7 @@ class Supervisor(Multiprocess):
 
 
 def _why_not_healthy(url: str, workers: int) -> str | None:
-    """None if all workers are; "" if that cannot be told yet."""
+    """Return why not all workers are healthy; None if they are, "" if that is not known yet."""
     # Never by a proxy, which could not reach this machine's own address.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

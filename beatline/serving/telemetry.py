@@ -118,7 +118,7 @@ class Telemetry:
     def loaded(self, model: Model, previous: Model | None) -> None:
         self._loads.labels(model.dataset, model.name).inc()
         if previous is not None:
-            # The files of several processes forget no label: what was is told by a 0.
+            # The files of several processes forget no label: what was has the value 0.
             self._identity.labels(*_identity(previous)).set(0)
         self._identity.labels(*_identity(model)).set(1)
 

@@ -15,7 +15,7 @@ from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size, decoding
 
 DELIMITERS = (";", "\t", ",")  # a comma may also be that of a decimal
-# Of a first column that tells when a sample was taken: how many of its units are a second.
+# Units of a first column with the times of samples, and how many of them are a second.
 TIMES = {
     **dict.fromkeys(("time", "t", "seconds", "timestamp", "time_s", "time (s)", "time [s]"), 1),
     **dict.fromkeys(("ms", "milliseconds", "time_ms", "time (ms)", "time [ms]"), 1000),
@@ -146,7 +146,7 @@ def _no_number(text: str, delimiter: str, where: str) -> Problem | None:
 def _without_times(
     values: np.ndarray, names: list[str] | None, where: str, limits: Serve
 ) -> Recording:
-    """The table without a first column that tells when a sample was taken, or its number."""
+    """The table without a first column of the samples' times or numbers."""
     first = names[0].casefold() if names else None
     if names is None or values.shape[1] == 1 or first not in (*TIMES, *NUMBERING):
         return Recording(values, names)
