@@ -1,1 +1,1 @@
-"""What a person or CI types: `beatline <command>`. No stage imports it."""
+"""The commands that a person or CI types: `beatline <command>`. No stage imports them."""

@@ -42,10 +42,10 @@ KINDS = (NEW, LEFT, COMMAND, CODE, PARAMETER, RESULT, CHAIN, EXTRA)
 
 
 class Problem(NamedTuple):
-    """What does not match, of which of KINDS, and the stage that it concerns."""
+    """A mismatch: its kind, one of KINDS, what does not match, and the stage that it concerns."""
 
     kind: str
-    what: str
+    subject: str
     stage: str
 
 
@@ -126,17 +126,17 @@ def _mismatch_of_folder(folder: Output, inside: list[Output]) -> str | None:
 
 
 def _files_and_size(out: Output) -> tuple[int, int]:
-    """What dvc.lock says of a file or a folder: the number of files, and their bytes."""
+    """Return the number of files and their bytes that dvc.lock records for a file or a folder."""
     return (out.meta.nfiles or 1, out.meta.size or 0) if out.meta else (0, 0)
 
 
-def told(found: list[Problem]) -> str:
+def in_words(mismatches: list[Problem]) -> str:
     """A line for each kind of problem: what it is about, and the first stages that it concerns."""
     by_kind: dict[str, list[Problem]] = defaultdict(list)
-    for problem in found:
+    for problem in mismatches:
         by_kind[problem.kind].append(problem)
     lines = [
-        f"- {kind}: {_first([problem.what for problem in by_kind[kind]])} "
+        f"- {kind}: {_first([problem.subject for problem in by_kind[kind]])} "
         f"(stages: {_first([problem.stage for problem in by_kind[kind]])})"
         for kind in KINDS
         if kind in by_kind
@@ -169,7 +169,7 @@ def run(options: argparse.Namespace) -> int:
     except DvcException as error:
         raise UserError(f"{_sentence(error)}: run the command in the project's folder") from None
     with repo:
-        if found := list(problems(repo)):
-            raise UserError(f"{LOCK} does not match: {CURE}\n{told(found)}")
+        if mismatches := list(problems(repo)):
+            raise UserError(f"{LOCK} does not match: {CURE}\n{in_words(mismatches)}")
         print(f"{LOCK} matches: {len(repo.index.stages)} stages")
     return 0

@@ -72,10 +72,10 @@ def _runs(repo: Repo, options: argparse.Namespace) -> int:
 
 def _compare(before: Revision, after: Revision, options: argparse.Namespace) -> int:
     parameters = params.block(params.load(), "compare", Compare)
-    found = compare(before, after, parameters, other_records=options.other_records)
-    print(words.text(found))
+    comparison = compare(before, after, parameters, other_records=options.other_records)
+    print(words.text(comparison))
     if options.folder:
-        page.write(found, options.folder, options.pictures)
+        page.write(comparison, options.folder, options.pictures)
         html, markdown = options.folder / page.HTML, options.folder / page.MARKDOWN
         print(f"{html} (open in a browser), {markdown}")
     return 0

@@ -98,8 +98,8 @@ def summary(folder: Path, model_info: dict[str, Any]) -> dict[str, Any]:
 
 def _revision(git: dict[str, Any] | None) -> dict[str, Any]:
     if git is None or git["revision"] is None:
-        why = "" if git is None else ": there was no Git repository that holds the project"
-        return {"revision": NOT_RECORDED + why}
+        reason = "" if git is None else ": there was no Git repository that holds the project"
+        return {"revision": NOT_RECORDED + reason}
     state = {} if git["clean"] else {"changed_or_new": git["changed"]}
     return {"revision": git["revision"], "clean": git["clean"], **state}
 

@@ -38,10 +38,10 @@ def _gate(before: Revision, after: Revision) -> int:
             f"params.yaml has no block compare in {before.label} and {after.label}: add it"
         )
     parameters = params.validated(block, f"compare of {before.label}", Compare)
-    found = compare(before, after, parameters)
-    print(words.gate(found))
+    comparison = compare(before, after, parameters)
+    print(words.gate(comparison))
     if after.params.get("compare") != block:
         print(
             f"\nThe block compare of params.yaml was changed: the gate holds to {before.label}'s."
         )
-    return 1 if found.failures else 0
+    return 1 if comparison.failures else 0

@@ -98,7 +98,7 @@ def _finished(queue: Any, names: dict[str, str]) -> Iterator[tuple[str, bool]]:
 
 
 def _log(queue: Any, revision: str) -> Path | None:
-    """Of an experiment; None if it ended before it had one."""
+    """Return the path of an experiment's log; None if it ended before it had one."""
     try:
         log = Path(queue.proc[revision].stdout)
     except (KeyError, TypeError):
@@ -107,11 +107,11 @@ def _log(queue: Any, revision: str) -> Path | None:
 
 
 def _failure(name: str, log: Path | None) -> str:
-    """Where the log is, and what it ends with."""
+    """Say that an experiment failed, why by the end of its log, and where the log is."""
     if log is None:
         return f"{name} failed before it had a log: run it without --queue to see why"
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith(("error:", "ERROR:"))] or lines[-1:]
-    reason = f" ({said[0]})" if said else ""
+    errors = [line for line in lines if line.startswith(("error:", "ERROR:"))] or lines[-1:]
+    reason = f" ({errors[0]})" if errors else ""
     place = log.relative_to(Path.cwd()) if log.is_relative_to(Path.cwd()) else log
     return f"{name} failed{reason}: its log is {place}"

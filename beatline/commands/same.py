@@ -97,9 +97,9 @@ def _same(base: str, commit: bool, keep: Path | None) -> bool:
 
 
 def _commit_of(name: str) -> str:
-    how = ("--verify", "--quiet", "--end-of-options")
+    options = ("--verify", "--quiet", "--end-of-options")
     try:
-        return shell("git", "rev-parse", *how, f"{name}^{{commit}}").strip()
+        return shell("git", "rev-parse", *options, f"{name}^{{commit}}").strip()
     except UserError:
         raise UserError(
             f"there is no commit, branch or tag {name!r}: name one that `git log {name}` knows, "
@@ -143,12 +143,12 @@ def _small_run(copy: Path, label: str, *options: str) -> Run:
 
 
 def _keep(folder: Path, base: Run, workspace: Run) -> None:
-    for name, of_run in (("base", base), ("workspace", workspace)):
+    for name, run in (("base", base), ("workspace", workspace)):
         (folder / name).mkdir(parents=True)
         for results in ("data", "reports"):
-            shutil.copytree(of_run.root / results, folder / name / results)
+            shutil.copytree(run.root / results, folder / name / results)
         for file in (DVC_LOCK, params.PATH):
-            shutil.copy(of_run.root / file, folder / name / file.name)
+            shutil.copy(run.root / file, folder / name / file.name)
     print(f"the results of both runs are in {folder}: base/ and workspace/")
 
 
@@ -188,7 +188,7 @@ def _prepared_to_record(clone: Path, revision: str, label: str) -> dict[str, Any
             raise UserError(
                 f"dvc.lock of {label} does not match its code, so that there is nothing to record: "
                 f"name a revision for which `make committed` finds nothing\n"
-                f"{committed.told(problems)}"
+                f"{committed.in_words(problems)}"
             )
     with Repo() as repo:
         _check_outputs(_locked_stages(repo).values())
@@ -231,7 +231,7 @@ def record(groups: Sequence[str], base: dict[str, Any], label: str) -> bool:
             if group_of(name) in groups and any(stage.changed_entries())
         ]
         outs = [out for stage in repo.index.stages for out in stage.outs]
-        unproven = {str(s.name): why for s in stages if (why := _unproven(s, base, outs))}
+        unproven = {str(s.name): reason for s in stages if (reason := _unproven(s, base, outs))}
         stages = [stage for stage in stages if stage.name not in unproven]
         names = [str(stage.name) for stage in stages]
         if strange := [name for name in names if _outs(locked, name) != _outs(base, name)]:
@@ -240,8 +240,8 @@ def record(groups: Sequence[str], base: dict[str, Any], label: str) -> bool:
                 f"`git checkout {label} -- dvc.lock reports` and `dvc checkout` bring those back"
             )
         _check_outputs(stages)
-    for name, why in unproven.items():
-        print(f"not recorded: {name}, for {why}, which a small run says nothing about")
+    for name, reason in unproven.items():
+        print(f"not recorded: {name}, for {reason}, which a small run says nothing about")
     if names:
         shell("dvc", "commit", "--force", "--quiet", *names)
         recorded = read(Path())
@@ -260,7 +260,7 @@ def _outs(locked: dict[str, Any], stage: str) -> Any:
 
 
 def _unproven(stage: PipelineStage, base: dict[str, Any], outs: Sequence[Output]) -> str | None:
-    """Why nothing can be said of a stage's whole run though its small one is the same: small.yaml may
+    """Say why a stage's whole run is unproven though its small run is the same: small.yaml may
     hide a changed parameter, and the small run has not seen the whole run's input."""
     was = base.get(str(stage.name), {}).get("params", {})
     now = [dep.read_params() for dep in stage.deps if isinstance(dep, ParamsDependency)]

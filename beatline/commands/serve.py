@@ -24,7 +24,7 @@ from beatline.serving.settings import Serve
 from beatline.serving.supervisor import Supervisor
 from beatline.serving.telemetry import FOLDER as METRICS_FOLDER
 
-APPLICATION = "beatline.serving.app:of_project"
+APPLICATION = "beatline.serving.app:project_application"
 MAX_WORKERS = 4  # by default
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processors, in so many microseconds
 SECONDS_TO_LOAD = 60  # at most, of a worker that takes another's place at SIGHUP
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _cores() -> int:
-    """Those that this process may use, in a container those that it is limited to."""
+    """Return how many cores this process may use; in a container, how many it is limited to."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         quota, period = CPU_LIMIT.read_text().split()
@@ -91,7 +91,7 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def _url(host: str, listener: socket.socket) -> str:
-    """Where a program on this machine reaches it."""
+    """Return the URL under which a program on this machine reaches the server."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
     name = everywhere.get(host, host)
     name = f"[{name}]" if ":" in name else name

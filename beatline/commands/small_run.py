@@ -28,7 +28,7 @@ SCRATCH = Path(".dvc/tmp")  # which Git ignores, and which is where the cache is
 
 
 class SmallRun(Parameters):
-    """What is different in a small run: values at dotted keys, and keys that are left out. A part `*`
+    """The differences of a small run: values at dotted keys, and keys that are left out. A part `*`
     of a key stands for every name there."""
 
     set: dict[str, Any]
@@ -50,12 +50,12 @@ def apply(small: SmallRun, content: dict[str, Any], path: Path) -> None:
 
 def _places(content: dict[str, Any], key: str, path: Path) -> list[tuple[dict[str, Any], str]]:
     """The mappings that hold what is at a dotted key, each with its last part."""
-    found: list[Any] = [content]
+    nodes: list[Any] = [content]
     *parts, last = key.split(".")
     for part in parts:
-        blocks = [block for block in found if isinstance(block, dict)]
-        found = [value for block in blocks for name, value in block.items() if part in ("*", name)]
-    places = [(block, last) for block in found if isinstance(block, dict) and last in block]
+        blocks = [block for block in nodes if isinstance(block, dict)]
+        nodes = [value for block in blocks for name, value in block.items() if part in ("*", name)]
+    places = [(block, last) for block in nodes if isinstance(block, dict) and last in block]
     if not places:
         raise UserError(f"{path}: {params.PATH} has no {key}: correct the key, or leave it out")
     return places

@@ -1,4 +1,4 @@
-"""What a model was made from, before and after: parameters, code, data, by what dvc.lock recorded."""
+"""Changes in what a model was made from: parameters, code and data, as dvc.lock records them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Changes:
     @property
     def sentences(self) -> list[str]:
         """One per kind of change, for people."""
-        found = [
+        lines = [
             f"parameter {key}: {_shown(before)} → {_shown(after)}"
             for key, (before, after) in self.parameters.items()
         ]
-        found += [f"code: {', '.join(self.code)}"] if self.code else []
-        found += [f"data: {', '.join(self.data)}"] if self.data else []
-        return found
+        lines += [f"code: {', '.join(self.code)}"] if self.code else []
+        lines += [f"data: {', '.join(self.data)}"] if self.data else []
+        return lines
 
 
 def changes(before: Stages, after: Stages) -> Changes:
-    """What differs between two states of the stages that lead to a model (entries of dvc.lock)."""
+    """Return the changes between two states of the stages that lead to a model (entries of dvc.lock)."""
     old, new = parameters_of(before), parameters_of(after)
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     return Changes(
@@ -54,21 +54,21 @@ def _differing(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]
 
 def parameters_of(stages: Stages) -> dict[str, Any]:
     """Every parameter that a stage depends on, by its whole dotted key, as it stands in params.yaml."""
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for entry in stages.values():
         for blocks in entry.get("params", {}).values():
             for key, value in blocks.items():
-                found |= _flat(key, value)
-    return found
+                parameters |= _flat(key, value)
+    return parameters
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         return {key: value}
     return {
-        name: one
+        name: leaf
         for inner, part in value.items()
-        for name, one in _flat(f"{key}.{inner}", part).items()
+        for name, leaf in _flat(f"{key}.{inner}", part).items()
     }
 
 
@@ -87,7 +87,7 @@ def _raw(stages: Stages) -> dict[str, str]:
     read = [dep for entry in stages.values() for dep in entry.get("deps", [])]
     raw = [out for path, out in made.items() if path.startswith("data/raw/")]
     outside = [dep for dep in read if dep["path"] not in made and not _is_code(dep["path"])]
-    return {one["path"]: one.get("md5", "") for one in (*raw, *outside)}
+    return {file["path"]: file.get("md5", "") for file in (*raw, *outside)}
 
 
 def _is_code(path: str) -> bool:

@@ -23,9 +23,9 @@ COMPARED, NOT_COMPARABLE = "compared", "not comparable"
 class ModelComparison:
     """A model on a data set, before and after.
 
-    `status` is one of the words above; `why` says why it is not comparable, or not compared record by
-    record. `parts`: the differences of each class or section. `answers`: of both, if they are at hand and
-    of the same records.
+    `status` is one of the words above; `reason` says why it is not comparable, or not compared record by
+    record. `parts`: the differences of each class or section. `predictions`: of both, if they are at hand
+    and of the same records.
     """
 
     dataset: str
@@ -33,10 +33,10 @@ class ModelComparison:
     simulated: bool
     status: str
     changes: Changes
-    why: str = ""
+    reason: str = ""
     differences: list[Difference] = field(default_factory=list)
     parts: dict[str, list[Difference]] = field(default_factory=dict)
-    answers: tuple[Predictions, Predictions] | None = None
+    predictions: tuple[Predictions, Predictions] | None = None
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ class ModelComparison:
 class Row:
     """A difference of one of the models with its verdict. `adjusted`: the p-value among all of them."""
 
-    of: ModelComparison
+    model: ModelComparison
     difference: Difference
     adjusted: float
     verdict: str
@@ -65,7 +65,7 @@ class Comparison:
     @cached_property
     def rows(self) -> list[Row]:
         """Every difference with its verdict, all of them taken as one family of comparisons."""
-        family = [(one, each) for one in self.models for each in one.differences]
+        family = [(model, each) for model in self.models for each in model.differences]
         return judged(family, self.parameters.confidence)
 
     @cached_property
@@ -73,12 +73,12 @@ class Comparison:
         """The metrics that the gate watches, a family of their own."""
         tolerance = self.parameters.tolerance
         watched = [row for row in self.rows if row.difference.metric in tolerance]
-        family = [(row.of, row.difference) for row in watched]
+        family = [(row.model, row.difference) for row in watched]
         return judged(family, self.parameters.confidence)
 
     @property
     def failures(self) -> list[Row]:
-        """What closes the gate: worse by more than its tolerance, and by more than chance."""
+        """The rows that close the gate: worse by more than the tolerance, and by more than chance."""
         return [
             row
             for row in self.watched
@@ -88,10 +88,10 @@ class Comparison:
 
     @property
     def not_judged(self) -> list[str]:
-        """What the gate can say nothing about: models, and metrics of models."""
-        names = [one.name for one in self.models if one.status in (NOT_COMPARABLE, REMOVED)]
+        """Models, and metrics of models, that the gate cannot judge."""
+        names = [model.name for model in self.models if model.status in (NOT_COMPARABLE, REMOVED)]
         return names + [
-            f"{row.of.name} in {row.difference.metric}"
+            f"{row.model.name} in {row.difference.metric}"
             for row in self.watched
             if row.verdict == differences.UNDEFINED
         ]
@@ -101,8 +101,8 @@ def judged(family: Sequence[tuple[ModelComparison, Difference]], confidence: flo
     """Each difference with its verdict, which knows of all comparisons of the family."""
     adjusted = differences.holm([each.p_value for _, each in family])
     return [
-        Row(one, each, value, each.verdict(value, confidence))
-        for (one, each), value in zip(family, adjusted, strict=True)
+        Row(model, each, value, each.verdict(value, confidence))
+        for (model, each), value in zip(family, adjusted, strict=True)
     ]
 
 
@@ -128,32 +128,32 @@ def _compared(
     other_records: bool,
 ) -> ModelComparison:
     stored = [metrics for revision in (old, new) if (metrics := revision.metrics(*pair))]
-    of_model = partial(
+    compared_as = partial(
         ModelComparison,
         *pair,
         simulated=any(metrics["simulated"] for metrics in stored),
         changes=changes(old.made(*pair), new.made(*pair)),
     )
     if pair not in old.trained or pair not in new.trained:
-        return of_model(status=NEW if pair in new.trained else REMOVED)
-    if len(stored) == 2 and len(_told(stored, "predictions")) == 1:
-        return of_model(status=UNCHANGED)
+        return compared_as(status=NEW if pair in new.trained else REMOVED)
+    if len(stored) == 2 and len(_about(stored, "predictions")) == 1:
+        return compared_as(status=UNCHANGED)
     before, after = old.predictions(*pair), new.predictions(*pair)
     if before and after and before.table.equals(after.table):
-        return of_model(status=UNCHANGED)
+        return compared_as(status=UNCHANGED)
     obstacle = _obstacle(stored, before, after)
     if before and after and not obstacle:
         max_fpr = new.params["evaluate"]["max_fpr"]
         overall, parts = differences.paired(before, after, parameters, max_fpr)
-        answers = before, after
-        return of_model(status=COMPARED, differences=overall, parts=parts, answers=answers)
-    if obstacle and not (obstacle.of_records and other_records and len(stored) == 2):
-        return of_model(status=NOT_COMPARABLE, why=obstacle.words)
-    without = [each.label for each, found in ((old, before), (new, after)) if not found]
-    why = f"the predictions of {' and '.join(without)} are not at hand"
-    return of_model(
+        both = before, after
+        return compared_as(status=COMPARED, differences=overall, parts=parts, predictions=both)
+    if obstacle and not (obstacle.as_samples and other_records and len(stored) == 2):
+        return compared_as(status=NOT_COMPARABLE, reason=obstacle.words)
+    without = [each.label for each, predictions in ((old, before), (new, after)) if not predictions]
+    absent = f"the predictions of {' and '.join(without)} are not at hand"
+    return compared_as(
         status=COMPARED,
-        why=obstacle.words if obstacle else why,
+        reason=obstacle.words if obstacle else absent,
         differences=differences.independent(stored[0], stored[1], parameters),
     )
 
@@ -161,19 +161,19 @@ def _compared(
 def _obstacle(
     stored: list[dict[str, Any]], before: Predictions | None, after: Predictions | None
 ) -> Obstacle | None:
-    """What is in the way of a comparison, by the predictions or, without them, by the metrics files."""
+    """Return the obstacle to a comparison, by the predictions or, without them, by the metrics files."""
     if before and after:
         return differences.obstacle(before, after)
     if len(stored) < 2:
         words = "neither predictions nor metrics with intervals are at hand on both sides"
         return Obstacle(words, False)
     for key in ("task", "classes"):
-        if len(told := _told(stored, key)) > 1:
-            return Obstacle(f"other {key} ({told[0]} before, {told[1]} after)", False)
-    same = len(_told(stored, "test_records")) == 1
+        if len(values := _about(stored, key)) > 1:
+            return Obstacle(f"other {key} ({values[0]} before, {values[1]} after)", False)
+    same = len(_about(stored, "test_records")) == 1
     return None if same else Obstacle("other test records", True)
 
 
-def _told(stored: list[dict[str, Any]], key: str) -> list[Any]:
-    """What metrics files say about themselves, each thing once."""
+def _about(stored: list[dict[str, Any]], key: str) -> list[Any]:
+    """Return the values of a key in the section `about` of metrics files, each once."""
     return list(dict.fromkeys(metrics["about"][0][key] for metrics in stored))

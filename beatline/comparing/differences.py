@@ -68,7 +68,7 @@ class Compare(Parameters):
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one metric: `after - before` with its interval and two-sided p-value; NaN if undefined."""
+    """One metric's difference `after - before`, its interval and two-sided p-value; NaN if undefined."""
 
     metric: str
     before: float
@@ -83,11 +83,11 @@ class Difference:
 
     @property
     def gain(self) -> float:
-        """By how much `after` is better; negative if it is worse."""
+        """The improvement from `before` to `after`; negative if `after` is worse."""
         return -self.difference if self.metric in LOWER_IS_BETTER else self.difference
 
     def verdict(self, p_value: float, confidence: float) -> str:
-        """In words, at a `p_value` that knows of the comparisons made beside this one."""
+        """Return the verdict, at a `p_value` adjusted for the comparisons made beside this one."""
         if math.isnan(p_value):
             return UNDEFINED
         if p_value >= 1 - confidence:
@@ -96,15 +96,15 @@ class Difference:
 
 
 class Obstacle(NamedTuple):
-    """Why two models cannot be compared record by record. `of_records`: they are of the same task and
-    classes, and could be compared as independent samples."""
+    """A reason why two models cannot be compared record by record. `as_samples`: they have the same task
+    and classes, and could be compared as independent samples."""
 
     words: str
-    of_records: bool
+    as_samples: bool
 
 
 def obstacle(before: Predictions, after: Predictions) -> Obstacle | None:
-    """What is in the way of a comparison record by record, if anything is."""
+    """Return the obstacle to a comparison record by record; None if there is none."""
     if before.task != after.task:
         old, new = before.task.name, after.task.name
         return Obstacle(f"another task ({old} before, {new} after)", False)
@@ -116,7 +116,7 @@ def obstacle(before: Predictions, after: Predictions) -> Obstacle | None:
 
 
 def _other_records(before: Predictions, after: Predictions) -> str:
-    """In what the test records of the two differ; empty if in nothing."""
+    """Return in words how the test records of the two differ; empty if they are the same."""
     old, new = _labels(before), _labels(after)
     if not old.index.equals(new.index):
         lost, gained = len(old.index.difference(new.index)), len(new.index.difference(old.index))
@@ -134,7 +134,7 @@ def _other_records(before: Predictions, after: Predictions) -> str:
 
 
 def _labels(predictions: Predictions) -> pd.DataFrame:
-    """What the test records are: everything but what was predicted, by record."""
+    """Return the test records by name: group, section and true classes, without the predictions."""
     sections = [predictions.section_column] if predictions.section_column else []
     names = ["group", *sections, *predictions.classes]
     return predictions.table.set_index("record").loc[:, names].astype(str).sort_index()
@@ -164,7 +164,7 @@ def paired(
 
 
 def _fewest_groups(predictions: Predictions) -> int:
-    """How many groups have the rarest class, or have not the commonest, in the smallest section."""
+    """Return how many groups have the rarest class, or lack the commonest, in the smallest section."""
     groups = predictions.table["group"].to_numpy(str)
     numbers = [
         len(np.unique(groups[facet.inside][facet.targets == label]))
@@ -180,7 +180,7 @@ def _differences(
     parameters: Compare,
     groups: tuple[int, int],
 ) -> list[Difference]:
-    """From the values of each metric [1 + R], of which the first is that of the records themselves.
+    """Return the differences of metrics, from values [1 + R] each: the records' own, then R resamples.
     `groups`: how many there are, and how many of the rarest kind."""
     return [
         _difference(

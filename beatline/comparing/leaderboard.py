@@ -47,7 +47,7 @@ class Entry:
 
     @property
     def contest(self) -> tuple[str, str, str]:
-        """What else it can be held against."""
+        """The entries that it can be compared with have the same data set, task and test records."""
         return self.dataset, self.task, self.test_records
 
 
@@ -61,10 +61,10 @@ class Leaderboard:
 
 
 def collect(repo: Repo, commits: int) -> Leaderboard:
-    """From the workspace, all experiments, branches and tags, and the last `commits` of the branch that
-    is checked out. Raises UserError if none of them has metrics with intervals."""
+    """Collect entries from the workspace, all experiments, branches and tags, and the last `commits` of
+    the branch that is checked out. Raises UserError if none of them has metrics with intervals."""
     workspace = Revision(repo, WORKSPACE)
-    found: dict[tuple[str, str, str], Entry] = {}
+    collected: dict[tuple[str, str, str], Entry] = {}
     nothing = []
     names, experiments = revisions_of(repo, commits)
     shown = tqdm([WORKSPACE, *names, *experiments], desc="read", mininterval=10, delay=5)
@@ -77,15 +77,15 @@ def collect(repo: Repo, commits: int) -> Leaderboard:
         if not entries:
             nothing.append(name)
         for key, entry in entries.items():
-            if key not in found:
-                found[key] = entry
+            if key not in collected:
+                collected[key] = entry
             elif name not in experiments:  # these have every model, and trained one or two of them
-                found[key].revisions += entry.revisions
-    if not found:
+                collected[key].revisions += entry.revisions
+    if not collected:
         raise UserError(
             "there are no metrics with intervals in the workspace or any revision: run `dvc repro`"
         )
-    entries = list(found.values())
+    entries = list(collected.values())
     mark_fronts(entries)
     entries.sort(key=lambda entry: -(entry.metrics["auc"]["value"] or 0))
     order = {name: number for number, name in enumerate(workspace.params["datasets"])}
@@ -106,7 +106,7 @@ def revisions_of(repo: Repo, commits: int) -> tuple[list[str], list[str]]:
         with suppress(RevError, SCMError):  # a tag may be of something else than a commit
             by_commit.setdefault(resolve_rev(scm, name), name)
     listed = repo.experiments.ls(all_commits=True).values()
-    experiments = {rev: name or rev for of_commit in listed for name, rev in of_commit}
+    experiments = {rev: name or rev for named in listed for name, rev in named}
     return list(by_commit.values()), list(experiments.values())
 
 
@@ -119,15 +119,15 @@ def _branch(scm: Any) -> str | None:
 
 
 def _entries(revision: Revision, workspace: Revision) -> dict[tuple[str, str, str], Entry]:
-    """By data set, model and predictions."""
-    found = {}
+    """Return a revision's entries by data set, model and predictions."""
+    entries = {}
     for dataset, model in revision.trained:
         metrics = revision.metrics(dataset, model)
         if metrics is None:
             continue
         about = metrics["about"][0]
         differing = changes(workspace.made(dataset, model), revision.made(dataset, model))
-        found[dataset, model, about["predictions"]] = Entry(
+        entries[dataset, model, about["predictions"]] = Entry(
             dataset,
             model,
             [revision.name if revision.name != revision.commit else revision.label],
@@ -139,22 +139,22 @@ def _entries(revision: Revision, workspace: Revision) -> dict[tuple[str, str, st
             _parameters(revision, dataset, model),
             differing,
         )
-    return found
+    return entries
 
 
 def _parameters(revision: Revision, dataset: str, model: str) -> dict[str, Any]:
-    """Those with which it was trained, by dvc.lock: params.yaml may be ahead of it."""
+    """Return the parameters a model was trained with, by dvc.lock: params.yaml may be ahead of it."""
     name = f"train_{model}@{dataset}"
     return parameters_of({name: revision.stages.get(name, {})})
 
 
 def _durations(revision: Revision, dataset: str, model: str) -> dict[str, float]:
-    """Those that DVC's cache or remote still holds."""
-    found = {}
+    """Return the durations that DVC's cache or remote still holds."""
+    durations = {}
     for name in ("train", "predict"):
         content = revision.content(f"data/durations/{dataset}/{model}/{name}.json")
-        found |= json.loads(content) if content is not None else {}
-    return {cost: found[cost] for cost in COSTS if cost in found}
+        durations |= json.loads(content) if content is not None else {}
+    return {cost: durations[cost] for cost in COSTS if cost in durations}
 
 
 def mark_fronts(entries: Sequence[Entry]) -> None:
@@ -164,16 +164,16 @@ def mark_fronts(entries: Sequence[Entry]) -> None:
         contests.setdefault(entry.contest, []).append(entry)
     for rivals in contests.values():
         for cost in COSTS if len(rivals) > 1 else ():  # without a rival there is nothing to win
-            places = [
+            points = [
                 (entry, (value, entry.costs[cost]))
                 for entry in rivals
                 if (value := entry.metrics["auc"]["value"]) is not None and cost in entry.costs
             ]
-            for entry, place in places:
-                if not any(_dominates(other, place) for _, other in places):
+            for entry, point in points:
+                if not any(_dominates(other, point) for _, other in points):
                     entry.fronts.append(cost)
 
 
-def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Of an AUC and a cost each."""
-    return one[0] >= other[0] and one[1] <= other[1] and one != other
+def _dominates(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    """Tell whether a pair of AUC and cost is at least as good as another in both, and better in one."""
+    return first[0] >= second[0] and first[1] <= second[1] and first != second

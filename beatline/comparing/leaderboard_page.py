@@ -57,7 +57,7 @@ def _digits(value: float | None) -> str:
 
 
 def _made(entry: Entry) -> list[str]:
-    """Which parameters differ from the workspace's, and whether code or data do."""
+    """List the parameters that differ from the workspace's, and say whether code or data do."""
     own = f"train.{entry.model}.{entry.dataset}."
     parameters = entry.differing.parameters.items()
     return [

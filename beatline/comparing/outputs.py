@@ -1,7 +1,7 @@
-"""What two runs of the pipeline wrote, file by file, except identity and durations.
+"""Compare the outputs of two runs of the pipeline file by file, except identity and durations.
 
 Identity is who made a number (revision, code, machine), and differs whenever code does. In JSON files it
-stands under the key `identity`; in reports and cards the lines that tell it are passed over, and those
+stands under the key `identity`; in reports and cards the lines that hold it are passed over, and those
 that hold durations.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from beatline.lineage.lock import DURATIONS, read
 
 WIDTH = 60  # characters of a value that is shown
-# Lines of reports and cards, as Markdown and as text of the page, that tell identity or durations.
+# Lines of reports and cards, as Markdown and as text of the page, that hold identity or durations.
 PASSED_OVER = re.compile(
     r"what-made-these-numbers|trained by revision|training time \(s\)|time per prediction \(ms\)"
     r"|(?:\| |>)(?:trained|evaluated)(?: \||<)|Changes \d+: uncommitted|Environment \w+:"
@@ -30,7 +30,7 @@ PASSED_OVER = re.compile(
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of the pipeline in the folder `root` has made. `outs`: MD5 by path, by stage."""
+    """The outputs of a run of the pipeline in the folder `root`. `outs`: MD5 by path, by stage."""
 
     root: Path
     outs: dict[str, dict[str, str | None]]
@@ -73,7 +73,7 @@ def compare(base: Run, now: Run) -> Comparison:
     """Compare every output of the stages that both runs have."""
     lines: dict[str, list[str]] = {}
     for stage in [name for name in now.outs if name in base.outs]:
-        lines.setdefault(group_of(stage), []).extend(_of_stage(stage, base, now))
+        lines.setdefault(group_of(stage), []).extend(_stage_differences(stage, base, now))
     return Comparison(
         same=[group for group, differences in lines.items() if not differences],
         different={group: differences for group, differences in lines.items() if differences},
@@ -82,7 +82,7 @@ def compare(base: Run, now: Run) -> Comparison:
     )
 
 
-def _of_stage(stage: str, base: Run, now: Run) -> Iterator[str]:
+def _stage_differences(stage: str, base: Run, now: Run) -> Iterator[str]:
     before, after = base.outs[stage], now.outs[stage]
     for path in dict.fromkeys([*before, *after]):
         if path not in after or path not in before:
@@ -90,16 +90,16 @@ def _of_stage(stage: str, base: Run, now: Run) -> Iterator[str]:
         elif path.startswith(DURATIONS) or (before[path] and before[path] == after[path]):
             continue  # DVC has read the bytes of both
         else:
-            yield from _of_output(path, base.root, now.root)
+            yield from _output_differences(path, base.root, now.root)
 
 
-def _of_output(path: str, base: Path, now: Path) -> Iterator[str]:
+def _output_differences(path: str, base: Path, now: Path) -> Iterator[str]:
     files = [_files(root, path) for root in (base, now)]
     for name in sorted(files[0] | files[1]):
         if name not in files[1] or name not in files[0]:
             yield f"{name}: {'missing' if name in files[0] else 'added'}"
-        elif where := difference(base / name, now / name):
-            yield f"{name}: {where}"
+        elif first := difference(base / name, now / name):
+            yield f"{name}: {first}"
 
 
 def _files(root: Path, path: str) -> set[str]:
@@ -115,13 +115,13 @@ def difference(before: Path, after: Path) -> str | None:
         return None
     try:
         if after.suffix == ".json":
-            return _of_json(*contents)
+            return _json_difference(*contents)
         if after.suffix in (".md", ".html"):
-            return _of_lines(*(_report_lines(content.decode()) for content in contents))
+            return _line_difference(*(_report_lines(content.decode()) for content in contents))
         if after.suffix == ".csv":
-            return _of_lines(*(content.decode().split("\n") for content in contents))
+            return _line_difference(*(content.decode().split("\n") for content in contents))
         if after.suffix == ".npy":
-            return _of_arrays(np.load(before), np.load(after))
+            return _array_difference(np.load(before), np.load(after))
     except ValueError:  # not what its name says
         pass
     return f"other bytes ({len(contents[1]):,} of them, were {len(contents[0]):,})"
@@ -133,11 +133,11 @@ def _report_lines(text: str) -> list[str]:
     return [line for line in text.split("\n") if not PASSED_OVER.search(line)]
 
 
-def _of_json(before: bytes, after: bytes) -> str | None:
+def _json_difference(before: bytes, after: bytes) -> str | None:
     contents = json.loads(before), json.loads(after)
     without = [_without_identity(content) for content in contents]
-    if where := _of_values(without[0], without[1], ""):
-        return where
+    if first := _value_difference(without[0], without[1], ""):
+        return first
     return None if without[0] != contents[0] else "the same content, written in another way"
 
 
@@ -152,7 +152,7 @@ def _without_identity(content: Any) -> Any:
     return content
 
 
-def _of_values(before: Any, after: Any, key: str) -> str | None:
+def _value_difference(before: Any, after: Any, key: str) -> str | None:
     """The first place where two contents differ, by its dotted key; the order of keys counts."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name in [*before, *after]:
@@ -166,18 +166,18 @@ def _of_values(before: Any, after: Any, key: str) -> str | None:
     else:
         texts = json.dumps(before), json.dumps(after)
         return None if texts[0] == texts[1] else f"{key.rstrip('.')}: {_changed(*texts)}"
-    places = (_of_values(was, value, f"{key}{name}.") for name, was, value in pairs)
-    return next(filter(None, places), None)
+    differences = (_value_difference(was, value, f"{key}{name}.") for name, was, value in pairs)
+    return next(filter(None, differences), None)
 
 
-def _of_lines(before: list[str], after: list[str]) -> str | None:
+def _line_difference(before: list[str], after: list[str]) -> str | None:
     for number, (was, line) in enumerate(zip_longest(before, after, fillvalue=""), 1):
         if was != line:
             return f"line {number}: {_changed(was, line)}"
     return None if len(before) == len(after) else "other ends of lines"
 
 
-def _of_arrays(before: np.ndarray, after: np.ndarray) -> str:
+def _array_difference(before: np.ndarray, after: np.ndarray) -> str:
     if (before.shape, before.dtype) != (after.shape, after.dtype):
         return _changed(*(f"{array.dtype} {list(array.shape)}" for array in (before, after)))
     if not np.issubdtype(before.dtype, np.number):

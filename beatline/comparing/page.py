@@ -50,11 +50,13 @@ def compose(comparison: Comparison, pictures: str | None = None) -> Document:
             f"{' and '.join(LOWER_IS_BETTER)} and counted so. Filled dots: a verdict; hollow: no "
             "evidence of a difference.",
         )
-    for one in comparison.models:
-        if one.status != UNCHANGED:
-            _add_model(document, comparison, one, rows, pictures)
-    for names, sentences in words.same_answers(comparison):
-        document.add(f"{text(names)}: the same answers on the test records, although this changed:")
+    for model in comparison.models:
+        if model.status != UNCHANGED:
+            _add_model(document, comparison, model, rows, pictures)
+    for names, sentences in words.same_predictions(comparison):
+        document.add(
+            f"{text(names)}: the same predictions on the test records, although this changed:"
+        )
         document.add("\n".join(f"- {text(sentence)}" for sentence in sentences))
     document.add(*(text(sentence) for sentence in words.method(comparison)))
     return document
@@ -63,61 +65,63 @@ def compose(comparison: Comparison, pictures: str | None = None) -> Document:
 def _add_model(
     document: Document,
     comparison: Comparison,
-    one: ModelComparison,
+    model: ModelComparison,
     rows: list[Row],
     pictures: str | None,
 ) -> None:
-    document.add(f"## {text(words.name(one))}", f"{_sentence(words.standing(one))}.")
-    if sentences := one.changes.sentences:
+    document.add(f"## {text(words.name(model))}", f"{_sentence(words.standing(model))}.")
+    if sentences := model.changes.sentences:
         document.add("\n".join(f"- {text(sentence)}" for sentence in sentences))
-    if own := [row for row in rows if row.of is one]:
+    if own := [row for row in rows if row.model is model]:
         document.add_table(
             words.COLUMNS, [[text(cell) for cell in words.cells(row)] for row in own]
         )
-    if one.parts:
-        _add_parts(document, one)
-    if pictures is None and one.answers:
-        _add_curves(document, one, one.answers)
-    elif pictures and one.status == COMPARED:
-        _add_links(document, comparison, one, pictures)
+    if model.parts:
+        _add_parts(document, model)
+    if pictures is None and model.predictions:
+        _add_curves(document, model, model.predictions)
+    elif pictures and model.status == COMPARED:
+        _add_links(document, comparison, model, pictures)
 
 
 def _add_curves(
-    document: Document, one: ModelComparison, answers: tuple[Predictions, Predictions]
+    document: Document, model: ModelComparison, predictions: tuple[Predictions, Predictions]
 ) -> None:
-    """Both models in each panel, from their answers on the test records."""
-    tables = curves.tables({}, dict(zip(COLOURS_OF, answers, strict=True)))
+    """Draw both models in each panel, from their predictions on the test records."""
+    tables = curves.tables({}, dict(zip(COLOURS_OF, predictions, strict=True)))
     document.add_figure(
-        f"{one.dataset}_{one.model}",
+        f"{model.dataset}_{model.model}",
         figures.panels(KINDS, tables, COLOURS_OF),
-        f"{text(one.name)}: curves before and after",
+        f"{text(model.name)}: curves before and after",
         "ROC and precision-recall curves on the test records, before and after.",
     )
 
 
-def _add_links(document: Document, comparison: Comparison, one: ModelComparison, url: str) -> None:
+def _add_links(
+    document: Document, comparison: Comparison, model: ModelComparison, url: str
+) -> None:
     """The curves that reports/ hold at both commits."""
-    path = f"reports/figures/{one.dataset}/{one.model}_curves.png"
+    path = f"reports/figures/{model.dataset}/{model.model}_curves.png"
     for word, revision in (("before", comparison.before), ("after", comparison.after)):
         if revision.content(path) is not None:
             place = f"{url.replace('{commit}', revision.shown_commit)}/{path}"
-            label = f"{text(one.name)}: curves {word}, {text(revision.label)}"
+            label = f"{text(model.name)}: curves {word}, {text(revision.label)}"
             document.add(f"![{label}]({place})", label)
 
 
-def _sentence(words_of: str) -> str:
-    """With a capital letter, and names in it as they are."""
-    return text(words_of[:1].upper() + words_of[1:])
+def _sentence(phrase: str) -> str:
+    """Return words as a sentence in Markdown: with a capital letter, and names as they are."""
+    return text(phrase[:1].upper() + phrase[1:])
 
 
-def _add_parts(document: Document, one: ModelComparison) -> None:
-    found = {
+def _add_parts(document: Document, model: ModelComparison) -> None:
+    main_differences = {
         part: each
-        for part, differences in one.parts.items()
+        for part, differences in model.parts.items()
         for each in differences
         if each.metric == MAIN
     }
-    if not found:
+    if not main_differences:
         return
     rows = [
         [
@@ -126,7 +130,7 @@ def _add_parts(document: Document, one: ModelComparison) -> None:
             words.value(each.after),
             f"{words.signed(each.difference)} [{words.signed(each.low)}, {words.signed(each.high)}]",
         ]
-        for part, each in found.items()
+        for part, each in main_differences.items()
     ]
     document.add(f"{MAIN} of each part, to see where it comes from (no verdicts):")
     document.add_table(["", "before", "after", "difference"], rows)
@@ -136,7 +140,7 @@ def _figure(rows: list[Row]) -> Figure:
     """A dot and its interval for each row, to the right if better."""
     height = 0.19 * len(rows) + 0.1
     figure = Figure(figsize=(figures.WIDTH, height + 0.6), dpi=figures.DPI)
-    names = [f"{row.of.name}: {row.difference.metric}" for row in rows]
+    names = [f"{row.model.name}: {row.difference.metric}" for row in rows]
     left = 0.2 + 0.066 * max(map(len, names))
     axes = figures.panel(figure, left, 0.45, figures.WIDTH - left - 0.2, height)
     axes.axvline(0, color=figures.RULE, linewidth=1)

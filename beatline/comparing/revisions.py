@@ -1,4 +1,4 @@
-"""What Git and the DVC cache hold of a revision: parameters, metrics, predictions, how they were made.
+"""A revision in Git and the DVC cache: its parameters, metrics, predictions, and how they were made.
 
 A revision is a commit, a branch, a tag, a DVC experiment, or the workspace. Files in Git are always
 there; predictions are in DVC's cache, or in the remote if there is one, or they are not to be had.
@@ -57,7 +57,7 @@ class Revision:
         return f"{self.name} ({self.commit[:7]})"
 
     def content(self, path: str) -> bytes | None:
-        """Of a file in Git or under DVC, if it is to be had."""
+        """Return the content of a file in Git or under DVC; None if it is not to be had."""
         try:
             with self._files.open(path, "rb") as file:
                 return cast(bytes, file.read())
@@ -83,12 +83,12 @@ class Revision:
         if content is None:
             raise UserError(f"{self.name} has no {path}: it is no state of this project")
         try:
-            found = YAML(typ="safe").load(content.decode())  # as DVC reads it
+            mapping = YAML(typ="safe").load(content.decode())  # as DVC reads it
         except (YAMLError, UnicodeDecodeError):
-            found = None
-        if not isinstance(found, dict) or not isinstance(found.get(key), dict):
+            mapping = None
+        if not isinstance(mapping, dict) or not isinstance(mapping.get(key), dict):
             raise UserError(f"{path} of {self.name} is damaged: resolve what a merge left in it")
-        return found
+        return mapping
 
     @property
     def trained(self) -> list[tuple[str, str]]:
@@ -104,8 +104,8 @@ class Revision:
         """The content of a model's metrics file, if there is one with intervals."""
         content = self.content(f"reports/metrics/{dataset}/{model}.json")
         try:
-            found: Any = json.loads(content or b"null")
-            return found if found["metrics"] and found["about"][0].keys() >= ABOUT else None
+            metrics: Any = json.loads(content or b"null")
+            return metrics if metrics["metrics"] and metrics["about"][0].keys() >= ABOUT else None
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             return None  # of before metrics had intervals, or damaged
 
@@ -113,13 +113,13 @@ class Revision:
         """A model's predictions on the test records, if they are to be had. UserError if they are
         damaged."""
         path = f"data/predictions/{dataset}/{model}/{FILE}"
-        content, told_by = self.content(path), self.metrics(dataset, model)
+        content, about = self.content(path), self.metrics(dataset, model)
         if content is None:
             return None
-        if told_by is None:
+        if about is None:
             model_info = self.content(f"data/models/{dataset}/{model}/model.json")
-            told_by = json.loads(model_info) if model_info else None
-        return parse(content, told_by, f"{path} of {self.name}") if told_by else None
+            about = json.loads(model_info) if model_info else None
+        return parse(content, about, f"{path} of {self.name}") if about else None
 
     def made(self, dataset: str, model: str) -> Stages:
         """The entries of dvc.lock of all stages that lead to a model's metrics."""
@@ -128,7 +128,7 @@ class Revision:
 
 @cache
 def _warn_once(message: str) -> None:
-    """On stderr: what is printed may be meant for a comment."""
+    """Warn on stderr, since stdout may become a comment on a pull request."""
     print(f"warning: {message}", file=sys.stderr)
 
 

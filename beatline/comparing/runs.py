@@ -1,8 +1,8 @@
 """Several runs on each side, of other seeds or other splits: what a recipe is worth, not one model.
 
-One run's interval says how sure its score is on other test records; it knows nothing of the luck of its
-seed or its split. Here each run is one observation, and the difference of the two means has its interval
-from the spread between runs (Welch, Biometrika 34, 1947).
+One run's interval says how sure its score is on other test records; it knows nothing of the variance
+between seeds or splits. Here each run is one observation, and the difference of the two means has its
+interval from the spread between runs (Welch, Biometrika 34, 1947).
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ def compare_runs(
     if the runs share no model with metrics.
     """
     old, new = (_runs(repo, names) for names in (before, after))
-    found = []
+    family = []
     for pair in new[0].trained:
         stored = [[run.metrics(*pair) for run in side] for side in (old, new)]
         sides = [[metrics for metrics in side if metrics] for side in stored]
-        if all(len(some) == len(side) for some, side in zip(sides, stored, strict=True)):
+        if all(len(present) == len(side) for present, side in zip(sides, stored, strict=True)):
             simulated = sides[0][0]["simulated"]
-            of = ModelComparison(*pair, simulated, COMPARED, Changes({}, [], []))
-            found += [(of, each) for each in _differences(sides[0], sides[1], parameters)]
-    if not found:
+            model = ModelComparison(*pair, simulated, COMPARED, Changes({}, [], []))
+            family += [(model, each) for each in _differences(sides[0], sides[1], parameters)]
+    if not family:
         raise UserError("these runs have no model in common whose metrics differ")
-    rows = judged(found, parameters.confidence)
+    rows = judged(family, parameters.confidence)
     parts = [f"mean of {counted(len(old), 'run')} → mean of {counted(len(new), 'run')}", ""]
-    for name in dict.fromkeys(words.name(row.of) for row in rows):
-        parts += [name, *words.table([row for row in rows if words.name(row.of) == name]), ""]
+    for name in dict.fromkeys(words.name(row.model) for row in rows):
+        parts += [name, *words.table([row for row in rows if words.name(row.model) == name]), ""]
     return "\n".join([*parts, fill(METHOD.format(counted(len(rows), "comparison")), words.WIDTH)])
 
 
@@ -71,7 +71,7 @@ def _runs(repo: Repo, names: Sequence[str]) -> list[Revision]:
 def _differences(
     old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], parameters: Compare
 ) -> list[Difference]:
-    """Of each metric that is not the same in all runs, from the contents of their metrics files."""
+    """Return the difference of each metric that is not the same in all runs, from their metrics files."""
     before, after = _values(old), _values(new)
     return [
         _difference(name, before[name], after[name], parameters.confidence)
@@ -91,10 +91,10 @@ def _values(stored: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def _difference(name: str, before: np.ndarray, after: np.ndarray, confidence: float) -> Difference:
-    """By Welch's t; undefined if no side has a spread to judge by."""
+    """Test a difference by Welch's t; it is undefined if no side has a spread to judge by."""
     means = float(before.mean()), float(after.mean())
     if np.ptp(before) == np.ptp(after) == 0:
         return Difference(name, *means, math.nan, math.nan, math.nan)
-    found: Any = stats.ttest_ind(after, before, equal_var=False)
-    interval = found.confidence_interval(confidence)
-    return Difference(name, *means, float(interval.low), float(interval.high), float(found.pvalue))
+    test: Any = stats.ttest_ind(after, before, equal_var=False)
+    interval = test.confidence_interval(confidence)
+    return Difference(name, *means, float(interval.low), float(interval.high), float(test.pvalue))

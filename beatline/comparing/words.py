@@ -28,17 +28,17 @@ def text(comparison: Comparison) -> str:
     """All of a comparison for a terminal of 100 columns."""
     parts = [heading(comparison), "", *(fill(line, WIDTH) for line in summary(comparison)), ""]
     rows = comparison.rows
-    for one in comparison.models:
-        if one.status == UNCHANGED:
+    for model in comparison.models:
+        if model.status == UNCHANGED:
             continue
-        parts.append(fill(f"{name(one)}: {standing(one)}", WIDTH))
-        parts += _indented(one.changes.sentences)
-        if lines := [row for row in rows if row.of is one]:
+        parts.append(fill(f"{name(model)}: {standing(model)}", WIDTH))
+        parts += _indented(model.changes.sentences)
+        if lines := [row for row in rows if row.model is model]:
             parts += table(lines)
         parts.append("")
-    for names, sentences in same_answers(comparison):
+    for names, sentences in same_predictions(comparison):
         parts += [
-            fill(f"{names}: the same answers on the test records", WIDTH),
+            fill(f"{names}: the same predictions on the test records", WIDTH),
             *_indented(sentences),
         ]
         parts.append("")
@@ -49,90 +49,96 @@ def _indented(sentences: Iterable[str]) -> list[str]:
     return [indent(fill(sentence, WIDTH - 2), "  ") for sentence in sentences]
 
 
-def same_answers(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """Models that answer as before although something changed: their names, and what that was."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for one in comparison.models:
-        if one.status == UNCHANGED and one.changes:
-            found.setdefault(tuple(one.changes.sentences), []).append(one.name)
-    return [(spoken(names), list(sentences)) for sentences, names in found.items()]
+def same_predictions(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Models that predict as before although something changed: their names, and what that was."""
+    names_by_change: dict[tuple[str, ...], list[str]] = {}
+    for model in comparison.models:
+        if model.status == UNCHANGED and model.changes:
+            names_by_change.setdefault(tuple(model.changes.sentences), []).append(model.name)
+    return [(spoken(names), list(sentences)) for sentences, names in names_by_change.items()]
 
 
 def heading(comparison: Comparison) -> str:
     return f"{comparison.before.label} → {comparison.after.label}"
 
 
-def name(one: ModelComparison) -> str:
-    return f"{one.dataset} {one.model}{' (simulated data)' if one.simulated else ''}"
+def name(model: ModelComparison) -> str:
+    return f"{model.dataset} {model.model}{' (simulated data)' if model.simulated else ''}"
 
 
-def standing(one: ModelComparison) -> str:
-    """What a model's comparison is, and why if it is not one record by record."""
-    if one.status == COMPARED and one.why:
-        return f"compared as independent samples ({one.why})"
-    if one.status == COMPARED:
+def standing(model: ModelComparison) -> str:
+    """Say how a model was compared, and why if not record by record."""
+    if model.status == COMPARED and model.reason:
+        return f"compared as independent samples ({model.reason})"
+    if model.status == COMPARED:
         return "compared record by record"
-    return f"{one.status}{f': {one.why}' if one.why else ''}"
+    return f"{model.status}{f': {model.reason}' if model.reason else ''}"
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """How many models were compared, and a sentence on each that differs."""
-    of = {
-        status: [one for one in comparison.models if one.status == status]
+    """Say how many models were compared, with a sentence on each that differs."""
+    by_status = {
+        status: [model for model in comparison.models if model.status == status]
         for status in (COMPARED, UNCHANGED, NOT_COMPARABLE, NEW, REMOVED)
     }
     counts = [
-        f"{len(found):,} {status}"
-        for status, found in of.items()
-        if found or status in (COMPARED, UNCHANGED)
+        f"{len(models):,} {status}"
+        for status, models in by_status.items()
+        if models or status in (COMPARED, UNCHANGED)
     ]
     lines = [f"{counted(len(comparison.models), 'model')}: {', '.join(counts)}."]
     rows = comparison.rows
-    for one in of[COMPARED]:
-        found = {
+    for model in by_status[COMPARED]:
+        metrics_by_verdict = {
             verdict: [
-                row.difference.metric for row in rows if row.of is one and row.verdict == verdict
+                row.difference.metric
+                for row in rows
+                if row.model is model and row.verdict == verdict
             ]
             for verdict in (WORSE, BETTER, UNDEFINED)
         }
-        said = [f"{verdict} in {spoken(metrics)}" for verdict, metrics in found.items() if metrics]
-        lines.append(f"{name(one)}: {'; '.join(said) if said else SAME}.")
+        verdicts = [
+            f"{verdict} in {spoken(metrics)}"
+            for verdict, metrics in metrics_by_verdict.items()
+            if metrics
+        ]
+        lines.append(f"{name(model)}: {'; '.join(verdicts) if verdicts else SAME}.")
     return lines
 
 
 def method(comparison: Comparison) -> list[str]:
-    """How the numbers came about."""
+    """Say how the numbers were computed."""
     parameters, tests = comparison.parameters, len(comparison.rows)
     if not tests:
         return []
-    compared = [one for one in comparison.models if one.status == COMPARED]
-    how = []
-    if not all(one.why for one in compared):
-        how.append(
+    compared = [model for model in comparison.models if model.status == COMPARED]
+    sentences = []
+    if not all(model.reason for model in compared):
+        sentences.append(
             f"Compared record by record means a paired bootstrap: {parameters.resamples:,} times the "
             f"test records are drawn again, patient by patient where patients are known, and the same "
             f"ones for both models."
         )
-    if any(one.why for one in compared):
-        how.append(
+    if any(model.reason for model in compared):
+        sentences.append(
             "Compared as independent samples means by stored values and their intervals alone: where "
             "both models were tested on the same records, that finds less than there is."
         )
-    how.append(
+    sentences.append(
         f"Intervals are of {parameters.confidence * 100:g} %. A verdict needs an adjusted p-value below "
         f"{1 - parameters.confidence:.2g}; p-values are adjusted for {counted(tests, 'comparison')} "
         f"(Holm 1979). They speak of these models as they were trained, not of other seeds."
     )
-    return [" ".join(how)]
+    return [" ".join(sentences)]
 
 
 def table(rows: Sequence[Row]) -> list[str]:
     """The lines of a table for a terminal."""
-    return [f"  {_line(one)}" for one in (COLUMNS, *map(cells, rows))]
+    return [f"  {_line(cell)}" for cell in (COLUMNS, *map(cells, rows))]
 
 
 def cells(row: Row) -> list[str]:
-    """What stands in the COLUMNS."""
+    """Return the cells of a row, one for each of COLUMNS."""
     each = row.difference
     return [
         each.metric,
@@ -161,24 +167,24 @@ def chance(p_value: float) -> str:
 
 def gate(comparison: Comparison) -> str:
     """The watched metrics as a table in Markdown, and whether the gate is open."""
-    failures = {(row.of.name, row.difference.metric) for row in comparison.failures}
+    failures = {(row.model.name, row.difference.metric) for row in comparison.failures}
     header = ["data set", "model", *COLUMNS[:4], "adjusted p", "tolerance", "gate"]
     lines = [
         [
-            row.of.dataset + (" (simulated)" if row.of.simulated else ""),
-            row.of.model,
+            row.model.dataset + (" (simulated)" if row.model.simulated else ""),
+            row.model.model,
             *cells(row)[:4],
             chance(row.adjusted),
             f"{comparison.parameters.tolerance[row.difference.metric]:g}",
-            "**closed**" if (row.of.name, row.difference.metric) in failures else "open",
+            "**closed**" if (row.model.name, row.difference.metric) in failures else "open",
         ]
         for row in comparison.watched
     ]
     parts = [markdown_table(header, lines)] if lines else []
     aside = [
-        f"- {name(one)}: {standing(one)}"
-        for one in comparison.models
-        if one.status in (NOT_COMPARABLE, NEW, REMOVED) or one.why
+        f"- {name(model)}: {standing(model)}"
+        for model in comparison.models
+        if model.status in (NOT_COMPARABLE, NEW, REMOVED) or model.reason
     ]
     parts += ["", *aside] if aside else []
     return "\n".join([*parts, "", _decision(comparison)])
@@ -186,7 +192,7 @@ def gate(comparison: Comparison) -> str:
 
 def _decision(comparison: Comparison) -> str:
     if failures := comparison.failures:
-        worse = [f"{name(row.of)} in {row.difference.metric}" for row in failures]
+        worse = [f"{name(row.model)} in {row.difference.metric}" for row in failures]
         return (
             f"The gate is **closed**: worse than {comparison.before.label} by more than the tolerance, "
             f"and by more than chance: {spoken(worse)}."

@@ -1,4 +1,4 @@
-"""How recordings are drawn: as their readers know them.
+"""Drawings of recordings, in the form that their readers know.
 
 The data set's `drawing` names a kind in :data:`DRAWINGS`, so a data set that needs another kind adds
 its module here. A :class:`Drawing` makes sheets of examples, which have room, and small strips, of which
@@ -25,7 +25,7 @@ ERROR_HEIGHT = 0.46  # of the line of errors below a strip, in inches
 
 @dataclass(frozen=True)
 class Drawing:
-    """How recordings of a kind are drawn.
+    """A way to draw recordings of a kind.
 
     `sheet(examples, dataset)`: a figure of at most `per_sheet` examples. `strip(axes, shown, dataset,
     colour)`: a recording, small, with its reconstruction if that goes into the same axes.
@@ -51,7 +51,7 @@ class Drawing:
 
 
 def drawing_of(dataset: Dataset) -> Drawing:
-    """How recordings of a data set are drawn. UserError if its `drawing` is none of DRAWINGS."""
+    """Return the Drawing of a data set. Raises UserError if its `drawing` is none of DRAWINGS."""
     kind = dataset.get("drawing")
     if kind not in DRAWINGS:
         raise UserError(

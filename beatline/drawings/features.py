@@ -66,7 +66,7 @@ def _bars(axes: Axes, shown: Shown, dataset: Dataset, most: int, colour: str) ->
 
 
 def _value(value: float, dataset: Dataset, place: int) -> str:
-    """To three digits; what is nothing but the rounding of normalized values is 0."""
+    """Write a value with three digits, and 0 for a mere rounding error of normalized values."""
     spread = dataset["normalization"]["standard_deviation"][place]
     return "0" if abs(value) < ROUNDING * spread else f"{value:.3g}"
 

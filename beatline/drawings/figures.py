@@ -41,18 +41,18 @@ def history(
 ) -> Figure:
     """Loss, AUC and learning rate of a model at every step of training (`step` says what that is), as
     far as they are defined; `best` is the step that was kept."""
-    found = {
+    curves = {
         kind: rows
         for kind in ("loss", "auc", "learning_rate")
         if kind in tables and len(rows := _where(tables[kind], "model", model))
     }
-    figure = Figure(figsize=(0.15 + 2.95 * max(len(found), 1), 2.1), dpi=DPI)
-    for number, (kind, rows) in enumerate(found.items()):
+    figure = Figure(figsize=(0.15 + 2.95 * max(len(curves), 1), 2.1), dpi=DPI)
+    for number, (kind, rows) in enumerate(curves.items()):
         axes = panel(figure, 0.55 + number * 2.95, 0.45, 2.35, 1.35)
         if kind == "loss":
             for split, dashes in (("train", DASHES[1]), ("validation", "-")):
-                of_split = _where(rows, "split", split)
-                _epochs(axes, of_split, kind, colour, linestyle=dashes, label=split)
+                split_rows = _where(rows, "split", split)
+                _epochs(axes, split_rows, kind, colour, linestyle=dashes, label=split)
             axes.legend(fontsize=7, frameon=False, handlelength=3.6)
         else:
             _epochs(axes, rows, kind, colour)
@@ -137,7 +137,7 @@ def comparison(
     axes = panel(figure, left, 0.42, WIDTH - left - 0.2, height)
     place, ticks, y = {}, {}, 0.0
     for group in groups:
-        inside = [model for of_group, model in lines if of_group == group]
+        inside = [model for line_group, model in lines if line_group == group]
         for model in inside:
             place[group, model] = y
             y += 1

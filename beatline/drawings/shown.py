@@ -1,4 +1,4 @@
-"""What is drawn: recordings under titles, and errors in shades of a model's colour."""
+"""Recordings to draw, under titles, and errors in shades of a model's colour."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def darkest(errors: Sequence[np.ndarray]) -> float:
 
 
 def shades(colour: str) -> Colormap:
-    """From white, no error, to a model's colour and on to black."""
+    """Return the colormap from white, no error, to a model's colour and on to black."""
     return LinearSegmentedColormap.from_list("error", ["#ffffff", colour, "#000000"], N=SHADES)

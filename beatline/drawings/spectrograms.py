@@ -54,15 +54,15 @@ def reconstructions(rows: Sequence[Shown], dataset: Dataset, colour: str) -> Fig
         figure.text(*at, shown.title, size=8.5, va="top", weight="bold")
         places = [(0.52 + column * (width + 0.12), bottom, width, height) for column in range(3)]
         axes = [panel(figure, *place) for place in places]
-        for one, title in zip(axes, ("recording", "reconstruction", "squared error"), strict=True):
-            one.set_title(title, size=8, loc="left", pad=2.5)
+        for pane, title in zip(axes, ("recording", "reconstruction", "squared error"), strict=True):
+            pane.set_title(title, size=8, loc="left", pad=2.5)
         level = _spectrogram(axes[0], shown.recording, dataset, limits)
         if shown.reconstruction is not None and shown.error is not None:
             _spectrogram(axes[1], shown.reconstruction, dataset, limits)
             fault = _spectrogram(axes[2], shown.error, dataset, (0, largest), shades(colour))
-        for one in axes[1:]:
-            one.set_ylabel("")
-            one.tick_params(labelleft=False)
+        for pane in axes[1:]:
+            pane.set_ylabel("")
+            pane.tick_params(labelleft=False)
     bottom = (len(rows) - 1) * cell + below
     _colour_bar(figure, level, dataset["unit"], bottom, height)
     _colour_bar(figure, fault, "squared error", below, height)
@@ -116,15 +116,15 @@ def averaged(values: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
     for axis, most in enumerate(cells):
         size = -(-values.shape[axis] // most)
         starts = np.arange(0, values.shape[axis], size)
-        totals, counts = (np.add.reduceat(of, starts, axis=axis) for of in (totals, counts))
+        totals, counts = (np.add.reduceat(sums, starts, axis=axis) for sums in (totals, counts))
     return np.divide(totals, counts, out=np.full(totals.shape, np.nan), where=counts > 0)
 
 
 def _frequency_ticks(channels: Sequence[str]) -> tuple[list[float], list[str]]:
     """Places and labels of round frequencies among bands called as `mel band 7 (220 Hz)`, from the
     highest downwards while there is room; of bands without frequencies their numbers."""
-    found = [re.search(r"\(([\d.]+) Hz\)", name) for name in channels]
-    hertz = [float(match[1]) for match in found if match]
+    matches = [re.search(r"\(([\d.]+) Hz\)", name) for name in channels]
+    hertz = [float(match[1]) for match in matches if match]
     if len(hertz) < len(channels) or (np.diff(hertz) < 0).any():
         places = range(0, len(channels), -(-len(channels) // 4))
         return [float(place) for place in places], [str(place + 1) for place in places]

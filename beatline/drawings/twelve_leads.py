@@ -72,7 +72,7 @@ def sheet(
 
 
 def _columns(leads: Sequence[str], expected: Sequence[str]) -> dict[str, int]:
-    """Where each expected lead is; `AVR` and `aVR` are the same lead."""
+    """Return the column of each expected lead; `AVR` and `aVR` are the same lead."""
     places = {name.upper(): number for number, name in enumerate(leads)}
     if missing := [name for name in expected if name.upper() not in places]:
         raise ValueError(f"there is no lead {missing[0]} among {', '.join(leads)}")

@@ -67,23 +67,23 @@ def compose(
     listed are named in a warning and left out. Raises UserError if an output is missing.
     """
     warn_of_stale(content, root)
-    found = [read(content, name, root) for name in content["datasets"]]
+    datasets = [read(content, name, root) for name in content["datasets"]]
     colours = figures.colours_of(list(content["train"]))
     document = Document()
-    _add_opening(document, found, percent(content["evaluate"]))
-    for results in found:
+    _add_opening(document, datasets, percent(content["evaluate"]))
+    for results in datasets:
         document.add(f"## {text(results.name)}")
         _add_links_to_cards(document, results)
         add_data(document, results)
         if results.models:
             _add_models(document, results, colours, content, parameters, root)
         _add_cards(document, results, content, root)
-    _add_closing(document, found, content, identity)
+    _add_closing(document, datasets, content, identity)
     return document
 
 
 def _add_links_to_cards(document: Document, results: DatasetResults) -> None:
-    """A paragraph of nothing else, in whose place the page shows the cards themselves."""
+    """Add a paragraph of links alone, which the page replaces by the cards themselves."""
     links = [f"[Data card]({data_card_path(results.name)})"]
     if results.models:
         links.append(f"[Model card]({model_card_path(results.name)})")
@@ -126,9 +126,9 @@ def _add_models(
         document.add(as_yaml({"architecture": architecture, **model.description["training"]}))
 
 
-def _add_opening(document: Document, found: Sequence[DatasetResults], percent: str) -> None:
+def _add_opening(document: Document, datasets: Sequence[DatasetResults], percent: str) -> None:
     grouped: dict[str, list[str]] = {}
-    for results in found:
+    for results in datasets:
         if results.groups:
             grouped.setdefault(results.groups, []).append(text(results.name))
     rows = [
@@ -138,22 +138,24 @@ def _add_opening(document: Document, found: Sequence[DatasetResults], percent: s
             *(estimate(model.estimates["overall"].get(metric)) for metric in COMPARED),
             f"{len(model.table):,}",
         ]
-        for results in found
+        for results in datasets
         for model in results.models
     ]
-    models = [model for results in found for model in results.models]
+    models = [model for results in datasets for model in results.models]
     document.add(
         fill(
             "opening",
-            found=found,
+            datasets=datasets,
             simulated=[
-                f"**{text(results.name)}**" for results in found if results.description["simulated"]
+                f"**{text(results.name)}**"
+                for results in datasets
+                if results.dataset_info["simulated"]
             ],
             percent=percent,
             drawn=[f"{group} by {group} in {spoken(names)}" for group, names in grouped.items()],
             header=["data set", "model", *map(METRICS.get, COMPARED), "test records"],
             rows=rows,
-            revisions=revisions(found) if models else "",
+            revisions=revisions(datasets) if models else "",
             one_seed_each=not any(map(several, models)),
         )
     )
@@ -161,14 +163,14 @@ def _add_opening(document: Document, found: Sequence[DatasetResults], percent: s
 
 def _add_closing(
     document: Document,
-    found: Sequence[DatasetResults],
+    datasets: Sequence[DatasetResults],
     content: Mapping[str, Any],
     identity: Identity,
 ) -> None:
     document.add(
         fill(
             "closing",
-            identities=identities(found),
+            identities=identities(datasets),
             made_by=made_by(identity),
             code=identity["code"],
             versions=versions(identity),

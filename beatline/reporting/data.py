@@ -22,8 +22,8 @@ def add_data(document: Document, results: DatasetResults) -> None:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What `templates/data_parts.md.j2` is filled with, for the report and the data card. `made`: what
-    extract_features made of the recordings, and with which parameters."""
+    """The facts that fill `templates/data_parts.md.j2`, for the report and the data card. `made`: the
+    output of extract_features, and its parameters."""
 
     results: DatasetResults
 
@@ -37,7 +37,7 @@ class DataFacts:
 
     @property
     def made(self) -> str:
-        made = self.results.description["representation"]
+        made = self.results.dataset_info["representation"]
         if not made:
             return ""
         rest = [
@@ -69,19 +69,19 @@ class DataFacts:
     @property
     def constant(self) -> list[str]:
         """The channels that never change."""
-        info = self.results.description
+        info = self.results.dataset_info
         return [info["channels"][n] for n in info["normalization"]["constant_channels"]]
 
     @property
     def normalized_what(self) -> str:
-        channels = self.results.description["channels"]
+        channels = self.results.dataset_info["channels"]
         many = len(channels) > MANY and self.results.parameters["normalize"]["per"] != "all"
         return f"of {len(channels):,} {self.channel}s" if many else self.channel
 
     @property
     def normalized_rows(self) -> list[list[str]]:
         """Mean and deviation of each channel; of many channels the smallest, median and largest."""
-        info = self.results.description
+        info = self.results.dataset_info
         names, values = map(text, info["channels"]), info["normalization"]
         pairs = np.array([values["mean"], values["standard_deviation"]])
         if self.results.parameters["normalize"]["per"] == "all":
@@ -95,7 +95,7 @@ class DataFacts:
 def _rows_without_class(
     results: DatasetResults, tables: list[pd.DataFrame]
 ) -> dict[str, list[Any]]:
-    """How many records have none of the classes, if any has not."""
+    """Count the records without any of the classes in each split; empty if there is none."""
     without = [table.loc[table[results.classes].sum(axis=1) == 0] for table in tables]
     if not any(map(len, without)):
         return {}
@@ -120,7 +120,7 @@ def _add_examples(document: Document, results: DatasetResults) -> None:
     if drawing.per_sheet > 1:
         document.add_figure(
             f"{results.name}/examples",
-            drawing.sheet(shown, results.description),
+            drawing.sheet(shown, results.dataset_info),
             f"{text(results.name)}: {results.reality} {_split_word(split)} records of each kind",
             f"{results.reality.capitalize()} recordings, of the {_split_word(split)} split: "
             f"{', '.join(text(short(results.record(split, row))) for row in rows)}. "
@@ -128,13 +128,13 @@ def _add_examples(document: Document, results: DatasetResults) -> None:
             drawing.colours,
         )
         return
-    for number, ((name, row), one) in enumerate(zip(chosen.items(), shown, strict=True), 1):
+    for number, ((name, row), example) in enumerate(zip(chosen.items(), shown, strict=True), 1):
         record = results.record(split, row)
         labels = results.splits[split].table[results.classes].iloc[row].sum()
         alone = " with this label alone" if labels == 1 else ""
         document.add_figure(
             f"{results.name}/example_{number}_{slug(name)}",
-            drawing.sheet([one], results.description),
+            drawing.sheet([example], results.dataset_info),
             f"{text(results.name)}: {results.reality} {_split_word(split)} record "
             f"{text(short(record))}, {text(name)}",
             f"A {results.reality} recording labelled {text(name)} ({text(record)}), the first of the "
@@ -160,13 +160,13 @@ def _chosen(results: DatasetResults) -> tuple[str, dict[str, int]]:
     Otherwise of the train split a record of each class, the first that has no other class, if there is
     one.
     """
-    if results.description["task"] == "anomaly":
+    if results.dataset_info["task"] == "anomaly":
         return "test", _normal_and_anomaly(results)
     return "train", _one_of_each_class(results)
 
 
 def _normal_and_anomaly(results: DatasetResults) -> dict[str, int]:
-    """Of each section the first normal record, and the first anomaly of a kind not yet chosen."""
+    """Choose the first normal record of each section, and its first anomaly of a kind not yet chosen."""
     table = results.splits["test"].table
     column = results.section_column
     sections = table[column].astype(str).to_numpy() if column else np.full(len(table), "")

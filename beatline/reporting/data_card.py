@@ -1,7 +1,7 @@
 """The data card of a data set: what a reader must know before believing a number measured on it.
 
 Its questions are those of Gebru et al. 2021, Datasheets for Datasets, Communications of the ACM 64(12),
-and of Pushkarna et al. 2022, Data Cards, FAccT, as far as the pipeline and its authors know answers.
+and of Pushkarna et al. 2022, Data Cards, FAccT, as far as the pipeline and its authors can answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def data_card(results: DatasetResults, content: Mapping[str, Any], root: Path) -
     return fill(
         "data_card",
         data=DataFacts(results),
-        words=words_of(results.name, content["datasets"], results.description),
+        words=words_of(results.name, content["datasets"], results.dataset_info),
         people=_people(results),
         limits=limits_of_counts(results),
         sums={path: sha256(root / path) for path in paths},
@@ -40,12 +40,12 @@ def data_card(results: DatasetResults, content: Mapping[str, Any], root: Path) -
 
 
 def data_card_path(name: str) -> str:
-    """Where the card of the data set `name` is, seen from report.md."""
+    """Return the path of the card of the data set `name`, relative to report.md."""
     return f"{CARDS}/{name}_data.md"
 
 
 def limits_of_counts(results: DatasetResults) -> str:
-    """What the numbers of records themselves forbid to conclude, as a list in Markdown."""
+    """List in Markdown the conclusions that the numbers of records do not allow."""
     tables = [results.splits[split].table for split in SPLITS]
     counts = {name: int(np.count_nonzero(tables[-1][name])) for name in results.classes}
     total = {
@@ -62,7 +62,7 @@ def limits_of_counts(results: DatasetResults) -> str:
 
 
 def _people(results: DatasetResults) -> list[list[str]]:
-    """How many records of each sex and age group are in each split, where the table tells."""
+    """Count the records of each sex and age group in each split, where the table has these columns."""
     tables = [results.splits[split].table for split in SPLITS]
     rows: list[list[str]] = []
     if all("sex" in table for table in tables):
@@ -88,9 +88,9 @@ def _numbers(table: pd.DataFrame, column: str) -> np.ndarray:
 
 def _rows(by: str, groups: Mapping[str, list[np.ndarray]]) -> list[list[str]]:
     """Counts and shares in each split of the records of each group, and of those in none."""
-    in_none = [~np.any(of_split, axis=0) for of_split in zip(*groups.values(), strict=True)]
-    named = {**groups, "not known": in_none} if any(map(np.any, in_none)) else groups
+    ungrouped = [~np.any(masks, axis=0) for masks in zip(*groups.values(), strict=True)]
+    named = {**groups, "not known": ungrouped} if any(map(np.any, ungrouped)) else groups
     return [
-        [by, name, *(f"{inside.sum():,} ({100 * inside.mean():.0f} %)" for inside in of_splits)]
-        for name, of_splits in named.items()
+        [by, name, *(f"{inside.sum():,} ({100 * inside.mean():.0f} %)" for inside in masks)]
+        for name, masks in named.items()
     ]

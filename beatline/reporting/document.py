@@ -27,7 +27,7 @@ FIGURES = "figures"  # beside report.md
 CARDS = "cards"  # beside report.md
 MANY = 16  # names that are listed in full, at most
 DASH = "–"  # noqa: RUF001
-DIGITS = 12  # of a SHA-256: enough to tell two apart
+DIGITS = 12  # of a SHA-256: enough to distinguish two
 NOT_RECORDED = "not recorded"
 IDENTITY = "What made these numbers"  # the section that names revisions and machines
 METRICS = {  # in the estimates: in the report
@@ -135,7 +135,7 @@ def spoken(names: Sequence[str]) -> str:
 
 
 def noun(column: str) -> str:
-    """What a column tells apart, for people: of `machine_id`, machine."""
+    """Return a column's name as a noun for people: machine for `machine_id`."""
     return column.removesuffix("_id").replace("_", " ")
 
 

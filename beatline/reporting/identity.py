@@ -1,4 +1,4 @@
-"""What made the numbers: revision, data, code, versions and machine of each model and evaluation."""
+"""The origin of the numbers: revision, data, code, versions, machine of each model and evaluation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REVISION_DIGITS = 7
 DRAWN_WITH = ("matplotlib", "pillow", "markdown-it-py")
 CLEAN, UNCOMMITTED = "clean", "with uncommitted changes"
 Identity = Mapping[str, Any]
-"""As :func:`beatline.lineage.record.identity` makes it; of models from before it, without `git`."""
+"""A record made by :func:`beatline.lineage.record.identity`; older models lack `git`."""
 
 
 def revision(identity: Identity) -> str:
@@ -53,10 +53,10 @@ def changes(identity: Identity) -> list[str]:
 
 def made_by(identity: Identity) -> str:
     """`revision 0b2efde (clean)`, as Markdown."""
-    how = state(identity)
-    if not how:
+    git_state = state(identity)
+    if not git_state:
         return "code outside of Git" if identity.get("git") else "a revision that was not recorded"
-    return f"revision {revision(identity)} ({how})"
+    return f"revision {revision(identity)} ({git_state})"
 
 
 def versions(identity: Identity) -> str:
@@ -71,11 +71,11 @@ def versions(identity: Identity) -> str:
 def machine(identity: Identity) -> str:
     """Device, processor, cores and threads, as far as they are recorded."""
     environment = identity["environment"]
-    found = environment.get("machine") or {}
-    facts = [environment["device"], found.get("system"), found.get("processor")]
+    info = environment.get("machine") or {}
+    facts = [environment["device"], info.get("system"), info.get("processor")]
     for name in ("cores", "threads"):
-        if found.get(name) is not None:
-            facts.append(f"{found[name]} {name if found[name] != 1 else name[:-1]}")
+        if info.get(name) is not None:
+            facts.append(f"{info[name]} {name if info[name] != 1 else name[:-1]}")
     return ", ".join(fact for fact in facts if fact)
 
 
@@ -88,9 +88,9 @@ def made_from(model: Evaluated, place: str = "") -> str:
     )
 
 
-def revisions(found: Sequence[DatasetResults], place: str = "") -> str:
+def revisions(datasets: Sequence[DatasetResults], place: str = "") -> str:
     """One line below a table of the metrics of several models."""
-    made = [model.description["identity"] for results in found for model in results.models]
+    made = [model.description["identity"] for results in datasets for model in results.models]
     by = list(dict.fromkeys(map(made_by, made)))
     data = {short_hash(identity["data"]) for identity in made}
     from_data = f" from data {data.pop()}" if len(data) == 1 else ""
@@ -104,24 +104,24 @@ class _Named:
     """Letters or numbers for what many rows share, in the order in which they come."""
 
     def __init__(self, names: Sequence[str] = ()) -> None:
-        self.names, self.found = names, []
+        self.names, self.values = names, []
 
     def name(self, value: Any) -> str:
-        if value not in self.found:
-            self.found.append(value)
-        at = self.found.index(value)
+        if value not in self.values:
+            self.values.append(value)
+        at = self.values.index(value)
         return self.names[at] if at < len(self.names) else str(at + 1)
 
 
 def identities(
-    found: Sequence[DatasetResults], names: Mapping[tuple[str, str], str] | None = None
+    datasets: Sequence[DatasetResults], names: Mapping[tuple[str, str], str] | None = None
 ) -> str:
     """A row per model, one more where it was evaluated by something else than what trained it; below,
     what the letters and numbers in it stand for. `names`: of models, by data set and model, where they
     are not links to the report's sections."""
     environments, uncommitted = _Named(ascii_uppercase), _Named()
     rows = []
-    for results in found:
+    for results in datasets:
         for model in results.models:
             trained = model.description["identity"]
             evaluated = model.estimates.get("identity")
@@ -137,17 +137,17 @@ def identities(
         "identities",
         rows=rows,
         digits=DIGITS,
-        changes=[(uncommitted.name(paths), listed_paths(paths)) for paths in uncommitted.found],
-        environments=[(environments.name(value), *value) for value in environments.found],
+        changes=[(uncommitted.name(paths), listed_paths(paths)) for paths in uncommitted.values],
+        environments=[(environments.name(value), *value) for value in environments.values],
     )
 
 
 def _cells(identity: Identity, environments: _Named, uncommitted: _Named) -> list[str]:
     changed = changes(identity)
-    how = f"changes {uncommitted.name(changed)}" if changed else state(identity) or DASH
+    git_state = f"changes {uncommitted.name(changed)}" if changed else state(identity) or DASH
     return [
         revision(identity),
-        how,
+        git_state,
         short_hash(identity["data"]),
         short_hash(identity["code"]),
         environments.name((machine(identity), versions(identity))),
@@ -159,15 +159,15 @@ def _differ(trained: Identity, evaluated: Identity) -> bool:
 
 
 def listed_paths(paths: Sequence[str]) -> str:
-    """As Markdown; of many the first."""
+    """List paths as Markdown, of many only the first ones."""
     shown = [f"`{path}`" for path in paths[:MANY]]
     more = len(paths) - len(shown)
     return spoken([*shown, f"{more} more"] if more else shown)
 
 
 def own_identity() -> dict[str, Any]:
-    """What writes the report, when it is called: its revision, the sum of its code, and versions, also of
-    what draws and renders."""
+    """Return the identity of the process that writes the report: its revision, the sum of its code, and
+    versions, those of the packages that draw and render included."""
     drawing = {package: version(package) for package in DRAWN_WITH}
     return {
         "git": code.git_identity(),

@@ -33,12 +33,12 @@ def add_mistakes(
         return
     rows = _rows_of_test(results, model, [mistake.row for mistake in worst])
     titles = [
-        "\n".join([sentence(model, mistake), *_who(results, model, row)])
+        "\n".join([sentence(model, mistake), *_record_lines(results, model, row)])
         for row, mistake in zip(rows, worst, strict=True)
     ]
     document.add_figure(
         f"{results.name}/{model.model}_mistakes",
-        drawings.strips(_shown(results, model, rows, titles, root), results.description, colour),
+        drawings.strips(_shown(results, model, rows, titles, root), results.dataset_info, colour),
         f"{text(results.name)}, {text(model.model)}: the most confident mistakes",
         f"The {counted(len(worst), 'most confident mistake')} of {text(model.model)} on the test "
         f"records, the worst first: each is decided wrongly by the widest margin. A second look at "
@@ -49,15 +49,15 @@ def add_mistakes(
 
 
 def sentence(model: Evaluated, mistake: Mistake) -> str:
-    """What was decided, and why."""
+    """Say what was decided, and why."""
     row, k, name = mistake.row, mistake.k, model.classes[mistake.k]
     value = float(model.scores[row, k])
     if model.exclusive:
         return f"{name} ({value:.2f}) instead of {model.classes[model.targets[row].argmax()]}"
-    what = "false alarm" if model.decisions[row, k] else "missed"
+    decision = "false alarm" if model.decisions[row, k] else "missed"
     if len(model.classes) > 1:
-        what = f"{what}: {name}"
-    return f"{what}, score {score(model, value)}, threshold {score(model, model.thresholds[k])}"
+        decision = f"{decision}: {name}"
+    return f"{decision}, score {score(model, value)}, threshold {score(model, model.thresholds[k])}"
 
 
 def _how_errors_are_drawn(results: DatasetResults, model: Evaluated) -> str:
@@ -66,7 +66,7 @@ def _how_errors_are_drawn(results: DatasetResults, model: Evaluated) -> str:
             f" Beside each stands the squared error of its reconstruction (normalized; darker is "
             f"larger), {_score_of_errors(model)}."
         )
-    if results.description["length"] == 1:
+    if results.dataset_info["length"] == 1:
         return " A dot is the reconstruction."
     return (
         f" The coloured line is the reconstruction; below it stands the squared error (mean over "
@@ -91,7 +91,7 @@ def _rows_of_test(results: DatasetResults, model: Evaluated, rows: Sequence[int]
     return [row_of[str(model.table["record"].iloc[row])] for row in rows]
 
 
-def _who(results: DatasetResults, model: Evaluated, row: int) -> list[str]:
+def _record_lines(results: DatasetResults, model: Evaluated, row: int) -> list[str]:
     """Lines that say which test record this is; an exclusive label stands in what was decided."""
     record = short(results.record("test", row))
     label = results.label("test", row)
@@ -115,20 +115,20 @@ def add_reconstructions(
         return
     chosen = in_the_middle(model)
     rows = _rows_of_test(results, model, chosen)
-    where = f" of {text(model.facets[0].name)}" if model.section_column else ""
+    section = f" of {text(model.facets[0].name)}" if model.section_column else ""
     titles = [
-        f"{', '.join(_who(results, model, row))}: score {score(model, model.scores[of_model, 0])}"
-        for row, of_model in zip(rows, chosen, strict=True)
+        f"{', '.join(_record_lines(results, model, row))}: score {score(model, model.scores[scored, 0])}"
+        for row, scored in zip(rows, chosen, strict=True)
     ]
     document.add_figure(
         f"{results.name}/{model.model}_reconstructions",
         drawing.reconstructions(
-            _shown(results, model, rows, titles, root), results.description, colour
+            _shown(results, model, rows, titles, root), results.dataset_info, colour
         ),
         f"{text(results.name)}, {text(model.model)}: a normal recording and an anomaly, their "
         f"reconstructions and errors",
-        f"A normal recording and an anomaly of the test records{where}, each that with the middle score "
-        f"of its kind; what {text(model.model)} makes of them; and the squared error (normalized; "
+        f"A normal recording and an anomaly of the test records{section}, each that with the middle "
+        f"score of its kind; what {text(model.model)} makes of them; and the squared error (normalized; "
         f"darker is larger), {_score_of_errors(model)}. {drawing.how_to_read}",
         drawing.colours,
     )

@@ -42,7 +42,7 @@ def model_card(
     return fill(
         "model_card",
         results=results,
-        words=words_of(results.name, content["datasets"], results.description),
+        words=words_of(results.name, content["datasets"], results.dataset_info),
         apart=_told_apart(results),
         groups=any_subgroups(models),
         percent=confidence,
@@ -75,12 +75,12 @@ def model_card(
 
 
 def model_card_path(name: str) -> str:
-    """Where the card of the models on the data set `name` is, seen from report.md."""
+    """Return the path of the card of the models on the data set `name`, relative to report.md."""
     return f"{CARDS}/{name}_models.md"
 
 
 def _told_apart(results: DatasetResults) -> list[str]:
-    """By what the metrics of the models are given apart."""
+    """List what the models' metrics are split by: class or section, and subgroups."""
     apart = ["class"] if len(results.classes) > 1 else []
     if results.section_column:
         apart = [noun(results.section_column)]

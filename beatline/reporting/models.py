@@ -48,7 +48,7 @@ COUNTS = {
 COMPARED_CURVES = ("roc", "precision_recall")  # of all models in one figure
 
 Row = tuple[str, str, float, float, float]
-"""Of a figure of comparison: group, model, value, low, high."""
+"""A row of a comparison figure: group, model, value, low, high."""
 
 
 def add_comparison(
@@ -74,15 +74,18 @@ def add_comparison(
             groups=any_subgroups(results.models),
         )
     )
-    rows, what = _rows_of_comparison(results)
+    rows, measure = _rows_of_comparison(results)
     if rows:  # none where the test records are all alike
         document.add_figure(
             f"{results.name}/comparison",
             figures.comparison(
-                rows, list(dict.fromkeys(row[0] for row in rows)), models, f"{what} on test records"
+                rows,
+                list(dict.fromkeys(row[0] for row in rows)),
+                models,
+                f"{measure} on test records",
             ),
-            f"{text(results.name)}: {what} of each model with intervals",
-            f"{what} of each model on the test records, over all and for each {part or 'class'}: the "
+            f"{text(results.name)}: {measure} of each model with intervals",
+            f"{measure} of each model on the test records, over all and for each {part or 'class'}: the "
             f"dot is the value, the line its {percent(evaluate)} interval. All models are measured on "
             f"the same records, so intervals that overlap do not show that two models are equally "
             f"good.",
@@ -105,20 +108,21 @@ def percent(evaluate: Mapping[str, Any]) -> str:
 
 
 def metric_rows(results: DatasetResults) -> list[list[str]]:
-    """Those that one of the models has. What exclusive classes are compared by comes first."""
+    """Return a row for each metric that one of the models has; the accuracy comes first for exclusive
+    classes, last otherwise."""
     overall = [model.estimates["overall"] for model in results.models]
     last = [] if results.exclusive else ["accuracy"]
     order = [*(metric for metric in METRICS if metric not in last), *last]
     return [
-        [METRICS[metric], *(estimate(of_model.get(metric)) for of_model in overall)]
+        [METRICS[metric], *(estimate(metrics.get(metric)) for metrics in overall)]
         for metric in order
-        if any(metric in of_model for of_model in overall)
+        if any(metric in metrics for metrics in overall)
     ]
 
 
 def _facts(models: Sequence[Evaluated]) -> list[list[str]]:
-    """What each model is, what it costs, and what trained it. Costs differ from run to run and so have
-    lines of their own; the closing section tells the rest of what trained it."""
+    """Return rows on each model: its task and size, its costs, and its revision and data. Costs differ
+    from run to run and so have lines of their own; the closing section has the rest of its identity."""
     facts: dict[str, Callable[[Evaluated], str]] = {
         "task": lambda model: model.description["task"],
         "best epoch or iteration": lambda model: _best_step(model) or DASH,
@@ -132,12 +136,12 @@ def _facts(models: Sequence[Evaluated]) -> list[list[str]]:
 
 
 def _revision(identity: Identity) -> str:
-    """In short, as there is a column per model."""
+    """Return the revision, kept short since there is a column per model."""
     return revision(identity) + (" + changes" if state(identity) == UNCOMMITTED else "")
 
 
 def _best_step(model: Evaluated) -> str:
-    """Which epoch or iteration was kept; nothing of a model that is fitted in one."""
+    """Name the epoch or iteration that was kept; empty for a model fitted in one step."""
     steps = len(model.history)
     return f"{model.description['best_epoch']} of {steps}" if steps > 1 else ""
 
@@ -152,8 +156,8 @@ def _rows_of_comparison(results: DatasetResults) -> tuple[list[Row], str]:
             rows += _row("accuracy", model, overall, "accuracy")
         mean = "mean" if model.section_column else "macro average"
         rows += _row(prefix + (mean if parts else ", ".join(model.classes)), model, overall, "auc")
-        for name, of_part in parts.items():
-            rows += _row(prefix + name, model, of_part, "auc")
+        for name, part in parts.items():
+            rows += _row(prefix + name, model, part, "auc")
     first = [row for row in rows if row[0] == "accuracy"]
     rows = [*first, *(row for row in rows if row[0] != "accuracy")]
     return rows, "accuracy and AUC" if results.exclusive else "AUC"
@@ -161,10 +165,10 @@ def _rows_of_comparison(results: DatasetResults) -> tuple[list[Row], str]:
 
 def _row(group: str, model: Evaluated, estimates: Mapping[str, Any], metric: str) -> list[Row]:
     """The one row, or none where the metric is not defined."""
-    found = estimates.get(metric)
-    if found is None or found["value"] is None:
+    entry = estimates.get(metric)
+    if entry is None or entry["value"] is None:
         return []
-    return [(group, model.model, found["value"], found["low"], found["high"])]
+    return [(group, model.model, entry["value"], entry["low"], entry["high"])]
 
 
 # ---------------------------------------------------------------- one model
@@ -199,12 +203,12 @@ def add_model(
 
 
 def summary(model: Evaluated) -> str:
-    """How good a model is, in a sentence, how large it is, and what was kept of its training."""
+    """Summarize in a sentence how good a model is, how large, and what was kept of its training."""
     return fill("summary", model=model, step=_step(model), best=_best_step(model))
 
 
 def _step(model: Evaluated) -> str:
-    """What a row of the history is."""
+    """Name what a row of the history stands for."""
     return "epoch" if "epochs" in model.description["training"] else "iteration"
 
 
@@ -282,14 +286,14 @@ _TAIL = " The last bar also holds all scores beyond it."
 
 def parts(model: Evaluated, percent: str) -> str:
     """A classification report: a row per class or machine, and their mean if there are several."""
-    overall, of_parts = model.estimates["overall"], model.estimates["parts"]
-    rows = of_parts or {model.classes[0]: {**overall, "positives": int(model.targets.sum())}}
+    overall, by_part = model.estimates["overall"], model.estimates["parts"]
+    rows = by_part or {model.classes[0]: {**overall, "positives": int(model.targets.sum())}}
     shown = [metric for metric in OF_PARTS if any(metric in row for row in rows.values())]
     if model.exclusive:  # of one class against the rest it would flatter
         shown.remove("accuracy")
     column = model.section_column
     limits = {} if column else dict(zip(model.classes, model.thresholds, strict=False))
-    counts = [name for name in COUNTS if of_parts and all(name in row for row in rows.values())]
+    counts = [name for name in COUNTS if by_part and all(name in row for row in rows.values())]
 
     def line(name: str, row: Mapping[str, Any], threshold: str) -> list[str]:
         numbers = [f"{row[count]:,}" for count in ("positives", *counts)]

@@ -46,7 +46,7 @@ def _rendered(document: Document, markdown: str, card: str) -> str:
     body = re.sub(r"<p>(<figure>.*?</figure>)</p>", r"\1", parser.render(markdown))
     if card:
         return body
-    return _CARDS_PARAGRAPH.sub(lambda found: _folded(document, found[0]), body)
+    return _CARDS_PARAGRAPH.sub(lambda match: _folded(document, match[0]), body)
 
 
 # ---------------------------------------------------------------- cards
@@ -71,7 +71,7 @@ def _card(document: Document, path: str) -> str:
 
 
 def _place(path: str) -> str:
-    """What a card's file is called within the page; no heading's anchor has a slash."""
+    """Return the anchor of a card's file within the page; no heading's anchor has a slash."""
     return path.removesuffix(".md")
 
 

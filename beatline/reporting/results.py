@@ -1,4 +1,4 @@
-"""What the stages before the report have left behind, read once."""
+"""Results of the stages before the report, read once."""
 
 from __future__ import annotations
 
@@ -26,42 +26,42 @@ FAULT = "fault"  # a column that says what is wrong with a recording, where a da
 
 @dataclass(frozen=True)
 class DatasetResults:
-    """A data set, by its `name` in params.yaml, with its `parameters` there, its `description`
+    """A data set, by its `name` in params.yaml, with its `parameters` there, its `dataset_info`
     (dataset.json), its splits, the content of its split metrics, and its models in the order of
     params.yaml."""
 
     name: str
     parameters: dict[str, Any]
-    description: dict[str, Any]
+    dataset_info: dict[str, Any]
     splits: dict[str, arrays.SplitArrays]
     split_metrics: dict[str, Any]
     models: list[Evaluated]
 
     @property
     def classes(self) -> list[str]:
-        return self.description["classes"]
+        return self.dataset_info["classes"]
 
     @property
     def reality(self) -> str:
-        return "simulated" if self.description["simulated"] else "real"
+        return "simulated" if self.dataset_info["simulated"] else "real"
 
     @property
     def drawing(self) -> Drawing:
-        return drawings.drawing_of(self.description)
+        return drawings.drawing_of(self.dataset_info)
 
     @property
     def section_column(self) -> str | None:
-        """The column that tells apart what no metric pools, if any."""
-        return self.description["sections"]
+        """The column of the sections that no metric pools, if any."""
+        return self.dataset_info["sections"]
 
     @property
     def exclusive(self) -> bool:
         """Whether each record has exactly one of several classes."""
-        return self.description["task"] == "multiclass"
+        return self.dataset_info["task"] == "multiclass"
 
     @property
     def groups(self) -> str | None:
-        """What records are grouped by, one of it; None if each record is a group of its own."""
+        """The noun for one group of records; None if each record is a group of its own."""
         if pd.concat([self.splits[split].table["group"] for split in SPLITS]).is_unique:
             return None
         by = self.parameters["split"]["by"]
@@ -69,7 +69,7 @@ class DatasetResults:
 
     def recordings(self, split: str, rows: Sequence[int]) -> np.ndarray:
         """Recordings `[N, T, C]` of a split, in their unit."""
-        normalization = Normalization(**self.description["normalization"])
+        normalization = Normalization(**self.dataset_info["normalization"])
         return normalization.undo(self.splits[split].signals[list(rows)])
 
     def label(self, split: str, row: int) -> str:
@@ -92,7 +92,7 @@ class DatasetResults:
 
 
 def heading(results: DatasetResults, model: Evaluated) -> str:
-    """Of the section on a model."""
+    """Return the heading of the section on a model."""
     return f"{text(results.name)}: {text(model.model)}"
 
 
@@ -102,7 +102,7 @@ def read(content: dict[str, Any], name: str, root: Path) -> DatasetResults:
     return DatasetResults(
         name=name,
         parameters=content["datasets"][name],
-        description=read_json(folder / "dataset.json"),
+        dataset_info=read_json(folder / "dataset.json"),
         splits={split: arrays.load_split(folder / split) for split in SPLITS},
         split_metrics=read_json(root / f"reports/metrics/{name}/split.json"),
         models=[

@@ -1,4 +1,4 @@
-"""How far the luck of training moves a model's metrics: what several seeds of it make of the test."""
+"""Seed variance: how far a model's test metrics move when it is trained from several seeds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAIN = ("accuracy", "auc", "pauc", "harmonic_mean", "average_precision", "f1")
 
 @dataclass(frozen=True)
 class Spread:
-    """Of a metric over `seeds` trainings. `deviation`: the standard deviation of the sample, with
-    n - 1; NaN of a single one."""
+    """The spread of a metric over `seeds` trainings. `deviation`: the sample's standard deviation, with
+    n - 1; NaN for a single seed."""
 
     seeds: int
     mean: float
@@ -37,7 +37,7 @@ def spread(model: Evaluated, metric: str) -> Spread | None:
 
 
 def values_of(model: Evaluated, metric: str) -> list[float]:
-    """The metric with each seed, the first of which made the model that all else is told of."""
+    """Return the metric for each seed; the first seed made the model that all else is about."""
     values = [row.get(metric) for row in model.estimates.get("seeds", [])]
     return [value for value in values if value is not None]
 
@@ -59,13 +59,13 @@ def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str,
         if several(model) and (first := model.estimates["overall"][metric])["value"] is not None
     ]
     if rows:
-        what = METRICS[metric]
+        measure = METRICS[metric]
         document.add_figure(
             f"{results.name}/seeds",
-            figures.seeds(rows, colours, f"{what} on test records"),
-            f"{text(results.name)}: {what} of each model with each seed, beside the interval of the "
+            figures.seeds(rows, colours, f"{measure} on test records"),
+            f"{text(results.name)}: {measure} of each model with each seed, beside the interval of the "
             f"first",
-            _how_to_read(what),
+            _how_to_read(measure),
         )
 
 
@@ -74,14 +74,16 @@ def picture_of_seeds(results: DatasetResults, pictures: Mapping[str, bytes]) -> 
     path = f"figures/{results.name}/seeds.png"
     if path not in pictures:
         return ""
-    what = METRICS["accuracy" if results.exclusive else "auc"]
-    return f"![{text(results.name)}: {what} with each seed](../{path})\n\n{_how_to_read(what)}"
-
-
-def _how_to_read(what: str) -> str:
+    measure = METRICS["accuracy" if results.exclusive else "auc"]
     return (
-        f"{what} on the test records: a ring for each seed; above them the first seed's value with its "
-        f"interval."
+        f"![{text(results.name)}: {measure} with each seed](../{path})\n\n{_how_to_read(measure)}"
+    )
+
+
+def _how_to_read(measure: str) -> str:
+    return (
+        f"{measure} on the test records: a ring for each seed; above them the first seed's value with "
+        f"its interval."
     )
 
 

@@ -1,4 +1,4 @@
-"""How good a model is on parts of the test records that are told apart by who was recorded."""
+"""Metrics of a model on parts of the test records, split by who was recorded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def any_subgroups(models: Iterable[Evaluated]) -> bool:
 
 def subgroups(model: Evaluated, metrics: Sequence[str] = COMPACT) -> str:
     """Records and metrics by sex and age group, and what can and cannot be said of them; empty where
-    the test records tell neither."""
+    the test records have neither."""
     groups = list(groups_of(model))
     if not groups:
         return ""
@@ -61,24 +61,24 @@ def remarks(model: Evaluated) -> list[str]:
     unmeasured, fewer, wide, below, above = [], [], [], [], []
     for by, name, group in groups_of(model):
         called = f"{by} {text(name)}"
-        found = group.get(metric)
-        if found is None or found["value"] is None:
+        values = group.get(metric)
+        if values is None or values["value"] is None:
             unmeasured.append(called)
             continue
-        if found["high"] - found["low"] >= WIDE:
-            wide.append(f"{called} ({number(found['low'])} to {number(found['high'])})")
+        if values["high"] - values["low"] >= WIDE:
+            wide.append(f"{called} ({number(values['low'])} to {number(values['high'])})")
         if group.get("classes", len(model.classes)) < len(model.classes):
             fewer.append(f"{called} ({group['classes']} of {len(model.classes)})")
         elif overall and overall["value"] is not None:
-            below += [called] if found["high"] < overall["low"] else []
-            above += [called] if found["low"] > overall["high"] else []
-    what = METRICS[metric]
+            below += [called] if values["high"] < overall["low"] else []
+            above += [called] if values["low"] > overall["high"] else []
+    name = METRICS[metric]
     sentences = {
         "Too few records, or labels of one kind only, to measure: {}.": unmeasured,
         f"Some classes have fewer than {FEWEST_OF_A_KIND} records with or without them and are left out; "
         "a mean over the others does not compare with that of all: {}.": fewer,
-        f"The interval of the {what} is too wide to say anything: {{}}.": wide,
-        f"The {what} lies **below** that of all records, and the intervals do not overlap: {{}}.": below,
-        f"The {what} lies **above** that of all records, and the intervals do not overlap: {{}}.": above,
+        f"The interval of the {name} is too wide to say anything: {{}}.": wide,
+        f"The {name} lies **below** that of all records, and the intervals do not overlap: {{}}.": below,
+        f"The {name} lies **above** that of all records, and the intervals do not overlap: {{}}.": above,
     }
     return [sentence.format(spoken(names)) for sentence, names in sentences.items() if names]

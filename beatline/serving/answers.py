@@ -1,4 +1,4 @@
-"""What is answered: probabilities and decisions, or a score and where the error lies; and warnings."""
+"""The answers: probabilities and decisions, or a score and where the error lies; and warnings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST
 
-ERROR_PARTS = 250  # of the time, at most, that errors are told of
+ERROR_PARTS = 250  # of the time, at most, with an error each
 NAMED = 3  # channels, where the error is highest
 SHOWN = 200_000  # samples times channels that are given back at most
 ROWS_OF = ("binary", "multiclass")  # tasks of a table model
@@ -36,14 +36,14 @@ def respond(
     `explain`: with which parts of the recording moved it; `with_recording`: with the recording as the
     model has seen it.
     """
-    dataset = model.description["dataset"]
+    dataset = model.model_info["dataset"]
     prepared = preparation.prepare(
         recording, dataset, shortest=model.length, whole=model.looks_at_whole, limits=limits
     )
     signal = model.normalization.apply(prepared.samples)
     outputs = model.outputs(signal)
     far = preparation.far(signal, dataset["typical"])
-    length = prepared.length  # beyond it a sound is repeated, and nothing is told of that
+    length = prepared.length  # beyond it a sound is repeated, which no answer covers
     answer = {
         "model": model.identity,
         **_decided(model, outputs, signal, length),
@@ -62,7 +62,7 @@ def respond_rows(model: Model, rows: object, limits: Serve) -> dict[str, Any] | 
 
     Raises Problem if features are missing, unknown or no numbers, or rows are too many.
     """
-    if model.task not in ROWS_OF or model.description["dataset"]["length"] != 1:
+    if model.task not in ROWS_OF or model.model_info["dataset"]["length"] != 1:
         raise unavailable(
             f"{model.dataset}/{model.name} is no classifier of rows: serve.features of params.yaml "
             f"must name one"
@@ -73,7 +73,7 @@ def respond_rows(model: Model, rows: object, limits: Serve) -> dict[str, Any] | 
         raise too_large(
             f"{len(asked)} rows are more than the {limits.max_rows} of one request: send them in parts"
         )
-    names = model.description["dataset"]["channels"]
+    names = model.model_info["dataset"]["channels"]
     table = np.array(
         [
             _row(row, names, f"row {number}" if several else "the body")
@@ -83,8 +83,8 @@ def respond_rows(model: Model, rows: object, limits: Serve) -> dict[str, Any] | 
     signals = model.normalization.apply(table[:, None, :])
     values, _ = model.run(signals)  # a row is one window
     answers = [
-        _row_answer(model, *of_row)
-        for of_row in zip(values, model.decide(values), table, signals, strict=True)
+        _row_answer(model, *parts)
+        for parts in zip(values, model.decide(values), table, signals, strict=True)
     ]
     return answers if several else answers[0]
 
@@ -128,11 +128,11 @@ def _row_answer(
     else:
         predicted = int(decisions.argmax())
         probability, name = float(values[predicted]), model.classes[predicted]
-    dataset = model.description["dataset"]
+    dataset = model.model_info["dataset"]
     notices = []
     if unknown := [dataset["channels"][number] for number in np.flatnonzero(np.isnan(row))]:
-        what = f"{listed(unknown, NAMED)}: what training rows have in the middle stands in"
-        notices.append(Notice("missing", f"without a value: {what}"))
+        means = f"{listed(unknown, NAMED)}: what training rows have in the middle stands in"
+        notices.append(Notice("missing", f"without a value: {means}"))
     if far := preparation.far(signal, dataset["typical"]):
         notices.append(far)
     return {
@@ -150,7 +150,7 @@ def _decided(model: Model, outputs: Outputs, signal: np.ndarray, length: int) ->
     if model.detects:
         return {
             "score": values[0],
-            "threshold": model.description["thresholds"][0],
+            "threshold": model.model_info["thresholds"][0],
             "anomaly": bool(decisions[0]),
             "error": _error(model, outputs, signal, length),
         }
@@ -169,13 +169,13 @@ def _decided(model: Model, outputs: Outputs, signal: np.ndarray, length: int) ->
 
 
 def _error(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> dict[str, Any]:
-    """Where in the first `length` steps a detector's error lies: of an autoencoder in time and channel,
-    of others by window."""
-    names = model.description["dataset"]["channels"]
+    """Tell where in the first `length` steps a detector's error lies: in time and channel for an
+    autoencoder, by window for other detectors."""
+    names = model.model_info["dataset"]["channels"]
     if outputs.reconstruction is None:
         begins = [start for start in outputs.starts if start < length]
         steps = [(start, min(start + model.length, length)) for start in begins]
-        over_time = outputs.of_windows[: len(begins), 0]
+        over_time = outputs.by_window[: len(begins), 0]
         highest_in: list[str] = []
         over_channels = None
     else:
@@ -206,24 +206,24 @@ def _whole(outputs: Outputs, signal: np.ndarray) -> np.ndarray:
 
 def _in_time(model: Model, steps: list[tuple[int, int]]) -> tuple[str, list[float], list[float]]:
     """The unit of time, and where parts begin and end in it."""
-    rate = model.description["dataset"]["sampling_rate"]
+    rate = model.model_info["dataset"]["sampling_rate"]
     begin, end = ([round(part[side] / (rate or 1), 6) for part in steps] for side in (0, 1))
     return "s" if rate else "step", begin, end
 
 
 def _explanation(model: Model, signal: np.ndarray, outputs: Outputs, length: int) -> dict[str, Any]:
-    found = explanation.explain(model, signal, outputs, length)
-    unit, start, end = _in_time(model, found.steps)
+    explained = explanation.explain(model, signal, outputs, length)
+    unit, start, end = _in_time(model, explained.steps)
     keys = ["score"] if model.detects else model.classes
     return {
         "method": METHOD,
         "unit": unit,
         "start": start,
         "end": end,
-        "channels": found.channels,
+        "channels": explained.channels,
         "importance": {
             key: np.round(values, 6).tolist()
-            for key, values in zip(keys, found.importance, strict=True)
+            for key, values in zip(keys, explained.importance, strict=True)
         },
     }
 
@@ -233,7 +233,7 @@ def _recording(
 ) -> dict[str, Any]:
     """The first `length` steps as the model has seen them, in the data set's unit; of a very long
     recording the first part. `signal`: the normalized `samples`."""
-    dataset = model.description["dataset"]
+    dataset = model.model_info["dataset"]
     steps = min(max(SHOWN // samples.shape[1], 1), length)
     reconstruction = None
     if outputs.reconstruction is not None:

@@ -1,4 +1,4 @@
-"""The API: recordings in, answers of the trained models out, mistakes told in problem documents."""
+"""The API: recordings in, answers of the trained models out, mistakes in problem documents."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def create_app(
     return app
 
 
-def of_project() -> FastAPI:
+def project_application() -> FastAPI:
     """The application of the project in the current folder, as its params.yaml says."""
     content = params.load()
     limits = params.block(content, "serve", Serve)

@@ -94,7 +94,7 @@ def recording_body(limits: Serve) -> Schema:
             "schema": {"anyOf": [series, _list(series), described]},
             "example": {"signal": [[0.1, 0.2], [0.3, None]], "sampling_rate": 100, "unit": "mV"},
         },
-        **{name: {"schema": FILE | {"description": said}} for name, said in FORMATS.items()},
+        **{name: {"schema": FILE | {"description": text}} for name, text in FORMATS.items()},
         MULTIPART: {
             "schema": files
             | {"description": "One recording's files: a WFDB header and its signals."}
@@ -118,8 +118,8 @@ def rows_body(limits: Serve, features: Model | None = None) -> Schema:
     """The body of a row of features or of several, with their names if a model is loaded."""
     row, example = [_by_name(SAMPLE), _list(SAMPLE)], {"heart_rate": 71.5}
     if features is not None:
-        names = features.description["dataset"]["channels"]
-        means = features.description["normalization"]["mean"]
+        names = features.model_info["dataset"]["channels"]
+        means = features.model_info["normalization"]["mean"]
         in_order = _list(SAMPLE, minItems=len(names), maxItems=len(names))
         row = [_object(dict.fromkeys(names, SAMPLE), names), in_order]
         example = {name: float(f"{mean:.4g}") for name, mean in zip(names, means, strict=True)}
@@ -139,10 +139,10 @@ def document(app: FastAPI, limits: Serve, registry: Registry) -> Schema:
     """FastAPI's own document, with the data sets and models that can be chosen from, and the features
     of the model of a table if it is loaded."""
     with warnings.catch_warnings(action="ignore"):  # HEAD has the operation id of its GET
-        found = FastAPI.openapi(app)
-    found["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()
+        schema = FastAPI.openapi(app)
+    schema["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()
     datasets, models = zip(*(key.split("/") for key in registry.wanted), strict=True)
-    for path in found["paths"].values():
+    for path in schema["paths"].values():
         path.pop("head", None)  # which goes without saying
         (operation,) = path.values()
         for parameter in operation.get("parameters", []):
@@ -150,8 +150,8 @@ def document(app: FastAPI, limits: Serve, registry: Registry) -> Schema:
                 parameter["schema"]["enum"] = list(dict.fromkeys(names))
                 parameter["example"] = names[0]
     if limits.features and (features := registry.loaded(limits.features)):
-        found["paths"]["/predict"]["post"] |= rows_body(limits, features)
-    return found
+        schema["paths"]["/predict"]["post"] |= rows_body(limits, features)
+    return schema
 
 
 def _list(items: Schema, **more: Any) -> Schema:

@@ -1,4 +1,4 @@
-"""Which parts of a recording moved an answer.
+"""Explanations: the parts of a recording that moved an answer.
 
 Parts are replaced, one after the other, by the training mean, and the answer is asked for again:
 occlusion (Zeiler & Fergus 2014, Visualizing and understanding convolutional networks, ECCV). It needs
@@ -33,7 +33,7 @@ class Explanation:
 
 
 def explain(model: Model, signal: np.ndarray, outputs: Outputs, length: int) -> Explanation:
-    """Of the answer `outputs` about a normalized recording `[T, C]`, for its first `length` steps."""
+    """Explain the answer `outputs` about the first `length` steps of a normalized recording `[T, C]`."""
     steps = parts(length, PARTS)
     # A row of a table has no time: each feature is looked at on its own.
     groups = parts(signal.shape[1], PARTS if len(signal) > 1 else signal.shape[1])
@@ -41,7 +41,7 @@ def explain(model: Model, signal: np.ndarray, outputs: Outputs, length: int) -> 
     for number, step in enumerate(steps):
         without = _without(model, signal, outputs, step, groups)
         importance[:, number] = (outputs.values - without).T
-    names = model.description["dataset"]["channels"]
+    names = model.model_info["dataset"]["channels"]
     return Explanation(steps, [names[begin:end] for begin, end in groups], importance)
 
 
@@ -67,7 +67,7 @@ def _without(
         for number, start in enumerate(outputs.starts)
         if start < step[1] and step[0] < start + model.length
     ]
-    of_windows = np.repeat(outputs.of_windows[None], len(groups), axis=0)
+    by_window = np.repeat(outputs.by_window[None], len(groups), axis=0)
     for number in seen:
         start = outputs.starts[number]
         window = signal[start : start + model.length]
@@ -75,5 +75,5 @@ def _without(
         inside = slice(max(step[0] - start, 0), step[1] - start)
         for group, (begin, end) in enumerate(groups):
             occluded[group, inside, begin:end] = 0
-        of_windows[:, number] = model.run(occluded)[0]
-    return aggregated(of_windows, model.windows)
+        by_window[:, number] = model.run(occluded)[0]
+    return aggregated(by_window, model.windows)

@@ -1,4 +1,4 @@
-"""A bundle that answers without torch: its graph, and the pipeline's own way to the graph's input."""
+"""A bundle that predicts without torch: its ONNX graph, and the pipeline's own way to its input."""
 
 from __future__ import annotations
 
@@ -26,42 +26,42 @@ from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows, aggregated, starts
 from beatline.preprocessing.normalization import Normalization
 
-BATCH = 128  # windows in one run of the graph: bounds memory
+BATCH = 128  # windows in one run of the ONNX graph: bounds memory
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Of one recording `[T, C]`, cut into W windows `[L, C]`.
+    """A model's outputs for one recording `[T, C]`, cut into W windows `[L, C]`.
 
-    `values` `[K]`: probabilities, or a score; `of_windows` `[W, K]`: what they are the mean or the
+    `values` `[K]`: probabilities, or a score; `by_window` `[W, K]`: what they are the mean or the
     maximum of; `starts`: first samples of the windows; `reconstruction` `[W, L, C]` of an autoencoder,
     normalized.
     """
 
     values: np.ndarray
-    of_windows: np.ndarray
+    by_window: np.ndarray
     starts: list[int]
     reconstruction: np.ndarray | None
 
 
 @dataclass(frozen=True)
 class Model:
-    """`dataset`, `name`: as in data/models/<data set>/<model>. `description`: of model.json."""
+    """`dataset`, `name`: as in data/models/<data set>/<model>. `model_info`: of model.json."""
 
     dataset: str
     name: str
-    description: dict[str, Any]
+    model_info: dict[str, Any]
     session: InferenceSession
     normalization: Normalization
     windows: Windows
 
     @property
     def task(self) -> str:
-        return self.description["task"]
+        return self.model_info["task"]
 
     @property
     def classes(self) -> list[str]:
-        return self.description["classes"]
+        return self.model_info["classes"]
 
     @property
     def detects(self) -> bool:
@@ -70,24 +70,24 @@ class Model:
 
     @property
     def length(self) -> int:
-        """Of a window, in samples: fewer than that no recording may have."""
-        return shape_of(self.description)[0]
+        """The length of a window, in samples; a recording may not be shorter."""
+        return shape_of(self.model_info)[0]
 
     @property
     def looks_at_whole(self) -> bool:
         """Whether it takes recordings of one length, and no other."""
-        return not 0 < self.windows.length <= self.description["dataset"]["length"]
+        return not 0 < self.windows.length <= self.model_info["dataset"]["length"]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What an answer says of who gave it."""
+        """The model as its answers name it."""
         return {
             "dataset": self.dataset,
             "name": self.name,
             "task": self.task,
-            "simulated": self.description["dataset"]["simulated"],
-            "weights": self.description[WEIGHTS_SHA256],
-            "revision": _git(self.description)["revision"],
+            "simulated": self.model_info["dataset"]["simulated"],
+            "weights": self.model_info[WEIGHTS_SHA256],
+            "revision": _git(self.model_info)["revision"],
         }
 
     @property
@@ -96,29 +96,30 @@ class Model:
 
     def decide(self, values: np.ndarray) -> np.ndarray:
         """0/1 `[N, K]` from probabilities or scores `[N, K]`, as the pipeline decides."""
-        return self._task.decide(values, self.description["thresholds"])
+        return self._task.decide(values, self.model_info["thresholds"])
 
     def outputs(self, signal: np.ndarray) -> Outputs:
-        """Of a normalized recording `[T, C]`."""
+        """Compute the outputs for a normalized recording `[T, C]`."""
         first = starts(len(signal), self.windows)
         windows = np.stack([signal[start : start + self.length] for start in first])
-        of_windows, reconstruction = self.run(windows)
-        return Outputs(aggregated(of_windows, self.windows), of_windows, first, reconstruction)
+        by_window, reconstruction = self.run(windows)
+        return Outputs(aggregated(by_window, self.windows), by_window, first, reconstruction)
 
     def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Answers `[B, K]` about windows `[B, L, C]`; reconstructions `[B, L, C]` of an autoencoder."""
-        found = [
+        """Return predictions `[B, K]` for windows `[B, L, C]`, and an autoencoder's reconstructions
+        `[B, L, C]`."""
+        batches = [
             self.session.run(None, {WINDOWS: windows[begin : begin + BATCH]})
             for begin in range(0, len(windows), BATCH)
         ]
-        answers, *others = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return answers, others[0] if others else None
+        predictions, *others = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        return predictions, others[0] if others else None
 
 
 def load(folder: Path) -> Model:
     """The model of a bundle. Raises UserError if it is missing, damaged or has no graph."""
-    description = read_model_info(folder)
-    expected = description.get(GRAPH_SHA256)
+    model_info = read_model_info(folder)
+    expected = model_info.get(GRAPH_SHA256)
     if expected is None:
         raise UserError(
             f"{folder} has no {GRAPH}: its network could not be exported when it was trained"
@@ -143,23 +144,23 @@ def load(folder: Path) -> Model:
     return Model(
         dataset=folder.parent.name,
         name=folder.name,
-        description=description,
+        model_info=model_info,
         session=session,
-        normalization=Normalization(**description["normalization"]),
-        windows=Windows(**description["windows"]),
+        normalization=Normalization(**model_info["normalization"]),
+        windows=Windows(**model_info["windows"]),
     )
 
 
 def summary(model: Model, estimates: Path) -> dict[str, Any]:
-    """What is said of a model in a list of models. Its metrics are in `estimates` if they are of these
-    weights; None otherwise."""
-    description = model.description
-    dataset, identity = description["dataset"], description["identity"]
+    """Return a model's entry in the list of models. Its metrics are read from the file `estimates` if
+    they belong to these weights, and are None otherwise."""
+    model_info = model.model_info
+    dataset, identity = model_info["dataset"], model_info["identity"]
     representation = dataset["representation"]
     sound = None
     if representation is not None and representation["kind"] == "sound":
         sound = {"sampling_rate": representation["sampling_rate"]}
-    git = _git(description)
+    git = _git(model_info)
     return {
         "dataset": model.dataset,
         "name": model.name,
@@ -180,26 +181,26 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
             "sound": sound,
         },
         "thresholds": thresholds(model),
-        "metrics": _metrics(estimates, description[WEIGHTS_SHA256]),
-        "parameters": description["parameters"],
+        "metrics": _metrics(estimates, model_info[WEIGHTS_SHA256]),
+        "parameters": model_info["parameters"],
         "identity": {
             "revision": git["revision"],
             "clean": git["clean"],
             "data": identity["data"],
             "code": identity["code"],
-            "weights": description[WEIGHTS_SHA256],
+            "weights": model_info[WEIGHTS_SHA256],
         },
     }
 
 
 def thresholds(model: Model) -> dict[str, float] | None:
-    """By class; None if the most probable one is decided."""
-    values = model.description["thresholds"]
+    """Return the threshold of each class; None if the most probable class is decided."""
+    values = model.model_info["thresholds"]
     return dict(zip(model.classes, values, strict=True)) if values else None
 
 
 def _metrics(path: Path, weights: str) -> dict[str, Any] | None:
-    """The overall metrics that evaluate found for these weights, each with its interval."""
+    """Return the overall metrics of these weights from evaluate, each with its interval."""
     try:
         estimates = read_json(path)
         return estimates["overall"] if estimates["identity"]["model"] == weights else None
@@ -207,5 +208,5 @@ def _metrics(path: Path, weights: str) -> dict[str, Any] | None:
         return None
 
 
-def _git(description: dict[str, Any]) -> dict[str, Any]:
-    return description["identity"].get("git") or {"revision": None, "clean": False}
+def _git(model_info: dict[str, Any]) -> dict[str, Any]:
+    return model_info["identity"].get("git") or {"revision": None, "clean": False}

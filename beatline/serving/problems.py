@@ -1,4 +1,4 @@
-"""Client mistakes as problem documents (RFC 9457), and the words that they are told in."""
+"""Client mistakes as problem documents (RFC 9457), and their wording."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def wording(error: BaseException) -> str:
-    """What an exception says, in one line."""
+    """Return an exception's message in one line."""
     return shown(" ".join(str(error).split()).rstrip("."), LONGEST_WORDING)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("data/models")
 PREDICTIONS = Path("data/predictions")  # where a model's metrics and their intervals are
-FILES = (DESCRIPTION, GRAPH)  # that tell, by their stamps, that a bundle has changed
+FILES = (DESCRIPTION, GRAPH)  # whose stamps show that a bundle has changed
 # The environment variable that tells a worker to take requests only when its models are loaded: it takes
 # the place of another, beside workers that answer.
 LOAD_FIRST = "BEATLINE_LOAD_FIRST"
@@ -53,7 +53,8 @@ def check_features(features: str | None, wanted: Sequence[str]) -> None:
 
 
 def stamp(*paths: Path) -> Stamp:
-    """What changes when files do: their times of change, inodes and sizes, None if there is no file."""
+    """Return the times of change, inodes and sizes of files (None for a missing one): they differ once
+    a file has changed."""
     stamps: list[tuple[int, int, int] | None] = []
     for path in paths:
         try:
@@ -66,7 +67,7 @@ def stamp(*paths: Path) -> Stamp:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one wanted bundle. `tried`: the stamp of the files that were last looked at, None
+    """The state of one wanted bundle. `tried`: the stamp of the files that were last looked at, None
     if they should be looked at again; `described`: that of the metrics in `summary`; `reason`: why
     there is no model, or no newer one."""
 

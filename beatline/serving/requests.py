@@ -31,21 +31,21 @@ MAX_FILES = 8  # of one recording: a header and its signal files
 def flags(request: Request, names: Sequence[str]) -> dict[str, bool]:
     """The query parameters `names`, false where one is absent. Raises Problem if another is given, one
     that is neither true nor false, or one twice."""
-    found = dict.fromkeys(names, False)
+    chosen = dict.fromkeys(names, False)
     if not request.scope["query_string"]:
-        return found
+        return chosen
     given = request.query_params.multi_items()
     for name, value in given:
-        if name not in found:
+        if name not in chosen:
             word = shown(name)
             hint = did_you_mean(word, names) or (f" (known: {', '.join(names)})" if names else "")
             raise unfit(f"unknown query parameter {word!r}{hint}")
         if value not in ("true", "false"):
             raise unfit(f"query parameter {name} must be true or false, not {shown(value)!r}")
-        found[name] = value == "true"
+        chosen[name] = value == "true"
     if len(given) > len(dict(given)):
         raise unfit("a query parameter is given twice")
-    return found
+    return chosen
 
 
 def content_type(request: Request) -> str:

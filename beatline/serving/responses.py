@@ -31,7 +31,7 @@ class ProblemDocument(Object):
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     detail: str
-    """What is wrong, and what to do."""
+    """The problem, and what to do about it."""
 
 
 class Warning(Object):

@@ -42,7 +42,7 @@ from beatline.serving.telemetry import Telemetry
 EXAMPLES = Path("data/examples")
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
 THREADS = 2  # for what takes long; more would only share the cores
-WAITING = 16  # requests for these threads, beyond which one is told to come back
+WAITING = 16  # requests for these threads, beyond which a client is asked to come back
 # Bodies up to this size, of formats that unpack to nothing larger, are read at once, and answered at
 # once if what the model looks at has few values: 12 x 1000 samples are 48 kB as float32 and 250 kB as
 # JSON of all digits.
@@ -121,16 +121,16 @@ class Service:
                 responses=problems(400, 408, 413, 415, 422, 503),
                 openapi_extra=documentation.rows_body(self.limits),
             )
-        of_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
+        about_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
         listed = list[Available | Unavailable]
-        get("/models", self.models, **of_models, response_model=dict[Literal["models"], listed])
+        get("/models", self.models, **about_models, response_model=dict[Literal["models"], listed])
         examples = dict[Literal["examples"], list[Example]]
-        get(f"{MODEL}/examples", self.examples, **of_models, response_model=examples)
-        get(f"{MODEL}/examples/{{name}}", self.example, **of_models, response_class=Npy)
-        of_server: dict[str, Any] = {"tags": ["Server"], "responses": problems(422, 503)}
+        get(f"{MODEL}/examples", self.examples, **about_models, response_model=examples)
+        get(f"{MODEL}/examples/{{name}}", self.example, **about_models, response_class=Npy)
+        about_server: dict[str, Any] = {"tags": ["Server"], "responses": problems(422, 503)}
         healthy = dict[Literal["status"], Literal["healthy"]]
-        get("/health", self.health, **of_server, response_model=healthy)
-        get("/metrics", self.metrics, **of_server, response_class=PlainTextResponse)
+        get("/health", self.health, **about_server, response_model=healthy)
+        get("/metrics", self.metrics, **about_server, response_class=PlainTextResponse)
 
     async def predict_recording(
         self,
@@ -158,7 +158,7 @@ class Service:
         if len(body) > SMALL or not plain:
             return await self.threads.run(lambda: answer(read()))
         sent = read()
-        values = preparation.resampled_values(sent, loaded.description["dataset"])
+        values = preparation.resampled_values(sent, loaded.model_info["dataset"])
         if explain or recording or values > LITTLE:
             return await self.threads.run(partial(answer, sent))
         return answer(sent)
@@ -201,7 +201,7 @@ class Service:
         return Npy(await asyncio.to_thread(self._example, dataset, name))
 
     def _examples(self, dataset: str) -> list[dict[str, Any]]:
-        """What is listed; nothing while DVC is writing the folder, or if there is none."""
+        """Return the listed examples: none while DVC is writing the folder, or if there is no folder."""
         try:
             return list(read_json(self.root / EXAMPLES / dataset / "examples.json")["examples"])
         except (UserError, OSError, KeyError, TypeError):
@@ -224,7 +224,7 @@ class Service:
 
 class Threads:
     """A few threads for what takes long. Python cannot stop a thread: who is given up on keeps it until
-    its work is done, so others wait, and beyond WAITING of them are told so at once."""
+    its work is done, so others wait, and beyond WAITING of them are refused at once."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -66,7 +66,7 @@ class Supervisor(Multiprocess):
 
     def _announce(self) -> None:
         """Say where to go once the models answer, and before that what they wait for, if it lasts."""
-        said = ""
+        announced = ""
         while not self.should_exit.wait(0.1):
             reason = _why_not_healthy(self._url, self.config.workers)
             if reason is None:
@@ -74,13 +74,13 @@ class Supervisor(Multiprocess):
                 os.environ[registry.LOAD_FIRST] = "1"  # for workers that replace others from now on
                 print(f"Beatline answers at {self._url} (Ctrl-C ends it)", flush=True)
                 return
-            if reason not in ("", said) and not reason.startswith("loading"):
+            if reason not in ("", announced) and not reason.startswith("loading"):
                 print(f"not healthy yet: {reason}", file=sys.stderr, flush=True)
-                said = reason
+                announced = reason
 
 
 def _why_not_healthy(url: str, workers: int) -> str | None:
-    """None if all workers are; "" if that cannot be told yet."""
+    """Return why not all workers are healthy; None if they are, "" if that is not known yet."""
     # Never by a proxy, which could not reach this machine's own address.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

@@ -1,7 +1,7 @@
-"""What the server does, for Prometheus, summed over its worker processes.
+"""Telemetry: the server's metrics for Prometheus, summed over its worker processes.
 
 Where the environment variable PROMETHEUS_MULTIPROC_DIR names a folder when this module is imported, each
-process keeps its numbers in files there and any of them tells the sum. Labels are names of our own
+process keeps its numbers in files there and any of them reports the sum. Labels are names of our own
 (routes, models, classes, codes): a request cannot make up new ones.
 """
 
@@ -118,7 +118,7 @@ class Telemetry:
     def loaded(self, model: Model, previous: Model | None) -> None:
         self._loads.labels(model.dataset, model.name).inc()
         if previous is not None:
-            # The files of several processes forget no label: what was is told by a 0.
+            # The files of several processes forget no label: what was has the value 0.
             self._identity.labels(*_identity(previous)).set(0)
         self._identity.labels(*_identity(model)).set(1)
 

@@ -54,7 +54,7 @@ def save(folder: Path, identity: dict[str, Any], **changes: Any) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """As DVC makes one, in a tree that is not clean, with another seed inside."""
+    """A bundle as DVC makes it, in a tree that is not clean, with another seed inside."""
     identity = {
         "git": {
             "revision": REVISION,
@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str | Path) -> str:
-    """What the command prints."""
+    """Return the output of the command."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         cli.main(["describe", *map(str, arguments)])
@@ -80,7 +80,7 @@ def run(*arguments: str | Path) -> str:
 
 
 def test_everything_is_told(folder: Path) -> None:
-    """What the model is, what it learned from and how, what made it, and every stage before it, as a
+    """The model, what it learned from and how, what made it, and every stage before it, as a
     reader sees it who calls the command."""
     command = [sys.executable, "-m", "beatline", "describe", str(folder)]
     said = subprocess.check_output(command, cwd=ROOT, text=True)

@@ -43,7 +43,7 @@ def test_only_what_differs_is_shown() -> None:
 
 
 def test_what_is_as_before_is_a_dot() -> None:
-    """Of twenty experiments that changed two models each, the rest would be noise."""
+    """A value that did not change is a dot: among twenty experiments the rest would be noise."""
     rows = [_row(None), _row("a", {AUC: 0.95}), _row("b", {EPOCHS: 4.0})]
     assert [line.split() for line in experiments.table(rows, 100).splitlines()[-2:]] == [
         ["a", "0.95", "."],

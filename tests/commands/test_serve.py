@@ -55,7 +55,7 @@ class Process:
         return host, int(port)
 
     def end(self, number: int = signal.SIGTERM) -> str:
-        """What it has said on stderr when it has ended as it should after a signal."""
+        """Return its stderr when it has ended as it should after a signal."""
         self.process.send_signal(number)
         _, said = self.process.communicate(timeout=30)
         assert self.process.returncode == 0, said
@@ -183,7 +183,7 @@ def by_rename(new: Path, place: Path) -> None:
 
 
 def by_copy(new: Path, place: Path) -> None:
-    """As a stage of DVC: outputs are deleted, and made again some time later."""
+    """Bundles change as by a stage of DVC: outputs are deleted, and made again some time later."""
     shutil.rmtree(place)
     time.sleep(0.3)
     shutil.copytree(new, place)
@@ -264,7 +264,7 @@ def test_what_a_worker_imports(folder: Path) -> None:
         "import numpy as np\n"
         "from beatline.serving import answers, app, uploads\n"
         "from beatline.serving.uploads import File, Upload\n"
-        "application = app.of_project()\n"
+        "application = app.project_application()\n"
         "service = application.state.service\n"
         "service.registry.look()\n"
         "model, limits = service.registry.model('ptbxl', 'cnn'), service.limits\n"
@@ -323,7 +323,7 @@ def test_mistakes_at_the_start(folder: Path, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options(folder: Path, options: Any, sentence: str) -> None:
-    """As every command: usage and a sentence, status 2."""
+    """Errors look as in every command: usage and a sentence, status 2."""
     status, said = failed(folder, *options)
     assert status == 2 and sentence in said
 

@@ -118,8 +118,8 @@ def test_normalize_that_starts_from_nothing_known(recordings: str) -> None:
 
 
 def test_features_to_start_from() -> None:
-    """What extract_features makes of a data set: its own normalize and any data set's download may
-    start from it, another's normalize may not."""
+    """A data set's own normalize and any data set's download may start from what extract_features makes
+    of it; another's normalize may not."""
     content = parameters.content()
     assert validate.validate(content) == (3, 6)
     content["datasets"]["ptbxl"]["download"]["needs"] = "data/features/machine_sound"
@@ -132,7 +132,7 @@ def test_features_to_start_from() -> None:
 
 
 def test_parameters_of_features() -> None:
-    """Those of its kind, less what names modules: unknown and missing ones are named."""
+    """Parameters are those of the kind, less the names of modules: unknown and missing ones are named."""
     content = parameters.content()
     content["extract_features"]["machine_sound"] = {**SOUND, "mells": 3}
     expected = "params.yaml: extract_features.machine_sound.mells: unknown parameter"

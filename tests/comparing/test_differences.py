@@ -63,12 +63,12 @@ def answered(
 
 
 def two_models(
-    draw: np.random.Generator, records: int, gain: float = 0.0, strength: float = 1.5
+    generator: np.random.Generator, records: int, gain: float = 0.0, strength: float = 1.5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels [N, 1] and the scores of two models that agree in part; the second is better by `gain`."""
-    labels = draw.random((records, 1)) < 0.3
-    common = draw.normal(size=labels.shape)
-    noises = [0.8 * common + 0.6 * draw.normal(size=labels.shape) for _ in range(2)]
+    labels = generator.random((records, 1)) < 0.3
+    common = generator.normal(size=labels.shape)
+    noises = [0.8 * common + 0.6 * generator.normal(size=labels.shape) for _ in range(2)]
     return labels, noises[0] + strength * labels - 1, noises[1] + (strength + gain) * labels - 1
 
 
@@ -96,9 +96,9 @@ def of(found: list[Difference], metric: str) -> Difference:
 def test_p_values_are_uniform_where_there_is_no_difference() -> None:
     """A test at 5 % raises its false alarms in 5 % of the cases, at any level: the p-values of 1,000
     pairs of equally good models are uniform (Kolmogorov-Smirnov)."""
-    draw, found = np.random.default_rng(1), []
+    generator, found = np.random.default_rng(1), []
     for number in range(1000):
-        labels, first, second = two_models(draw, 300)
+        labels, first, second = two_models(generator, 300)
         pair = answered(labels, first), answered(labels, second)
         one = parameters(metrics=["auc"], resamples=300, seed=number)
         found.append(paired(*pair, one, 0.1)[0][0].p_value)
@@ -109,9 +109,9 @@ def test_p_values_are_uniform_where_there_is_no_difference() -> None:
 @pytest.mark.parametrize("gain", [0.0, 0.2, 0.5])
 def test_agrees_with_delong_on_single_aucs(gain: float) -> None:
     """An independent method without resampling gives the same standard error and p-value."""
-    draw = np.random.default_rng(2)
+    generator = np.random.default_rng(2)
     for _ in range(5):
-        labels, first, second = two_models(draw, 800, gain)
+        labels, first, second = two_models(generator, 800, gain)
         pair = answered(labels, first), answered(labels, second)
         found = of(paired(*pair, parameters(resamples=4000), 0.1)[0], "auc")
         error, p_value = delong(labels[:, 0], first[:, 0], second[:, 0])
@@ -120,11 +120,11 @@ def test_agrees_with_delong_on_single_aucs(gain: float) -> None:
 
 
 def test_few_positives_are_no_certainty() -> None:
-    """Where four records decide, chance alone must not look like evidence: a test at 0.5 % raises hardly
+    """If four records decide, chance alone must not look like evidence: a test at 0.5 % raises hardly
     any false alarms."""
-    draw, found = np.random.default_rng(12), []
+    generator, found = np.random.default_rng(12), []
     for number in range(300):
-        labels, first, second = two_models(draw, 150)
+        labels, first, second = two_models(generator, 150)
         labels[:] = False
         labels[:4] = True
         pair = answered(labels, first), answered(labels, second)
@@ -134,13 +134,13 @@ def test_few_positives_are_no_certainty() -> None:
 
 
 def test_interval_holds_the_true_difference_as_often_as_it_says() -> None:
-    """Of 400 intervals of 95 % around the difference of two unequal models, 95 % hold it; groups of two
-    records that are alike count as one draw."""
-    draw, held = np.random.default_rng(3), []
+    """95 % of 400 intervals of 95 % hold the true difference of two unequal models; groups of two
+    records that are alike count as one generator."""
+    generator, held = np.random.default_rng(3), []
     true = float(stats.norm.cdf(1.8 / 2**0.5) - stats.norm.cdf(1.5 / 2**0.5))  # of binormal scores
     for number in range(400):
         labels, first, second = (
-            np.repeat(values, 2, axis=0) for values in two_models(draw, 200, 0.3)
+            np.repeat(values, 2, axis=0) for values in two_models(generator, 200, 0.3)
         )
         groups = np.arange(400) // 2
         pair = answered(labels, first, groups=groups), answered(labels, second, groups=groups)
@@ -154,8 +154,8 @@ def test_interval_holds_the_true_difference_as_often_as_it_says() -> None:
 def test_order_does_not_matter_and_swapping_turns_the_sign(seed: int) -> None:
     """The same records in another order give the same differences; after against before is minus before
     against after, with the same p-value."""
-    draw = np.random.default_rng(seed)
-    labels, first, second = two_models(draw, 60)
+    generator = np.random.default_rng(seed)
+    labels, first, second = two_models(generator, 60)
     one, other = answered(labels, first), answered(labels, second)
     shuffled = replace(other, table=other.table.sample(frac=1, random_state=seed))
     there, _ = paired(one, other, parameters(), 0.1)
@@ -169,17 +169,17 @@ def test_order_does_not_matter_and_swapping_turns_the_sign(seed: int) -> None:
 
 
 def test_same_answers_are_no_difference() -> None:
-    """Where nothing differs in any resample the interval is zero and the p-value one."""
+    """If nothing differs in any resample, the interval is zero and the p-value one."""
     labels, first, _ = two_models(np.random.default_rng(5), 50)
     for each in paired(answered(labels, first), answered(labels, first), parameters(), 0.1)[0]:
         assert (each.difference, each.low, each.high, each.p_value) == (0, 0, 0, 1)
 
 
 def test_parts_are_the_classes() -> None:
-    """With several classes each has its differences, whose mean is the overall one."""
-    draw = np.random.default_rng(6)
-    labels = draw.random((200, 3)) < 0.3
-    first, second = (labels * 1.5 + draw.normal(size=labels.shape) for _ in range(2))
+    """Each of several classes has its differences, whose mean is the overall one."""
+    generator = np.random.default_rng(6)
+    labels = generator.random((200, 3)) < 0.3
+    first, second = (labels * 1.5 + generator.normal(size=labels.shape) for _ in range(2))
     one, other = (answered(labels, scores, "multilabel") for scores in (first, second))
     overall, parts = paired(one, other, parameters(), 0.1)
     assert list(parts) == ["class 0", "class 1", "class 2"]
@@ -189,8 +189,8 @@ def test_parts_are_the_classes() -> None:
 
 def test_detectors_are_compared_on_each_machine() -> None:
     """Sections are not pooled: the difference is the mean of those of each machine."""
-    draw = np.random.default_rng(7)
-    labels, first, second = two_models(draw, 120, 0.8)
+    generator = np.random.default_rng(7)
+    labels, first, second = two_models(generator, 120, 0.8)
     machines = np.where(np.arange(120) < 60, "id_00", "id_02")
     first, second = (scores + 9 * (machines == "id_02")[:, None] for scores in (first, second))
     pair = []
@@ -258,7 +258,7 @@ def test_stored_values_are_taken_as_independent() -> None:
 
 
 def test_a_rare_class_widens_what_is_stored() -> None:
-    """Of stored values too, few positives are no certainty."""
+    """Few positives are no certainty, in stored values either."""
     labels, first, second = two_models(np.random.default_rng(9), 500, 0.4)
     before, after = stored(answered(labels, first)), stored(answered(labels, second))
     widths = []
@@ -270,7 +270,7 @@ def test_a_rare_class_widens_what_is_stored() -> None:
 
 
 def stored(model: Predictions) -> dict[str, Any]:
-    """What a metrics file holds of the AUC."""
+    """The AUC's entry in a metrics file."""
     how = Evaluate(resamples=1000, confidence=0.95, max_fpr=0.1, seed=0)
     auc = {"metric": "auc", **measured(model, how)["overall"]["auc"]}
     about = {"confidence": 0.95, "records": len(model.table)}

@@ -1,4 +1,4 @@
-"""What is read of a revision, older ones included."""
+"""Reading a revision, older ones included."""
 
 from __future__ import annotations
 

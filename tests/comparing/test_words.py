@@ -66,7 +66,7 @@ def test_terminal_of_100_columns_is_enough() -> None:
     reason = (
         "other test records (of 1,000 before and 1,000 after, 9 are only before and 900 only after)"
     )
-    text = words.text(comparison(one, model(status=NOT_COMPARABLE, why=reason)))
+    text = words.text(comparison(one, model(status=NOT_COMPARABLE, reason=reason)))
     assert max(map(len, text.splitlines())) <= 100
     assert "worse in average_precision and auc" in text
     assert "(simulated data)" in text
@@ -103,7 +103,7 @@ def test_many_comparisons_need_more_evidence() -> None:
 def test_gate_names_what_it_cannot_judge() -> None:
     """A model that is new or not comparable is in the table of a pull request, not silently left out."""
     text = words.gate(
-        comparison(model(status=NEW), model(status=NOT_COMPARABLE, why="other test records"))
+        comparison(model(status=NEW), model(status=NOT_COMPARABLE, reason="other test records"))
     )
     assert "ecg_features logistic_regression: new" in text
     assert "not comparable: other test records" in text

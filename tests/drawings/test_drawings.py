@@ -258,7 +258,7 @@ def test_time_runs_to_the_right_and_frequency_upwards() -> None:
 
 
 def test_frequencies_stand_at_their_bands() -> None:
-    """Of bands without a frequency in their names the numbers."""
+    """Bands without a frequency in their names show their numbers."""
     axes = spectrograms.sheet([Shown("x", _sound())], SOUND).axes[0]
     found = zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
     places = {label.get_text(): place for place, label in found}

@@ -17,7 +17,7 @@ def _xy(line: Line2D) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_png_holds_no_date_no_software_and_is_the_same_twice() -> None:
-    """What is in Git must change only when what it shows does."""
+    """A figure in Git must change only when what it shows does."""
     rows = [("A", "m", 0.8, 0.7, 0.95)]
     drawn = [figures.comparison(rows, ["A"], {"m": "#0072B2"}, "AUC") for _ in range(2)]
     once, again = map(figures.png, drawn)
@@ -91,7 +91,7 @@ def test_a_confusion_matrix_of_many_classes_has_room_for_its_numbers() -> None:
 
 
 def test_history_marks_the_step_that_was_kept() -> None:
-    """What is not defined, such as the AUC of normal records alone, has no panel."""
+    """An undefined metric, such as the AUC of normal records alone, has no panel."""
     steps = {"model": "m", "epoch": [1, 2, 3]}
     loss = [
         pd.DataFrame({**steps, "split": split, "loss": [3.0, 2, 1]})
@@ -111,7 +111,7 @@ def test_history_marks_the_step_that_was_kept() -> None:
 
 
 def test_eight_models_have_eight_colours() -> None:
-    """As many as the project has, so that none is taken for another."""
+    """There are as many colours as the project needs, so that none is taken for another."""
     assert len(set(figures.colours_of([f"m{number}" for number in range(8)]).values())) == 8
 
 

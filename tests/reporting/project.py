@@ -190,7 +190,7 @@ def _write_dataset(root: Path, name: str, about: dict[str, Any]) -> None:
 
 
 def table_of(split: str, about: dict[str, Any], size: int) -> pd.DataFrame:
-    """Of hearts NORM is every second record, the other class every third; of the others every third
+    """Label the records. Hearts: NORM is every second, the other class every third; others: every third
     record is abnormal, of machines in the test split alone; the digits take turns."""
     number = np.arange(size)
     third = (number % 3 == 0).astype(int)
@@ -342,7 +342,7 @@ def _trained(about: dict[str, Any], model: str) -> Bundle:
 
 
 def _history(model: str) -> pd.DataFrame:
-    """Of a model that is fitted in one step a single row; of a detector no AUC."""
+    """Make a history: a single row for a model fitted in one step; no AUC for a detector."""
     epochs = [1] if model == "logistic_regression" else [1, 2, 3]
     undefined = [np.nan] * len(epochs)
     loss = [1 / epoch for epoch in epochs]
@@ -358,7 +358,7 @@ def _history(model: str) -> pd.DataFrame:
 
 
 def _values(trained: Bundle, signals: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """What an autoencoder answers; of others made-up answers, right more often than not."""
+    """Return an autoencoder's predictions; made-up ones for other models, right more often than not."""
     if trained.description["architecture"]["name"] == "autoencoder":
         return trained.answer(signals).values
     rng = np.random.default_rng(len(trained.description["architecture"]["name"]))

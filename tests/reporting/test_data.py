@@ -43,7 +43,7 @@ def test_records_of_each_machine_are_counted(document: Document) -> None:
 
 
 def test_how_it_is_normalized_is_told(document: Document) -> None:
-    """Of many channels the smallest, median and largest value."""
+    """Many channels are summed up by the smallest, median and largest value."""
     hearts, digits, rows = (section(document, f"{name}: data") for name in _NORMALIZED)
     assert "Each channel is normalized" in hearts
     assert "Constant channels: I." in hearts
@@ -79,7 +79,7 @@ def test_small_examples_of_all_classes_stand_on_one_sheet(document: Document) ->
 
 
 def test_of_each_machine_a_normal_and_an_anomalous_spectrogram_is_shown(document: Document) -> None:
-    """From the test split, as there is no anomaly elsewhere; other faults at other machines."""
+    """Examples are test records, as there is no anomaly elsewhere; other faults at other machines."""
     text = section(document, "machines: data")
     assert (
         "Simulated recordings, of the test split: test\\_1, test\\_0, test\\_2, test\\_3." in text

@@ -1,4 +1,4 @@
-"""What made the numbers: told with every table, also of models from before revisions were recorded."""
+"""The origin of the numbers stands with every table, also for models without a recorded revision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLOSING = "What made these numbers"
 
 
 def _row(document: Document, model: str, doing: str) -> dict[str, str] | None:
-    """Of the closing table; its second column has no name."""
+    """Return the rows of the closing table, whose second column has no name."""
     found = [row for row in rows(section(document, CLOSING), "model") if row["model"] == model]
     return next((row for row in found if row[""] == doing), None)
 
@@ -91,8 +91,8 @@ def test_what_made_a_number_in_words(made: dict, words: str) -> None:
 
 
 def test_many_changes_are_not_all_listed() -> None:
-    told = identity.listed_paths([f"beatline/{number}.py" for number in range(40)])
-    assert told.endswith("`beatline/15.py` and 24 more")
+    listed = identity.listed_paths([f"beatline/{number}.py" for number in range(40)])
+    assert listed.endswith("`beatline/15.py` and 24 more")
 
 
 def test_the_report_tells_what_wrote_it(document: Document) -> None:

@@ -41,7 +41,7 @@ def predicted(task: str, thresholds: list[float], **columns: list[float]) -> Eva
 def test_the_most_confident_mistakes_come_first(
     task: str, threshold: float, values: list[float], expected: list[int]
 ) -> None:
-    """Of labels 1 0 0 1 all four are wrong; how far beyond the threshold decides on the order."""
+    """All decisions on labels 1 0 0 1 are wrong; how far beyond the threshold decides on the order."""
     decided = [int(value >= threshold) for value in values]
     columns = {"A": [1, 0, 0, 1], "A predicted": values, "A decided": decided}
     model = predicted(task, [threshold], **columns)
@@ -69,7 +69,7 @@ Drawn = list[list[Shown]]
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch, without_pictures: None) -> Drawn:
-    """What strips are drawn of, figure by figure."""
+    """Collect the recordings of the strips, figure by figure."""
     del without_pictures
     found: Drawn = []
     real = drawings.strips
@@ -107,7 +107,7 @@ def test_the_digits_most_confidently_wrong_are_shown(drawn: Drawn, root: Path) -
 def test_the_recordings_behind_a_detectors_worst_mistakes_are_named(
     drawn: Drawn, root: Path
 ) -> None:
-    """What was decided and why, machine, label and recording; beside it the error."""
+    """A title holds what was decided and why, machine, label and recording; beside it the error."""
     content = project.only("machines", models=["autoencoder"])
     document = reporting.compose(content, Report(mistakes=2), root, project.REPORT)
     assert len(drawn[0]) == 2
@@ -125,7 +125,7 @@ def test_the_recordings_behind_a_detectors_worst_mistakes_are_named(
 def test_a_normal_and_an_anomalous_spectrogram_with_reconstruction_and_error(
     root: Path, monkeypatch: pytest.MonkeyPatch, drawn: Drawn
 ) -> None:
-    """Of one machine, each with the middle score of its kind; an error's mean is about the score."""
+    """Both are of one machine, with the middle score of a kind; an error's mean is about the score."""
     shown: Drawn = []
     drawing = drawings.DRAWINGS["spectrogram"]
     real: Callable[..., Figure] | None = drawing.reconstructions

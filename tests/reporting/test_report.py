@@ -74,7 +74,7 @@ def test_the_same_inputs_give_the_same_bytes(document: Document, root: Path) -> 
 
 @pytest.mark.usefixtures("without_pictures")
 def test_nothing_but_durations_differs_between_runs(root: Path, tmp_path: Path) -> None:
-    """As the report itself says."""
+    """The report says so itself."""
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
     folder = copy / "data/durations/digits/cnn"
@@ -118,7 +118,7 @@ _KINDS = ("data", "models")
 
 
 def test_curves_have_a_table_per_kind_and_data_set(document: Document) -> None:
-    """What `dvc plots` draws."""
+    """The tables for `dvc plots`."""
     assert set(document.curves) == set(curves.KINDS)
     assert set(document.curves["roc"]) == set(project.DATASETS)
     assert list(dict.fromkeys(document.curves["roc"]["beats"]["model"])) == ["cnn", "autoencoder"]
@@ -179,7 +179,7 @@ def test_an_unknown_or_wrong_parameter_is_refused() -> None:
 
 
 def test_the_report_needs_no_torch() -> None:
-    """What is drawn was written by evaluate: no network is loaded, and the page is there in seconds."""
+    """evaluate wrote all that is drawn: no network is loaded, and the page is there in seconds."""
     program = (
         "import stages.report, sys; assert not {'torch', 'beatline.bundle'} & set(sys.modules)"
     )

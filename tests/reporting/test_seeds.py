@@ -64,7 +64,7 @@ def test_spread_of_any_values(model: Evaluated, values: list[float]) -> None:
 
 
 def test_undefined_values_are_left_out(model: Evaluated) -> None:
-    """As where the test records of a class are all alike; and estimates from before have none."""
+    """Metrics are undefined where test records are all alike, and missing in estimates from before."""
     found = seeds.spread(_with(model, [0.5, None, 0.7]), "auc")
     assert found
     assert (found.seeds, found.mean) == (2, pytest.approx(0.6))

@@ -51,9 +51,10 @@ def test_groups_are_measured_as_scikit_learn_does(document: Document, root: Path
 
 
 def test_a_wide_interval_says_nothing(model: Evaluated) -> None:
-    told = _remarks(model, auc=_estimate(0.8, 0.6, 0.9))
+    sentences = _remarks(model, auc=_estimate(0.8, 0.6, 0.9))
     assert (
-        told == "The interval of the AUC is too wide to say anything: sex female (0.600 to 0.900)."
+        sentences
+        == "The interval of the AUC is too wide to say anything: sex female (0.600 to 0.900)."
     )
     assert _remarks(model, auc=_estimate(0.8, 0.72, 0.88)) == ""
 
@@ -65,16 +66,16 @@ def test_a_wide_interval_says_nothing(model: Evaluated) -> None:
 def test_a_group_apart_from_all_is_named(
     model: Evaluated, low: float, high: float, word: str
 ) -> None:
-    """Where the interval does not overlap with that of all records, and only there."""
-    told = _remarks(model, auc=_estimate((low + high) / 2, low, high))
-    assert bool(told) == bool(word)
-    assert word in told
+    """A group is named if its interval does not overlap with that of all records, and only there."""
+    sentences = _remarks(model, auc=_estimate((low + high) / 2, low, high))
+    assert bool(sentences) == bool(word)
+    assert word in sentences
 
 
 def test_a_mean_over_fewer_classes_is_not_compared(model: Evaluated) -> None:
-    told = _remarks(model, auc=_estimate(0.6, 0.55, 0.65), classes=1)
-    assert told.endswith("does not compare with that of all: sex female (1 of 2).")
-    assert "below" not in told
+    sentences = _remarks(model, auc=_estimate(0.6, 0.55, 0.65), classes=1)
+    assert sentences.endswith("does not compare with that of all: sex female (1 of 2).")
+    assert "below" not in sentences
 
 
 def test_undefined_estimates_are_no_error(model: Evaluated) -> None:

@@ -99,7 +99,7 @@ def test_answers_are_those_of_the_bundle(client: httpx.Client, folder: Path, for
 
 
 def test_detectors_tell_a_score(client: httpx.Client, folder: Path) -> None:
-    """With its threshold, and the same as in torch."""
+    """The score comes with its threshold, and is the same as in torch."""
     beat = project.raw_recordings("ecg5000")[0]
     answer = client.post(AUTOENCODER, json=beat[:, 0].tolist()).json()
     expected = bundle.load(folder / registry.FOLDER / "ecg5000/autoencoder").predict(beat[None])
@@ -147,7 +147,7 @@ def test_models_are_listed(client: httpx.Client, folder: Path) -> None:
 
 
 def test_examples_can_be_sent_back(client: httpx.Client) -> None:
-    """What is given as an example is what the model takes."""
+    """The model takes the documented example."""
     address = "/models/ptbxl/cnn/examples"
     (example,) = client.get(address).json()["examples"]
     file = client.get(f"{address}/{example['name']}")
@@ -391,7 +391,7 @@ def test_a_shape_beside_files(client: httpx.Client) -> None:
 
 
 def test_much_from_few_bytes(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What becomes large by resampling is answered by a thread, however small it was when it came."""
+    """A recording that resampling makes large is answered by a thread, however small it came."""
     threads: set[str] = set()
     respond = answers.respond
 
@@ -421,7 +421,7 @@ def test_too_large(client: httpx.Client) -> None:
 
 
 def exchange(client: httpx.Client, sent: bytes, seconds: float = 10) -> bytes:
-    """What the server says to some bytes until it closes the connection."""
+    """Return the server's reply to some bytes until it closes the connection."""
     address = (client.base_url.host, client.base_url.port or 80)
     received = b""
     with socket.create_connection(address, timeout=seconds) as connection:
@@ -455,7 +455,7 @@ def test_a_client_that_leaves(client: httpx.Client, caplog: pytest.LogCaptureFix
 
 
 def gone(client: httpx.Client) -> float:
-    """Of the requests, those whose clients had gone before they could be answered."""
+    """Count the requests whose clients had gone before they could be answered."""
     found = re.findall(r'requests_total\{.*status="none"\} (.*)', client.get("/metrics").text)
     return sum(map(float, found))
 

@@ -272,7 +272,7 @@ def test_damaged_files(name: str, data: st.DataObject) -> None:
     name=st.sampled_from(["", "x", "x.hea", "x.dat", "x.csv", "../../x.wav", "\n.mp3"]),
 )  # fmt: skip
 def test_random_bytes(content: bytes, start: bytes, content_type: str, name: str) -> None:
-    """What is no file at all, whatever its sender says that it is."""
+    """Bytes that are no file at all, whatever their sender calls them."""
     check(Upload(content_type, {}, [File(name, start + content)]))
 
 
@@ -286,7 +286,7 @@ def test_random_bytes(content: bytes, start: bytes, content_type: str, name: str
     given=st.sets(st.sampled_from(["X-Shape", "X-Sampling-Rate", "X-Unit", "X-Channels"])),
 )
 def test_headers(shape: str, rate: str, unit: str, channels: str, given: set[str]) -> None:
-    """What a request says about an array."""
+    """Headers that a request sends with an array."""
     values = (shape, rate, unit, channels)
     names = ("X-Shape", "X-Sampling-Rate", "X-Unit", "X-Channels")
     headers = {name: value for name, value in zip(names, values, strict=True) if name in given}

@@ -187,7 +187,7 @@ def lead_points(page: Page, name: str, which: int = 0) -> np.ndarray:
 
 
 def pixels(page: Page, which: int = 0) -> np.ndarray:
-    """Of a canvas, `[height, width, 4]`."""
+    """Return the pixels of a canvas, `[height, width, 4]`."""
     found = (
         page.locator(".layers canvas")
         .nth(which)
@@ -447,14 +447,14 @@ def test_the_bands_of_the_highest_error_are_outlined(browser: Browser, url: str)
 
 
 def expected_band() -> float:
-    """Where TONE lies among the bands from 0 to 8 kHz, on Slaney's scale (Auditory Toolbox, 1998):
+    """The place of TONE among the bands from 0 to 8 kHz, on Slaney's scale (Auditory Toolbox, 1998):
     linear up to 1 kHz, logarithmic above."""
     end, place = 15 + 27 * np.log([8, TONE / 1000]) / np.log(6.4)
     return place / end * (BANDS + 1) - 1
 
 
 def test_a_digit_is_drawn_pixel_by_pixel(browser: Browser, url: str) -> None:
-    """What the model saw is what is drawn, not a smoothed copy."""
+    """The page draws the values that the model saw, not a smoothed copy."""
     content, levels = digit()
     with visit(browser, url, DIGITS) as page:
         drop(page, {"digit.png": content})
@@ -562,7 +562,7 @@ def test_no_mistake_of_the_page_is_silent(browser: Browser, url: str, visited: s
 
 
 def test_a_broken_file_is_told_in_the_words_of_the_server(browser: Browser, url: str) -> None:
-    """What is wrong with a file stands on the page, as an alert, and no old answer beside it."""
+    """The problem with a file stands on the page, as an alert, and no old answer beside it."""
     with visit(browser, url, SERIES) as page:
         drop(page, {"beat.csv": series()})
         answered(page)

@@ -98,7 +98,7 @@ def ecg(samples: int = 1000, rate: float = 100) -> np.ndarray:
 def assert_as_in_pipeline(
     sent: list[Upload], dataset: dict[str, Any], batches: Iterator[np.ndarray]
 ) -> None:
-    """What the network is given is bit for bit what it is given by normalize."""
+    """The network's input is bit for bit the one that normalize makes."""
     recordings = np.concatenate(list(batches))
     fitted = normalization.fit(
         [recordings], Normalize(recordings="", per="channel", invalid="mean")
@@ -332,7 +332,7 @@ def test_missing_samples_stay_missing() -> None:
 
 
 def test_channels_without_a_valid_sample_are_refused() -> None:
-    """As those are that are absent by name: a lead of zeros would be an answer about another heart."""
+    """Such leads are refused like those absent by name: zeros would be an answer about another heart."""
     samples = ecg()
     samples[:, [3, 7]] = np.nan
     for sent in (Recording(samples), Recording(samples[:, ::-1], LEADS[::-1])):
@@ -454,7 +454,7 @@ def is_told_of_leads(samples: np.ndarray, names: list[str] | None = None) -> boo
 @real
 @pytest.mark.parametrize("folder", ["records100", "records500"])
 def test_leads_in_another_order_are_told_by_einthovens_law(folder: str) -> None:
-    """Of no real record as it is, of nearly all whose unnamed leads come in another order."""
+    """No real record raises the warning; nearly all do if their unnamed leads come in another order."""
     random = np.random.default_rng(13)
     asis = reverse = shuffled = count = 0
     for header in sorted((REAL / "ptbxl" / folder).rglob("*.hea"))[::4]:
@@ -469,7 +469,7 @@ def test_leads_in_another_order_are_told_by_einthovens_law(folder: str) -> None:
 
 
 def test_simulated_records_obey_einthovens_law() -> None:
-    """With their noise of electrodes, which the model was trained on."""
+    """They obey it with their noise of electrodes, which the model was trained on."""
     records = simulator.cohort(40, 5)
     told = [is_told_of_leads(simulator.signals(record, 5)) for record in records]
     assert sum(told) == 0
@@ -535,7 +535,7 @@ def test_other_files_do_not_fit() -> None:
 
 
 def test_stereo_is_averaged_or_a_channel_chosen() -> None:
-    """As extract_features was told to."""
+    """The channel is mixed as extract_features mixes it."""
     stereo = np.random.default_rng(9).normal(0, 0.1, (12000, 2)).astype(np.float32)
     both = prepared(upload(sound(stereo, coding="FLOAT")), SOUND).samples
     mean = prepared(upload(sound(stereo.mean(axis=1), coding="FLOAT")), SOUND).samples
@@ -619,7 +619,7 @@ def test_arrays_of_integers_are_no_sound(dtype: str) -> None:
 def test_values_after_resampling_are_known_before(
     steps: int, rate: float | None, turned: bool
 ) -> None:
-    """As many as there will be but for a rounded step, without computing one."""
+    """The number of values is right but for a rounded step, without computing one."""
     samples = np.random.default_rng(18).normal(0, 1, (steps, 12))
     recording = Recording(samples.T if turned and steps != 12 else samples, sampling_rate=rate)
     expected = resampled_values(recording, ECG)
@@ -630,7 +630,7 @@ def test_values_after_resampling_are_known_before(
 
 
 def test_values_of_sound_images_and_others_are_known() -> None:
-    """Of a spectrogram its own; extra channels do not count; absurd rates are no error."""
+    """A spectrogram counts its own steps; extra channels do not count; absurd rates are no error."""
     noise = np.random.default_rng(19).normal(0, 0.1, (40_000, 1))
     for rate in (8000, 16000, 44100):
         recording = Recording(noise, sampling_rate=rate)
@@ -647,7 +647,7 @@ def test_values_of_sound_images_and_others_are_known() -> None:
 
 
 def test_a_file_of_the_simulator_needs_no_notice() -> None:
-    """What the model was trained on is no warning."""
+    """A recording like those of the training raises no warning."""
     block = {"machines": 1, "train": 1, "test_normal": 1, "test_anomaly": 1, "seconds": 0.75,
              "sampling_rate": RATE, "snr": [6.0], "seed": 3}  # fmt: skip
     simulated = sound_data.simulator.Simulated.model_validate(block)

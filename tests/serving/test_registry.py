@@ -39,7 +39,7 @@ def telemetry() -> Telemetry:
 
 @pytest.fixture
 def found(folder: Path, telemetry: Telemetry) -> Registry:
-    """That has looked once."""
+    """A registry that has looked once."""
     made = Registry(folder, project.WANTED, 60, telemetry)
     made.look()
     return made
@@ -87,7 +87,7 @@ def test_unchanged_bundles_are_not_loaded_again(
 
 
 def test_replaced_by_a_rename(found: Registry, folder: Path, other: Path) -> None:
-    """As beatline.bundle.save does: gone for a moment, then another."""
+    """Replace a bundle as beatline.bundle.save does: gone for a moment, then another."""
     held, place, expected = (
         found.model("ptbxl", "cnn"),
         folder / registry.FOLDER / KEY,
@@ -104,8 +104,8 @@ def test_replaced_by_a_rename(found: Registry, folder: Path, other: Path) -> Non
 
 
 def test_replaced_file_by_file(found: Registry, folder: Path, other: Path) -> None:
-    """As DVC does at a checkout: each file for itself, in any order, and each half for a while. The old
-    model answers until the new one is whole."""
+    """Files change as in DVC's checkout: each for itself, in any order, and each half for a while. The
+    old model answers until the new one is whole."""
     old, expected = weights(found), sum_of(other)
     place = folder / registry.FOLDER / KEY
     names = sorted(path.name for path in other.iterdir())

@@ -80,8 +80,8 @@ def document(client: httpx.Client) -> dict[str, Any]:
 @pytest.mark.parametrize("options", ["", "?explain=true&recording=true"])
 @pytest.mark.parametrize("key", ["ptbxl/cnn", "ecg5000/autoencoder", "ecg_features/mlp"])
 def test_answers_are_as_documented(client: httpx.Client, key: str, options: str) -> None:
-    """Those about recordings that fit, which no schema can make: of each kind of model, with and without
-    explanation and recording."""
+    """Answers about recordings that fit, which no schema can make: from each kind of model, with and
+    without explanation and recording."""
     samples = project.raw_recordings(key.split("/")[0])[0]
     shape = ",".join(map(str, samples.shape))
     response = client.post(

@@ -30,7 +30,7 @@ def client(folder: Path) -> Iterator[httpx.Client]:
 
 
 def samples(client: httpx.Client, name: str, **labels: Any) -> list[tuple[dict[str, str], float]]:
-    """Those of a name that have these labels, as Prometheus' own parser reads them."""
+    """The samples of a name with these labels, as Prometheus' own parser reads them."""
     text = client.get("/metrics").text
     return [
         (sample.labels, sample.value)
@@ -59,7 +59,7 @@ def test_requests_are_counted(client: httpx.Client) -> None:
 
 
 def test_answers_are_counted(client: httpx.Client) -> None:
-    """What was decided, how sure, and what was warned of, by model."""
+    """Decisions, how sure they are, and warnings are counted by model."""
     answer = client.post(CNN, content=ECG.tobytes(), headers=RAW).json()
     names = {"dataset": "ptbxl", "model": "cnn"}
     for name in project.CLASSES:

@@ -107,7 +107,7 @@ def test_raw_float32_is_not_copied() -> None:
 
 
 def test_metadata_of_headers() -> None:
-    """What an array cannot say stands in headers, also in another client's spelling of µ."""
+    """Headers say what an array cannot, also in another client's spelling of µ."""
     sent = raw(SAMPLES, X_Sampling_Rate="500", X_Channels="I, II,V1", X_Unit="µV")
     recording = read(sent)
     assert recording.channels == NAMES and recording.sampling_rate == 500
@@ -202,7 +202,7 @@ def test_rounded_times_are_regular(rate: float, start: float, rounding: Any) -> 
 def test_lost_samples_are_missing_where_they_were(
     rate: float, lost: set[int], start: float
 ) -> None:
-    """Of a stream with gaps, each sample stays in its place on a grid of the usual step."""
+    """Each sample of a stream with gaps stays in its place on a grid of the usual step."""
     kept = np.array([step for step in range(200) if step not in lost])
     recording = read(timed(start + kept / rate))
     assert recording.sampling_rate == rate
@@ -603,7 +603,7 @@ def watched() -> Iterator[list[str]]:
 
 
 def test_the_watch_sees_files(tmp_path: Path) -> None:
-    """What the next test relies on."""
+    """The assumption of the next test."""
     with watched() as opened:
         (tmp_path / "x").write_bytes(b"")
         io.FileIO(tmp_path / "x").close()

@@ -1,5 +1,5 @@
-"""From a recording as it was sent to what a model was trained on: its channels in their order, its unit,
-its sampling rate; or the reason why it does not fit.
+"""Prepare a recording that was sent for a model: the channels in the order, the unit and the sampling
+rate that it was trained on; or say why the recording does not fit.
 
 What the pipeline does to a recording is done by the pipeline's own code. What it need not do, since
 the recordings of a data set are alike, is done here, and each time a :class:`Notice` says so.
@@ -50,8 +50,8 @@ def prepare(
             f"{_length(shortest, dataset)}: send a longer one"
         )
     if len(samples) < usual:
-        those = f"those of the training ({_length(usual, dataset)})"
-        notices.append(Notice("short", f"the recording is shorter ({has}) than {those}"))
+        expected = f"those of the training ({_length(usual, dataset)})"
+        notices.append(Notice("short", f"the recording is shorter ({has}) than {expected}"))
     if np.abs(samples).max(initial=0, where=np.isfinite(samples)) > LARGEST:
         raise unfit(
             f"the recording has samples beyond {LARGEST:g} {dataset['unit']}: check its unit"
@@ -60,7 +60,7 @@ def prepare(
 
 
 def resampled_values(recording: Recording, dataset: Mapping[str, Any]) -> int:
-    """How many values :func:`prepare` will give, to a step; nothing is computed for it, nor refused.
+    """Return how many values :func:`prepare` will give, to a step; compute and refuse nothing.
 
     Steps times channels, of sound frames times bands. A sampling rate that is too far from that of the
     training, which will be refused, counts as the farthest that is not.

@@ -18,7 +18,7 @@ _WHITE = 255  # the grey level
 
 
 def steps(_: Recording, dataset: Mapping[str, Any]) -> int:
-    """How many rows there will be."""
+    """Return how many rows there will be."""
     return dataset["length"]
 
 

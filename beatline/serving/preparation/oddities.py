@@ -1,4 +1,4 @@
-"""What is odd about a signal: a channel that never changes or is clipped, leads that contradict."""
+"""Oddities of a signal: a channel that never changes or is clipped, leads that contradict."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _LOOKS_AT = {
 
 
 def steps(recording: Recording, dataset: Mapping[str, Any]) -> int:
-    """How many steps in time there will be, to one."""
+    """Return how many steps in time there will be, give or take one."""
     rate, wanted = recording.sampling_rate, dataset["sampling_rate"]
     length, columns = recording.samples.shape
     if recording.channels is None and columns != len(dataset["channels"]):

@@ -30,7 +30,7 @@ LOUDEST = 1.5  # of samples in full scale: a little more than 1, but no integers
 
 
 def steps(recording: Recording, dataset: Mapping[str, Any]) -> int:
-    """How many frames a spectrogram will have, to a step."""
+    """Return how many frames a spectrogram will have, give or take one."""
     settings, rate = dataset["representation"], recording.sampling_rate
     times = 1 if rate is None else min(settings["sampling_rate"] / rate, MOST_RESAMPLED)
     samples = math.ceil(max(recording.samples.shape) * times)
@@ -75,7 +75,7 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> 
 
 
 def _frames(samples: int, frame: int, hop: int) -> int:
-    """How many frames :func:`beatline.features.sound.extract` cuts a waveform into."""
+    """Return how many frames :func:`beatline.features.sound.extract` cuts a waveform into."""
     return 1 + (samples + 2 * (frame // 2) - frame) // hop
 
 
@@ -83,8 +83,8 @@ def _waveform(recording: Recording, notices: list[Notice]) -> np.ndarray:
     """`[samples, channels]` float32 in full scale, without gaps."""
     odd = [unit for unit in recording.units or [] if unit.strip().casefold() != FULL_SCALE]
     if odd:
-        what = "an image" if odd[0] == GREY_LEVEL else f"samples in {shown(odd[0], 30)!r}"
-        raise unfit(f"{what} cannot be used as sound: send it in {FULL_SCALE}, from -1 to 1")
+        refused = "an image" if odd[0] == GREY_LEVEL else f"samples in {shown(odd[0], 30)!r}"
+        raise unfit(f"{refused} cannot be used as sound: send it in {FULL_SCALE}, from -1 to 1")
     waveform = recording.samples
     if recording.units is None and np.nanmax(np.abs(waveform)) > LOUDEST:
         raise unfit(

@@ -78,9 +78,10 @@ def read(upload: Upload, limits: Serve) -> Recording:
         )
     files, kind = _recognized(upload.content_type, files, headers, limits)
     where = files[0].where
-    recording = _of_kind(kind, files, headers, limits)
-    said = metadata.of_headers(headers)
-    return checked(metadata.described(recording, said, where), limits, where)
+    recording = _read_kind(kind, files, headers, limits)
+    return checked(
+        metadata.described(recording, metadata.from_headers(headers), where), limits, where
+    )
 
 
 def _recognized(
@@ -108,11 +109,11 @@ def _recognized(
 
 
 def _kind(content_type: str, file: File, headers: Mapping[str, str]) -> str:
-    """What a file is: by the type that its sender says, else by its first bytes, else by its name."""
+    """Return a file's kind: by its content type, else by its first bytes, else by its name."""
     if content_type == RAW and "x-shape" in headers:
         return "raw"
     suffix = PurePosixPath(file.base_name).suffix.lower()
-    found = (
+    kind = (
         next((kind for kind, types in _TYPES.items() if content_type in types), None)
         or ("audio" if content_type.startswith("audio/") else None)
         or next((kind for kind, magic in _MAGIC.items() if file.content.startswith(magic)), None)
@@ -121,13 +122,15 @@ def _kind(content_type: str, file: File, headers: Mapping[str, str]) -> str:
         or ("json" if file.content.lstrip()[:1] in (b"[", b"{") else None)
         or ("raw" if "x-shape" in headers else None)
     )
-    if found is None:
-        said = f" ({shown(content_type)})" if content_type else ""
-        raise unsupported(f"{file.where}{said} is in no known format: {READ}")
-    return found
+    if kind is None:
+        label = f" ({shown(content_type)})" if content_type else ""
+        raise unsupported(f"{file.where}{label} is in no known format: {READ}")
+    return kind
 
 
-def _of_kind(kind: str, files: list[File], headers: Mapping[str, str], limits: Serve) -> Recording:
+def _read_kind(
+    kind: str, files: list[File], headers: Mapping[str, str], limits: Serve
+) -> Recording:
     file = files[0]
     if kind == "wfdb":
         return wfdb_records.read(files, limits)

@@ -1,4 +1,4 @@
-"""What every format has in common: how it refuses, and what no recording may be."""
+"""Checks that all formats share: how they refuse, and what no recording may be."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ADDRESS = re.compile(r":? *<[^<>]* at 0x[0-9a-f]+>")
 
 
 @contextmanager
-def decoding(where: str, what: str) -> Iterator[None]:
+def decoding(where: str, format_name: str) -> Iterator[None]:
     """Makes a Problem of whatever a decoder raises.
 
     Decoders are written by others for undamaged files. At a damaged one they raise far more than they
@@ -33,7 +33,7 @@ def decoding(where: str, what: str) -> Iterator[None]:
         # Of several sentences the first, without addresses in memory; the others are for programmers.
         reason = _ADDRESS.sub("", wording(error)).split(". ")[0] or type(error).__name__
         raise malformed(
-            f"{where} is no {what} that can be read ({reason}): send an undamaged file"
+            f"{where} is no {format_name} that can be read ({reason}): send an undamaged file"
         ) from None
 
 
@@ -83,9 +83,9 @@ def _check_each(recording: Recording, where: str) -> None:
         names = recording.channels
         channel = shown(names[column], 30) if names else f"number {column + 1}"
         value = samples[step, column]
-        what = "infinite" if np.isinf(value) else f"{value:g}, beyond {LARGEST:g}"
+        fault = "infinite" if np.isinf(value) else f"{value:g}, beyond {LARGEST:g}"
         raise unfit(
-            f"{where}: sample {step + 1} of channel {channel} is {what}: correct it, or mark it as "
+            f"{where}: sample {step + 1} of channel {channel} is {fault}: correct it, or mark it as "
             f"missing (null in JSON, NaN or empty elsewhere)"
         )
     if np.isnan(samples).all():

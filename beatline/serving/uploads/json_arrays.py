@@ -52,8 +52,8 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
         samples = _array(signal, _only_numbers(content, 2 * strings), where)
         names = channels
     values = {name: document.get(name) for name in KEYS[1:]} | {"channels": names}
-    said = validated(values, {name: f"{where}: {name}" for name in values})
-    return described(Recording(samples), said, where)
+    metadata = validated(values, {name: f"{where}: {name}" for name in values})
+    return described(Recording(samples), metadata, where)
 
 
 def _parsed(content: bytes, where: str) -> Any:

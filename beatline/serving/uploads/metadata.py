@@ -1,4 +1,4 @@
-"""What a recording's file may leave open: names of its channels, their unit, the sampling rate.
+"""Metadata that a recording's file may lack: its channels' names, their unit, the sampling rate.
 
 It comes in request headers (``X-Channels: I,II``, ``X-Unit: uV``, ``X-Sampling-Rate: 500``) or beside
 the signal in JSON.
@@ -27,7 +27,7 @@ CURES = {
 
 
 class Metadata(BaseModel):
-    """What is said of a recording, or None. `unit`: one for all channels; `sampling_rate`: in Hz."""
+    """Metadata of a recording, None where unknown. `unit`: of all channels; `sampling_rate`: in Hz."""
 
     model_config = ConfigDict(strict=True, str_strip_whitespace=True)
 
@@ -36,8 +36,8 @@ class Metadata(BaseModel):
     unit: Annotated[str, Field(min_length=1, max_length=LONGEST_UNIT)] | None = None
 
 
-def of_headers(headers: Mapping[str, str]) -> Metadata:
-    """From request headers, whose names are in lower case. Raises Problem for one that is malformed."""
+def from_headers(headers: Mapping[str, str]) -> Metadata:
+    """Read the metadata in request headers (names in lower case). Raises Problem for a malformed one."""
     channels, rate, unit = (headers.get(header.lower()) for header in HEADERS.values())
     values = {
         "channels": None if channels is None else _text(channels).split(","),
@@ -61,25 +61,27 @@ def validated(values: Mapping[str, Any], where: Mapping[str, str]) -> Metadata:
     return metadata
 
 
-def described(recording: Recording, said: Metadata, where: str) -> Recording:
+def described(recording: Recording, metadata: Metadata, where: str) -> Recording:
     """The recording with what is said of it.
 
     Samples `[C, T]` that have as many rows as there are names, and another number of columns, are
     turned. Raises Problem if the names do not fit, or the file says something else.
     """
-    if said.channels is not None:
-        recording = _named(recording, said.channels, where)
-    if said.sampling_rate is not None:
-        if recording.sampling_rate not in (None, said.sampling_rate):
+    if metadata.channels is not None:
+        recording = _named(recording, metadata.channels, where)
+    if metadata.sampling_rate is not None:
+        if recording.sampling_rate not in (None, metadata.sampling_rate):
             raise _contradiction(
-                where, f"{recording.sampling_rate:g} Hz", f"{said.sampling_rate:g}"
+                where, f"{recording.sampling_rate:g} Hz", f"{metadata.sampling_rate:g}"
             )
-        recording = replace(recording, sampling_rate=said.sampling_rate)
-    if said.unit is not None:
-        other = [unit for unit in recording.units or [] if unit.casefold() != said.unit.casefold()]
+        recording = replace(recording, sampling_rate=metadata.sampling_rate)
+    if metadata.unit is not None:
+        other = [
+            unit for unit in recording.units or [] if unit.casefold() != metadata.unit.casefold()
+        ]
         if other:
-            raise _contradiction(where, shown(other[0], 30), shown(said.unit, 30))
-        recording = replace(recording, units=[said.unit] * recording.samples.shape[1])
+            raise _contradiction(where, shown(other[0], 30), shown(metadata.unit, 30))
+        recording = replace(recording, units=[metadata.unit] * recording.samples.shape[1])
     return recording
 
 
@@ -97,8 +99,8 @@ def _named(recording: Recording, names: list[str], where: str) -> Recording:
     )
 
 
-def _contradiction(where: str, own: str, said: str) -> Problem:
-    return unfit(f"{where} says {own}, and the request says {said}: leave one of them out")
+def _contradiction(where: str, own: str, sent: str) -> Problem:
+    return unfit(f"{where} says {own}, and the request says {sent}: leave one of them out")
 
 
 def _number(text: str) -> float:

@@ -56,7 +56,7 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
 
 
 def _float(dtype: np.dtype) -> type[np.floating]:
-    """What holds every number of a dtype, or nearly so: float64 for long integers."""
+    """Return the float type that holds (nearly) every number of a dtype: float64 for long integers."""
     if dtype.kind == "b" or (dtype.kind == "f" and dtype.itemsize <= 4):
         return np.float32
     return np.float64

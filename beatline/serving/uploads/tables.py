@@ -15,7 +15,7 @@ from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size, decoding
 
 DELIMITERS = (";", "\t", ",")  # a comma may also be that of a decimal
-# Of a first column that tells when a sample was taken: how many of its units are a second.
+# Units of a first column with the times of samples, and how many of them are a second.
 TIMES = {
     **dict.fromkeys(("time", "t", "seconds", "timestamp", "time_s", "time (s)", "time [s]"), 1),
     **dict.fromkeys(("ms", "milliseconds", "time_ms", "time (ms)", "time [ms]"), 1000),
@@ -132,7 +132,7 @@ def _values(lines: list[str], delimiter: str, columns: int, where: str) -> np.nd
 
 
 def _no_number(text: str, delimiter: str, where: str) -> Problem | None:
-    """Which cell is none."""
+    """Return a Problem that names the first cell that is no number; None if all cells are numbers."""
     for line in text.split("\n"):
         for cell in line.split(delimiter):
             if cell.strip() and not _is_number(cell.strip()):
@@ -146,7 +146,7 @@ def _no_number(text: str, delimiter: str, where: str) -> Problem | None:
 def _without_times(
     values: np.ndarray, names: list[str] | None, where: str, limits: Serve
 ) -> Recording:
-    """The table without a first column that tells when a sample was taken, or its number."""
+    """The table without a first column of the samples' times or numbers."""
     first = names[0].casefold() if names else None
     if names is None or values.shape[1] == 1 or first not in (*TIMES, *NUMBERING):
         return Recording(values, names)
@@ -165,7 +165,7 @@ def _without_times(
 
 
 def _places(times: np.ndarray) -> np.ndarray | None:
-    """Which step of a regular grid each time (s) is, as floats from 0; None if they are on none.
+    """Return each time's (s) step of a regular grid, as floats from 0; None if they are on no grid.
 
     Nine of ten steps in time or more are the usual one, and others are multiples of it: there samples
     were lost. Or else the times of a regular grid were rounded, such as those of 360 Hz to milliseconds.
@@ -188,7 +188,7 @@ def _places(times: np.ndarray) -> np.ndarray | None:
 
 
 def _last_digit(times: np.ndarray) -> float:
-    """What times were rounded to, a power of ten: a second or less, 0 if they were not."""
+    """Return the power of ten that times were rounded to, a second at most; 0 if they were not."""
     precision = 4 * np.spacing(np.abs(times).max())
     return next(
         (
@@ -206,7 +206,7 @@ def _near_integer(rate: float) -> float:
 
 
 def _on_grid(recording: Recording, places: np.ndarray, where: str, limits: Serve) -> Recording:
-    """Each row of samples in its place, NaN in those between."""
+    """Put each row of samples at its step of the grid, and NaN at the steps between."""
     samples = recording.samples
     if places[-1] == len(samples) - 1:
         return recording

@@ -23,7 +23,7 @@ class File:
 
     @property
     def where(self) -> str:
-        """What messages call the file."""
+        """The file's name in messages."""
         return shown(self.base_name) or "the body"
 
 

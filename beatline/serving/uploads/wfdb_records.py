@@ -22,7 +22,7 @@ _LARGEST_HEADER = 200_000  # bytes
 
 @dataclass(frozen=True)
 class _Sent:
-    """What was sent, as :func:`read_records` sees a pack: names lead to nothing but this."""
+    """The files that were sent, as an archive for :func:`read_records`: names lead to nothing else."""
 
     files: dict[str, bytes]
     path: Path = Path("upload")
@@ -50,12 +50,12 @@ def read(files: list[File], limits: Serve) -> Recording:
     sent = {file.base_name: file.content for file in files}
     _check_size(header, sent, where, limits)
     name = header_file.base_name[: -len(HEADER)] or "record"
-    pack = _Sent({**sent, name + HEADER: header_file.content})
+    archive = _Sent({**sent, name + HEADER: header_file.content})
     try:
         with decoding(where, "WFDB record"):
-            (samples,) = next(read_records(pack, [name], batch=1, dtype=np.float32))
+            (samples,) = next(read_records(archive, [name], batch=1, dtype=np.float32))
     except BadRecord as error:
-        raise _problem(error, f"{pack.path}: ") from None
+        raise _problem(error, f"{archive.path}: ") from None
     leads = [lead.format for lead in header.leads]
     return Recording(
         samples,
@@ -97,7 +97,7 @@ def _parsed(file: File) -> Header:
 
 
 def _check_size(header: Header, sent: dict[str, bytes], where: str, limits: Serve) -> None:
-    """From the header, or from the length of the files if it leaves that to them."""
+    """Check a record's size by its header or, if the header leaves it open, by the files' length."""
     if header.n_samples is not None:
         check_size(header.n_samples * header.n_leads, limits, where)
         return
@@ -109,6 +109,6 @@ def _check_size(header: Header, sent: dict[str, bytes], where: str, limits: Serv
 
 
 def _problem(error: BadRecord, prefix: str = "") -> Problem:
-    """What the reader of the pipeline says of a record, without its advice for a data set."""
+    """Turn the pipeline's error about a record into a Problem, without its advice for a data set."""
     reason = wording(error).removeprefix(prefix).rpartition(": ")[0]
     return malformed(f"{reason}: send an undamaged record with all of its files")
