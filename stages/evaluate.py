@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from beatline import bundle, models
-from beatline.bundle import Bundle
+from beatline import models
+from beatline.bundle import WEIGHTS, Bundle
+from beatline.bundle import model as bundle  # now, since identity sums what is loaded
 from beatline.common import params
 from beatline.common.errors import reporting_mistakes
 from beatline.common.files import replacing, sha256, write_csv, write_json
@@ -36,7 +37,7 @@ def main(model: str, name: str) -> None:
         {"seed": trained.description["training"]["seed"], **overall},
         *other_seeds(trained_in, test, parameters),
     ]
-    estimated["identity"] = {**identity, "model": sha256(trained_in / bundle.WEIGHTS)}
+    estimated["identity"] = {**identity, "model": sha256(trained_in / WEIGHTS)}
 
     with replacing(Path(f"data/predictions/{name}/{model}")) as folder:
         folder.mkdir()

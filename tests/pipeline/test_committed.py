@@ -41,7 +41,7 @@ def fresh(pipeline: Clone, tmp_path: Path) -> Clone:
 def test_a_fresh_clone_matches(fresh: Clone) -> None:
     """No data, no cache, and nothing is written."""
     assert _committed(fresh) == "dvc.lock matches: 10 stages\n"
-    assert not (fresh.root / "data").exists()
+    assert [path.name for path in (fresh.root / "data").iterdir()] == ["README.md"]
     assert fresh.run("git", "status", "--porcelain") == ""
 
 

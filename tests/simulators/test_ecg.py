@@ -210,7 +210,9 @@ def test_statements_are_known_and_have_likelihoods(database: Columns):
     """Protects aggregation: every code is in the table, 0 to 100, and each diagnosis is simulated."""
     codes = [ast.literal_eval(text) for text in database["scp_codes"]]
     table = pd.read_csv(simulator.STATEMENTS, index_col=0)
-    kinds = {kind: set(table.index[table[kind] == 1]) for kind in ("diagnostic", "form", "rhythm")}
+    kinds = {
+        kind: set(table.query(f"{kind} == 1").index) for kind in ("diagnostic", "form", "rhythm")
+    }
     assert {code for some in codes for code in some} <= set.union(*kinds.values())
     assert {value for some in codes for value in some.values()} <= {0, 15, 35, 50, 80, 100}
     assert all(set(some) & kinds["rhythm"] for some in codes)

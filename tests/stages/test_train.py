@@ -19,8 +19,9 @@ import torch
 import yaml
 
 from beatline import bundle
+from beatline.bundle import model
 from beatline.common.files import read_json, sha256
-from beatline.lineage import record
+from beatline.lineage import code
 from beatline.preprocessing import arrays
 from beatline.training.checkpoint import State
 from stages import aggregate_labels, download, normalize, split, train
@@ -174,7 +175,7 @@ def test_only_the_same_training_goes_on(
         table = (files / arrays.RECORDS).read_text()
         (files / arrays.RECORDS).write_text(re.sub(r",1\n", ",0\n", table, count=1))
     if changed == "code":
-        monkeypatch.setattr(record, "code_identity", lambda: "another")
+        monkeypatch.setattr(code, "code_identity", lambda: "another")
     if changed == "threads":
         torch.set_num_threads(2)
     beginning = Path(shutil.copytree(project, tmp_path / "beginning"))
@@ -258,7 +259,7 @@ def test_all_seeds_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
         real(folder, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(OSError):
-        patch.setattr(bundle, "save", full)
+        patch.setattr(model, "save", full)
         train.main("cnn", "ecg5000")
     assert written(OUTPUT) == before
     assert len(list(CHECKPOINTS.rglob("*.state"))) == 2
