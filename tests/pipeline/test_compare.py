@@ -22,7 +22,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     content = clone.params()
     for model in content["train"].keys() - {"cnn"}:
         content["train"][model] = {}
-    content["train"]["cnn"]["ecg5000"]["epochs"] = 4
+    content["train"]["cnn"]["ecg5000"] |= {"epochs": 4, "seed": 1}
     content["datasets"]["ecg5000"]["split"] |= {"train": 0.3, "validation": 0.1, "test": 0.6}
     clone.set_params(content)
     clone.repro()
