@@ -25,6 +25,7 @@ PASSED_OVER = re.compile(
     r"what-made-these-numbers|trained by revision|training time \(s\)|time per prediction \(ms\)"
     r"|(?:\| |>)(?:trained|evaluated)(?: \||<)|Changes \d+: uncommitted|Environment \w+:"
     r"|This report and its cards were written by|stages? made the data|\b[0-9a-f]{32}\b"
+    r"|(?:\b[0-9a-f]{12}\b.*){3}"  # what each model was evaluated with
 )
 
 

@@ -154,6 +154,8 @@ REPORT_TEXT = """# Report
 
 | [a: cnn](#a-cnn) | trained | `{who}` | clean | `dddddddddddd` | `{who}` | A |
 
+| [cnn](#cnn) | `dddddddddddd` | `eeeeeeeeeeee` | `{who}00000` |
+
 - Environment A: cpu, 2 cores; python {who}
 
 This report and its cards were written by revision `{who}` (clean), code `{who}`.

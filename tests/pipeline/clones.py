@@ -109,9 +109,10 @@ def _comparable(path: Path) -> bytes:
     )
 
 
-def make_clone(root: Path) -> Clone:
+def make_clone(root: Path, *, shared_cache: bool = False) -> Clone:
     """The project's own files, without data, results and lock, as a repository at `root`, which is in a
-    folder of pytest's. All clones of a session share a DVC cache: what one has run, another need not."""
+    folder of pytest's. With a shared cache, what another clone of this kind has run need not run again:
+    for tests that care for neither what runs nor who made it."""
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in files.splitlines():
@@ -122,7 +123,8 @@ def make_clone(root: Path) -> Clone:
     clone.run("git", "init", "--quiet")
     clone.run("git", "config", "user.name", "Test")
     clone.run("git", "config", "user.email", "test@example.invalid")
-    clone.run("dvc", "cache", "dir", "--quiet", "--local", str(_shared_cache(root)))
+    if shared_cache:
+        clone.run("dvc", "cache", "dir", "--quiet", "--local", str(_shared_cache(root)))
     return clone
 
 

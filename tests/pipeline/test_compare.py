@@ -16,7 +16,7 @@ KEY = "train.cnn.ecg5000"
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The branch main trains a cnn; on `seed` it has another seed, on `untrained` it learns nothing, on
     `split` it is tested on other records."""
-    clone = make_clone(tmp_path_factory.mktemp("compare") / "project")
+    clone = make_clone(tmp_path_factory.mktemp("compare") / "project", shared_cache=True)
     make_small(clone)
     keep_only(clone, "ecg5000")
     content = clone.params()

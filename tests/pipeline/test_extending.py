@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs/extending.md").read_text()
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which only ECG5000 is left, to be quick; nothing has run."""
-    made = make_clone(tmp_path_factory.mktemp("clone"))
+    made = make_clone(tmp_path_factory.mktemp("clone"), shared_cache=True)
     make_small(made)
     keep_only(made, "ecg5000")
     return made

@@ -40,7 +40,9 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 def checkout(pipeline: Clone, tmp_path: Path) -> Clone:
     """A copy of it, data included, with the same cache: what one test runs, the next does not."""
     shutil.copytree(pipeline.root, tmp_path / "checkout", symlinks=True)
-    return Clone(tmp_path / "checkout")
+    copy = Clone(tmp_path / "checkout")
+    copy.run("dvc", "cache", "dir", "--local", str(pipeline.root / ".dvc/cache"))
+    return copy
 
 
 def replace(clone: Clone, name: str, old: str, new: str) -> None:
