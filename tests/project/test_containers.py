@@ -353,10 +353,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 def test_the_api_carries_no_training(api: Image) -> None:
-    """Neither torch nor scikit-learn nor DVC: an image a tenth as large, and as much less to patch."""
+    """Neither torch nor scikit-learn nor DVC: a small part of the size, and as much less to patch.
+    Matplotlib is there as a requirement of wfdb, which reads the rare formats; no worker imports it."""
     installed = {line.split("==")[0].lower() for line in api.run("pip", "freeze").splitlines()}
     assert {"fastapi", "onnxruntime", "numpy"} <= installed
-    assert not installed & {"torch", "scikit-learn", "dvc", "matplotlib"}
+    assert not installed & {"torch", "scikit-learn", "dvc"}
 
 
 def test_the_api_imports_what_is_installed_only(api: Image) -> None:
