@@ -6,14 +6,20 @@ import pytest
 
 SLOW_FOLDERS = {"pipeline"}
 SLOW_MODULES = {  # of several seconds a test: whole processes, browsers, installations, statistics
+    "test_bad_input",
+    "test_boosted_trees",
+    "test_cards",
     "test_containers",
     "test_differences",
+    "test_ecg",
     "test_page",
     "test_plots_page",
+    "test_report",
     "test_schema",
     "test_serve",
     "test_sweeps",
     "test_train",
+    "test_ucr",
 }
 
 
