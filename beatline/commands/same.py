@@ -118,7 +118,9 @@ def _state_of_workspace() -> dict[str, str]:
 def _small_run(copy: Path, label: str, *options: str) -> Run:
     """Run the pipeline in a copy of the project, as its own small.yaml says. Raises UserError with the
     end of what it printed if it fails."""
-    small_run.shrink(copy, f" of {label}")
+    name = f"{small_run.DEFAULT} of {label}"
+    small = small_run.read(copy / small_run.DEFAULT, name)
+    small_run.shrink(copy, small, Path(name), f" of {label}")
     command = ["dvc", "repro", *options]
     print(f"{label}: {' '.join(command)}", flush=True)
     log = SCRATCH / f"same-{copy.name}.log"

@@ -86,12 +86,11 @@ def clone_project(folder: Path, revision: str | None = None) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def shrink(copy: Path, label: str = "", file: Path = DEFAULT) -> None:
-    """Change params.yaml in a copy of the project as its small.yaml (or another `file`) says. `label`
-    follows the names of files in errors."""
-    small = read(copy / file, f"{file}{label}")
+def shrink(copy: Path, small: SmallRun, name: Path, label: str = "") -> None:
+    """Change params.yaml in a copy of the project as a small run says. Errors call the small run's file
+    `name`, and params.yaml by its own name and `label`."""
     content = _yaml(copy / params.PATH, f"{params.PATH}{label}")
-    apply(small, content, Path(f"{file}{label}"))
+    apply(small, content, name)
     with (copy / params.PATH).open("w") as target:
         YAML().dump(content, target)
 
@@ -136,10 +135,7 @@ def run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix=f"{path.stem}-", dir=SCRATCH) as scratch:
         copy = Path(scratch) / "copy"
         copy_project(copy)
-        content = params.load()
-        apply(small, content, path)
-        with (copy / params.PATH).open("w") as file:
-            YAML().dump(content, file)
+        shrink(copy, small, path)
         for command in (["python", "-m", "beatline", "validate"], ["dvc", "repro"]):
             if status := subprocess.run(command, cwd=copy, check=False).returncode:
                 return status
