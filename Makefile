@@ -141,7 +141,7 @@ exp-classes: $(VENV)/.ready ## experiment: ECG5000 in five classes, official spl
 	  -S datasets.ecg5000.split.test=0.1 -S '++train.cnn.ecg5000=$(CLASSES)'
 
 # All 70,000 digits, the publishers' split, five epochs. MNIST=folder takes files that you have already.
-MNIST := official
+MNIST := beatline/datasets/mnist/official.yaml
 DIGITS = -S datasets.mnist.download.source=$(MNIST) -S datasets.mnist.split.method=official \
   -S datasets.mnist.split.train=0.9 -S datasets.mnist.split.validation=0.05 \
   -S datasets.mnist.split.test=0.05 -S train.cnn.mnist.epochs=5 -S train.lstm.mnist.epochs=5
@@ -194,6 +194,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.detectors
 	python -m benchmarks.compare
 	python -m benchmarks.no_op_repro
+	python -m benchmarks.source_folder
 	python -m benchmarks.serving
 
 lock: ## pin requirements*.txt anew from requirements*.in (needs uv)

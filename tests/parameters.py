@@ -83,10 +83,9 @@ _SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15, "seed": 1}
 _PTBXL = {
     "module": "ptbxl",
     "download": {
-        "source": "simulated",
+        "source": "beatline/simulators/ecg",
         "sampling_rate": 100,
         "sha256": None,
-        "needs": "beatline/datasets/ptbxl",
         "simulated": {"records": 80, "seed": 1},
     },
     "aggregate_labels": {
@@ -102,10 +101,9 @@ _PTBXL = {
 _ECG5000 = {
     "module": "ucr",
     "download": {
-        "source": "package",
+        "source": "beatline/datasets/ucr/package.yaml",
         "name": "ECG5000",
         "sha256": None,
-        "needs": "beatline/datasets/ucr",
     },
     "aggregate_labels": {"target": "anomaly", "normal_class": "1", "min_records": 3},
     "split": {"method": "stratified", "by": "record", **_SHARES},
@@ -114,9 +112,8 @@ _ECG5000 = {
 _MACHINE_SOUND = {
     "module": "sound",
     "download": {
-        "source": "simulated",
+        "source": "beatline/simulators/machines",
         "sha256": None,
-        "needs": "beatline/datasets/sound",
         "simulated": {
             "machines": 2,
             "train": 12,

@@ -21,6 +21,7 @@ from dvc.output import Output
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
+from beatline.common import params
 from beatline.common.errors import UserError
 
 LOCK = "dvc.lock"
@@ -34,11 +35,12 @@ NEW = "dvc.lock does not have all that dvc.yaml lists"
 LEFT = "dvc.lock has stages that dvc.yaml does not have (remove dvc.lock before `dvc repro`)"
 COMMAND = "commands in dvc.yaml have changed"
 CODE = "code has changed"
+SOURCE = "recordings, or what describes or makes them, have changed"
 PARAMETER = "parameters have changed"
 RESULT = "what is in reports/ is not what the stages wrote"
 CHAIN = "stages read other files than the stages before them wrote"
 EXTRA = "stages read files that no stage makes (remove the folder and run `dvc checkout` first)"
-KINDS = (NEW, LEFT, COMMAND, CODE, PARAMETER, RESULT, CHAIN, EXTRA)
+KINDS = (NEW, LEFT, COMMAND, CODE, SOURCE, PARAMETER, RESULT, CHAIN, EXTRA)
 
 
 class Problem(NamedTuple):
@@ -70,6 +72,7 @@ def problems(repo: Repo) -> Iterator[Problem]:
             for stage in repo.index.stages
             if isinstance(stage, PipelineStage)
         }
+        sources = _sources(Path(repo.root_dir))
         outs = {out.fs_path: out for stage in stages.values() for out in stage.outs}
         for name in [*stages, *(name for name in locked if name not in stages)]:
             if name not in locked:
@@ -77,12 +80,14 @@ def problems(repo: Repo) -> Iterator[Problem]:
             elif name not in stages:
                 yield Problem(LEFT, name, name)
             else:
-                yield from _problems_of(name, stages[name], outs)
+                yield from _problems_of(name, stages[name], outs, sources)
     except DvcException as error:
         raise UserError(f"DVC cannot tell: {_sentence(error)}") from None
 
 
-def _problems_of(name: str, stage: PipelineStage, outs: dict[str, Output]) -> Iterator[Problem]:
+def _problems_of(
+    name: str, stage: PipelineStage, outs: dict[str, Output], sources: set[str]
+) -> Iterator[Problem]:
     if stage.cmd_changed:
         yield Problem(COMMAND, str(stage.cmd), name)
     for dependency in stage.deps:
@@ -90,7 +95,7 @@ def _problems_of(name: str, stage: PipelineStage, outs: dict[str, Output]) -> It
             for keys in dependency.status().values():
                 changed = keys if isinstance(keys, dict) else [str(dependency)]
                 yield from (Problem(PARAMETER, key, name) for key in changed)
-        elif kind := _mismatch(dependency, outs):
+        elif kind := _mismatch(dependency, outs, sources):
             yield Problem(kind, str(dependency), name)
     for out in stage.outs:
         if not out.hash_info:
@@ -99,8 +104,9 @@ def _problems_of(name: str, stage: PipelineStage, outs: dict[str, Output]) -> It
             yield Problem(RESULT, str(out), name)
 
 
-def _mismatch(dependency: Output, outs: dict[str, Output]) -> str | None:
-    """The kind of problem that there is with a file or folder that a stage reads."""
+def _mismatch(dependency: Output, outs: dict[str, Output], sources: set[str]) -> str | None:
+    """The kind of problem that there is with a file or folder that a stage reads; `sources` are those of
+    the data sets."""
     if not dependency.hash_info:
         return NEW
     path = dependency.fs_path
@@ -108,10 +114,20 @@ def _mismatch(dependency: Output, outs: dict[str, Output]) -> str | None:
         return CHAIN if dependency.hash_info != outs[path].hash_info else None
     inside = [out for name, out in outs.items() if name.startswith(f"{path}/")]
     if not inside:
-        return CODE if dependency.workspace_status() else None
+        source = dependency.def_path in sources
+        if source and not dependency.exists:
+            return None  # recordings of somebody's own, which Git does not hold
+        kind = SOURCE if source else CODE
+        return kind if dependency.workspace_status() else None
     if not any(out.use_cache for out in inside):
         return RESULT if dependency.workspace_status() else None
     return _mismatch_of_folder(dependency, inside)
+
+
+def _sources(root: Path) -> set[str]:
+    """Where the data sets come from, as the params.yaml in `root` says."""
+    content = params.load(root / params.PATH)
+    return {block["download"]["source"] for block in content["datasets"].values()}
 
 
 def _mismatch_of_folder(folder: Output, inside: list[Output]) -> str | None:

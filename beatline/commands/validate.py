@@ -7,11 +7,12 @@ stage's block is found before the first stage has begun.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from beatline import datasets, features, reporting
 from beatline.common import params
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, warn
 from beatline.comparing.differences import Compare
 from beatline.evaluation import estimates
 from beatline.preprocessing import normalization, splitting
@@ -60,21 +61,25 @@ def _validate_dataset(content: dict[str, Any], name: str) -> None:
     blocks = {
         stage: params.block(content, f"{key}.{stage}", schema) for stage, schema in schemas.items()
     }
+    source, recordings = blocks["download"].source, blocks["normalize"].recordings
     extracted = {other: f"data/features/{other}" for other in content["extract_features"]}
-    own = f"beatline/datasets/{params.block_of(content, f'{key}.module')}"
-    sources = {
-        "download.needs": (blocks["download"].needs, [own, *extracted.values()]),
-        "normalize.recordings": (
-            blocks["normalize"].recordings,
-            [f"data/raw/{name}.zip", *([extracted[name]] if name in extracted else [])],
-        ),
-    }
-    for where, (value, known) in sources.items():
-        if value not in known:
-            raise UserError(
-                f"{params.PATH}: {key}.{where}: {value} is not what a stage can start from here "
-                f"(known: {', '.join(known)})"
-            )
+    raw = {other: f"data/raw/{other}.zip" for other in content["datasets"]}
+    own = [raw.pop(name), *([extracted[name]] if name in extracted else [])]
+    if recordings not in own:
+        raise _unknown(f"{key}.normalize.recordings", recordings, own)
+    if Path(source).parts[:1] == ("data",):  # which holds what stages make, and nothing else
+        made = [*raw.values(), *extracted.values()]
+        if source.rstrip("/") not in made:
+            raise _unknown(f"{key}.download.source", source, made)
+    elif not Path(source).exists():
+        warn(f"{key}.download.source: {source} is not here, so that download@{name} cannot run")
+
+
+def _unknown(key: str, value: str, known: list[str]) -> UserError:
+    return UserError(
+        f"{params.PATH}: {key}: {value} is not what a stage can start from here (known: "
+        f"{', '.join(known)})"
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

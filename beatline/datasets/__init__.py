@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,8 @@ from pydantic import Field
 
 from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
-from beatline.sources.download import download_file
+from beatline.sources import published
+from beatline.sources.archives import own
 
 Task = Literal["multilabel", "binary", "multiclass", "anomaly"]
 Drawing = Literal["twelve_leads", "trace", "image", "features", "spectrogram"]
@@ -43,14 +44,28 @@ COLUMNS = ("record", "group", "normal", "fold")  # of a table of labels, besides
 class Download(Parameters):
     """The parameters that all blocks ``datasets.<name>.download`` have.
 
-    `source`: where the raw files come from, a word of the data set's own or a path. `sha256`: of an
-    archive or a file, if it shall be held to one. `needs`: what the stage starts from, which DVC watches:
-    the data set's own module, or what another stage made, for a data set that is derived from another.
+    `source`: the path of what the stage starts from, which DVC watches: the folder of a simulator, the
+    description of published files (:mod:`beatline.sources.published`), what another stage made, or a
+    folder, archive or file of one's own. `sha256`: of an archive or a file, if it shall be held to one.
     """
 
-    source: str = Field(min_length=1)
+    source: str = Field(pattern=r"^[^:]+$|^[A-Za-z]:[^:]*$", min_length=1)
     sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
-    needs: str
+    SIMULATOR: ClassVar[str] = ""
+    """The folder in ``beatline/simulators`` of the one that makes such data, if any does."""
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the source is the simulator."""
+        return Path(self.source).parts[-3:] == ("beatline", "simulators", self.SIMULATOR)
+
+    def path(self, workspace: Path, **values: object) -> Path:
+        """Return the path of the raw files; published ones are fetched into `workspace` if need be, with
+        `values` filled in."""
+        path = Path(self.source)
+        if published.is_description(path):
+            return published.fetch(path, workspace, values, self.sha256)
+        return own(path, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -102,11 +117,12 @@ def module(name: str) -> ModuleType:
 # ---------------------------------------------------------------- steps of several data sets
 
 
-def published(url: str, path: Path, sha256: str | None) -> Path:
-    """`path`, downloaded from `url` if it is not there or has another SHA-256 than wanted."""
-    if sha256 or not path.exists():
-        download_file(url, path, sha256)
-    return path
+def description_of(source: str, module: str) -> str | None:
+    """The name of the description in the package of a data set's `module` that is the source, such as
+    `physionet`; None for any other source."""
+    path = Path(source)
+    shipped = path.parts[-4:-1] == ("beatline", "datasets", module)
+    return path.stem if shipped and path.suffix in published.EXTENSIONS else None
 
 
 def numbered(parts: Mapping[str, Sequence[Any]], folds: Mapping[str, str]) -> pd.DataFrame:

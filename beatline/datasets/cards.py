@@ -5,10 +5,12 @@ They stand in ``beatline/datasets/<module>/card.yaml``, a mapping of variants. E
 fields of the earlier ones, and where none holds, nobody has described the data and the cards say so.
 
 Conditions are expressions and texts are templates of Jinja2; both know `name` and `module` of the data
-set, its `source` (of dataset.json, so that of the recordings), the blocks `download` and `labels` of
-params.yaml, the `counts` of dataset.json, and for a table that is derived from another data set of
-params.yaml that one's `origin_name` and words, `origin`. Texts are Markdown, and `text` is the filter for
-values in it. A list's item that comes out empty is left out, one of several lines is as many items.
+set, its `source` (of dataset.json, so that of the recordings), whether it is `simulated`, the name of
+the description in its package by which it was `published` (`physionet`; none for files of one's own),
+the blocks `download` and `labels` of params.yaml, the `counts` of dataset.json, and for a table that is
+derived from another data set of params.yaml that one's `origin_name` and words, `origin`. Texts are
+Markdown, and `text` is the filter for values in it. A list's item that comes out empty is left out, one
+of several lines is as many items.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from jinja2 import Environment, StrictUndefined, TemplateError
 from beatline.common.errors import UserError
 from beatline.common.markdown import text
 from beatline.common.params import Parameters, read_yaml, validated
+from beatline.datasets import description_of
 
 FOLDER = Path(__file__).parent
 UNDESCRIBED = FOLDER / "card.yaml"
@@ -54,15 +57,17 @@ def words_of(name: str, datasets: Mapping[str, Any], dataset_info: Mapping[str, 
         "module": block["module"],
         "has_card": card.exists(),
         "source": dataset_info["source"],
+        "simulated": dataset_info["simulated"],
+        "published": description_of(dataset_info["source"], block["module"]),
         "counts": dataset_info["counts"],
         "download": block["download"],
         "labels": block.get("aggregate_labels"),
         "origin": None,
     }
-    if block["download"]["source"] == "derived":
-        origin = Path(block["download"]["needs"]).name
-        if origin in datasets:
-            facts |= {"origin_name": origin, "origin": words_of(origin, datasets, dataset_info)}
+    source = Path(block["download"]["source"])
+    if source.parts[-3:-1] == ("data", "features") and source.name in datasets:
+        origin = words_of(source.name, datasets, dataset_info)
+        facts |= {"origin_name": source.name, "origin": origin}
     words = _read(card, facts) if card.exists() else None
     return words or _read(UNDESCRIBED, facts)  # pyright: ignore[reportReturnType] - holds always
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from beatline.common import files
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, warn
 from beatline.sources.download import USE_MIRROR, words
 from beatline.sources.pack import UNREADABLE
 from beatline.sources.timestamps import iso
@@ -117,6 +117,11 @@ def _folder(
     for entry in os.scandir(path):
         file = Path(entry)
         if entry.is_dir():
+            if entry.is_symlink() and (*above, here)[0] not in map(str, file.resolve().parents):
+                warn(
+                    f"{file} is a link to a folder outside of the source, where DVC sees no change: "
+                    f"copy its files here, or run `dvc repro --force` when they have changed"
+                )
             yield from _folder(file, f"{prefix}{entry.name}/", (*above, here))
         else:
             yield prefix + entry.name, _File(file.read_bytes, lambda file=file: _file_time(file))

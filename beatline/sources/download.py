@@ -28,7 +28,9 @@ _BLOCK = 1 << 18
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _LONGEST_PAUSE = 300  # seconds, also for a Retry-After that asks for more
 _HEADERS = {"User-Agent": "beatline", "Accept-Encoding": "identity"}
-USE_MIRROR = "set `source:` in params.yaml to a mirror, or to a folder or archive that you have"
+USE_MIRROR = (
+    "name a mirror where `urls:` stand, or set `source:` in params.yaml to files that you have"
+)
 
 
 class _BrokenError(Exception):
@@ -64,7 +66,7 @@ def download_file(
         partial.remove()
         raise UserError(
             f"{url} has the SHA-256 {actual} instead of {sha256}: if the publisher has changed it,"
-            " set the new hash in params.yaml, else run the command again"
+            " correct `sha256:`, else run the command again"
         )
     partial.path.replace(destination)
     partial.remove()

@@ -23,7 +23,10 @@ REVISION, CODE, DATA, MD5 = "5" * 40, "c" * 64, "d" * 64, "e" * 32
 STAGES: dict[str, Any] = {
     "download@ptbxl": {
         "params": {
-            "datasets.ptbxl.download": {"source": "simulated", "simulated": {"records": 20}}
+            "datasets.ptbxl.download": {
+                "source": "beatline/simulators/ecg",
+                "simulated": {"records": 20},
+            }
         },
         "deps": {"beatline/datasets/ptbxl": f"{MD5}.dir", "a/folder/of/ones/own": None},
         "outs": {"data/raw/a_data_set_of_a_name_that_goes_on_and_on.zip": MD5},
@@ -36,7 +39,7 @@ STAGES: dict[str, Any] = {
 }
 DATASET = {
     "title": "simulated 12-lead ECGs (PTB-XL layout)",
-    "source": "simulated",
+    "source": "beatline/simulators/ecg",
     "unit": "mV",
     "sampling_rate": 100,
     "citation": "Somebody et al. 2020",
@@ -98,7 +101,7 @@ def test_everything_is_told(folder: Path) -> None:
         "sampling_rate: 100",
         "NORM: 0.3333",
         "other_seeds: ['2']",
-        "source: simulated",
+        "source: beatline/simulators/ecg",
         "citation: Somebody et al. 2020",
         "filters: [4, 5]",
         f"revision: '{REVISION}'",

@@ -455,10 +455,9 @@ def test_the_tables_hold_a_row_per_record(tmp_path: Path) -> None:
     """Labels, then the features in their order, the same in both tables; equal runs, equal bytes."""
     download = ptbxl.Download.model_validate(
         {
-            "source": "simulated",
+            "source": "beatline/simulators/ecg",
             "sampling_rate": 100,
             "sha256": None,
-            "needs": "beatline/datasets/ptbxl",
             "simulated": {"records": 20, "seed": 1},
         }
     )

@@ -154,7 +154,10 @@ def make_small(clone: Clone) -> None:
     sounds = {"machines": 2, "train": 12, "test_normal": 4, "test_anomaly": 4, "seconds": 1.0}
     content["datasets"]["machine_sound"]["download"]["simulated"] |= sounds
     ptbxl, ecg5000 = content["datasets"]["ptbxl"], content["datasets"]["ecg5000"]
-    ptbxl["download"] |= {"source": "simulated", "simulated": {"records": 120, "seed": 1}}
+    ptbxl["download"] |= {
+        "source": "beatline/simulators/ecg",
+        "simulated": {"records": 120, "seed": 1},
+    }
     ptbxl["aggregate_labels"]["min_records"] = 3
     ecg5000["download"] |= {"source": "heartbeats", "name": "ECG5000"}
     content["train"] = trained_on(content["train"])

@@ -54,6 +54,14 @@ def test_changed_code_is_found(fresh: Clone) -> None:
     assert said.count("\n- ") == 1
 
 
+def test_recordings_that_are_here_are_looked_at(fresh: Clone) -> None:
+    """A changed source is found, and one that Git does not hold need not be there."""
+    _append(fresh, "heartbeats/ECG5000_TEST.tsv", "\n")
+    assert "have changed: heartbeats (stages: download@ecg5000)" in _refused(fresh)
+    shutil.rmtree(fresh.root / "heartbeats")
+    assert "matches" in _committed(fresh)
+
+
 def test_a_changed_parameter_is_found(fresh: Clone) -> None:
     """The keys that the stages name are named."""
     content = fresh.params()

@@ -29,7 +29,7 @@ def test_a_data_set_is_added_as_the_page_says(clone: Clone) -> None:
     """A block of params.yaml, and every stage down to the report knows the new data set."""
     dataset, training = _fenced("Add a data set", "yaml")
     write_engines(clone.root / "engines")
-    _insert(clone, ["datasets"], dataset.replace("source: package", "source: engines"))
+    _insert(clone, ["datasets"], dataset.replace("beatline/datasets/ucr/package.yaml", "engines"))
     _insert(clone, ["train", "cnn"], training.replace("epochs: 8", "epochs: 1"))
     _run_commands(clone, "Add a data set")
     metrics = json.loads((clone.root / "reports/metrics/forda/cnn.json").read_text())

@@ -50,16 +50,26 @@ def _block(
 
 CONTENT: dict[str, Any] = {
     "datasets": {
-        "hearts": _block("ptbxl", "patient", {"source": "simulated"}, {"min_likelihood": 0}),
+        "hearts": _block(
+            "ptbxl", "patient", {"source": "beatline/simulators/ecg"}, {"min_likelihood": 0}
+        ),
         "beats": _block(
             "ucr",
             "record",
-            {"source": "package", "name": "ECG5000"},
+            {"source": "beatline/datasets/ucr/package.yaml", "name": "ECG5000"},
             {"target": "anomaly", "normal_class": "1"},
         ),
-        "digits": _block("mnist", "record", {"source": "package"}, {"min_records": 1}, per="all"),
+        "digits": _block(
+            "mnist",
+            "record",
+            {"source": "beatline/datasets/mnist/package.yaml"},
+            {"min_records": 1},
+            per="all",
+        ),
         "rows": _block("table", "record", {"source": "rows.csv"}, {"values": []}, invalid="median"),
-        "machines": _block("sound", "record", {"source": "simulated"}, {"min_records": 1}),
+        "machines": _block(
+            "sound", "record", {"source": "beatline/simulators/machines"}, {"min_records": 1}
+        ),
     },
     "extract_features": {"machines": {"module": "sound", "bands": 10}},
     "train": {
@@ -75,7 +85,7 @@ CONTENT: dict[str, Any] = {
 }
 HEARTS: dict[str, Any] = {
     "title": "Hearts <made|up> & more",
-    "source": "simulated",
+    "source": "beatline/simulators/ecg",
     "simulated": True,
     "channels": list(twelve_leads.LEADS),
     "sampling_rate": 100,
@@ -91,7 +101,7 @@ HEARTS: dict[str, Any] = {
 BEATS = {
     **HEARTS,
     "title": "Beats",
-    "source": "package",
+    "source": "beatline/datasets/ucr/package.yaml",
     "simulated": False,
     "channels": ["channel 1"],
     "sampling_rate": None,
@@ -103,6 +113,7 @@ BEATS = {
 DIGITS = {
     **BEATS,
     "title": "Digits",
+    "source": "beatline/datasets/mnist/package.yaml",
     "channels": [f"column {number}" for number in range(5)],
     "unit": "share of white",
     "drawing": "image",
@@ -123,6 +134,7 @@ ROWS = {
 MACHINES = {
     **HEARTS,
     "title": "Machines",
+    "source": "beatline/simulators/machines",
     "channels": [f"mel band {n} ({100 * n} Hz)" for n in range(1, 11)],
     "sampling_rate": 25.0,
     "unit": "dB",

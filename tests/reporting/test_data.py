@@ -8,7 +8,7 @@ from tests.reporting.reading import section, table
 
 def test_what_was_found_skipped_and_shared_is_told(document: Document) -> None:
     text = section(document, "hearts: data")
-    assert "(simulated data, source `simulated`)" in text
+    assert "(simulated data, source `beatline/simulators/ecg`)" in text
     assert "120 samples at 100 Hz, 12 channels (I, II, III, aVR" in text
     assert table(text, "found and skipped")["files without rows"] == {
         "found and skipped": "files without rows",

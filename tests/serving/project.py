@@ -45,7 +45,7 @@ LIMITS: dict[str, Any] = {
 FEATURES = ["heart_rate", "pr_interval", "qrs_duration"]
 CLASSES = ["NORM", "MI", "CD"]
 _COMMON: dict[str, Any] = {
-    "source": "simulated",
+    "source": "beatline/simulators/ecg",
     "citation": "Somebody et al. 2020",
     "simulated": True,
     "sections": None,

@@ -33,7 +33,7 @@ CASES = [
 ]
 DATASET: dict[str, Any] = {
     "title": "ECGs",
-    "source": "simulated",
+    "source": "beatline/simulators/ecg",
     "citation": "Somebody et al. 2020",
     "simulated": True,
     "channels": CHANNELS,

@@ -138,7 +138,7 @@ def test_sound_is_that_of_the_pipeline(tmp_path: Path) -> None:
     for name, content in clips.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    block = {"needs": "", "source": str(folder), "sha256": None,
+    block = {"source": str(folder), "sha256": None,
              "simulated": {"machines": 1, "train": 1, "test_normal": 1, "test_anomaly": 1,
                            "seconds": 0.25, "sampling_rate": RATE, "snr": [0.0], "seed": 1},
              "mimii": {"machine": "fan", "snr": 6}}  # fmt: skip

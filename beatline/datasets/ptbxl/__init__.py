@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,15 +22,13 @@ from tqdm import tqdm
 from beatline import datasets
 from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
-from beatline.datasets import COLUMNS, Labels, Manifest, large_classes, published
+from beatline.datasets import COLUMNS, Labels, Manifest, large_classes
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
 from beatline.formats.leads import LEADS
 from beatline.formats.wfdb import check_records, read_records
-from beatline.sources.archives import Source, open_source, own
+from beatline.sources.archives import Source, open_source
 from beatline.sources.pack import Pack, PackWriter
 
-ARCHIVE = "ptb-xl-a-large-publicly-available-electrocardiography-dataset-1.0.3.zip"
-ARCHIVE_URL = f"https://physionet.org/static/published-projects/ptb-xl/{ARCHIVE}"
 DATABASE, STATEMENTS, CHECKSUMS = "ptbxl_database.csv", "scp_statements.csv", "SHA256SUMS.txt"
 SECONDS = 10
 FILENAME = {100: "filename_lr", 500: "filename_hr"}
@@ -49,9 +47,11 @@ class Simulated(Parameters):
 
 
 class Download(datasets.Download):
-    """`source`: simulated, physionet, or a folder or archive in the official layout, complete or
-    not; the SHA-256 of single files that come with it are verified in any case."""
+    """`source`: ``beatline/simulators/ecg``, ``physionet.yaml`` here, or a folder or archive in the
+    official layout, complete or not; the SHA-256 of single files that come with it are verified in any
+    case."""
 
+    SIMULATOR: ClassVar[str] = "ecg"
     sampling_rate: Literal[100, 500]
     simulated: Simulated
 
@@ -73,7 +73,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     Rows of the table without files and files without a row are left out, counted and reported.
     """
     with ExitStack() as stack:
-        if parameters.source == "simulated":
+        if parameters.is_simulated:
             # Not above: who reads records needs none of what it takes a second to import.
             from beatline.simulators.ecg import simulator
 
@@ -84,12 +84,10 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
                 seed=parameters.simulated.seed,
                 sampling_rate=parameters.sampling_rate,
             )
-        elif parameters.source == "physionet":
-            path = published(ARCHIVE_URL, workspace / ARCHIVE, parameters.sha256)
         else:
-            path = own(Path(parameters.source), parameters.sha256)
+            path = parameters.path(workspace)
         counts = _add(stack.enter_context(open_source(path, DATABASE)), parameters, pack)
-    simulated = parameters.source == "simulated"
+    simulated = parameters.is_simulated
     return Manifest(
         title="simulated 12-lead ECGs (PTB-XL layout)" if simulated else "PTB-XL",
         source=parameters.source,

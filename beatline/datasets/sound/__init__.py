@@ -11,7 +11,7 @@ import io
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,15 +21,14 @@ from tqdm import tqdm
 from beatline import datasets
 from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
-from beatline.datasets import COLUMNS, Labels, Manifest, padded, published
+from beatline.datasets import COLUMNS, Labels, Manifest, description_of, padded
 from beatline.datasets.sound.layout import is_audio, place
 from beatline.formats import audio
 from beatline.simulators.machines import simulator
-from beatline.sources.archives import Source, open_source, own
+from beatline.sources.archives import Source, open_source
 from beatline.sources.pack import Pack, PackWriter
 
 RECORDINGS = "recordings.csv"
-MIMII_URL = "https://zenodo.org/records/3384388/files/{archive}?download=1"
 BATCH_SAMPLES = 4_000_000  # of read_recordings, 16 MB
 CITATIONS = {
     "simulated": (
@@ -55,8 +54,10 @@ class Mimii(Parameters):
 
 
 class Download(datasets.Download):
-    """`source`: simulated, mimii, or a folder or archive of one's own."""
+    """`source`: ``beatline/simulators/machines``, ``mimii.yaml`` here, or a folder or archive of one's
+    own."""
 
+    SIMULATOR: ClassVar[str] = "machines"
     simulated: simulator.Simulated
     mimii: Mimii
 
@@ -74,14 +75,15 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     Raises UserError, naming the file, if one is no audio, cut short, or not finite.
     """
     counts: dict[str, int] = {}
-    if parameters.source == "simulated":
+    if parameters.is_simulated:
         rows = _add_simulated(parameters.simulated, pack)
     else:
-        with open_source(_path(parameters, workspace)) as source:
+        values = parameters.mimii.model_dump()
+        with open_source(parameters.path(workspace, **values)) as source:
             rows, counts = _add_files(source, pack)
     table = pd.DataFrame(rows)
     table["snr"] = table["snr"] if "snr" in table else float("nan")
-    if parameters.source == "mimii":
+    if _origin(parameters) == "mimii":
         table["snr"] = float(parameters.mimii.snr)
     pack.add(RECORDINGS, table.to_csv(index=False, lineterminator="\n").encode())
     return _manifest(parameters, table, counts)
@@ -157,13 +159,11 @@ def longest(pack: Pack, records: Sequence[str], sampling_rate: int) -> int:
     )
 
 
-def _path(parameters: Download, workspace: Path) -> Path:
-    """Return the path of the data set, which is fetched first if need be."""
-    if parameters.source != "mimii":
-        return own(Path(parameters.source), parameters.sha256)
-    archive = f"{parameters.mimii.snr}_dB_{parameters.mimii.machine}.zip"
-    url = MIMII_URL.format(archive=archive)
-    return published(url, workspace / f"mimii_{archive}", parameters.sha256)
+def _origin(parameters: Download) -> str | None:
+    """`simulated` or `mimii`, of which title and citation are known."""
+    if parameters.is_simulated:
+        return "simulated"
+    return description_of(parameters.source, "sound")
 
 
 def _add_simulated(parameters: simulator.Simulated, pack: PackWriter) -> list[dict[str, object]]:
@@ -243,15 +243,16 @@ def _manifest(parameters: Download, table: pd.DataFrame, counts: dict[str, int])
         "simulated": "simulated machine sound",
         "mimii": f"MIMII {parameters.mimii.machine} at {parameters.mimii.snr} dB",
     }
+    origin = _origin(parameters) or ""
     return Manifest(
-        title=titles.get(parameters.source, "machine sound"),
+        title=titles.get(origin, "machine sound"),
         source=parameters.source,
-        simulated=parameters.source == "simulated",
+        simulated=parameters.is_simulated,
         channels=[f"channel {number + 1}" for number in range(max(table["channels"]))],
         sampling_rate=rate,
         unit="full scale",
         drawing="spectrogram",
-        citation=CITATIONS.get(parameters.source, ""),
+        citation=CITATIONS.get(origin, ""),
         counts={"files": len(table), **counts},
     )
 

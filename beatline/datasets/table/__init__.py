@@ -27,7 +27,7 @@ from beatline.common.params import Parameters
 from beatline.datasets import Labels, Manifest, by_number, class_name, exclusive
 from beatline.formats import tables
 from beatline.formats.tables import EXTENSIONS, Table
-from beatline.sources.archives import open_source, own
+from beatline.sources.archives import open_source
 from beatline.sources.pack import Pack, PackWriter
 
 FEATURES, DESCRIPTION = "features.parquet", "dataset.json"  # what extract_features writes
@@ -37,8 +37,8 @@ BATCH = 8192
 
 
 class Download(datasets.Download):
-    """`source`: derived (the folder `needs`, which extract_features made), or a .csv, .tsv or .parquet
-    file of one's own, or a folder or archive that holds one. `label`, `record`, `group`, `fold`:
+    """`source`: the folder that extract_features makes of a data set, or a .csv, .tsv or .parquet file
+    of one's own, or a folder or archive that holds one. `label`, `record`, `group`, `fold`:
     columns with the label, the row's name (null: its number), what may never be in two splits (null:
     each row is its own) and the publishers' split: train, validation, test (null: none).
     `features`: columns of numbers; an empty list takes those that the derived table names, or all
@@ -91,12 +91,12 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
 
     Raises UserError if it is no table, or lacks a column, or a feature holds anything but numbers.
     """
-    del workspace  # nothing is fetched
-    if parameters.source == "derived":
-        content, where = _derived(Path(parameters.needs))
-        info = read_json(Path(parameters.needs) / DESCRIPTION)
+    path = parameters.path(workspace)
+    if is_derived(path):
+        content, where = (path / FEATURES).read_bytes(), str(path / FEATURES)
+        info = read_json(path / DESCRIPTION)
     else:
-        content, where = _own(parameters)
+        content, where = _own(path)
         name = Path(where.split(": ")[-1]).name  # a member of an archive, or a file
         info: dict[str, Any] = {"title": f"table {name}", "unit": "as given"}
         info |= {"source": parameters.source, "simulated": False, "citation": ""}
@@ -175,20 +175,13 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
 # ---------------------------------------------------------------- download
 
 
-def _derived(folder: Path) -> tuple[bytes, str]:
-    """The table that extract_features made, and how errors call it."""
-    path = folder / FEATURES
-    if not path.is_file():
-        raise UserError(
-            f"{path} is missing: set download.needs to the folder that extract_features "
-            f"makes (data/features/<data set>), or download.source to a table of your own"
-        )
-    return path.read_bytes(), str(path)
+def is_derived(path: Path) -> bool:
+    """Whether `path` is a folder that extract_features made."""
+    return (path / FEATURES).is_file() and (path / DESCRIPTION).is_file()
 
 
-def _own(parameters: Download) -> tuple[bytes, str]:
+def _own(path: Path) -> tuple[bytes, str]:
     """A table of one's own, and how errors call it."""
-    path = own(Path(parameters.source), parameters.sha256)
     if path.is_file() and path.suffix.lower() in EXTENSIONS:
         return path.read_bytes(), str(path)
     with open_source(path) as source:

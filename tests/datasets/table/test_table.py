@@ -24,7 +24,6 @@ from beatline.sources.pack import Pack, PackWriter
 
 DOWNLOAD = {
     "sha256": None,
-    "needs": "beatline/datasets/table",
     "label": "label",
     "features": [],
     "ignore": [],
@@ -225,7 +224,6 @@ def test_features_are_what_is_left(tmp_path: Path) -> None:
         ({"ignore": ["z"]}, "has no column z, which ignore names"),
         ({"record": "nr"}, "has no column nr, which record names"),
         ({"sha256": "0" * 64}, "instead of 0000"),
-        ({"source": "derived"}, r"features\.parquet is missing: set download.needs"),
         ({"source": "nowhere.csv"}, "nowhere.csv is missing"),
     ],
 )
@@ -281,7 +279,7 @@ def test_derived_table(tmp_path: Path) -> None:
     """Its description says what the features are and where they come from."""
     named = {"label": "diagnosis", "record": "record", "group": "group", "fold": "fold"}
     folder = derived(tmp_path / "features")
-    path, manifest = downloaded("derived", tmp_path, needs=str(folder), **named)
+    path, manifest = downloaded(folder, tmp_path, **named)
     assert (manifest.title, manifest.source, manifest.simulated) == (
         "features of X",
         "simulated",
@@ -299,7 +297,7 @@ def test_derived_table(tmp_path: Path) -> None:
     assert labels.counts["rows_of_other_labels"] == 1
     missing = derived(tmp_path / "other", channels=["pulse"])
     with pytest.raises(UserError, match=r"no column pulse, which channels in its dataset\.json"):
-        downloaded("derived", tmp_path, needs=str(missing), **named)
+        downloaded(missing, tmp_path, **named)
 
 
 def test_equal_sources_make_equal_packs(tmp_path: Path) -> None:

