@@ -92,7 +92,7 @@ def open_source(path: Path, root_marker: str | None = None) -> Source:
     with ExitStack() as opened:
         try:
             if path.is_dir():
-                members = dict(_folder(path))
+                members = _without_attributes(dict(_folder(path)))
             elif zipfile.is_zipfile(path):
                 members = _by_name(path, _zip(path, opened.enter_context(zipfile.ZipFile(path))))
             else:
@@ -117,14 +117,16 @@ def _folder(
     for entry in os.scandir(path):
         file = Path(entry)
         if entry.is_dir():
-            if entry.is_symlink() and (*above, here)[0] not in map(str, file.resolve().parents):
+            if entry.is_symlink() and not file.resolve().is_relative_to((*above, here)[0]):
                 warn(
                     f"{file} is a link to a folder outside of the source, where DVC sees no change: "
                     f"copy its files here, or run `dvc repro --force` when they have changed"
                 )
             yield from _folder(file, f"{prefix}{entry.name}/", (*above, here))
-        else:
+        elif entry.is_file():
             yield prefix + entry.name, _File(file.read_bytes, lambda file=file: _file_time(file))
+        else:
+            warn(f"{file} is neither a file nor a folder, or a link to nowhere: it is left out")
 
 
 def _zip(path: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, _File]]:
@@ -173,7 +175,16 @@ def _by_name(path: Path, members: Iterable[tuple[str, _File]]) -> dict[str, _Fil
         if "/".join(parts) in result:
             raise _refused(path, name, "which is in it twice")
         result["/".join(parts)] = file
-    return result
+    return _without_attributes(result)
+
+
+def _without_attributes(members: dict[str, _File]) -> dict[str, _File]:
+    """The files, less those in which macOS keeps attributes of others, under the endings of others."""
+    return {
+        name: file
+        for name, file in members.items()
+        if not name.startswith("__MACOSX/") and not name.rpartition("/")[2].startswith("._")
+    }
 
 
 def _below_root(path: Path, members: dict[str, _File], marker: str) -> dict[str, _File]:
