@@ -42,7 +42,7 @@ RUN mkdir -p data/.cache reports && printf 'schema: "2.0"\n' > data/.cache/dvc.l
 USER 10001:10001
 # One at a time, also across containers: a second `docker compose run pipeline …` waits for the first.
 ENTRYPOINT ["flock", "--no-fork", "data"]
-CMD ["sh", "-c", "python -m beatline validate && exec dvc repro"]
+CMD ["python", "-m", "beatline", "repro"]
 
 
 FROM base AS api

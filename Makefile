@@ -16,8 +16,7 @@ help: ## list the targets
 setup: $(VENV)/.ready ## create .venv and install the pinned requirements
 
 repro: $(VENV)/.ready ## run the pipeline with the committed params.yaml
-	@beatline validate
-	@dvc repro
+	@beatline repro
 	@echo
 	@echo "report:  reports/report.html (open in a browser) and reports/report.md"
 	@echo "metrics: make metrics, dvc metrics show, or the files in reports/metrics/"

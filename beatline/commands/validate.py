@@ -15,6 +15,7 @@ from beatline.common import params
 from beatline.common.errors import UserError, warn
 from beatline.comparing.differences import Compare
 from beatline.evaluation import estimates
+from beatline.lineage.lock import DVC_LOCK, is_sound
 from beatline.preprocessing import normalization, splitting
 from beatline.serving.settings import Serve
 from beatline.training import parameters
@@ -91,5 +92,7 @@ def run(options: argparse.Namespace) -> int:
     """Print how much the file lists. Raises UserError for the first mistake."""
     del options
     data_sets, runs = validate(params.load())
+    if DVC_LOCK.exists() and not is_sound(DVC_LOCK.read_text(errors="replace")):
+        raise UserError(f"{DVC_LOCK} is damaged: run `beatline repro`, which restores it")
     print(f"{params.PATH} is valid: {data_sets} data sets, {runs} training runs")
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 DVC_YAML, DVC_LOCK = Path("dvc.yaml"), Path("dvc.lock")
 DURATIONS = "data/durations/"
@@ -20,6 +21,19 @@ def read(root: Path) -> dict[str, Any]:
     path = root / DVC_LOCK
     content = YAML(typ="safe").load(path) if path.is_file() else None
     return (content or {}).get("stages", {})
+
+
+def is_sound(content: str) -> bool:
+    """Whether DVC can read this content of a dvc.lock: an interrupted run may leave part of it."""
+    # Only here: no stage needs DVC, which takes half a second.
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(content))
+    except (YAMLError, Invalid):
+        return False
+    return True
 
 
 def upstream(stages: Stages, name: str) -> dict[str, Mapping[str, Any]]:

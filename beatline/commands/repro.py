@@ -1,0 +1,153 @@
+"""Run the pipeline as `dvc repro` does, and mend what an interruption has left behind.
+
+Arguments are those of `dvc repro`. DVC empties dvc.lock before it writes it anew, and so it does with
+its list of who reads and writes what (.dvc/tmp/rwlock): a signal in between leaves files with which no
+`dvc repro` can begin. Before and after a run a damaged dvc.lock is restored from the copy that the last
+run has kept, or from Git, and an unreadable list is removed. What has run comes from DVC's run cache.
+
+If DVC alone is killed, the stage that it was running is ended too: the next run would race it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import psutil
+from dvc.lock import LockError, make_lock
+
+from beatline.commands import validate
+from beatline.commands.committed import CONFLICT, CURE
+from beatline.common import params
+from beatline.common.errors import UserError, warn
+from beatline.common.files import replacing
+from beatline.lineage.lock import DVC_LOCK, is_sound
+
+TMP = Path(".dvc/tmp")
+EMPTY = 'schema: "2.0"\n'  # of a dvc.lock in which nothing has run
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+SECONDS_TO_END = 10  # of a stage that is asked to end, before it is killed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take whatever `dvc repro` takes."""
+    parser.prefix_chars = "\0"  # what begins with a dash is DVC's, too
+    parser.add_argument("arguments", nargs="*", help="options and stages, for DVC")
+
+
+def run(options: argparse.Namespace) -> int:
+    """DVC's exit status. Raises UserError for a mistake in params.yaml, or marks of a merge conflict."""
+    validate.validate(params.load())
+    mend()
+    try:
+        return dvc_repro(options.arguments)
+    finally:
+        mend()
+
+
+def mend() -> None:
+    """Restore a damaged dvc.lock, keep a copy of a sound one, and remove an unreadable list of DVC's
+    readers and writers. Nothing is touched while another DVC process is at work.
+
+    Raises UserError if dvc.lock holds the marks of a merge conflict.
+    """
+    with contextlib.suppress(LockError), _locked("lock"):
+        _mend_lock()
+        with _locked("rwlock.lock"):
+            _mend_rwlock()
+
+
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Hold a lock of DVC's, which raises LockError if another process does."""
+    TMP.mkdir(parents=True, exist_ok=True)
+    with make_lock(str(TMP / name), tmp_dir=str(TMP)):
+        yield
+
+
+def _mend_lock() -> None:
+    lock = DVC_LOCK.resolve()  # a link where the project's folder may not be written
+    if not lock.exists():
+        return
+    kept = lock.with_name(f".{DVC_LOCK.name}.kept")
+    content = lock.read_text(errors="replace")
+    if CONFLICT.search(content):
+        raise UserError(
+            f"{DVC_LOCK} holds the marks of a merge conflict: take a branch's, as by "
+            f"`git checkout HEAD -- dvc.lock reports`, then {CURE}"
+        )
+    if is_sound(content):
+        if not kept.exists() or kept.read_text() != content:
+            with replacing(kept) as beside:
+                shutil.copyfile(lock, beside)
+        return
+    committed = subprocess.run(
+        ["git", "show", f"HEAD:./{DVC_LOCK}"], capture_output=True, text=True, errors="replace"
+    )
+    for candidate, origin in (
+        (kept.read_text(errors="replace") if kept.exists() else "", "as the last run has left it"),
+        (committed.stdout, "as it was committed"),
+        (EMPTY, "without entries, for want of a copy: results come from DVC's cache"),
+    ):
+        if is_sound(candidate):
+            with replacing(lock) as beside:
+                beside.write_text(candidate)
+            warn(f"{DVC_LOCK} was damaged by an interruption, and is restored {origin}")
+            return
+
+
+def _mend_rwlock() -> None:
+    path = TMP / "rwlock"
+    try:
+        json.loads(path.read_text(errors="replace"))
+    except FileNotFoundError:
+        return
+    except ValueError:
+        path.unlink()
+        warn(f"{path} was damaged by an interruption, and is removed")
+
+
+def dvc_repro(arguments: list[str]) -> int:
+    """Run `dvc repro`, passing signals on, and leave none of its processes behind if it was killed."""
+    if (
+        sys.platform == "linux"
+    ):  # so that a stage whose DVC was killed becomes a child of this process
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments])
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        del frame
+        process.send_signal(number)
+
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on),
+        # The terminal sends it to DVC too.
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    }
+    try:
+        status = process.wait()
+    finally:
+        _end_what_is_left()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
+
+
+def _end_what_is_left() -> None:
+    """End the processes that DVC has started, if there still are any."""
+    left = psutil.Process().children(recursive=True)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(left, SECONDS_TO_END)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
