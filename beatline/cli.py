@@ -18,6 +18,7 @@ from beatline.common.errors import reporting_mistakes
 COMMANDS = {
     "validate": "check params.yaml, every block of it, before anything runs",
     "repro": "run the pipeline as `dvc repro` does, and mend what an interruption has left",
+    "repair": "find damaged files in data/ and in DVC's cache, and bring them back",
     "committed": "check that dvc.lock matches code, parameters and reports (needs no data)",
     "small-run": "run the pipeline on few records, in a copy of the project",
     "same": "check that a refactoring changes no output, and record that nothing need run again",

@@ -80,7 +80,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is missing: run `dvc repro` to make it") from None
     except ValueError as error:
         raise UserError(
-            f"{path} is not valid JSON ({error}): remove it and run `dvc repro`"
+            f"{path} is not valid JSON ({error}): run `beatline repair {path}`"
         ) from None
 
 
@@ -101,11 +101,11 @@ def read_csv(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
         raise UserError(f"{path} is missing: run `dvc repro` to make it") from None
     except ValueError as error:
         raise UserError(
-            f"{path} is not a CSV table ({' '.join(str(error).split())}): remove it and run "
-            f"`dvc repro`"
+            f"{path} is not a CSV table ({' '.join(str(error).split())}): run `beatline repair "
+            f"{path}`"
         ) from None
     if missing := [name for name in columns if name not in table.columns]:
-        raise UserError(f"{path} has no column {missing[0]}: remove it and run `dvc repro`")
+        raise UserError(f"{path} has no column {missing[0]}: run `beatline repair {path}`")
     return table
 
 

@@ -193,7 +193,7 @@ def _checked(columns: dict[str, Any], table: pd.DataFrame, where: str) -> Predic
     class_columns = [f"{name}{ending}" for name in columns["classes"] for ending in endings]
     names = ["record", "group", *sections, *class_columns]
     if missing := [name for name in names if name not in table.columns]:
-        raise UserError(f"{where} has no column {missing[0]}: remove it and run `dvc repro`")
+        raise UserError(f"{where} has no column {missing[0]}: run `beatline repair {where}`")
     if table[class_columns].isna().to_numpy().any():
-        raise UserError(f"{where} has gaps: remove it and run `dvc repro`")
+        raise UserError(f"{where} has gaps: run `beatline repair {where}`")
     return Predictions(**columns, table=table.loc[:, names])

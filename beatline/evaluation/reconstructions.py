@@ -44,7 +44,7 @@ def read(folder: Path, records: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         reconstructions, errors = values[:, [names.index(name) for name in records]]
     except (OSError, ValueError, EOFError, IndexError):
         raise UserError(
-            f"{folder / VALUES} has not what the report draws: remove it and run `dvc repro`"
+            f"{folder / VALUES} has not what the report draws: run `beatline repair {folder}`"
         ) from None
     return reconstructions.astype(np.float64), errors.astype(np.float64)
 

@@ -45,13 +45,13 @@ def load_split(folder: Path, classes: Sequence[str] = ()) -> SplitArrays:
         raise UserError(f"{error.filename} is missing: run `dvc repro` to make it") from None
     except (ValueError, EOFError) as error:
         raise UserError(
-            f"{folder / SIGNALS} is damaged ({error}): remove it and run `dvc repro`"
+            f"{folder / SIGNALS} is damaged ({error}): run `beatline repair {folder}`"
         ) from None
     table = read_csv(folder / RECORDS, ("record", "group", "normal", *classes))
     if len(signals) != len(table):
         raise UserError(
-            f"{folder} is damaged ({len(signals)} recordings, {len(table)} rows): remove it and "
-            f"run `dvc repro`"
+            f"{folder} is damaged ({len(signals)} recordings, {len(table)} rows): run `beatline "
+            f"repair {folder}`"
         )
     return SplitArrays(signals, table)
 

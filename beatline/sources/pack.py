@@ -141,7 +141,7 @@ class Pack:
 
     def _damaged(self, detail: str) -> UserError:
         return UserError(
-            f"{self.path} is damaged or is no pack ({detail}): remove it and run `dvc repro`"
+            f"{self.path} is damaged or is no pack ({detail}): run `beatline repair {self.path}`"
         )
 
 

@@ -106,7 +106,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
     cut = tmp_path / "cut.zip"
     for length in range(len(content)):
         cut.write_bytes(content[:length])
-        with pytest.raises(UserError, match=r"cut\.zip .*: remove it and run `dvc repro`"):
+        with pytest.raises(UserError, match=r"cut\.zip .*: run `beatline repair .*cut\.zip`"):
             Pack(cut)
 
 
