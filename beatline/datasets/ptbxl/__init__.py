@@ -232,9 +232,14 @@ def _text(source: Source, name: str) -> str:
 def _verified(source: Source, name: str, content: bytes, sums: dict[str, str]) -> bytes:
     expected = sums.get(name)
     if expected and (got := hashlib.sha256(content).hexdigest()) != expected:
+        cure = f"get that file again, or, if it was changed on purpose, remove its line from {CHECKSUMS}"
+        if source.path.is_file():
+            cure = (
+                f"remove the archive and get it again, or, if the file was changed on purpose, make the "
+                f"archive without its line in {CHECKSUMS}"
+            )
         raise UserError(
-            f"{source.path}: {name} has SHA-256 {got}, {CHECKSUMS} says {expected}: the archive is "
-            f"damaged; remove it and download it again"
+            f"{source.path}: {name} has SHA-256 {got}, {CHECKSUMS} says {expected}: {cure}"
         )
     return content
 

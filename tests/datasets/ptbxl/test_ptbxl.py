@@ -301,6 +301,26 @@ def test_published_checksums(source: Path, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_table_that_was_edited(source: Path, tmp_path: Path) -> None:
+    """To correct a table leads to its sum, whose cure does not bring the mistake back: it is followed
+    here, in a folder and in an archive."""
+    edit(source / ptbxl.DATABASE, lambda text: text.replace(FIRST, "records100/00000/00002_lr"))
+    (source / ptbxl.CHECKSUMS).write_text(checksums(source))
+    with pytest.raises(UserError, match=r"filename_lr .* stands there twice: remove one row"):
+        downloaded(source, tmp_path)
+    table = pd.read_csv(source / ptbxl.DATABASE)
+    table.drop(index=0).to_csv(source / ptbxl.DATABASE, index=False)
+    (tmp_path / "w").mkdir()
+    for place in (source, zipped(source, tmp_path / "w/edited.zip")):
+        with pytest.raises(UserError, match=rf"{ptbxl.DATABASE} has .*line .*{ptbxl.CHECKSUMS}"):
+            downloaded(place, tmp_path)
+    sums = (source / ptbxl.CHECKSUMS).read_text().splitlines(keepends=True)
+    kept = "".join(line for line in sums if ptbxl.DATABASE not in line)
+    (source / ptbxl.CHECKSUMS).write_text(kept)
+    for place in (source, zipped(source, tmp_path / "w/kept.zip")):
+        assert downloaded(place, tmp_path)[1].counts["rows"] == 29
+
+
 def damage_header(source: Path) -> str:
     edit(source / f"{FIRST}.hea", lambda text: text.replace("12", "twelve", 1))
     return f"{FIRST}.hea"
