@@ -174,7 +174,7 @@ def load(folder: Path | str) -> Bundle:
     except Exception as error:
         raise UserError(
             f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({type(error).__name__}): "
-            f"run `dvc checkout` or train it again"
+            f"run `dvc checkout --force` or train it again"
         ) from None
     if model_info.get(WEIGHTS_SHA256) != sha256(folder / WEIGHTS):
         raise UserError(

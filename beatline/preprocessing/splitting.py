@@ -25,7 +25,7 @@ class Split(Parameters):
     `official` takes the publishers' folds; where they have no validation fold, it is taken from
     train, stratified. `stratified` is iterative stratification (Sechidis et al. 2011), first train
     against the rest, then validation against test. `by`: what is drawn as a whole; patients and
-    machines are what the labels call a group.
+    machines are what the labels call a group, and equal records are drawn as one.
     """
 
     method: Literal["official", "stratified"]
@@ -47,13 +47,17 @@ def assign(
 ) -> pd.Series:
     """The split of each record: a series of train, validation or test, in the order of `table`.
 
-    Records of each value in the column `sections`, if one is named, are in all splits too. Raises
-    UserError if a split would be empty, or a class has too few records (or patients) to be in all
-    three.
+    Records of each value in the column `sections`, if one is named, are in all splits too, or a
+    warning says where they are not; equal records, which have the same text in the column `alike`, if
+    there is one, are in one split. Raises UserError if a split would be empty, a class has too few
+    records (or patients) to be in all three, train lacks a section, or official folds part equal
+    records.
     """
+    section_labels: list[str] = []
     if sections:
-        section_labels = pd.get_dummies(table[sections].astype(str), prefix=sections, dtype=int)
-        table, classes = pd.concat([table, section_labels], axis=1), [*classes, *section_labels]
+        columns = pd.get_dummies(table[sections].astype(str), prefix=sections, dtype=int)
+        table, section_labels = pd.concat([table, columns], axis=1), list(columns)
+        classes = [*classes, *section_labels]
     if parameters.method == "official":
         split = _official(table, classes, parameters)
     else:
@@ -61,6 +65,7 @@ def assign(
     for name in SPLITS:
         if not (split == name).any():
             raise UserError(f"the {name} split is empty: use more records, or another split.method")
+    check_classes(table, section_labels, split)
     return split
 
 
@@ -114,12 +119,19 @@ def _official(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.
         codes, targets = _units(table.iloc[train], classes, parameters.by)
         chosen = np.isin(codes, _draw(targets, share, parameters.seed))
         split.iloc[train[chosen]] = "validation"
+    if "alike" in table and shared_groups(table.loc[:, "alike"], split):
+        splits = split.groupby(table["alike"]).nunique()
+        raise UserError(
+            f"split.method is official, but the folds put record {splits.idxmax()} and a duplicate of "
+            f"it into different splits: set it to stratified, or remove the duplicates from the source"
+        )
     return split
 
 
 def _stratified(table: pd.DataFrame, classes: list[str], parameters: Split) -> pd.Series:
     codes, targets = _units(table, classes, parameters.by)
-    _require_three(targets[:, :-1], classes, parameters.by)
+    equal = parameters.by == "record" and "alike" in table
+    _require_three(targets[:, :-1], classes, "different record" if equal else parameters.by)
 
     unit_splits = np.full(len(targets), "train", dtype=object)
     rest = _draw(targets, parameters.validation + parameters.test, parameters.seed)
@@ -131,9 +143,11 @@ def _stratified(table: pd.DataFrame, classes: list[str], parameters: Split) -> p
 
 
 def _units(table: pd.DataFrame, classes: list[str], by: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the units that are drawn as a whole, patients or records: the number of each record's
-    unit `[N]`, and the units' targets, a unit having every label that any of its records has."""
-    codes, names = pd.factorize(table["record" if by == "record" else "group"])
+    """Return the units that are drawn as a whole, patients or records, equal ones as one: the number
+    of each record's unit `[N]`, and the units' targets, a unit having every label that any of its
+    records has."""
+    record = "alike" if "alike" in table else "record"
+    codes, names = pd.factorize(table[record if by == "record" else "group"])
     targets = np.zeros((len(names), len(classes) + 1), dtype=np.int8)
     np.maximum.at(targets, codes, _targets(table, classes))
     return codes, targets
@@ -145,11 +159,11 @@ def _targets(table: pd.DataFrame, classes: list[str]) -> np.ndarray:
     return np.column_stack([labels, labels.sum(axis=1) == 0]).astype(np.int8)
 
 
-def _require_three(targets: np.ndarray, classes: list[str], by: str) -> None:
+def _require_three(targets: np.ndarray, classes: list[str], unit: str) -> None:
     for name, total in zip(classes, targets.sum(axis=0), strict=True):
         if total < len(SPLITS):
             raise UserError(
-                f"class {name} has {total} {by}{'' if total == 1 else 's'}, too few to be in train, "
+                f"class {name} has {total} {unit}{'' if total == 1 else 's'}, too few to be in train, "
                 f"validation and test: raise aggregate_labels.min_records to leave it out, or use "
                 f"more records"
             )

@@ -55,7 +55,11 @@ def made_by(identity: Identity) -> str:
     """`revision 0b2efde (clean)`, as Markdown."""
     git_state = state(identity)
     if not git_state:
-        return "code outside of Git" if identity.get("git") else "a revision that was not recorded"
+        return (
+            "code of no known revision"
+            if identity.get("git")
+            else "a revision that was not recorded"
+        )
     return f"revision {revision(identity)} ({git_state})"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from beatline.prediction.windows import averaged
+from beatline.preprocessing.normalization import Normalization
 from beatline.serving import explanation, preparation
 from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
@@ -238,20 +240,24 @@ def _recording(
     reconstruction = None
     if outputs.reconstruction is not None:
         whole = _whole(outputs, signal)
-        reconstruction = _numbers(model.normalization.undo(whole[:steps]))
+        reconstruction = _numbers(model.normalization.undo(whole[:steps]), model.normalization)
     return {
         "channels": dataset["channels"],
         "sampling_rate": dataset["sampling_rate"],
         "unit": dataset["unit"],
         "drawing": dataset["drawing"],
-        "samples": _numbers(samples[:steps]),
+        "samples": _numbers(samples[:steps], model.normalization),
         "reconstruction": reconstruction,
         "cut": length > steps,
     }
 
 
-def _numbers(samples: np.ndarray) -> list[list[float | None]]:
-    """Rounded to what a drawing shows; None where a sample is invalid."""
-    rounded = samples.astype(np.float64).round(5).astype(object)
+def _numbers(samples: np.ndarray, normalization: Normalization) -> list[list[float | None]]:
+    """Round to what a drawing shows, 5 decimals and 4 of a channel's deviation at least; None where a
+    sample is invalid."""
+    rounded = samples.astype(object)
+    for channel, deviation in enumerate(normalization.standard_deviation):
+        decimals = max(5, 4 - math.floor(math.log10(deviation)))
+        rounded[:, channel] = samples[:, channel].astype(np.float64).round(decimals)
     rounded[np.isnan(samples)] = None
     return rounded.tolist()

@@ -128,7 +128,7 @@ def load(folder: Path) -> Model:
         content = (folder / GRAPH).read_bytes()
     except OSError as error:
         raise UserError(
-            f"{folder / GRAPH} cannot be read ({error.strerror}): run `dvc checkout`"
+            f"{folder / GRAPH} cannot be read ({error.strerror}): run `dvc checkout --force`"
         ) from None
     if hashlib.sha256(content).hexdigest() != expected:
         raise UserError(

@@ -7,11 +7,11 @@ import re
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from beatline.common import files
 from beatline.common.errors import UserError, warn
@@ -198,8 +198,8 @@ def _below_root(path: Path, members: dict[str, _File], marker: str) -> dict[str,
         )
     if len(roots) > 1 and roots[0].count("/") == roots[1].count("/"):
         raise UserError(
-            f"{path} holds {marker} in {roots[0]} and in {roots[1]}: set `source:` in params.yaml to"
-            " one of them"
+            f"{path} holds {marker} in {roots[0]} and in {roots[1]}: leave one of them out, or set"
+            " `source:` in params.yaml to a folder with the other alone"
         )
     root = roots[0]
     return {name[len(root) :]: file for name, file in members.items() if name.startswith(root)}
@@ -209,6 +209,37 @@ def _refused(path: Path, name: str, why: str) -> UserError:
     return UserError(
         f"{path} holds {name!r}, {why}: make the archive again without it, or {USE_MIRROR}"
     )
+
+
+def one_of_each(
+    source: Source,
+    candidates: Mapping[str, Sequence[str]],
+    content: Callable[[str], Any] | None = None,
+) -> dict[str, str]:
+    """Return a file for each key of `candidates`: those in the shallowest folder that holds one for all
+    keys, if any does, and else each the shallowest.
+
+    `candidates`: at least one file for a key; of those in one folder the first counts. Raises UserError
+    if the files in other folders are no copies, by their `content`, the bytes if it is not given.
+    """
+    by_folder = [
+        {PurePosixPath(name).parent: name for name in reversed(names)}
+        for names in candidates.values()
+    ]
+    whole = set.intersection(*map(set, by_folder))
+    chosen = {}
+    for key, copies in zip(candidates, by_folder, strict=True):
+        folders = sorted(whole or copies, key=lambda folder: (len(folder.parts), folder))
+        first, *others = (copies[folder] for folder in folders)
+        read = content or source.read
+        for other in others:
+            if read(other) != read(first):
+                raise UserError(
+                    f"{source.path} holds {first} and {other}, which differ: leave one of them out, or "
+                    f"set `source:` in params.yaml to a folder with the other alone"
+                )
+        chosen[key] = first
+    return chosen
 
 
 def _file_time(file: Path) -> datetime:

@@ -4,6 +4,7 @@ records, are the same at both sampling rates, and missing where there is nothing
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wfdb.processing import xqrs_detect
 
+from beatline import datasets
 from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.datasets import ptbxl
@@ -463,8 +465,9 @@ def test_the_tables_hold_a_row_per_record(tmp_path: Path) -> None:
     )
     with PackWriter(tmp_path / "raw.zip") as writer:
         manifest = ptbxl.download(download, writer, tmp_path)
+        writer.add(datasets.MANIFEST, json.dumps(manifest.as_dict()).encode())
     with Pack(tmp_path / "raw.zip") as pack:
-        names = [f"records100/00000/{number:05d}_lr" for number in (3, 1, 2)]
+        names = [f"00000/{number:05d}" for number in (3, 1, 2)]
         labels = pd.DataFrame({"record": names, "NORM": [1, 0, 0], "MI": [1, 0, 1]})
         description = {**manifest.as_dict(), "classes": ["NORM", "MI"]}
         recorded = Recorded(ptbxl, pack, labels, description)

@@ -177,6 +177,33 @@ def test_no_git(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert code.git_identity() == NOWHERE
 
 
+def test_a_shallow_clone(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where its history ends before the last change, the revision is not known, and the warning names
+    what mends it; one that is deep enough, or has been completed, knows it."""
+    changed = git("rev-parse", "HEAD")
+    for name in ("reports/m.json", "README.md"):
+        write(Path(name), "new")
+        commit("Results")
+    for depth, folder in ((1, "one"), (2, "two"), (3, "three")):
+        git("clone", "--quiet", "--depth", str(depth), f"file://{project}", str(project / folder))
+        monkeypatch.chdir(project / folder)
+        assert code.git_identity() == NOWHERE, depth
+        said = capsys.readouterr().out
+        assert said.startswith("warning: ") and "`git fetch --unshallow`" in said
+        monkeypatch.chdir(project)
+    monkeypatch.chdir(project / "one")
+    git("fetch", "--quiet", "--unshallow")
+    assert code.git_identity() == {"revision": changed, "clean": True, "changed": []}
+    write(Path("params.yaml"), "a: 2\n")
+    later = commit("A change")
+    git("clone", "--quiet", "--depth", "2", f"file://{project / 'one'}", "../deep")
+    monkeypatch.chdir(project / "deep")
+    assert code.git_identity() == {"revision": later, "clean": True, "changed": []}
+    assert capsys.readouterr().out == ""
+
+
 def test_stages_before(project: Path) -> None:
     """The stages that made what the stage reads, each after those that it reads from itself, with their
     parameters and sums; no other data set's, none that dvc.yaml no longer has."""

@@ -113,6 +113,32 @@ def test_names_of_tensors() -> None:
     assert found == [*lstm_names, "head.1.weight", "head.1.bias"]
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_layers_are_those_of_torch(layers: int, bidirectional: bool, dropout: float) -> None:
+    """Tensors are called, ordered and drawn as those of one nn.LSTM, whose bundles load; on the CPU
+    its dropout is drawn alike, too, in training and not after it."""
+    chosen: Any = {"layers": layers, "bidirectional": bidirectional, "dropout": dropout}
+    torch.manual_seed(5)
+    network = create({**BASE, **chosen, "frame": 1, "pooling": "none"}, (9, 4))
+    torch.manual_seed(5)
+    expected = Steps(4, 6, num_layers=layers, bidirectional=bidirectional, dropout=dropout)
+    ours, theirs = network.state_dict(), expected.state_dict()
+    assert [name for name in ours if not name.startswith("head")] == list(theirs)
+    for name, tensor in theirs.items():
+        assert torch.equal(ours[name], tensor), name
+        tensor += 0.1
+    network.load_state_dict(ours | theirs)
+    network.head = nn.Identity()
+    for training in (True, False):
+        outputs = []
+        for one in (network.train(training), expected.train(training)):
+            torch.manual_seed(6)
+            outputs.append(one(windows(5, 9, 4)).flatten(1))
+        assert torch.equal(*outputs)
+
+
 @pytest.mark.parametrize("pooling", ["last", "average_max_last", "none"])
 @pytest.mark.parametrize("dense", [0, 3])
 @pytest.mark.parametrize("length", [4, 21])

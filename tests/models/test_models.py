@@ -43,6 +43,20 @@ def test_no_model_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
+def test_randomness_is_torchs_own(name: str) -> None:
+    """A checkpoint saves torch's generators. The dropout of torch's recurrent layers is drawn from
+    elsewhere on CUDA, so that a resumed training would give other bytes."""
+    module = models.module(name)
+    block = {**ARCHITECTURES[name], "layers": 3, "dropout": 0.5}
+    allowed = {
+        key: value for key, value in block.items() if key in module.Architecture.model_fields
+    }
+    architecture = module.Architecture.model_validate(allowed)
+    network = models.create(module, architecture, (20, 2), 3, "key")
+    assert not [one for one in network.modules() if isinstance(one, nn.RNNBase) and one.dropout]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_what_a_model_holds(name: str) -> None:
     """A strict schema, what it learns from, a network, and, if it is not trained by gradient descent,
     both its parameters and its way to learn."""

@@ -144,6 +144,41 @@ def test_constant_channel_becomes_zero() -> None:
     assert np.abs(fitted.apply(values)[:, :, 1]).max() < 1e-7
 
 
+@pytest.mark.parametrize("unit", [1e-150, 1e-40, 1e-15, 1e-6, 1e9, 1e150])
+@pytest.mark.parametrize("per", ["channel", "all"])
+@pytest.mark.parametrize("offset", [0.0, 3.0])
+def test_the_unit_of_a_channel_does_not_matter(unit: float, per: str, offset: float) -> None:
+    """A magnetic field in tesla is as little constant as one in picotesla; a constant one is in both."""
+    values = np.random.default_rng(0).standard_normal((5, 9, 2)) + offset
+    if per == "channel":
+        values[:, :, 1] = 0.1
+    scaled = fit(batches(values * unit, 2), how(per))
+    assert scaled.constant_channels == fit(batches(values, 2), how(per)).constant_channels
+    assert scaled.constant_channels == ([1] if per == "channel" else [])
+    found = scaled.apply(values * unit)[:, :, 0]
+    np.testing.assert_allclose(found, fit([values], how(per)).apply(values)[:, :, 0], atol=1e-5)
+
+
+def test_constant_is_what_rounding_may_leave() -> None:
+    """A long constant channel is constant however its mean is rounded; one that changes by a millionth
+    of a millionth is not."""
+    values = np.full((1, 1_000_000, 2), 0.1)
+    values[0, ::2, 1] += 1e-13
+    fitted = fit([values], how())
+    assert fitted.constant_channels == [0]
+    assert fitted.standard_deviation[1] == pytest.approx(5e-14, rel=0.01)
+    np.testing.assert_allclose(np.unique(fitted.apply(values)[..., 1]), [-1, 1], atol=0.01)
+
+
+@pytest.mark.parametrize("unit", [1e-170, 1e-157, 1e170])
+def test_values_that_float64_cannot_square_are_an_error(unit: float) -> None:
+    """They are neither divided by 0 nor taken for constant: channel and cure are named."""
+    values = np.random.default_rng(0).standard_normal((2, 9, 2))
+    values[:, :, 1] *= unit
+    with np.errstate(all="ignore"), pytest.raises(UserError, match=r"channel B has .*another unit"):
+        fit([values], how(), ["A", "B"])
+
+
 def test_infinite_samples_are_left_out_like_nan() -> None:
     """inf spoils neither mean nor deviation and becomes the mean."""
     values = np.random.default_rng(0).standard_normal((5, 9, 2)).astype(np.float32)

@@ -165,6 +165,28 @@ def test_validation_is_taken_from_train(by: str) -> None:
     assert (shared_groups(table.loc[:, "group"], found) == 0) == (by == "patient")
 
 
+def test_official_folds_that_part_equal_records_are_an_error() -> None:
+    """Labels say that equal records are kept together: folds that part them are refused by name."""
+    table, classes = official_table()
+    rows = np.flatnonzero(table["fold"] == "train")[:1].tolist()
+    alike = table["record"].to_list()
+    alike[int(np.flatnonzero(table["fold"] == "test")[0])] = alike[rows[0]]
+    table["alike"] = alike
+    with pytest.raises(UserError, match=rf"split\.method .*{alike[rows[0]]} .*stratified"):
+        assign(table, classes, split(method="official"))
+    found = assign(table, classes, split(by="record"))
+    assert shared_groups(table.loc[:, "alike"], found) == 0
+
+
+def test_class_of_one_record_and_its_copies_is_an_error() -> None:
+    """By record it is different records that count, not copies."""
+    table, classes = random_table(seed=0, patients=60, classes=2, per_patient=1)
+    table["rare"] = [1] * 9 + [0] * (len(table) - 9)
+    table["alike"] = [*["record 0"] * 9, *table["record"][9:]]
+    with pytest.raises(UserError, match="class rare has 1 different record, too few"):
+        assign(table, [*classes, "rare"], split(by="record"))
+
+
 def test_official_without_folds_is_an_error() -> None:
     """Data without published folds says which parameter to change."""
     table, classes = random_table(seed=0, patients=60, classes=2, per_patient=1)
@@ -278,6 +300,19 @@ def test_official_split_of_machines(table: pd.DataFrame, seed: int) -> None:
     assert (counts[list(SPLITS)].to_numpy() > 0).all()
     of_train = counts["train"] + counts["validation"]
     assert (np.abs(counts["validation"] - of_train * 0.15 / 0.85) <= 2).all()
+
+
+def test_machine_that_official_folds_leave_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine with one recording to learn from is in train or in validation: it is said which lacks
+    it; one that train lacks cannot be told from an anomaly."""
+    table = machine_table(0, [40, 40], 3, fold=True)
+    table.loc[(table["machine_id"] == 1) & (table["fold"] == "train"), "fold"] = "test"
+    with pytest.raises(UserError, match="machine_id_1 has no record in the train split"):
+        assign(table, ["anomaly"], split("official", "record"), sections="machine_id")
+    table.loc[[41, 42], "fold"] = ["train", "validation"]
+    table.loc[table["machine_id"] == 0, "fold"] = ["train", "test"] * 20
+    assign(table, ["anomaly"], split("official", "record"), sections="machine_id")
+    assert "machine_id_0 has no record in validation" in capsys.readouterr().out
 
 
 def test_machines_need_not_be_named_to_be_split() -> None:

@@ -61,6 +61,15 @@ def test_a_pull_request_goes_through_every_check(path: Path) -> None:
         assert re.search(rf"\bmake(?: --silent)? {target}\b", text), target
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=_name)
+def test_models_are_made_with_the_whole_history(path: Path) -> None:
+    """A shallow clone does not know the revision that a model records, nor one to compare with."""
+    for name, job in YAML(typ="safe").load(path)["jobs"].items():
+        if re.search(r"make (repro|compare|committed)", str(job)):
+            (checkout,) = [step for step in job["steps"] if "checkout" in step.get("uses", "")]
+            assert checkout["with"]["fetch-depth"] == 0, name
+
+
 @pytest.mark.parametrize(
     "path", [path for path in (*WORKFLOWS, GITLAB) if path.stem != "comment"], ids=_name
 )

@@ -61,7 +61,7 @@ def test_outside_of_git_there_is_no_revision(document: Document) -> None:
     row = _row(document, r"rows: logistic\_regression", "trained")
     assert row
     assert row["revision"] == "no revision"
-    assert "code outside of Git" in section(document, r"rows: logistic\_regression")
+    assert "code of no known revision" in section(document, r"rows: logistic\_regression")
 
 
 def test_every_table_of_metrics_names_what_made_it(document: Document) -> None:
@@ -82,7 +82,7 @@ def test_every_table_of_metrics_names_what_made_it(document: Document) -> None:
     [
         (project.CLEAN, "revision `0123456` (clean)"),
         (project.CHANGED, "revision `fedcba9` (with uncommitted changes)"),
-        (project.NO_GIT, "code outside of Git"),
+        (project.NO_GIT, "code of no known revision"),
         (project.OLD, "a revision that was not recorded"),
     ],
 )

@@ -184,6 +184,20 @@ def test_the_recording_comes_back_as_the_model_saw_it(tmp_path: Path) -> None:
     assert long["cut"] and len(long["samples"]) * 3 <= answers.SHOWN
 
 
+def test_small_samples_come_back_too(tmp_path: Path) -> None:
+    """A recording in tesla is no line of zeros: rounding is a share of what the channel deviates by."""
+    unit = 1e-13
+    recording = raw_recordings(1)[0].astype(np.float64) * unit
+    fitted = made("autoencoder", "reconstruction")[1]["normalization"]
+    for key in ("mean", "standard_deviation", "fill"):
+        fitted[key] = [value * unit for value in fitted[key]]
+    loaded = model.load(saved(tmp_path, "autoencoder", "reconstruction", normalization=fitted))
+    drawn = answered(loaded, recording, with_recording=True)["recording"]
+    gap = (np.array(drawn["samples"], dtype=float) - recording) / fitted["standard_deviation"]
+    assert np.nanmax(np.abs(gap)) < 1e-4
+    assert np.std(np.array(drawn["reconstruction"], dtype=float), axis=0).min() > 0
+
+
 def test_recordings_far_from_the_training_are_warned_of(tmp_path: Path) -> None:
     """Ten times the voltage is answered, and the answer said to mean little."""
     loaded = model.load(saved(tmp_path, dataset={"typical": {"rms": [0.5, 1.5]}}))

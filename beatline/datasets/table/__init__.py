@@ -56,8 +56,8 @@ class Download(datasets.Download):
 class AggregateLabels(Parameters):
     """`values`: labels to learn, in their order (empty: all, sorted); rows with others are left out.
     `normal`: the one that is normal, null if none is; two labels make a binary task, whose class is
-    the one that is not normal (null: the second). `duplicates`: rows of equal features that no group
-    keeps together are an error, or put into one group (`together`), so that no split parts them.
+    the one that is not normal (null: the second). `duplicates`: rows of equal features in different
+    groups are an error, or put into one group (`together`). No split parts those that are left.
     """
 
     values: list[str | int | bool]
@@ -139,8 +139,10 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     }
     rows = np.flatnonzero(label.isin(values) & ~empty)
     frame = pd.DataFrame({"record": _records(columns, table), "label": label}).iloc[rows]
+    first = _first_alike(table.numbers[rows])
+    alike = pd.Series(frame["record"].to_numpy()[first], frame["record"])
     frame["group"] = _groups(columns, table, frame["record"])
-    frame["group"] = _together(frame["group"], table, parameters.duplicates)
+    frame["group"] = _together(frame["group"], first, table, parameters.duplicates)
     frame["normal"] = (frame["label"] == normal).astype(int) if normal is not None else 0
     frame["fold"] = "" if columns.fold is None else table.texts[columns.fold].iloc[rows]
 
@@ -154,6 +156,9 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
             f"nothing to tell apart, name another download.label, or more aggregate_labels.values"
         )
     counts |= labels.counts
+    alike = alike.loc[labels.table["record"]]
+    if alike.duplicated().any():
+        labels = replace(labels, table=labels.table.assign(alike=alike.to_numpy()))
     if len(labels.classes) > 2:
         return replace(labels, counts=counts)
     negative = class_of.get(normal or "")
@@ -189,7 +194,7 @@ def _own(path: Path) -> tuple[bytes, str]:
         if len(members) != 1:
             raise UserError(
                 f"{path} holds {len(members)} tables ({', '.join(EXTENSIONS)}) instead of one: set "
-                f"`source:` in params.yaml to a file"
+                f"`source:` in params.yaml to the file, which an archive must be extracted for"
             )
         return source.read(members[0]), f"{path}: {members[0]}"
 
@@ -290,11 +295,14 @@ def _groups(columns: Columns, table: Table, records: pd.Series) -> pd.Series:
 
 
 def _together(
-    groups: pd.Series, table: Table, duplicates: Literal["error", "together"]
+    groups: pd.Series,
+    first: np.ndarray,
+    table: Table,
+    duplicates: Literal["error", "together"],
 ) -> pd.Series:
-    """`groups` so changed that rows of equal features are in one; UserError if that is not wanted."""
+    """`groups` so changed that each row is in one with the `first` row that is equal; UserError if that
+    is not wanted."""
     rows = groups.index.to_numpy()
-    first = _first_alike(table.numbers[rows])
     apart = np.flatnonzero(groups.to_numpy() != groups.to_numpy()[first])
     if not len(apart):
         return groups

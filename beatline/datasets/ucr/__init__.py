@@ -29,7 +29,7 @@ from beatline.datasets import (
     padded,
 )
 from beatline.formats.ucr import EXTENSIONS, Series, parse
-from beatline.sources.archives import Source, open_source
+from beatline.sources.archives import Source, one_of_each, open_source
 from beatline.sources.pack import Pack, PackWriter
 
 CITATION = (
@@ -60,8 +60,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     counts: dict[str, int] = {}
     channels: set[int] = set()
     with open_source(parameters.path(workspace, name=parameters.name)) as source:
-        for part in PARTS:
-            member = _member(source, f"{parameters.name}_{part}")
+        for part, member in _members(source, parameters.name).items():
             content = source.read(member)
             series = parse(content, f"{source.path}: {member}")
             pack.add(f"{part}{Path(member).suffix.lower()}", content)
@@ -118,11 +117,22 @@ def _parts(pack: Pack) -> Iterator[tuple[str, Series]]:
         yield part, parse(bytes(pack.read(member)), member)
 
 
-def _member(source: Source, stem: str) -> str:
-    for extension in EXTENSIONS:
-        for name in source.names():
-            if Path(name).name == stem + extension:
-                return name
-    raise UserError(
-        f"{source.path} holds no {stem} as {', '.join(EXTENSIONS)}: correct source or name"
-    )
+def _members(source: Source, name: str) -> dict[str, str]:
+    """The file of each part, both in the first of the formats in which both are, if they are in any."""
+    files: dict[str, dict[str, list[str]]] = {part: {} for part in PARTS}
+    for member in source.names():
+        path = Path(member)
+        for part in PARTS:
+            if path.stem == f"{name}_{part}" and path.suffix in EXTENSIONS:
+                files[part].setdefault(path.suffix, []).append(member)
+    for part, by_format in files.items():
+        if not by_format:
+            raise UserError(
+                f"{source.path} holds no {name}_{part} as {', '.join(EXTENSIONS)}: correct source or name"
+            )
+    shared = set.intersection(*map(set, files.values()))
+    candidates = {
+        part: by_format[min(shared or by_format, key=EXTENSIONS.index)]
+        for part, by_format in files.items()
+    }
+    return one_of_each(source, candidates)

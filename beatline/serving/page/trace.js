@@ -47,7 +47,7 @@ function panel(recording, marks, box, column, x) {
   );
   const values = lines.flatMap((line) => line ?? []).filter((value) => value !== null);
   const [low, highest] = values.length ? extent(values) : [0, 1];
-  const high = Math.max(highest, low + 1e-9);
+  const high = highest > low ? highest : low + (Math.abs(low) || 1); // of any unit, also of a flat line
   const pad = 0.05 * (high - low);
   const height = box.bottom - box.top;
   const y = (value) => box.bottom - ((value - low + pad) / (high - low + 2 * pad)) * height;

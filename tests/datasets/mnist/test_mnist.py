@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -136,9 +137,32 @@ def tarred(folder: Path) -> Path:
     return folder / "mnist.tar.gz"
 
 
+def kaggle(folder: Path) -> Path:
+    """The four files, and each again in a folder of its own."""
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "archive.zip", "w") as archive:
+        for name, content in contents().items():
+            archive.writestr(f"{name}/{name}", content)
+            archive.writestr(name.replace("-idx", ".idx"), content)
+    return folder / "archive.zip"
+
+
+def a_folder_each(folder: Path) -> Path:
+    return folder_of(folder, {f"{name}/{name}": one for name, one in contents().items()})
+
+
+def copied(folder: Path) -> Path:
+    """The same digits twice, in a folder compressed, and a file of others in an incomplete one."""
+    compressed(plain(folder / "mnist") / "copy")
+    return folder_of(folder / "old", {IMAGES: b"of others"}).parent
+
+
 def npz_folder(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    return keras(folder / "mnist.npz").parent
+    copy = folder / "copy"
+    copy.mkdir()
+    shutil.copy(keras(folder / "mnist.npz"), copy)
+    return folder
 
 
 def npz_file(folder: Path) -> Path:
@@ -147,6 +171,7 @@ def npz_file(folder: Path) -> Path:
 
 
 FORMS = [plain, compressed, dotted, both, unzipped_under_the_name_of_gz, zipped, tarred]
+FORMS += [kaggle, a_folder_each, copied]
 
 
 @pytest.mark.parametrize("form", [*FORMS, npz_folder, npz_file], ids=lambda form: form.__name__)
@@ -380,11 +405,15 @@ def test_any_damage_is_one_sentence(data: st.DataObject) -> None:
     [
         ({"readme.txt": b"x"}, "holds neither train-images-idx3-ubyte"),
         (dict.fromkeys(NAMES[:3], b""), "holds no t10k-labels-idx1-ubyte"),
-        ({"a/" + IMAGES: b"", "b/" + IMAGES: b""}, "in a and in b"),
+        ({"a/" + IMAGES: b"", "b/" + IMAGES: b""}, "holds no train-labels-idx1-ubyte"),
+        ({f"{way}/{name}": way.encode() for name in NAMES for way in "ab"}, f"a/{IMAGES} and b/{IMAGES}"),
+        (dict.fromkeys(NAMES[1:], b"") | {f"{way}/{IMAGES}": way.encode() for way in "ab"},
+         f"a/{IMAGES} and b/{IMAGES}, which differ: leave"),
+        ({"a/mnist.npz": b"a", "b/mnist.npz": b"b"}, "a/mnist.npz and b/mnist.npz, which differ"),
     ],
 )  # fmt: skip
 def test_incomplete_sources(tmp_path: Path, files: dict[str, bytes], expected: str) -> None:
-    """A file that is missing, or there twice, is named."""
+    """A file that is missing, or there twice and not the same, is named."""
     with pytest.raises(UserError) as error:
         downloaded(folder_of(tmp_path / "source", files), tmp_path)
     assert expected in str(error.value)

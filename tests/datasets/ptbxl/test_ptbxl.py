@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from scipy.signal import decimate
 
+from beatline import datasets
 from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, ptbxl
 from beatline.simulators.ecg import simulator
@@ -52,6 +54,7 @@ def downloaded(source: Path | str, workspace: Path, **changes: Any) -> tuple[Pat
     path = workspace / "raw.zip"
     with PackWriter(path) as pack:
         manifest = ptbxl.download(ptbxl.Download.model_validate(block), pack, workspace)
+        pack.add(datasets.MANIFEST, json.dumps({"sampling_rate": manifest.sampling_rate}).encode())
     return path, manifest
 
 
@@ -177,6 +180,42 @@ def test_files_of_other_names(source: Path, tmp_path: Path) -> None:
     assert np.array_equal(recordings_of(path, names[:2]), before)
 
 
+@pytest.mark.parametrize("rate", [100, 500])
+def test_folders_of_any_name(tmp_path: Path, rate: int) -> None:
+    """Folders are called as the table says: the rate is what was downloaded, and what neither column
+    names is a file without a row, wherever it lies."""
+    simulator.simulate(tmp_path / "source", records=20, seed=1, sampling_rate=rate)
+    source, official, own = tmp_path / "source", f"records{rate}", f"slow/records{600 - rate}"
+    expected = downloaded(source, tmp_path, sampling_rate=rate)[0]
+    records = labels_of(expected, unlabelled="keep").table["record"].to_list()
+    before = recordings_of(expected, records)
+    (source / "slow").mkdir()
+    (source / official).rename(source / own)
+    edit(source / ptbxl.DATABASE, lambda text: text.replace(f"{official}/", f"{own}/"))
+    (source / "stray.hea").write_bytes(b"")
+    path, manifest = downloaded(source, tmp_path, sampling_rate=rate)
+    assert manifest.counts == {"rows": 20, "rows_without_files": 0, "files_without_rows": 1}
+    suffix = {100: "_lr", 500: "_hr"}[rate]
+    again = labels_of(path, unlabelled="keep")
+    assert again.table["record"].to_list() == [f"{own}/{name}{suffix}" for name in records]
+    assert again.counts["bad_records"] == 0
+    np.testing.assert_array_equal(recordings_of(path, again.table["record"].to_list()), before)
+
+
+def test_files_that_would_be_called_the_same(source: Path, tmp_path: Path) -> None:
+    """A file whose own name is what the convention makes of another's: each keeps its own."""
+    (source / "00000").mkdir()
+    for ending in (".hea", ".dat"):
+        (source / f"records100/00000/00002_lr{ending}").rename(source / f"00000/00001{ending}")
+    edit(source / "00000/00001.hea", lambda text: text.replace("00002_lr", "00001"))
+    other = "records100/00000/00002_lr"
+    edit(source / ptbxl.DATABASE, lambda text: text.replace(other, "00000/00001"))
+    path, _ = downloaded(source, tmp_path)
+    names = labels_of(path, unlabelled="keep").table["record"].to_list()
+    assert names[:2] == [FIRST, "00000/00001"] and len(set(names)) == 30
+    assert not np.array_equal(*recordings_of(path, names[:2]))
+
+
 def test_folder_and_zip_give_the_same_pack(source: Path, tmp_path: Path) -> None:
     """A mirror as a folder or a zip, also with a folder on top as PhysioNet's: equal bytes."""
     packs = []
@@ -221,7 +260,7 @@ def test_rows_without_a_file_name(source: Path, tmp_path: Path) -> None:
 def test_wrong_rate_for_the_source(source: Path, tmp_path: Path) -> None:
     """500 Hz from a source that has 100 Hz only: the keys to check."""
     with pytest.raises(
-        UserError, match=r"500 Hz \(records500/…\).*source and download.sampling_rate"
+        UserError, match=r"500 Hz \(filename_hr: records500/.*source and download.sampling_rate"
     ):
         downloaded(source, tmp_path, sampling_rate=500)
 
@@ -261,6 +300,26 @@ def test_published_checksums(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{FIRST}\.dat has SHA-256 .*SHA256SUMS\.txt says"):
         downloaded(source, tmp_path)
     assert not path.exists()
+
+
+def test_a_table_that_was_edited(source: Path, tmp_path: Path) -> None:
+    """To correct a table leads to its sum, whose cure does not bring the mistake back: it is followed
+    here, in a folder and in an archive."""
+    edit(source / ptbxl.DATABASE, lambda text: text.replace(FIRST, "records100/00000/00002_lr"))
+    (source / ptbxl.CHECKSUMS).write_text(checksums(source))
+    with pytest.raises(UserError, match=r"filename_lr .* stands there twice: remove one row"):
+        downloaded(source, tmp_path)
+    table = pd.read_csv(source / ptbxl.DATABASE)
+    table.drop(index=0).to_csv(source / ptbxl.DATABASE, index=False)
+    (tmp_path / "w").mkdir()
+    for place in (source, zipped(source, tmp_path / "w/edited.zip")):
+        with pytest.raises(UserError, match=rf"{ptbxl.DATABASE} has .*line .*{ptbxl.CHECKSUMS}"):
+            downloaded(place, tmp_path)
+    sums = (source / ptbxl.CHECKSUMS).read_text().splitlines(keepends=True)
+    kept = "".join(line for line in sums if ptbxl.DATABASE not in line)
+    (source / ptbxl.CHECKSUMS).write_text(kept)
+    for place in (source, zipped(source, tmp_path / "w/kept.zip")):
+        assert downloaded(place, tmp_path)[1].counts["rows"] == 29
 
 
 def damage_header(source: Path) -> str:

@@ -20,6 +20,7 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, table
 from beatline.formats import tables
+from beatline.preprocessing.splitting import Split, assign
 from beatline.sources.pack import Pack, PackWriter
 
 DOWNLOAD = {
@@ -410,19 +411,45 @@ def test_duplicates_are_an_error(tmp_path: Path) -> None:
     assert "duplicates to together" in str(error.value)
 
 
-def test_duplicates_within_a_group_are_none(tmp_path: Path) -> None:
-    """No split parts rows of one patient."""
+def test_duplicates_within_a_group(tmp_path: Path) -> None:
+    """Rows of one patient are no error; which are equal is said, since a split by record parts them."""
     with pytest.raises(UserError, match=r"holds 2 duplicates: line 2 and line 4,"):
         labelled(tmp_path, COPIES, download={"group": "who"})
     kept = "".join(line for line in COPIES.splitlines(True) if line[0] not in "rt")
-    assert len(labelled(tmp_path, kept, download={"group": "who"}).table) == 4
+    found = labelled(tmp_path, kept, download={"group": "who"}).table
+    assert found["alike"].to_list() == ["row_1", "row_2", "row_3", "row_2"]
+    unequal = labelled(tmp_path, kept.replace("q,2,,y", "q,2,3,y"), download={"group": "who"})
+    assert "alike" not in unequal.table
 
 
 def test_duplicates_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Groups with rows alike become one."""
+    """Groups with rows alike become one, and each row names the first that is equal."""
     labels = labelled(tmp_path, COPIES, download={"group": "who"}, duplicates="together")
     assert labels.table["group"].to_list() == ["p", "q", "p", "s", "q", "q"]
+    expected = ["row_1", "row_2", "row_1", "row_4", "row_2", "row_2"]
+    assert labels.table["alike"].to_list() == expected
     assert "2 rows have the features of another one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("by", ["record", "patient"])
+@pytest.mark.parametrize("method", ["stratified", "official"])
+def test_no_split_parts_duplicates(tmp_path: Path, grouped: bool, by: str, method: str) -> None:
+    """Oversampled rows are in one split with their originals, whatever split's parameters say: also
+    when validation is taken from the publishers' train."""
+    rng = np.random.default_rng(1)
+    drawn = np.concatenate([np.arange(90), rng.integers(0, 90, 40)])
+    frame = pd.DataFrame({"a": rng.normal(size=90), "b": 1.0, "label": np.arange(90) % 2})
+    frame["who"] = [f"p{number // 2}" for number in range(90)]
+    frame["fold"] = np.where(np.arange(90) < 70, "train", "test")
+    table_file = saved(tmp_path, frame.iloc[drawn].to_csv(index=False))
+    named = {"group": "who"} if grouped else {"ignore": ["who"]}
+    path, _ = downloaded(table_file, tmp_path, fold="fold", **named)
+    labels = labels_of(path, duplicates="error" if grouped else "together")
+    block = {"train": 0.6, "validation": 0.2, "test": 0.2, "seed": 1, "method": method, "by": by}
+    split = assign(labels.table, labels.classes, Split.model_validate(block))
+    assert len(pd.DataFrame({"row": drawn, "split": split}).drop_duplicates()) == len(set(drawn))
+    assert set(split) == {"train", "validation", "test"}
 
 
 @settings(max_examples=60, deadline=None)
@@ -438,7 +465,8 @@ def test_groups_of_duplicates(rows: list[tuple[str, int, float | None]]) -> None
     values = np.array([[first, np.nan if second is None else second] for _, first, second in rows])
     groups = pd.Series([group for group, _, _ in rows])
     read = tables.Table(values, {}, str)
-    found = table._together(groups, read, "together").to_list()
+    first = table._first_alike(values)
+    found = table._together(groups, first, read, "together").to_list()
 
     joined = list(range(len(rows)))
     for _ in rows:

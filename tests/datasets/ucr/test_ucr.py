@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,23 @@ def test_missing_part_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no FordA_TRAIN"):
         downloaded(source, workspace, name="FordA")
     assert not list(workspace.iterdir())
+
+
+def test_parts_that_are_there_twice(tmp_path: Path) -> None:
+    """Copies are one; of two pairs that differ none is taken in silence, nor one part of each. The
+    formats of one folder are one data set, and a pair of one format comes before a single file."""
+    source = small(tmp_path / "s")
+    shutil.copytree(source, tmp_path / "s" / "copy")
+    member(source, "ECG5000_TRAIN.tsv", b"1\t8\t9\n")
+    with Pack(downloaded(source, tmp_path / "w")[0]) as pack:
+        assert bytes(pack.read("TRAIN.txt")) == (source / "ECG5000_TRAIN.txt").read_bytes()
+    (source / "copy/ECG5000_TEST.txt").write_bytes(b"1 8 9\n")
+    with pytest.raises(UserError) as error:
+        downloaded(source, tmp_path / "w")
+    for file in ("ECG5000_TEST.txt", "copy/ECG5000_TEST.txt"):
+        assert file in str(error.value)
+    (source / "copy/ECG5000_TEST.txt").unlink()  # the cure
+    downloaded(source, tmp_path / "w")
 
 
 def wheel(folder: Path) -> Path:
