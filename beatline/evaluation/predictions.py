@@ -22,6 +22,7 @@ from beatline.common.files import TEXTS, read_csv, write_csv
 from beatline.prediction import tasks
 
 FILE = "predictions.csv"
+_CURE = "run `beatline repair data/predictions`"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def parse(content: bytes, told_by: Mapping[str, Any], where: str) -> Predictions
         table = pd.read_csv(io.BytesIO(content), dtype=TEXTS)
     except ValueError as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{where} is not a CSV table ({reason}): run `dvc repro`") from None
+        raise UserError(f"{where} is not a CSV table ({reason}): {_CURE}") from None
     if "about" in told_by:
         return _checked(_told_by_metrics(told_by, table), table, where)
     return _checked(_told_by_model(told_by), table, where)
@@ -193,7 +194,7 @@ def _checked(columns: dict[str, Any], table: pd.DataFrame, where: str) -> Predic
     class_columns = [f"{name}{ending}" for name in columns["classes"] for ending in endings]
     names = ["record", "group", *sections, *class_columns]
     if missing := [name for name in names if name not in table.columns]:
-        raise UserError(f"{where} has no column {missing[0]}: run `beatline repair {where}`")
+        raise UserError(f"{where} has no column {missing[0]}: {_CURE}")
     if table[class_columns].isna().to_numpy().any():
-        raise UserError(f"{where} has gaps: run `beatline repair {where}`")
+        raise UserError(f"{where} has gaps: {_CURE}")
     return Predictions(**columns, table=table.loc[:, names])

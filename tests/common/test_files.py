@@ -208,7 +208,7 @@ def test_names_stay_texts(tmp_path: Path) -> None:
         (None, "is missing: run `dvc repro`"),
         ("", "is not a CSV table"),
         ('a,"b\n1,2', "is not a CSV table|has no column"),
-        ("record\n1\n", "has no column split: remove it"),
+        ("record\n1\n", "has no column split: run `beatline repair"),
     ],
 )
 def test_damaged_tables(tmp_path: Path, content: str | None, expected: str) -> None:
@@ -228,7 +228,7 @@ def test_damaged_json(tmp_path: Path) -> None:
         read_json(path)
     for content in (b'{"a": ', b"\xff"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"a\.json is not valid JSON .*dvc repro"):
+        with pytest.raises(UserError, match=r"a\.json is not valid JSON .*beatline repair"):
             read_json(path)
 
 

@@ -109,10 +109,10 @@ def test_a_missing_column_is_named(column: str, tmp_path: Path) -> None:
     predictions.write(tmp_path, predicted)
     path = tmp_path / predictions.FILE
     write_csv(path, pd.read_csv(path).drop(columns=column))
-    with pytest.raises(UserError, match=f"has no column {column}: .*dvc repro"):
+    with pytest.raises(UserError, match=f"has no column {column}: .*beatline repair"):
         predictions.read(tmp_path, CASES[-1])
     for told_by in (told(predicted), CASES[-1]):
-        with pytest.raises(UserError, match=f"^main has no column {column}: .*dvc repro"):
+        with pytest.raises(UserError, match=f"^main has no column {column}: .*beatline repair"):
             predictions.parse(path.read_bytes(), told_by, "main")
 
 
@@ -122,7 +122,7 @@ def test_half_a_file_is_damaged(tmp_path: Path) -> None:
     predictions.write(tmp_path, predicted)
     content = (tmp_path / predictions.FILE).read_bytes()
     for damaged in (content[:-12], b""):
-        with pytest.raises(UserError, match=r"^x (has gaps|is not a CSV table).*dvc repro"):
+        with pytest.raises(UserError, match=r"^x (has gaps|is not a CSV table).*beatline repair"):
             predictions.parse(damaged, told(predicted), "x")
 
 

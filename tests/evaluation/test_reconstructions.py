@@ -80,10 +80,10 @@ def test_what_is_missing_is_named(predicted: Predictions, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"reconstructions\.csv is missing: run `dvc repro`"):
         reconstructions.read(tmp_path, ["r1"])
     reconstructions.write(tmp_path, predicted, SIGNALS, doubled)
-    with pytest.raises(UserError, match=r"reconstructions\.npy .*dvc repro"):
+    with pytest.raises(UserError, match=r"reconstructions\.npy .*beatline repair"):
         reconstructions.read(tmp_path, ["somebody else"])
     path = tmp_path / reconstructions.VALUES
     path.write_bytes(path.read_bytes()[:-9])
     record = predicted.table["record"].iloc[mistakes.most_confident(predicted, 1)[0].row]
-    with pytest.raises(UserError, match=r"reconstructions\.npy .*dvc repro"):
+    with pytest.raises(UserError, match=r"reconstructions\.npy .*beatline repair"):
         reconstructions.read(tmp_path, [record])

@@ -79,7 +79,7 @@ def test_missing_and_damaged_splits(tmp_path: Path) -> None:
     whole = (folder / arrays.SIGNALS).read_bytes()
     for damaged in (whole[:-10], whole[:20], b"", b"no array at all"):
         (folder / arrays.SIGNALS).write_bytes(damaged)
-        with pytest.raises(UserError, match=r"train/signals\.npy is damaged .*dvc repro"):
+        with pytest.raises(UserError, match=r"train/signals\.npy is damaged .*beatline repair"):
             load_split(folder)
     (folder / arrays.SIGNALS).write_bytes(whole)
     (folder / arrays.RECORDS).write_text("record,group\n")

@@ -214,7 +214,7 @@ def test_a_folder_of_many_formats(tmp_path: Path) -> None:
     assert manifest.counts == {
         "files": 4,
         "audio_files_elsewhere": 1,
-        "other_files": 3,
+        "other_files": 2,
         "machine_train": 2,
         "machine_test": 2,
     }
