@@ -59,7 +59,9 @@ CONTENT: dict[str, Any] = {
         ),
         "digits": _block("mnist", "record", {"source": "package"}, {"min_records": 1}, per="all"),
         "rows": _block("table", "record", {"source": "rows.csv"}, {"values": []}, invalid="median"),
-        "machines": _block("sound", "record", {"source": "simulated"}, {"min_records": 1}),
+        "machines": _block(
+            "sound", "record", {"source": "simulated"}, {"min_records": 1, "max_bad_records": 0}
+        ),
     },
     "extract_features": {"machines": {"module": "sound", "bands": 10}},
     "train": {

@@ -22,7 +22,16 @@ from tqdm import tqdm
 from beatline import datasets
 from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
-from beatline.datasets import COLUMNS, Labels, Manifest, large_classes, published
+from beatline.datasets import (
+    COLUMNS,
+    Labels,
+    Manifest,
+    check_bad_records,
+    large_classes,
+    published,
+    some,
+    warn_of_bad_records,
+)
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
 from beatline.formats.leads import LEADS
 from beatline.formats.wfdb import check_records, read_records
@@ -36,7 +45,6 @@ SECONDS = 10
 FILENAME = {100: "filename_lr", 500: "filename_hr"}
 FOLDER = {100: "records100/", 500: "records500/"}
 SUFFIX = {100: "_lr", 500: "_hr"}
-NAMED = 5  # so many records are named in a message about many
 CITATION = "Wagner et al. 2020, PTB-XL, Scientific Data 7:154; PhysioNet version 1.0.3, CC BY 4.0"
 SIMULATION = "simulated after McSharry et al. 2003 and Sameni et al. 2007, in the layout of PTB-XL"
 
@@ -109,7 +117,11 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     rate = _rate(pack)
     names = table.rows[FILENAME[rate]].to_list()
     present = [name for name in names if f"{name}.hea" in pack]
-    bad = _bad_records(pack, present, rate, parameters.max_bad_records)
+    bad = check_records(
+        pack, present, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS, unit="mV"
+    )
+    warn_of_bad_records(bad)
+    check_bad_records(bad, parameters.max_bad_records)
     good = set(present) - bad.keys()
     records = [record_name(name, rate) for name in names]
     rows = table.rows.assign(record=records).loc[[name in good for name in names]]
@@ -188,7 +200,7 @@ def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, in
         ("files without a row", sorted(stems - named)),
     ):
         if names:
-            warn(f"{len(names)} {reason} are skipped: {_some(names)}")
+            warn(f"{len(names)} {reason} are skipped: {some(names)}")
     if not complete:
         raise UserError(
             f"{parameters.source} holds none of the records of {DATABASE} at {rate} Hz "
@@ -224,22 +236,3 @@ def _verified(source: Source, name: str, content: bytes, sums: dict[str, str]) -
             f"damaged; remove it and download it again"
         )
     return content
-
-
-def _bad_records(pack: Pack, names: list[str], rate: int, most: int) -> dict[str, str]:
-    bad = check_records(
-        pack, names, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS, unit="mV"
-    )
-    for sentence in list(bad.values())[:NAMED]:
-        warn(f"skipped: {sentence}")
-    if len(bad) > most:
-        raise UserError(
-            f"{len(bad)} records cannot be read ({_some(list(bad))}), more than "
-            f"aggregate_labels.max_bad_records = {most}: repair the source, or allow more"
-        )
-    return bad
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
