@@ -126,7 +126,7 @@ _MACHINE_SOUND = {
         },
         "mimii": {"machine": "fan", "snr": 6},
     },
-    "aggregate_labels": {"min_records": 3},
+    "aggregate_labels": {"min_records": 3, "max_bad_records": 20},
     "split": {"method": "official", "by": "record", **_SHARES},
     "normalize": {
         "recordings": "data/features/machine_sound",

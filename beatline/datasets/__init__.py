@@ -20,7 +20,7 @@ its module, in ``card.yaml`` (:mod:`beatline.datasets.cards`).
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +38,7 @@ from beatline.sources.archives import own
 Task = Literal["multilabel", "binary", "multiclass", "anomaly"]
 Drawing = Literal["twelve_leads", "trace", "image", "features", "spectrogram"]
 MANIFEST = "manifest.json"  # the pack's own description of itself
+NAMED = 5  # so many records are named in a message about many
 COLUMNS = ("record", "group", "normal", "fold")  # of a table of labels, besides its classes
 
 
@@ -189,6 +190,27 @@ def by_number(label: str) -> tuple[float, str]:
         return float(label), ""
     except ValueError:
         return float("inf"), label
+
+
+def warn_of_bad_records(bad: Mapping[str, str]) -> None:
+    """Warn of records that are skipped since they cannot be read: `bad` has a sentence by record."""
+    for sentence in list(bad.values())[:NAMED]:
+        warn(f"skipped: {sentence}")
+
+
+def check_bad_records(bad: Collection[str], most: int) -> None:
+    """Raise UserError if more than `most` records, `aggregate_labels.max_bad_records`, are bad."""
+    if len(bad) > most:
+        raise UserError(
+            f"{len(bad)} records cannot be read ({some(bad)}), more than "
+            f"aggregate_labels.max_bad_records = {most}: repair the source, or allow more"
+        )
+
+
+def some(records: Collection[str]) -> str:
+    """The first few of many records, for a message."""
+    more = len(records) - NAMED
+    return ", ".join(list(records)[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def padded(recordings: Iterable[np.ndarray], length: int, size: int) -> Iterator[np.ndarray]:

@@ -70,14 +70,13 @@ class Source:
                 f"{self.path}: {name} cannot be read ({words(error)}): get the file again"
             ) from None
 
-    def items(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Name and content of each of `names`, of a tar in its own order: to go back in a compressed
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Return `names` in the order in which to read them, of a tar its own: to go back in a compressed
         stream is to begin it again."""
-        if self.path.is_file() and not zipfile.is_zipfile(self.path):
-            numbers = {name: number for number, name in enumerate(self._members)}
-            names = sorted(names, key=lambda name: numbers.get(name, -1))
-        for name in names:
-            yield name, self.read(name)
+        if not self.path.is_file() or zipfile.is_zipfile(self.path):
+            return list(names)
+        numbers = {name: number for number, name in enumerate(self._members)}
+        return sorted(names, key=lambda name: numbers.get(name, -1))
 
 
 def open_source(path: Path, root_marker: str | None = None) -> Source:

@@ -65,7 +65,7 @@ def test_a_further_column_changes_nothing(told_by: dict[str, Any]) -> None:
 
 def test_a_missing_column_is_one_sentence() -> None:
     with pytest.raises(
-        UserError, match=r"predictions\.csv of main has no column machine_id: .*repro"
+        UserError, match=r"predictions\.csv of main has no column machine_id: .*beatline repair"
     ):
         Stored(PREDICTIONS.replace("machine_id", "age"), metrics=METRICS).predictions("d", "m")
 

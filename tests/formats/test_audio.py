@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import librosa
+import miniaudio
 import numpy as np
 import pytest
 import soundfile
@@ -47,7 +50,9 @@ def encoded(container: str, coding: str, channels: int = 1, samples: int = 12001
 @pytest.mark.parametrize("channels", [1, 2])
 def test_samples_are_those_of_librosa(container: str, coding: str, channels: int) -> None:
     """Full scale, the order of the channels and the mix to one are those of librosa.load(sr=None)."""
-    content = encoded(container, coding, channels)
+    # librosa takes the filling of an ADPCM file's last block for sound: here is a whole number of them.
+    samples = 253 * 2024 // channels if coding == "MS_ADPCM" else 12001
+    content = encoded(container, coding, channels, samples)
     sound = audio.read(content, "x")
     apart, rate = librosa.load(io.BytesIO(content), sr=None, mono=False)
     assert sound.sampling_rate == rate and sound.samples.dtype == np.float32
@@ -177,6 +182,237 @@ def test_a_flac_file_of_unknown_length_is_read_to_its_end() -> None:
     audio.read(bytes(content), "x", most=24002)
     with pytest.raises(audio.TooLong, match=r"^x holds 24,002 values"):
         audio.read(bytes(content), "x", most=24001)
+
+
+def bursts(mode: str, rate: int = RATE, channels: int = 1, samples: int = 30000) -> bytes:
+    """An MP3 file of `mode` bitrate that is quiet for a while, then loud; it has a Xing frame."""
+    sound = np.random.default_rng(3).normal(0, 0.2, (samples, channels)).clip(-1, 1)
+    sound[: samples // 2] *= 0.01
+    file = io.BytesIO()
+    form: Any = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": mode}
+    with soundfile.SoundFile(file, "w", rate, channels, compression_level=0.3, **form) as mp3:
+        mp3.write(sound)
+    return file.getvalue()
+
+
+def frame_length(content: bytes) -> int:
+    """Bytes of the first frame of an MP3 file."""
+    return content.index(content[:2], 4)
+
+
+def without_xing(content: bytes) -> bytes:
+    return content[frame_length(content) :]
+
+
+def same_as_miniaudio(content: bytes, decoder: Callable[[bytes], Any]) -> audio.Sound:
+    """The sound of `content`, which is that of an independent decoder to the last sample."""
+    sound, reference = audio.read(content, "x"), decoder(content)
+    assert sound.sampling_rate == reference.sample_rate
+    expected = np.frombuffer(reference.samples, np.float32).reshape(-1, reference.nchannels)
+    np.testing.assert_allclose(sound.samples.clip(-1, 1), expected, rtol=0, atol=1e-4)
+    return sound
+
+
+@pytest.mark.parametrize("rate", [8000, 12000, 16000, 22050, 32000, 44100, 48000])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_mp3_without_a_xing_frame(rate: int, mode: str, channels: int) -> None:
+    """mpg123 guesses how long it is from the first frames, and stops there: quiet ones of a variable
+    bitrate make it too short, others too long. Tags around it are no sound."""
+    content = bursts(mode, rate, channels, 20000)
+    same_as_miniaudio(content, miniaudio.mp3_read_f32)
+    bare = without_xing(content)
+    sound = same_as_miniaudio(bare, miniaudio.mp3_read_f32)
+    id3 = b"ID3\4\0\0\0\0\1\0" + bytes(128)
+    header, footer = (
+        struct.pack("<8sIIII8x", b"APETAGEX", 2000, 32, 0, 1 << 31 | first << 29)
+        for first in (1, 0)
+    )
+    tagged = id3 + id3 + bare + header + footer + b"TAG" + bytes(125)
+    np.testing.assert_array_equal(audio.read(tagged, "x").samples, sound.samples)
+
+
+def test_an_mp3_file_with_a_checksum_before_its_xing_frame() -> None:
+    """mpg123 overlooks it there, and guesses."""
+    content = bursts("VARIABLE")
+    length = frame_length(content)
+    head = bytes([content[0], content[1] & 0xFE]) + content[2:4]
+    protected = head + bytes(2) + content[4 : length - 2] + content[length:]
+    np.testing.assert_array_equal(
+        audio.read(protected, "x").samples, audio.read(content, "x").samples
+    )
+
+
+MP3 = bursts("VARIABLE")
+BARE = without_xing(MP3)
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (BARE[:-1], "cut short"),
+        (BARE[frame_length(BARE) :], "needs what was before"),
+        (BARE[:200] + BARE[300:], "no MP3 frame"),
+        (BARE + b"no tag" * 40 + BARE, "no MP3 frame"),
+        (MP3[: MP3.rindex(MP3[:2])], "frames announced"),
+        (MP3 + BARE, "frames announced"),
+        (MP3 + MP3, "several MP3 files"),
+        (BARE + without_xing(bursts("VARIABLE", 24000)), "no MP3 frame of its kind"),
+        (b"\xff\xf3\x08" + BARE[3:], "no audio file"),  # a free bitrate
+    ],
+)
+def test_mp3_of_which_a_part_would_be_lost(content: bytes, cause: str) -> None:
+    """Cut at either end, damaged in between, joined: no decoder says so."""
+    with pytest.raises(UserError, match=rf"^pump\.mp3 .*{cause}.*: .*remove it$"):
+        audio.read(content, "pump.mp3")
+
+
+@pytest.mark.parametrize("coding", ["VORBIS", "OPUS"])
+def test_ogg_streams_that_follow_each_other(coding: str) -> None:
+    """Ogg files may be joined by joining their bytes; libsndfile reads the first one."""
+    contents = [encoded("OGG", coding, samples=samples) for samples in (12001, 300, 40000)]
+    apart = [audio.read(content, "x").samples for content in contents]
+    joined = b"".join(contents)
+    np.testing.assert_array_equal(audio.read(joined, "x").samples, np.concatenate(apart))
+    audio.read(joined, "x", most=52301)
+    with pytest.raises(audio.TooLong):
+        audio.read(joined, "x", most=52300)
+    with pytest.raises(UserError, match=r"^x consists of streams that differ .*: export"):
+        audio.read(contents[0] + encoded("OGG", coding, 2), "x")
+
+
+def pages(content: bytes) -> list[bytes]:
+    return [b"OggS" + page for page in content.split(b"OggS")[1:]]
+
+
+@pytest.mark.parametrize("coding", ["VORBIS", "OPUS"])
+def test_ogg_of_which_a_part_would_be_lost(coding: str) -> None:
+    """libogg leaves out damaged pages, libsndfile all streams but one, and neither says so."""
+    first, second = (encoded("OGG", coding, samples=60000) for _ in range(2))
+    flipped = bytearray(first)
+    flipped[-40] ^= 1
+    a, b = pages(first), pages(second)
+    for content, cause in (
+        (bytes(flipped), "checksum"),
+        (b"".join(a[:-1]), "cut short"),
+        (b"".join(a[:-2] + a[-1:]), "page missing"),
+        (first + a[-1], "page missing"),
+        (first + b"no page", "no Ogg page"),
+        (b"".join(a[:1] + b[:1] + a[1:] + b[1:]), "several Ogg streams"),
+        (b"".join(a[:-1]) + second, "without its end"),
+    ):
+        with pytest.raises(UserError, match=rf"^pump\.ogg .*{cause}.*: .*remove it$"):
+            audio.read(content, "pump.ogg")
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_flac_of_which_a_part_would_be_lost(unknown: bool) -> None:
+    """libFLAC fills a gap with silence; it ends where the header says so, whatever follows."""
+    content = bytearray(encoded("FLAC", "PCM_16", samples=20000))
+    place = content.index(b"\xff\xf8")
+    starts = [content.index(content[place : place + 4] + bytes([number])) for number in range(3)]
+    if unknown:
+        content[21] &= 0xF0
+        content[22:26] = bytes(4)
+    for gap in (slice(starts[0], starts[1]), slice(starts[1], starts[2])):
+        damaged = content.copy()
+        del damaged[gap]
+        with pytest.raises(UserError, match=r"^a\.flac is (cut short|damaged .*a gap)"):
+            audio.read(bytes(damaged), "a.flac")
+    content[22:26] = struct.pack(">I", 5000)
+    with pytest.raises(UserError, match=r"^a\.flac is damaged .*5000 samples announced, 20000"):
+        audio.read(bytes(content), "a.flac")
+
+
+@pytest.mark.parametrize("name", [b"RF64", b"BW64"])
+def test_wav_of_64_bits(name: bytes) -> None:
+    """Its sizes are in a chunk before: what is cut off is noticed, and what is streamed is read."""
+    content = name + encoded("RF64", "PCM_16")[4:]
+    expected = audio.read(encoded("WAV", "PCM_16"), "x").samples
+    np.testing.assert_array_equal(audio.read(content, "x").samples, expected)
+    with pytest.raises(UserError, match=r"^a\.wav is cut short"):
+        audio.read(content[:-2], "a.wav")
+    streamed = content[:20] + bytes(24) + content[44:]
+    np.testing.assert_array_equal(audio.read(streamed, "x").samples, expected)
+
+
+def big_endian(content: bytes) -> bytes:
+    """A plain WAV file of 16 bits (RIFF) as RIFX."""
+    sizes = struct.unpack_from("<I4s4sIHHIIHH4sI", content, 4)
+    return b"RIFX" + struct.pack(">I4s4sIHHIIHH4sI", *sizes) + swapped(content[44:])
+
+
+def swapped(data: bytes) -> bytes:
+    return np.frombuffer(data, "<i2").astype(">i2").tobytes()
+
+
+def test_wav_of_other_bytes_order() -> None:
+    """RIFX is RIFF with the most significant byte first."""
+    content = encoded("WAV", "PCM_16", 2)
+    np.testing.assert_array_equal(
+        audio.read(big_endian(content), "x").samples, audio.read(content, "x").samples
+    )
+    with pytest.raises(UserError, match=r"^a\.wav is cut short"):
+        audio.read(big_endian(content)[:-1], "a.wav")
+
+
+def form(channels: int = 1, frame: int = 2, rate: int = RATE, bits: int = 16) -> bytes:
+    return struct.pack("<HHIIHH", 1, channels, rate, rate * frame % 2**32, frame, bits)
+
+
+DATA = np.arange(1, 4001, dtype="<i2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (riff((b"fmt ", form()), (b"data", DATA), (b"data", DATA)), "several data chunks"),
+        (riff((b"fmt ", form()), (b"data", DATA[:-1])), "cut short"),
+        (riff((b"fmt ", form()), (b"data", DATA)) + DATA, "no chunk"),
+        (riff((b"data", DATA), (b"fmt ", form())), "no format"),
+        (riff((b"fmt ", form(2)), (b"data", DATA)), "frames of 2 bytes, 2 channels"),
+        (riff((b"fmt ", form(rate=0)), (b"data", DATA)), "no audio file|0 Hz"),
+        (riff((b"fmt ", form(rate=3)), (b"data", DATA)), "3 Hz"),
+        (riff((b"fmt ", form(0, 0)), (b"data", DATA)), "no audio file"),
+        (riff((b"fmt ", form(rate=2**32 - 1)), (b"data", DATA)), "no audio file|Hz"),
+    ],
+)
+def test_wav_that_contradicts_itself(content: bytes, cause: str) -> None:
+    """libsndfile reads something of each: the first chunk, every other sample, no sample."""
+    with pytest.raises(UserError, match=rf"^pump\.wav .*({cause}).*: .*remove it$"):
+        audio.read(content, "pump.wav")
+
+
+def test_tags_before_and_chunks_after_a_wav_file() -> None:
+    """With an ID3 tag before it, libsndfile drops its last samples; some writers forget the byte that
+    makes a chunk even."""
+    odd = riff((b"fmt ", form(1, 1, bits=8)), (b"data", DATA[:999]))
+    expected = audio.read(odd, "x").samples
+    for content in (
+        b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + odd,
+        odd + b"LIST" + struct.pack("<I", 4) + b"INFO",
+        odd[:-1] + b"LIST" + struct.pack("<I", 4) + b"INFO",
+        odd + bytes(100),
+    ):
+        np.testing.assert_array_equal(audio.read(content, "x").samples, expected)
+    assert len(expected) == 999
+
+
+def test_the_filling_of_an_adpcm_block_is_no_sound() -> None:
+    """The fact chunk says where the sound ends; one that does not fit is not believed."""
+    content = bytearray(encoded("WAV", "MS_ADPCM"))
+    assert len(audio.read(bytes(content), "x").samples) == 12001
+    place = content.index(b"fact") + 8
+    for unfit in (0, 5, 0xFFFFFFFF):
+        content[place : place + 4] = struct.pack("<I", unfit)
+        assert len(audio.read(bytes(content), "x").samples) == 12144
+
+
+@pytest.mark.parametrize("container", ["AIFF", "W64", "AU", "CAF"])
+def test_other_formats_are_named(container: str) -> None:
+    """libsndfile reads them too, and takes what it gets of one that is cut short."""
+    with pytest.raises(UserError, match=r"^a\.wav is no audio file .*: convert it"):
+        audio.read(encoded(container, "PCM_16"), "a.wav")
 
 
 @pytest.mark.parametrize("coding", ["G721_32", "GSM610"])

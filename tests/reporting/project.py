@@ -68,7 +68,10 @@ CONTENT: dict[str, Any] = {
         ),
         "rows": _block("table", "record", {"source": "rows.csv"}, {"values": []}, invalid="median"),
         "machines": _block(
-            "sound", "record", {"source": "beatline/simulators/machines"}, {"min_records": 1}
+            "sound",
+            "record",
+            {"source": "beatline/simulators/machines"},
+            {"min_records": 1, "max_bad_records": 0},
         ),
     },
     "extract_features": {"machines": {"module": "sound", "bands": 10}},

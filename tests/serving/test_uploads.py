@@ -22,11 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from beatline.formats import audio
 from beatline.serving import uploads
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Recording
 from beatline.serving.uploads import File, Upload
 from beatline.serving.uploads.raw_float32 import SHAPE, SHAPE_PATTERN
+from tests.paths import ROOT
 from tests.serving.uploads import (
     LEADS,
     LIMITS,
@@ -45,6 +47,7 @@ from tests.serving.uploads import (
 
 SAMPLES = np.random.default_rng(1).normal(0, 0.3, (50, 3)).round(3)
 DIGITAL = np.random.default_rng(2).integers(-900, 900, (50, 2))
+SOUND = np.random.default_rng(4).normal(0, 0.2, (3000, 2)).clip(-1, 1)
 NAMES = ["I", "II", "V1"]
 JSON, CSV, OCTETS = "application/json", "text/csv", "application/octet-stream"
 real = pytest.mark.skipif(not (REAL / "ptbxl").is_dir(), reason="real recordings are not here")
@@ -321,6 +324,48 @@ def test_audio(container: str) -> None:
         assert recording.sampling_rate == 16000
         power = np.abs(np.fft.rfft(recording.samples[:16000], axis=0))
         assert power.argmax(axis=0).tolist() == [440, 660]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize(
+    ("container", "coding"),
+    [
+        (form, coding)
+        for form in ("WAV", "WAVEX", "RF64")
+        for coding in ("PCM_16", "PCM_24", "FLOAT")
+    ]
+    + [("WAV", coding) for coding in ("PCM_U8", "DOUBLE", "ALAW", "MS_ADPCM", "IMA_ADPCM")]
+    + [("FLAC", None), ("OGG", "VORBIS"), ("MP3", None)],
+)
+def test_sound_is_read_as_by_the_pipeline(container: str, coding: str | None, rate: int) -> None:
+    """Whatever the pipeline reads, to the sample, by its name or by its first bytes alone: of MPEG-1, 2
+    and 2.5, with and without what an encoder says of the file, in all headers of WAV."""
+    content = sound(SOUND, rate, container, coding)
+    variants = [content]
+    if container == "MP3":
+        frame = content.index(content[:2], 4)
+        variants += [content[frame:], b"ID3\4\0\0\0\0\0\x0a" + bytes(10) + content]
+    if container == "OGG":
+        variants.append(content + content)
+    if container == "RF64":
+        variants.append(b"BW64" + content[4:])
+    if (container, coding) == ("WAV", "PCM_16"):
+        numbers = struct.unpack_from("<I4s4sIHHIIHH4sI", content, 4)
+        data = np.frombuffer(content, "<i2", offset=44).astype(">i2").tobytes()
+        variants.append(b"RIFX" + struct.pack(">I4s4sIHHIIHH4sI", *numbers) + data)
+    for variant in variants:
+        expected = audio.read(variant, "x")
+        for sent in (upload(variant), form((f"x.{container}", variant))):
+            recording = read(sent)
+            same(recording, expected.samples)
+            assert recording.sampling_rate == expected.sampling_rate == rate
+
+
+def test_the_page_knows_the_extensions_of_the_pipeline() -> None:
+    """A file that it does not know is sent without a content type."""
+    script = (ROOT / "beatline/serving/page/uploads.js").read_text()
+    known = set(re.findall(r'^  (\w+): "audio/', script, re.MULTILINE))
+    assert {f".{extension}" for extension in known} == set(audio.EXTENSIONS)
 
 
 def test_images() -> None:

@@ -67,7 +67,7 @@ def test_every_form_of_source_reads_alike(make, tmp_path: Path) -> None:
     """A folder, a ZIP and a tar, with or without a folder on top, give equal names and bytes."""
     with open_source(make(tmp_path), "table.csv") as source:
         assert source.names() == sorted(LAYOUT)
-        assert dict(source.items(source.names())) == LAYOUT
+        assert {name: source.read(name) for name in source.names()} == LAYOUT
         assert source.exists("records/1.hea") and not source.exists("1.hea")
         with pytest.raises(UserError, match=r"holds no \.\./secret"):
             source.read("../secret")
@@ -76,7 +76,7 @@ def test_every_form_of_source_reads_alike(make, tmp_path: Path) -> None:
 def test_a_tar_is_read_forwards(tmp_path: Path) -> None:
     """Going back in a compressed tar costs decompressing it from the start."""
     with open_source(tarred(tmp_path / "raw.tar.gz")) as source:
-        assert [name for name, _ in source.items(source.names())] == list(LAYOUT)
+        assert source.in_order(source.names()) == list(LAYOUT)
 
 
 def test_linked_folders_are_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +219,7 @@ def test_damage_is_a_user_error(make, tmp_path: Path) -> None:
             path.write_bytes(damaged)
             try:
                 with open_source(path) as source:
-                    dict(source.items(source.names()))
+                    [source.read(name) for name in source.names()]
             except UserError as error:
                 assert str(path) in str(error)
 

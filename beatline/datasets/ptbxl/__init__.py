@@ -24,7 +24,15 @@ from tqdm import tqdm
 from beatline import datasets
 from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
-from beatline.datasets import COLUMNS, Labels, Manifest, large_classes
+from beatline.datasets import (
+    COLUMNS,
+    Labels,
+    Manifest,
+    check_bad_records,
+    large_classes,
+    some,
+    warn_of_bad_records,
+)
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
 from beatline.formats.leads import LEADS
 from beatline.formats.wfdb import check_records, read_records
@@ -36,7 +44,6 @@ SECONDS = 10
 FILENAME = {100: "filename_lr", 500: "filename_hr"}
 FOLDER = {100: "records100/", 500: "records500/"}
 SUFFIX = {100: "_lr", 500: "_hr"}
-NAMED = 5  # so many records are named in a message about many
 CITATION = "Wagner et al. 2020, PTB-XL, Scientific Data 7:154; PhysioNet version 1.0.3, CC BY 4.0"
 SIMULATION = "simulated after McSharry et al. 2003 and Sameni et al. 2007, in the layout of PTB-XL"
 
@@ -108,7 +115,11 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     table, rate = _table(pack), _rate(pack)
     names = table.rows[FILENAME[rate]].to_list()
     present = [name for name in names if f"{name}.hea" in pack]
-    bad = _bad_records(pack, present, rate, parameters.max_bad_records)
+    bad = check_records(
+        pack, present, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS, unit="mV"
+    )
+    warn_of_bad_records(bad)
+    check_bad_records(bad, parameters.max_bad_records)
     good = set(present) - bad.keys()
     records = _record_names(names, rate)
     rows = table.rows.assign(record=records).loc[[name in good for name in names]]
@@ -198,17 +209,16 @@ def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, in
         ("files without a row", without_rows),
     ):
         if names:
-            warn(f"{len(names)} {reason} are skipped: {_some(names)}")
+            warn(f"{len(names)} {reason} are skipped: {some(names)}")
     if not complete:
         raise UserError(
             f"{parameters.source} holds none of the records of {DATABASE} at {rate} Hz "
-            f"({FILENAME[rate]}: {_some(sorted(named)) or 'empty'}): check download.source and "
+            f"({FILENAME[rate]}: {some(sorted(named)) or 'empty'}): check download.source and "
             f"download.sampling_rate"
         )
     files = [file for name in complete for file in (f"{name}.hea", signals[name])]
-    items = tqdm(source.items(files), "pack", len(files), mininterval=10, unit=" files")
-    for name, content in items:
-        pack.add(name, _verified(source, name, content, sums))
+    for name in tqdm(source.in_order(files), "pack", mininterval=10, unit=" files"):
+        pack.add(name, _verified(source, name, source.read(name), sums))
     return counts
 
 
@@ -240,22 +250,3 @@ def _verified(source: Source, name: str, content: bytes, sums: dict[str, str]) -
             f"{source.path}: {name} has SHA-256 {got}, {CHECKSUMS} says {expected}: {cure}"
         )
     return content
-
-
-def _bad_records(pack: Pack, names: list[str], rate: int, most: int) -> dict[str, str]:
-    bad = check_records(
-        pack, names, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS, unit="mV"
-    )
-    for sentence in list(bad.values())[:NAMED]:
-        warn(f"skipped: {sentence}")
-    if len(bad) > most:
-        raise UserError(
-            f"{len(bad)} records cannot be read ({_some(list(bad))}), more than "
-            f"aggregate_labels.max_bad_records = {most}: repair the source, or allow more"
-        )
-    return bad
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

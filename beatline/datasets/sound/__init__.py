@@ -21,7 +21,15 @@ from tqdm import tqdm
 from beatline import datasets
 from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
-from beatline.datasets import COLUMNS, Labels, Manifest, description_of, padded
+from beatline.datasets import (
+    COLUMNS,
+    Labels,
+    Manifest,
+    check_bad_records,
+    description_of,
+    padded,
+    warn_of_bad_records,
+)
 from beatline.datasets.sound.layout import is_audio, place
 from beatline.formats import audio
 from beatline.simulators.machines import simulator
@@ -29,6 +37,7 @@ from beatline.sources.archives import Source, open_source
 from beatline.sources.pack import Pack, PackWriter
 
 RECORDINGS = "recordings.csv"
+BAD_RECORDS = "bad_records.csv"  # of the files that cannot be read, if there are any
 BATCH_SAMPLES = 4_000_000  # of read_recordings, 16 MB
 CITATIONS = {
     "simulated": (
@@ -64,15 +73,16 @@ class Download(datasets.Download):
 
 class AggregateLabels(Parameters):
     """`min_records`: a machine with fewer recordings for training, normal ones for test or anomalies
-    is left out."""
+    is left out. `max_bad_records`: so many unreadable files are skipped; more are an error."""
 
     min_records: int = Field(ge=1)
+    max_bad_records: int = Field(ge=0)
 
 
 def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifest:
     """Add the audio files, unchanged, and the table of recordings to the pack.
 
-    Raises UserError, naming the file, if one is no audio, cut short, or not finite.
+    Files that are no audio, cut short, damaged or not finite are skipped, counted and named.
     """
     counts: dict[str, int] = {}
     if parameters.is_simulated:
@@ -90,7 +100,11 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
 
 
 def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
-    """Normal against anomaly, for the machines that have enough recordings of every kind."""
+    """Normal against anomaly, for the machines that have enough recordings of every kind; raises
+    UserError if too many files cannot be read."""
+    if BAD_RECORDS in pack:
+        bad = pd.read_csv(io.StringIO(pack.text(BAD_RECORDS)), dtype=str, keep_default_na=False)
+        check_bad_records(bad["record"].tolist(), parameters.max_bad_records)
     table = _recordings(pack)
     few: dict[str, str] = {}
     for machine_id, recordings in table.groupby("machine_id", sort=True):
@@ -209,9 +223,14 @@ def _add_files(source: Source, pack: PackWriter) -> tuple[list[dict[str, object]
             f"normal/ nor in test/: they are skipped"
         )
     rows: dict[str, dict[str, object]] = {}
-    items = tqdm(source.items(files), "pack", len(files), mininterval=10, unit=" files")
-    for name, content in items:
-        sound = audio.read(content, f"{source.path}: {name}")
+    bad: dict[str, str] = {}
+    for name in tqdm(source.in_order(files), "pack", mininterval=10, unit=" files"):
+        try:
+            content = source.read(name)
+            sound = audio.read(content, name)
+        except UserError as error:
+            bad[name] = str(error)
+            continue
         pack.add(name, content)
         rows[name] = {
             "record": name,
@@ -224,7 +243,15 @@ def _add_files(source: Source, pack: PackWriter) -> tuple[list[dict[str, object]
             "channels": sound.samples.shape[1],
             "frames": len(sound.samples),
         }
-    return [rows[name] for name in files], counts
+    if bad:
+        bad = {name: bad[name] for name in files if name in bad}
+        counts["bad_records"] = len(bad)
+        warn_of_bad_records(bad)
+        table = pd.DataFrame({"record": bad.keys(), "reason": bad.values()})
+        pack.add(BAD_RECORDS, table.to_csv(index=False, lineterminator="\n").encode())
+    if not rows:
+        raise UserError(f"{source.path} holds no audio file that can be read: get it again")
+    return [rows[name] for name in files if name in rows], counts
 
 
 def _manifest(parameters: Download, table: pd.DataFrame, counts: dict[str, int]) -> Manifest:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 
+from beatline.formats import containers
+from beatline.formats.audio import EXTENSIONS
 from beatline.serving.problems import malformed, shown, too_large, unfit, unsupported
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
@@ -44,12 +46,12 @@ _SUFFIXES = {
     "json": (".json",),
     "csv": (".csv", ".tsv", ".txt"),
     "npy": (".npy",),
-    "audio": (".wav", ".flac", ".ogg", ".mp3"),
+    "audio": EXTENSIONS,
     "image": (".png", ".jpg", ".jpeg"),
     "zip": (".zip",),
     "wfdb": (wfdb_records.HEADER, wfdb_records.SIGNAL),
 }
-_MAGIC = {"npy": npy.MAGIC, "zip": archives.MAGIC, "image": images.MAGIC, "audio": audio.MAGIC}
+_MAGIC = {"npy": npy.MAGIC, "zip": archives.MAGIC, "image": images.MAGIC, "audio": containers.MAGIC}
 
 _READERS: dict[str, Callable[[bytes, str, Serve], Recording]] = {
     "json": json_arrays.read,
@@ -118,7 +120,7 @@ def _kind(content_type: str, file: File, headers: Mapping[str, str]) -> str:
         or ("audio" if content_type.startswith("audio/") else None)
         or next((kind for kind, magic in _MAGIC.items() if file.content.startswith(magic)), None)
         or next((kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes), None)
-        or ("audio" if file.content.startswith(audio.MPEG) else None)
+        or ("audio" if containers.is_mp3(file.content) else None)
         or ("json" if file.content.lstrip()[:1] in (b"[", b"{") else None)
         or ("raw" if "x-shape" in headers else None)
     )

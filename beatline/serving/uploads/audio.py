@@ -10,8 +10,6 @@ from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size, decoding
 
 FULL_SCALE = "full scale"  # from -1 to 1
-MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3")
-MPEG = (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2")  # of an MP3 without a tag
 
 
 def read(content: bytes, where: str, limits: Serve) -> Recording:
@@ -20,8 +18,6 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
     Raises Problem if it is no such file, damaged, or longer than `limits`: before it is decoded if it
     says so itself, else as soon as more than that is decoded.
     """
-    if not content.startswith((*MAGIC, *MPEG)):
-        raise malformed(f"{where} is no WAV, FLAC, Ogg or MP3 file: convert it into one")
     try:
         with decoding(where, "audio file"):
             sound = audio.read(content, where, limits.max_values)
@@ -32,6 +28,6 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
         # What the reader of the pipeline says of a file, without its advice for a data set.
         reason = wording(error).rpartition(": ")[0]
         refuse = unfit if isinstance(error, audio.Unusable) else malformed
-        raise refuse(f"{reason}: send an undamaged file") from None
+        raise refuse(f"{reason}: send an undamaged WAV, FLAC, Ogg or MP3 file") from None
     units = [FULL_SCALE] * sound.samples.shape[1]
     return Recording(sound.samples, sampling_rate=float(sound.sampling_rate), units=units)

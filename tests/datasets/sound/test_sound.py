@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -59,9 +60,11 @@ def downloaded(source: Path | str, workspace: Path, **changes: Any) -> tuple[Pat
     return path, manifest
 
 
-def labels_of(path: Path, min_records: int = 1) -> Labels:
+def labels_of(path: Path, min_records: int = 1, max_bad_records: int = 1) -> Labels:
     with Pack(path) as pack:
-        return sound.read_labels(pack, sound.AggregateLabels(min_records=min_records))
+        return sound.read_labels(
+            pack, sound.AggregateLabels(min_records=min_records, max_bad_records=max_bad_records)
+        )
 
 
 def recordings_table(path: Path) -> pd.DataFrame:
@@ -244,13 +247,63 @@ def test_an_archive_says_the_same_as_its_folder(tmp_path: Path, kind: str) -> No
     pd.testing.assert_frame_equal(of_archive, of_folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"no sound", tone()[:200]])
-def test_a_bad_file_is_named_and_no_pack_is_left(tmp_path: Path, content: bytes) -> None:
-    """The whole folder is checked when it comes in, not hours later."""
-    files = {name: tone() for name in PLAIN} | {"test/normal_bad.wav": content}
-    with pytest.raises(UserError, match=r"test/normal_bad\.wav is"):
-        downloaded(folder_of(tmp_path / "set", files), tmp_path)
-    assert not (tmp_path / "raw.zip").exists()
+@pytest.mark.parametrize("content", [b"", b"no sound at all", tone()[:-1], b"RIFFxxxxWAVE"])
+def test_a_bad_file_is_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    """It is counted and named, and the others are packed as without it; more than `max_bad_records`
+    of them are an error, with the key."""
+    good = {name: tone(400 + number) for number, name in enumerate(PLAIN)}
+    folder = folder_of(tmp_path / "own", {**good, "normal/z.wav": content})
+    path, manifest = downloaded(folder, tmp_path)
+    assert manifest.counts["bad_records"] == 1 and manifest.counts["files"] == 4
+    assert re.search(r"skipped: normal/z\.wav .*(cut short|no audio)", capsys.readouterr().out)
+    assert recordings_table(path)["record"].tolist() == sorted(good)
+    assert labels_of(path, max_bad_records=1).table["record"].tolist() == sorted(good)
+    with pytest.raises(
+        UserError, match=r"^1 records .*normal/z\.wav.*aggregate_labels\.max_bad_records = 0"
+    ):
+        labels_of(path, max_bad_records=0)
+    (folder / "normal/z.wav").unlink()
+    (tmp_path / "clean").mkdir()
+    clean, manifest = downloaded(folder, tmp_path / "clean")
+    assert "bad_records" not in manifest.counts
+    with Pack(path) as one, Pack(clean) as other:
+        assert set(one.names()) - set(other.names()) == {"bad_records.csv"}
+        assert all(one.read(name) == other.read(name) for name in other.names())
+
+
+def test_a_damaged_member_of_an_archive_is_a_bad_file(tmp_path: Path) -> None:
+    """It is the archive that notices, and the other members are as they were."""
+    names = [*PLAIN, "own/normal/z.wav"]
+    files = {name: tone(400 + number) for number, name in enumerate(names)}
+    path = tmp_path / "own.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    content = path.read_bytes()
+    place_of_z = content.index(files["own/normal/z.wav"]) + 100
+    path.write_bytes(content[:place_of_z] + b"\xff\0\xff" + content[place_of_z + 3 :])
+    packed, manifest = downloaded(path, tmp_path)
+    assert manifest.counts["bad_records"] == 1
+    assert recordings_table(packed)["record"].tolist() == sorted(PLAIN)
+
+
+def test_many_bad_files_are_named_in_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five of them; and none that can be read is an error at once."""
+    files = {f"normal/z{number}.wav": b"" for number in range(7)}
+    folder = folder_of(tmp_path / "own", {name: tone() for name in PLAIN} | files)
+    path, manifest = downloaded(folder, tmp_path)
+    assert manifest.counts["bad_records"] == 7
+    assert capsys.readouterr().out.count("skipped: ") == 5
+    with pytest.raises(UserError, match=r"^7 records .*z4\.wav and 2 more.*max_bad_records"):
+        labels_of(path)
+    for name in PLAIN:
+        (folder / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"own holds no audio file that can be read"):
+        downloaded(folder, tmp_path)
 
 
 def test_the_mimii_archive_is_read_as_published(tmp_path: Path) -> None:
