@@ -23,7 +23,7 @@ _PLACEHOLDER = 0x7FFF0000  # bytes, and more: of a WAV file that was streamed
 _LARGEST = 0xFFFFFFFF  # bytes in a chunk; in RF64 it says that the size is in ds64
 _LINEAR = (1, 3)  # codes of PCM and float
 _COMPANDED = (6, 7)  # A-law and µ-law
-_ADPCM = (2, 0x11)  # Microsoft's and IMA's
+_MS_ADPCM, _IMA_ADPCM = 2, 0x11
 _MP3 = 0x55
 _EXTENSIBLE = (b"\xfe\xff", b"\xff\xfe")  # in place of a code, in either order: it comes later
 _SOMETHING = re.compile(rb"[^\0]")
@@ -115,6 +115,11 @@ def _bare_wav(content: bytes | memoryview, where: str) -> Stream:
         start, left = position + 8, len(content) - position - 8
         if data is not None and not _named(content, position):
             break
+        if data is not None and kind in (b"data", *MAGIC):
+            raise UserError(
+                f"{where} holds several sounds, of which the first alone would be read: export each "
+                f"as an ordinary WAV file, or remove it"
+            )
         if kind == b"ds64" and min(size, left) >= 16:
             whole, large = struct.unpack_from("<QQ", content, start)
             most = 1 << 62
@@ -123,11 +128,6 @@ def _bare_wav(content: bytes | memoryview, where: str) -> Stream:
         elif kind == b"fact" and min(size, left) >= 4:
             (frames,) = struct.unpack_from(f"{order}I", content, start)
         elif kind == b"data":
-            if data is not None:
-                raise UserError(
-                    f"{where} holds several data chunks, of which the first alone would be read: "
-                    f"export it as an ordinary WAV file, or remove it"
-                )
             frame = _frame_bytes(form, order, where)
             size = large if size == _LARGEST else size
             if size >= most or (not size and whole <= position):
@@ -178,15 +178,17 @@ def _frame_bytes(form: bytes, order: str, where: str) -> int:
     width = 1 if code in _COMPANDED else (bits + 7) // 8
     if code in (*_LINEAR, *_COMPANDED) and frame != channels * width:
         raise damaged(where, f"frames of {frame} bytes, {channels} channels of {bits} bits")
-    return frame if frame and code in (*_LINEAR, *_COMPANDED, *_ADPCM) else 1
+    return frame if frame and code in (*_LINEAR, *_COMPANDED, _MS_ADPCM, _IMA_ADPCM) else 1
 
 
 def _of_last_block(frames: int | None, form: bytes, order: str, size: int) -> int | None:
-    """`frames` of a fact chunk if they end in the last block of ADPCM data of `size` bytes."""
-    if frames is None or _code(form, order) not in _ADPCM or len(form) < 20:
+    """`frames` of a fact chunk if they end in the last block of ADPCM data of `size` bytes. IMA's are not
+    believed: libsndfile writes those of several channels divided by their number."""
+    if frames is None or _code(form, order) != _MS_ADPCM or len(form) < 20:
         return None
     block, of_block = struct.unpack_from(f"{order}H4xH", form, 12)
-    return frames if 0 <= size // block * of_block - frames < of_block else None
+    fits = block and 0 <= size // block * of_block - frames < of_block
+    return frames if fits else None
 
 
 # ---------------------------------------------------------------- FLAC
@@ -348,7 +350,7 @@ def _bare_mp3(content: bytes | memoryview, where: str) -> bytes:
     if _is_xing(frames, 0, first):
         number -= 1
         counting, frames = frames[: first.length], frames[first.length :]
-    _check_beginning(frames, where)
+    _check_main_data(frames, where)
     flags, announced = struct.unpack_from(
         ">II", counting.ljust(first.tag + 12, b"\0"), first.tag + 4
     )
@@ -356,22 +358,31 @@ def _bare_mp3(content: bytes | memoryview, where: str) -> bytes:
         return _counted(first, number) + frames
     if announced != number:
         raise damaged(where, f"{announced} MP3 frames announced, {number} there")
-    if not first.header & _NO_CRC:  # mpg123 looks for no tag behind one
-        header = (first.header | _NO_CRC).to_bytes(4, "big")
-        counting = header + counting[6:] + bytes(2)
+    # mpg123 overlooks the tag behind a checksum, or anything but zeros.
+    header = (first.header | _NO_CRC).to_bytes(4, "big")
+    side = first.tag - 4 if first.header & _NO_CRC else first.tag - 6
+    counting = (header + bytes(side) + counting[first.tag :]).ljust(first.length, b"\0")
     return counting + frames
 
 
-def _check_beginning(frames: bytes, where: str) -> None:
-    """Raise UserError if the first of these needs bits of frames before it: of a file whose beginning
-    was cut off, decoders make noise or nothing."""
-    frame = _mp3_frame(_word(frames, 0))
-    if frame is None:
-        return
-    place = 4 if frame.header & _NO_CRC else 6
-    needed = frames[place] << 1 | frames[place + 1] >> 7 if frame.samples == 1152 else frames[place]
-    if needed:
-        raise damaged(where, "its first MP3 frame needs what was before it")
+def _check_main_data(frames: bytes, where: str) -> None:
+    """Raise UserError unless the bits of each frame, which may begin in those before it, are all there
+    and no other's: where a frame is gone, decoders make noise or nothing."""
+    position = used = filled = 0  # bytes of main data: up to the end of a frame's own, and of all
+    while position < len(frames):
+        frame = _mp3_frame(_word(frames, position))
+        assert frame is not None
+        version, _, stereo = frame.coding
+        size = ((17, 32), (9, 17))[version != 3][stereo]
+        side = int.from_bytes(frames[position + frame.tag - size : position + frame.tag], "big")
+        before, bits, parts = (9, 59, 2 << stereo) if version == 3 else (8, 63, 1 << stereo)
+        start = filled - (side >> 8 * size - before)
+        needed = sum(side >> bits * part + bits - 12 & 0xFFF for part in range(parts))
+        filled += frame.length - frame.tag
+        if start < used or start + (needed + 7) // 8 > filled:
+            raise damaged(where, "parts of an MP3 frame are gone")
+        used = start + (needed + 7) // 8
+        position += frame.length
 
 
 def _word(content: bytes | memoryview, position: int) -> int:

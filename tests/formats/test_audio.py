@@ -251,7 +251,7 @@ BARE = without_xing(MP3)
     ("content", "cause"),
     [
         (BARE[:-1], "cut short"),
-        (BARE[frame_length(BARE) :], "needs what was before"),
+        (BARE[frame_length(BARE) :], "parts of an MP3 frame are gone"),
         (BARE[:200] + BARE[300:], "no MP3 frame"),
         (BARE + b"no tag" * 40 + BARE, "no MP3 frame"),
         (MP3[: MP3.rindex(MP3[:2])], "frames announced"),
@@ -366,7 +366,8 @@ DATA = np.arange(1, 4001, dtype="<i2").tobytes()
 @pytest.mark.parametrize(
     ("content", "cause"),
     [
-        (riff((b"fmt ", form()), (b"data", DATA), (b"data", DATA)), "several data chunks"),
+        (riff((b"fmt ", form()), (b"data", DATA), (b"data", DATA)), "several sounds"),
+        (2 * riff((b"fmt ", form()), (b"data", DATA)), "several sounds"),
         (riff((b"fmt ", form()), (b"data", DATA[:-1])), "cut short"),
         (riff((b"fmt ", form()), (b"data", DATA)) + DATA, "no chunk"),
         (riff((b"data", DATA), (b"fmt ", form())), "no format"),
@@ -406,6 +407,9 @@ def test_the_filling_of_an_adpcm_block_is_no_sound() -> None:
     for unfit in (0, 5, 0xFFFFFFFF):
         content[place : place + 4] = struct.pack("<I", unfit)
         assert len(audio.read(bytes(content), "x").samples) == 12144
+    content[32:34] = bytes(2)  # of a block
+    with pytest.raises(UserError, match=r"^a\.wav is no audio file"):
+        audio.read(bytes(content), "a.wav")
 
 
 @pytest.mark.parametrize("container", ["AIFF", "W64", "AU", "CAF"])
