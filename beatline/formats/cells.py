@@ -23,7 +23,7 @@ def number(cell: str, decimal: str = ".") -> float | None:
     cell = cell.strip()
     if cell in MISSING:
         return math.nan
-    if not cell.isascii() or "_" in cell or (decimal == "," and "." in cell):
+    if not cell.isascii() or "_" in cell or (decimal == "," and ("." in cell or cell[-1] == ",")):
         return None
     try:
         return float(cell.replace(",", ".") if decimal == "," else cell)
