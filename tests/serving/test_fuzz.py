@@ -25,6 +25,7 @@ from beatline.serving import uploads
 from beatline.serving.preparation import far, prepare, resampled_values
 from beatline.serving.problems import Problem
 from beatline.serving.uploads import File, Upload
+from tests.fuzz import CASES
 from tests.serving.uploads import (
     DIGITS,
     ECG,
@@ -40,7 +41,6 @@ from tests.serving.uploads import (
     sound,
 )
 
-CASES = int(os.environ.get("FUZZ_CASES", "1000"))
 SMALL = LIMITS.model_copy(update={"max_megabytes": 0.2, "max_values": 20_000})
 # 20,000 values are 160 kB; a spectrogram is computed in 4 MB, and pandas reads in blocks of 0.25 MB.
 MOST_MEMORY = 16_000_000

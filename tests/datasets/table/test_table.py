@@ -136,11 +136,48 @@ def test_true_and_false_in_csv() -> None:
     ("value", "expected"),
     [(1, "1"), (1.0, "1"), ("1.0", "1"), (" 1 ", "1"), ("3.0000e+00", "3"), ("001", "001"),
      (True, "True"), (1.5, "1.5"), ("NA", ""), (float("nan"), ""), ("none", "none"),
-     ("1e400.0", "1e400.0"), ("v1.0", "v1.0")],
+     ("1e400.0", "1e400.0"), ("v1.0", "v1.0"), ("?", ""), ("None", ""), ("#N/A N/A", ""),
+     ("12345678901234567.0", "12345678901234567"), (12345678901234567, "12345678901234567"),
+     (1e16, "10000000000000000"), ("\u0661.0", "\u0661.0")],
 )  # fmt: skip
 def test_labels_that_are_the_same(value: Any, expected: str) -> None:
     """Whole numbers are one label however they are written; codes with leading zeros are kept."""
     assert tables.text(value) == expected
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a;b, in mV;label\n0,5;-1,250;1,0\n;+,5;?\n",
+        'a,"b, in mV",label\n"0,5","-1,250","1,0"\n,"+,5",None\n',
+        "a\tb, in mV\tlabel\n 0.5\t-1.25\t1.0\nn/a\t+.5\t#NA\n",
+        ' \n a , "b, in mV", label\n'.replace(', "', ',"') + "0.5,-1.250,1\n1.#QNAN,.5,-NaN\n",
+    ],
+)
+def test_tables_of_other_programs(content: str, end: str) -> None:
+    """Decimal commas, separators in names, blanks, line ends, and every mark of a missing value."""
+    found = tables.read(content.replace("\n", end).encode(), "x", ["a", "b, in mV"], ["label"])
+    np.testing.assert_array_equal(found.numbers, [[0.5, -1.25], [np.nan, 0.5]])
+    assert found.texts["label"].to_list() == ["1", ""]
+
+
+def test_names_in_parquet_are_exact() -> None:
+    """A float that can no longer tell two names apart is refused; texts that an older writer stored as
+    bytes are texts, and bytes that are none are refused."""
+    for kind, large in ((pa.float32(), 2.0**25), (pa.float64(), 2.0**54)):
+        content = io.BytesIO()
+        pyarrow.parquet.write_table(pa.table({"id": pa.array([1, large], kind)}), content)
+        with pytest.raises(UserError, match="x: column id holds names of more digits than"):
+            tables.read(content.getvalue(), "x", [], ["id"])
+        assert tables.read(content.getvalue(), "x", ["id"], []).numbers[1, 0] == large
+    content = io.BytesIO()
+    columns = {"a": pa.array([b"1.5", None]), "b": pa.array([b"x", b"\xff"])}
+    pyarrow.parquet.write_table(pa.table(columns), content)
+    found = tables.read(content.getvalue(), "x", ["a"], ["a"])
+    assert found.texts["a"].to_list() == ["1.5", ""] and found.numbers[0, 0] == 1.5
+    with pytest.raises(UserError, match="x: column b holds bytes"):
+        tables.read(content.getvalue(), "x", [], ["b"])
 
 
 @pytest.mark.parametrize(
@@ -148,7 +185,16 @@ def test_labels_that_are_the_same(value: Any, expected: str) -> None:
     [
         ("a,b,label\n1,2,x\n\n1,2e,x\n", "line 4: column b holds '2e', which is no number"),
         ('a,b,label\n1,2,"x\ny"\n1,1_0,x\n', "line 4: column b holds '1_0'"),
-        ("a;b;label\n1;2,5;x\n", "line 2: column b holds '2,5'"),
+        ("a;b;label\n1.5;2;x\n1;2,5;x\n", "line 3: column b holds '2,5'"),
+        ("a;b;label\n1;2,5;x\n1;2,5,5;x\n", "line 3: column b holds '2,5,5'"),
+        ("a;b;label\n1;2,500;x\n1;17,250;x\n", "line 2: 2,500 may be 2500 or"),
+        ('a,b,label\n1,"2,500",x\n', "line 2: 2,500 may be 2500 or"),
+        ("a;b;c,label\n1;2;3,5\n1;2;4,5\n", "by the separators"),
+        ("a,b,label,\n1,2,x,\n", "column 4 has no name"),
+        ("a,b,label\n1,2,x,\n", "line 2 has 4 values"),
+        ("a,b,label\n1,0x1F,x\n", "line 2: column b holds '0x1F'"),
+        ("a,b,label\n1,\u0663,x\n", "line 2: column b holds '\u0663'"),
+        ("a,b,label\n1,2,x\n".encode("utf-16"), "is UTF-16"),
         ("a,b,label\n1,2,x\n1,x\n", "line 3 has 2 values, but there are 3 columns"),
         ("a,b,label\n1,2,x\n1,2,3,x\n", "line 3 has 4 values, but there are 3 columns"),
         ("a,b,label\n1,-inf,x\n", "line 2: column b is infinite"),

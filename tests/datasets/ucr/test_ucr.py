@@ -29,13 +29,31 @@ def written(series: list[tuple[str, list[str]]], format_: str) -> bytes:
     if format_ in ("txt", "tsv"):
         blank = "\t" if format_ == "tsv" else "  "
         return "\n".join(blank.join([label, *values]) for label, values in series).encode()
+    labels = sorted({label for label, _ in series})
     if format_ == "ts":
-        head = "# A comment\n@problemName X\n@timestamps false\n@classLabel true 1 2\n@data\n"
+        head = (
+            f"# A comment\n@problemName X\n@timestamps false\n@classLabel true {' '.join(labels)}\n"
+        )
         lines = [",".join(values).replace("NaN", "?") + f":{label}" for label, values in series]
-        return (head + "\n".join(lines) + "\n").encode()
-    head = "% A comment\n@relation X\n@attribute att0 numeric\n@attribute target {1,2}\n\n@DATA\n"
-    lines = [",".join([*values, label]).replace("NaN", "?") for label, values in series]
+        return (head + "@data\n" + "\n".join(lines) + "\n").encode()
+    length = max(len(values) for _, values in series)
+    head = "% A comment\n@relation X\n"
+    head += "".join(f"@attribute att{number} numeric\n" for number in range(length))
+    head += f"@attribute target {{{','.join(labels)}}}\n\n@DATA\n"
+    lines = [
+        ",".join([*values, *["?"] * (length - len(values)), label]).replace("NaN", "?")
+        for label, values in series
+    ]
     return (head + "\n".join(lines) + "\n").encode()
+
+
+def arff(*attributes: str) -> bytes:
+    """A file of one series with these attributes, all of them 1."""
+    head = "".join(f"@attribute {attribute}\n" for attribute in attributes)
+    return (head + "@data\n" + ",".join("1" for _ in attributes) + "\n").encode()
+
+
+ARFF = b"@relation x\n@attribute target {a}\n@attribute s numeric\n@data\n"
 
 
 def member(folder: Path, name: str, content: bytes) -> None:
@@ -105,6 +123,64 @@ def test_commas_in_txt() -> None:
     )
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"1\t\t2.5\t3\n2\t4\t\t\n", [[np.nan, 2.5, 3], [4, np.nan, np.nan]]),
+        (b" 1\t \t2.5\t3\n2\t 4\tNA\tNone\n", [[np.nan, 2.5, 3], [4, np.nan, np.nan]]),
+        (b"1;;2,5;3\n2;4;?;n/a\n", [[np.nan, 2.5, 3], [4, np.nan, np.nan]]),
+        (b"1\t\t2,5\t3\n2\t4\t\t\n", [[np.nan, 2.5, 3], [4, np.nan, np.nan]]),
+        (b"1,,2.5,3\n2,4,,\n", [[np.nan, 2.5, 3], [4, np.nan, np.nan]]),
+        (b"1, NaN,  2.5, 3\n2, 4, , ?\n", [[np.nan, 2.5, 3], [4, np.nan, np.nan]]),
+        (b"  1   NaN   2.5\t3 \n\n 2   4  ? null\n", [[np.nan, 2.5, 3], [4, np.nan, np.nan]]),
+        (b"1,0e0  NaN  2,5  3\n2,0e0  4  ? null\n", [[np.nan, 2.5, 3], [4, np.nan, np.nan]]),
+        (b'"1","","2.5","3"\n"2","4","",""\n', [[np.nan, 2.5, 3], [4, np.nan, np.nan]]),
+        (b'"1","","2,5","3"\n"2","4","",""\n', [[np.nan, 2.5, 3], [4, np.nan, np.nan]]),
+        (b"1;0.5;3;\n2;4;1e3;\n", [[0.5, 3], [4, 1000]]),
+        (b"1\t1\t2\n2\t3\n", [[1, 2], [3, np.nan]]),
+    ],
+)
+def test_separators_and_missing_samples(
+    text: bytes, expected: Any, mark: bytes, end: bytes
+) -> None:
+    """One separator and one decimal sign for the whole file; an empty cell is a missing sample, except
+    behind the last separator of every line."""
+    found = parse(mark + text.replace(b"\n", end), "X.txt")
+    assert found.labels == ["1", "2"]
+    np.testing.assert_array_equal(found.values[:, :, 0], np.array(expected, np.float32))
+
+
+def test_labels_that_are_one_number() -> None:
+    """However they are written; and a text label is kept, with a blank where no blank separates."""
+    content = b"1.50 1\n15e-1 1\n-0 1\n001 1\n12345678901234567 1\n1_0 1\n"
+    found = parse(content, "X.txt").labels
+    assert found == ["1.5", "1.5", "0", "1", "12345678901234567", "1_0"]
+    assert parse(b"walking fast,0.5,1\n", "X.txt").labels == ["walking fast"]
+
+
+def test_label_of_arff() -> None:
+    """The nominal attribute wherever it stands, by names and values in quotes; a text attribute if it is
+    called class."""
+    head = "@relation 'a b'\n@ATTRIBUTE 'a 1' REAL\n@attribute \"the class\" {'slow walk', \"a,b\", 1 }\n"
+    rows = "@attribute b integer\n@data\n1.5,'slow walk',?\n# 2, 'a,b' , 3\n4,1.0,5\n% 1,1,1\n"
+    with pytest.raises(UserError, match=r"X\.arff, line 7 holds a sample"):
+        parse((head + rows).encode(), "X.arff")
+    found = parse((head + rows.replace("# ", "")).encode(), "X.arff")
+    assert found.labels == ["slow walk", "a,b", "1"]
+    np.testing.assert_array_equal(found.values[:, :, 0], [[1.5, np.nan], [2, 3], [4, 5]])
+    found = parse(b"@attribute Class string\n@attribute b real\n@data\nx\t1\ny\t2\n", "X.arff")
+    assert found.labels == ["x", "y"] and found.values[:, 0, 0].tolist() == [1, 2]
+
+
+def test_header_of_ts() -> None:
+    """What it says is what the series are; unequal lengths where it says so."""
+    head = b"@univariate false\n@dimensions 2\n@equalLength false\n@seriesLength 9\n@missing true\n"
+    found = parse(head + b"@classLabel true 1 b\n@data\n1:2:1.0\n3,?:4,5:b\n", "X.ts")
+    assert found.labels == ["1", "b"] and found.values.shape == (2, 2, 2)
+
+
 def test_channels_of_ts() -> None:
     """Multichannel .ts: colons between channels, text labels kept as they are."""
     found = parse(b"@data\n1,2,3:4,5,6:walking\n7,8:?,9:1.5\n", "X.ts")
@@ -129,7 +205,43 @@ def test_channels_of_ts() -> None:
         ("X.ts", b"@data\n1,2,3:\n", "X.ts, line 2 has no label"),
         ("X.ts", b"1,2,3:a\n", "X.ts has no @data line"),
         ("X.arff", b"@relation x\n@data\n", "X.arff holds no series"),
-        ("X.arff", b"@data\n1,2,a,1\n", "X.arff, line 2 holds a sample"),
+        ("X.arff", ARFF + b"1,2,a\n", "X.arff, line 5 has 3 values, and the header declares 2"),
+        ("X.arff", ARFF + b"a,x\n", "X.arff, line 5 holds a sample"),
+        ("X.arff", ARFF + b"b,1\n", "X.arff, line 5: the label 'b' is not declared"),
+        ("X.arff", ARFF + b"?,1\n", "X.arff, line 5 has no label"),
+        ("X.arff", ARFF + b"{0 a}\n", "X.arff, line 5 is sparse"),
+        ("X.arff", b"@data\n1,2,1\n", "X.arff does not tell which attribute is the label"),
+        ("X.arff", arff("a {1,2}", "b {1,2}"), "X.arff does not tell"),
+        ("X.arff", arff("a {1,2}", "class numeric"), "X.arff does not tell"),
+        ("X.arff", arff("class {1,2}", "target {1,2}"), "X.arff does not tell"),
+        ("X.arff", arff("a {1,2}", "b string"), "X.arff: the attribute b is string"),
+        ("X.arff", arff("a {1,2}", "b date 'yyyy'"), "X.arff: the attribute b is date"),
+        ("X.arff", arff("a {1,2}", "b relational"), "X.arff: the attribute b is relational"),
+        ("X.arff", b"@attribute a\n@data\n1,2\n", "X.arff, line 1 declares no attribute"),
+        ("X.ts", b"@classLabel false\n@data\n1,2:3,4\n", "X.ts has no labels"),
+        ("X.ts", b"@data\n1,2:3,4\n", "X.ts, line 2 has no label"),
+        ("X.ts", b"@targetlabel true\n@data\n1,2:3\n", "X.ts holds numbers to predict"),
+        ("X.ts", b"@timeStamps true\n@data\n(0,1):a\n", "X.ts gives each sample a time"),
+        ("X.ts", b"@classLabel true a b\n@data\n1:A\n", "X.ts, line 3: the label 'A' is not declared"),
+        ("X.ts", b"@classLabel yes\n@data\n1:A\n", "X.ts: @classlabel is 'yes'"),
+        ("X.ts", b"@univariate true\n@data\n1:2:a\n", "X.ts, line 3 has 2 channels instead of 1"),
+        ("X.ts", b"@dimensions 3\n@data\n1:2:a\n", "X.ts, line 3 has 2 channels instead of 3"),
+        ("X.ts", b"@dimensions x\n@data\n1:2:a\n", "X.ts: @dimensions is 'x'"),
+        ("X.ts", b"@equalLength true\n@data\n1,2:a\n1:a\n", "X.ts, line 4 has 1 samples instead of 2"),
+        ("X.ts", b"@seriesLength 3\n@data\n1,2:a\n", "X.ts, line 3 has 2 samples instead of 3"),
+        ("X.ts", b"@missing false\n@data\n1,?:a\n", "X.ts, line 3 has a missing sample"),
+        ("X.tsv", b"1\t2\n\t3\n", "X.tsv, line 2 has no label"),
+        ("X.tsv", b"1\t2\n?\t3\n", "X.tsv, line 2 has no label"),
+        ("X.tsv", b"1\t2\n\t\n", "X.tsv, line 2 has no label"),
+        ("X.tsv", b"1\t2\n1\t\t\n", "X.tsv, line 2 has no valid sample"),
+        ("X.txt", b"1 2\n1\t\t3 4\n", "X.txt, line 2 has blanks and empty cells between tabs"),
+        ("X.txt", b"1\t2;5\t3\n", "X.txt, line 1: its label"),
+        ("X.txt", b"1;0,5;0.3\n", "X.txt, line 1 holds a sample that is no number"),
+        ("X.txt", b"1 2,3\n1 3,4\n", "X.txt, line 1 can be read in two ways"),
+        ("X.txt", b"1;1,234;2,345\n", "X.txt: 1,234 may be 1234"),
+        ("X.txt", b"1 2 1_0\n", "X.txt, line 1 holds a sample"),
+        ("X.txt", b"1 2 inf\n", "X.txt, line 1 holds a sample that is infinite"),
+        ("X.txt", b"1 2 1e39\n", "X.txt, line 1 holds a sample that is infinite"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_named_with_their_line(name: str, content: bytes, expected: str) -> None:
