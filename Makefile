@@ -177,7 +177,7 @@ browser: ## install Chromium, in which the page is tested, if there is none (Deb
 	  echo "no Chromium could be installed: the tests of the page will be skipped"
 
 # Processes of one thread each: several with several threads would wait for each other.
-test: $(VENV)/.ready-dev ## run the tests (under 10 minutes on two cores)
+test: $(VENV)/.ready-dev ## run the tests (a quarter of an hour on two cores)
 	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after every edit
