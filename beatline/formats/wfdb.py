@@ -416,7 +416,7 @@ class _Reader:
         file = f"{name}.hea"
         if file not in self.pack:
             raise BadRecord(f"{self.pack.path}: {file} is missing: {_CURE}")
-        text = str(self.pack.read(file), "utf-8", "replace")
+        text = str(self.pack.read(file), "utf-8-sig", "replace")
         return parse_header(text, f"{self.pack.path}: {file}")
 
     def _open(self, header: Header, folder: str) -> tuple[_Layout, list[memoryview]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Sequence
 from http import HTTPStatus
 
@@ -94,7 +95,7 @@ def ends_soon(request: Request, limits: Serve) -> bool:
 def parsed(body: bytes) -> object:
     """The content of a body in JSON. Raises Problem if it is none."""
     try:
-        return orjson.loads(body)
+        return orjson.loads(body.removeprefix(BOM_UTF8))
     except ValueError as error:
         raise malformed(f"the body is not JSON: {error}") from None
 

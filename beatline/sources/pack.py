@@ -133,7 +133,7 @@ class Pack:
         if zlib.crc32(content) != self._members[name].CRC:
             raise self._damaged(f"the CRC-32 of {name} is wrong")
         try:
-            return str(content, "utf-8")
+            return str(content, "utf-8-sig")
         except UnicodeDecodeError:
             raise UserError(
                 f"{self.path}: {name} is not UTF-8 text: save it as UTF-8 in the source"

@@ -145,7 +145,7 @@ def test_csv_with_names_and_times(delimiter: str) -> None:
     recording = read(upload(table, "text/csv"))
     same(recording, SAMPLES)
     assert recording.channels == NAMES and recording.sampling_rate == 360
-    table = csv(np.hstack([times, SAMPLES]), ["index", *NAMES], delimiter)
+    table = csv(np.hstack([np.arange(7, 57)[:, None], SAMPLES]), ["index", *NAMES], delimiter)
     recording = read(form(("x.csv", table)))
     same(recording, SAMPLES)
     assert recording.channels == NAMES and recording.sampling_rate is None
@@ -182,6 +182,134 @@ def test_columns_of_times_by_many_names(name: str, factor: float, rate: float) -
         assert not recording.warnings
 
 
+COUNT = np.arange(1000)
+PAIR = np.random.default_rng(3).normal(0, 0.3, (1000, 2)).round(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "rate", "notice"),
+    [
+        ("Elapsed time", COUNT / 500, 500, ""),
+        ("Time(s)", COUNT / 500, 500, ""),
+        ("sec", COUNT / 500, 500, ""),
+        ("timeMs", COUNT * 2, 500, ""),
+        ("time (µs)", COUNT * 2000, 500, ""),
+        ("t [min]", COUNT / 30_000, 500, ""),
+        ("Unix timestamp", 1.7e12 + COUNT * 2, 500, ""),
+        ("timestamp", 1.7e18 + COUNT * 2e6, 500, ""),
+        ("time", COUNT * 2, 500, "in milliseconds, at 500 Hz"),
+        ("time", COUNT / 0.36, 360, "in milliseconds, at 360 Hz"),
+        ("time", COUNT * 2000, 500, "in microseconds, at 500 Hz"),
+        ("time", COUNT / 25, 25, "in seconds, at 25 Hz"),
+        ("time", COUNT, None, "tells no sampling rate"),
+        ("zeitpunkt", COUNT / 500, 500, "in seconds, at 500 Hz"),
+        ("", COUNT / 500, 500, "in seconds, at 500 Hz"),
+        ("zeitpunkt", COUNT, None, "counts the samples"),
+        ("Sample #", COUNT + 1, None, ""),
+        ("Unnamed: 0", COUNT, None, ""),
+        (None, COUNT / 500, 500, "column 1 rises as times do: it is taken as times in seconds"),
+        (None, COUNT, None, "column 1 counts the samples"),
+    ],
+)  # fmt: skip
+def test_times_are_known_by_their_values(
+    name: str | None, times: np.ndarray, rate: float | None, notice: str
+) -> None:
+    """A rate that the file holds is used, whatever its column is called; what was guessed is said. So it
+    is in JSON and NPY."""
+    names = None if name is None else ["I", "II"]
+    array = np.column_stack([times, PAIR])
+    sent = [upload(csv(array, names and [str(name), *names]), "text/csv")]
+    if names is None:
+        sent += [npy(array), raw(array), json(array)]
+    else:
+        by_name = dict(zip([name, *names], array.T.tolist(), strict=True))
+        sent += [json({"signal": by_name})] * bool(name)
+        sent += [json({"signal": array, "channels": [str(name) or "index", *names]})] * bool(name)
+    for one in sent:
+        recording = read(one)
+        same(recording, PAIR, 1e-6)
+        assert (recording.channels, recording.sampling_rate) == (names, rate)
+        messages = [notice.message for notice in recording.warnings]
+        assert notice in messages[0] if notice else not messages, messages
+        assert all(notice.code == "times" for notice in recording.warnings)
+
+
+def test_what_the_request_says_of_times() -> None:
+    """Its rate tells the unit, and may not contradict; who names every column says which are times."""
+    table = csv(np.column_stack([COUNT * 50, PAIR]), ["time", "I", "II"])
+    assert "name no unit" in refused(upload(table, "text/csv")).detail
+    recording = read(upload(table, "text/csv", X_Sampling_Rate="20"))
+    assert recording.sampling_rate == 20 and not recording.warnings
+    assert (
+        "leave one of them out" in refused(upload(table, "text/csv", X_Sampling_Rate="30")).detail
+    )
+    document = {"signal": {"time": COUNT / 500, "I": PAIR[:, 0]}, "sampling_rate": 250}
+    assert "leave one of them out" in refused(json(document)).detail
+    array = np.column_stack([COUNT / 500, PAIR])
+    assert read(npy(array, X_Channels="I,II")).sampling_rate == 500
+    assert read(npy(array, X_Channels="t,I,II")).channels == ["I", "II"]
+    recording = read(npy(array, X_Channels="III,I,II"))
+    assert recording.sampling_rate is None and recording.samples.shape == (1000, 3)
+
+
+@pytest.mark.parametrize(
+    ("array", "names"),
+    [
+        (np.arange(3000).reshape(1000, 3), None),
+        (np.column_stack([COUNT / 500, PAIR]), ["I", "II", "III"]),
+        (np.column_stack([PAIR, COUNT / 500]), ["a", "b", "c"]),
+        (np.column_stack([COUNT / 500, PAIR])[:9], ["a", "b", "c"]),
+        (np.column_stack([COUNT * 50, PAIR]), ["a", "b", "c"]),
+        ((COUNT / 500)[:, None], ["a"]),
+    ],
+)
+def test_channels_that_rise_stay(array: np.ndarray, names: list[str] | None) -> None:
+    """A ramp is no time where a lead's name, its place, its few samples or its step say otherwise."""
+    recording = read(upload(csv(array.astype(float), names), "text/csv"))
+    same(recording, array)
+    assert recording.sampling_rate is None and recording.channels == names
+
+
+@pytest.mark.parametrize("head", ["when,I,II\n", ""])
+@pytest.mark.parametrize("zone", ["", "Z", "+01:00"])
+@pytest.mark.parametrize("first", ["2024-01-01T23:59:59", "2024-02-29 00:00:00.5", "23:59:59.900"])
+def test_times_of_day(first: str, zone: str, head: str) -> None:
+    """ISO 8601 and clocks, over midnight; a cell that is none is refused."""
+    dated = "-" in first
+    start = np.datetime64(first.replace(" ", "T") if dated else f"2024-01-01T{first}")
+    texts = [str(start + np.timedelta64(2 * n, "ms")) for n in range(1000)]
+    texts = [text if dated else text[11:] for text in texts]
+    lines = [f"{text}{zone},{one},{two}" for text, (one, two) in zip(texts, PAIR, strict=True)]
+    recording = read(upload((head + "\n".join(lines)).encode(), "text/csv"))
+    same(recording, PAIR)
+    assert recording.sampling_rate == 500 and not recording.warnings
+    assert recording.channels == (["I", "II"] if head else None)
+    lines[500] = "noon,1,2"
+    assert "'noon'" in refused(upload((head + "\n".join(lines)).encode(), "text/csv")).detail
+
+
+def test_tables_of_pandas_without_names() -> None:
+    """Their first line counts the columns, and is no sample."""
+    table = b",0,1\n0,0.5,1.5\n1,2.5,3.5\n"
+    same(read(upload(table, "text/csv")), np.array([[0.5, 1.5], [2.5, 3.5]]))
+
+
+def test_byte_order_marks() -> None:
+    """An editor's mark before JSON or a WFDB header is no part of it."""
+    mark = b"\xef\xbb\xbf"
+    for content_type in ("", JSON):
+        same(read(upload(mark + b"[[1,2],[3,4]]", content_type)), np.array([[1, 2], [3, 4]]))
+    (name, header), signal = record(DIGITAL, ["I", "II"])
+    same(read(form((name, mark + header), signal)), DIGITAL / 1000, 1e-6)
+
+
+def test_cells_of_csv() -> None:
+    """Every mark of a missing value, and commas that may be those of thousands."""
+    table = b"I;II\n0,5;?\n#N/A N/A;-1,250\nNone;1,5\n"
+    same(read(upload(table, CSV)), np.array([[0.5, np.nan], [np.nan, -1.25], [np.nan, 1.5]]))
+    assert "1,234 may be 1234" in refused(upload(b"I;II\n1,234;2\n2,345;3\n", CSV)).detail
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     rate=st.floats(1, 450),
@@ -207,7 +335,7 @@ def test_lost_samples_are_missing_where_they_were(
 ) -> None:
     """Each sample of a stream with gaps stays in its place on a grid of the usual step."""
     kept = np.array([step for step in range(200) if step not in lost])
-    recording = read(timed(start + kept / rate))
+    recording = read(timed(start + kept / rate, "t (s)"))
     assert recording.sampling_rate == rate
     expected = np.full((200, 1), np.nan)
     expected[kept, 0] = np.arange(len(kept))

@@ -232,7 +232,7 @@ def _checksums(source: Source) -> dict[str, str]:
 
 def _text(source: Source, name: str) -> str:
     try:
-        return source.read(name).decode()
+        return source.read(name).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{source.path}: {name} is no UTF-8 text: get the file again") from None
 

@@ -6,7 +6,9 @@ what a file announces before it takes memory for it.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from beatline.formats import containers
@@ -23,6 +25,7 @@ from beatline.serving.uploads import (
     npy,
     raw_float32,
     tables,
+    times,
     wfdb_records,
 )
 from beatline.serving.uploads.checks import checked
@@ -53,6 +56,8 @@ _SUFFIXES = {
 }
 _MAGIC = {"npy": npy.MAGIC, "zip": archives.MAGIC, "image": images.MAGIC, "audio": containers.MAGIC}
 
+_TIMED = ("csv", "json", "npy", "raw")  # kinds whose columns may be times
+
 _READERS: dict[str, Callable[[bytes, str, Serve], Recording]] = {
     "json": json_arrays.read,
     "csv": tables.read,
@@ -81,9 +86,25 @@ def read(upload: Upload, limits: Serve) -> Recording:
     files, kind = _recognized(upload.content_type, files, headers, limits)
     where = files[0].where
     recording = _read_kind(kind, files, headers, limits)
-    return checked(
-        metadata.described(recording, metadata.from_headers(headers), where), limits, where
-    )
+    said = metadata.from_headers(headers)
+    if kind in _TIMED:
+        recording, said = _without_times(recording, said, where, limits)
+    return checked(metadata.described(recording, said, where), limits, where)
+
+
+def _without_times(
+    recording: Recording, said: metadata.Metadata, where: str, limits: Serve
+) -> tuple[Recording, metadata.Metadata]:
+    """The recording without its column of times, and what is still to be said of it. Who names each
+    column says which of them are times."""
+    all_named = recording.channels is None and said.channels is not None
+    all_named = all_named and len(said.channels or []) == recording.samples.shape[1]
+    if all_named:
+        recording = replace(recording, channels=said.channels)
+        said = said.model_copy(update={"channels": None})
+    rate = recording.sampling_rate or said.sampling_rate
+    recording = times.without_times(recording, where, limits, rate=rate, by_values=not all_named)
+    return recording, said
 
 
 def _recognized(
@@ -121,7 +142,7 @@ def _kind(content_type: str, file: File, headers: Mapping[str, str]) -> str:
         or next((kind for kind, magic in _MAGIC.items() if file.content.startswith(magic)), None)
         or next((kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes), None)
         or ("audio" if containers.is_mp3(file.content) else None)
-        or ("json" if file.content.lstrip()[:1] in (b"[", b"{") else None)
+        or ("json" if file.content.removeprefix(BOM_UTF8).lstrip()[:1] in (b"[", b"{") else None)
         or ("raw" if "x-shape" in headers else None)
     )
     if kind is None:

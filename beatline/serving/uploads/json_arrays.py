@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from itertools import chain
 from typing import Any
 
@@ -58,7 +59,7 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
 
 def _parsed(content: bytes, where: str) -> Any:
     try:
-        return orjson.loads(content)
+        return orjson.loads(content.removeprefix(BOM_UTF8))
     except orjson.JSONDecodeError as error:
         raise malformed(
             f"{where} is no JSON ({shown(str(error), 120)}): a missing sample is null, NaN is not "

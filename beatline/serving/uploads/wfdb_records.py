@@ -82,7 +82,7 @@ def _parsed(file: File) -> Header:
     where = file.where
     if len(file.content) > _LARGEST_HEADER:
         raise too_large(f"{where} has {len(file.content):,} bytes: it is no header of a record")
-    text = str(file.content, "utf-8", "replace")
+    text = str(file.content, "utf-8-sig", "replace")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     if len(lines) > MOST_LEADS + 1 or max(map(len, lines), default=0) > LONGEST_LINE:
         raise too_large(

@@ -371,6 +371,13 @@ def keras_bytes() -> bytes:
     return file.getvalue()
 
 
+def test_byte_order_mark_before_a_table() -> None:
+    """An editor's mark is no part of the first pixel."""
+    line = ",".join(["7"] * 784 + ["3"])
+    found = parse_csv(f"\ufeff{line}\n".encode(), "here")
+    assert found.labels.tolist() == [3] and (found.images == 7).all()
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_any_damage_is_one_sentence(data: st.DataObject) -> None:

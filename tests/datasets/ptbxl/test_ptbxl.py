@@ -322,6 +322,24 @@ def test_a_table_that_was_edited(source: Path, tmp_path: Path) -> None:
         assert downloaded(place, tmp_path)[1].counts["rows"] == 29
 
 
+def test_byte_order_marks(source: Path, tmp_path: Path) -> None:
+    """An editor's mark before a table, a header or the checksums is no part of a name."""
+    (tmp_path / "plain").mkdir()
+    plain, _ = downloaded(source, tmp_path / "plain")
+    for name in (ptbxl.DATABASE, ptbxl.STATEMENTS, f"{FIRST}.hea"):
+        edit(source / name, lambda text: "\ufeff" + text)
+    sums = sorted(checksums(source).splitlines(), key=lambda line: f"{FIRST}.dat" not in line)
+    (source / ptbxl.CHECKSUMS).write_text("\ufeff" + "\n".join(sums))
+    path, _ = downloaded(source, tmp_path)
+    labels = labels_of(plain)
+    pd.testing.assert_frame_equal(labels_of(path).table, labels.table)
+    first = labels.table["record"].to_list()[:1]
+    np.testing.assert_array_equal(recordings_of(path, first), recordings_of(plain, first))
+    (source / f"{FIRST}.dat").write_bytes(b"x")
+    with pytest.raises(UserError, match=rf"{FIRST}\.dat has SHA-256"):
+        downloaded(source, tmp_path)
+
+
 def damage_header(source: Path) -> str:
     edit(source / f"{FIRST}.hea", lambda text: text.replace("12", "twelve", 1))
     return f"{FIRST}.hea"
