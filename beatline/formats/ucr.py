@@ -131,7 +131,7 @@ def _split(lines: list[Line], separator: str, decimal: str) -> tuple[list[_Row],
         label, samples = cells[0], cells[1:]
         if (
             any(sign in label for sign in ",;\t")
-            and '"' not in text
+            and ('"' not in text or number(label, ",") is not None)
             and number(label, decimal) is None
         ):
             return rows, f"line {line}: its label {label!r} holds a separator: repair the line"

@@ -305,7 +305,7 @@ def test_byte_order_marks() -> None:
 
 def test_cells_of_csv() -> None:
     """Every mark of a missing value, and commas that may be those of thousands."""
-    table = b"I;II\n0,5;?\n#N/A N/A;-1,250\nNone;1,5\n"
+    table = b"I;II\n0,5;?\n-1.#IND;-1,250\nNone;1,5\n"
     same(read(upload(table, CSV)), np.array([[0.5, np.nan], [np.nan, -1.25], [np.nan, 1.5]]))
     assert "1,234 may be 1234" in refused(upload(b"I;II\n1,234;2\n2,345;3\n", CSV)).detail
 

@@ -139,7 +139,7 @@ def _values(lines: list[str], delimiter: str, columns: int, where: str) -> np.nd
     if not lines:
         return np.empty((0, columns))
     text = "\n".join(lines).replace('"', "")
-    decimal = "," if delimiter != "," and "," in text and "." not in text else "."
+    decimal = "," if delimiter != "," and "," in text and not _has_points(text) else "."
     if decimal == "," and (
         cell := grouped(cell for line in lines for cell in line.replace('"', "").split(delimiter))
     ):
@@ -165,6 +165,13 @@ def _values(lines: list[str], delimiter: str, columns: int, where: str) -> np.nd
         cells = np.full(len(lines) * columns, np.nan)
         cells[: len(frame)] = frame["cell"]  # an empty cell at the very end is no line for pandas
         return cells.reshape(-1, columns)
+
+
+def _has_points(text: str) -> bool:
+    """Whether there is a point in another cell than a mark of a missing value, such as 1.#IND."""
+    for mark in MISSING:
+        text = text.replace(mark, "") if "." in mark else text
+    return "." in text
 
 
 def _no_number(text: str, delimiter: str, decimal: str, where: str) -> Problem | None:

@@ -157,6 +157,7 @@ def test_labels_that_are_one_number() -> None:
     content = b"1.50 1\n15e-1 1\n-0 1\n001 1\n12345678901234567 1\n1_0 1\n"
     found = parse(content, "X.txt").labels
     assert found == ["1.5", "1.5", "0", "1", "12345678901234567", "1_0"]
+    assert parse(b'"2,0"\t"4"\n', "X.txt").labels == parse(b"2,0\t4\n", "X.txt").labels == ["2"]
     assert parse(b"walking fast,0.5,1\n", "X.txt").labels == ["walking fast"]
 
 
