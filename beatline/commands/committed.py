@@ -60,11 +60,7 @@ def problems(repo: Repo) -> Iterator[Problem]:
     lock = Path(repo.root_dir, LOCK)
     if not lock.is_file():
         raise UserError(f"{LOCK} is missing: {CURE}")
-    if CONFLICT.search(lock.read_text()):
-        raise UserError(
-            f"{LOCK} holds the marks of a merge conflict: take a branch's, as by "
-            f"`git checkout HEAD -- dvc.lock reports`, then {CURE}"
-        )
+    check_no_conflict(lock.read_text())
     try:
         locked = Lockfile(repo, str(lock)).load().get("stages", {})
         stages = {
@@ -83,6 +79,15 @@ def problems(repo: Repo) -> Iterator[Problem]:
                 yield from _problems_of(name, stages[name], outs, sources)
     except DvcException as error:
         raise UserError(f"DVC cannot tell: {_sentence(error)}") from None
+
+
+def check_no_conflict(content: str) -> None:
+    """Raise UserError if a dvc.lock's content holds the marks of a merge conflict."""
+    if CONFLICT.search(content):
+        raise UserError(
+            f"{LOCK} holds the marks of a merge conflict: take a branch's, as by "
+            f"`git checkout HEAD -- dvc.lock reports`, then {CURE}"
+        )
 
 
 def _problems_of(

@@ -26,9 +26,9 @@ import psutil
 from dvc.lock import LockError, make_lock
 
 from beatline.commands import validate
-from beatline.commands.committed import CONFLICT, CURE
+from beatline.commands.committed import check_no_conflict
 from beatline.common import params
-from beatline.common.errors import UserError, warn
+from beatline.common.errors import warn
 from beatline.common.files import replacing
 from beatline.lineage.lock import DVC_LOCK, is_sound
 
@@ -80,11 +80,7 @@ def _mend_lock() -> None:
         return
     kept = lock.with_name(f".{DVC_LOCK.name}.kept")
     content = lock.read_text(errors="replace")
-    if CONFLICT.search(content):
-        raise UserError(
-            f"{DVC_LOCK} holds the marks of a merge conflict: take a branch's, as by "
-            f"`git checkout HEAD -- dvc.lock reports`, then {CURE}"
-        )
+    check_no_conflict(content)
     if is_sound(content):
         if not kept.exists() or kept.read_text() != content:
             with replacing(kept) as beside:
