@@ -128,6 +128,15 @@ def make_clone(root: Path, *, shared_cache: bool = False) -> Clone:
     return clone
 
 
+def make_heartbeats_clone(root: Path) -> Clone:
+    """A clone in which ECG5000 is left alone, committed and ready to run."""
+    clone = make_clone(root)
+    make_small(clone)
+    keep_only(clone, "ecg5000")
+    clone.commit("A small project")
+    return clone
+
+
 def _shared_cache(root: Path) -> Path:
     """A folder of this session of pytest, whichever of its processes asks."""
     session = next(path for path in root.parents if path.name.startswith("pytest-"))

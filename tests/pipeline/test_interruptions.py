@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.pipeline.clones import Clone, keep_only, make_clone, make_small
+from tests.pipeline.clones import Clone, make_heartbeats_clone
 
 ROUNDS = int(os.environ.get("INTERRUPTIONS", "1"))
 TARGET = "evaluate_cnn@ecg5000"
@@ -26,10 +26,7 @@ KINDS = ("group SIGKILL", "group SIGTERM", "group SIGINT", "DVC SIGKILL", "DVC S
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which six stages have run."""
-    made = make_clone(tmp_path_factory.mktemp("clone"))
-    make_small(made)
-    keep_only(made, "ecg5000")
-    made.commit("A small project")
+    made = make_heartbeats_clone(tmp_path_factory.mktemp("clone"))
     made.run("beatline", "repro", TARGET)
     return made
 

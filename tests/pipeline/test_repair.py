@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.clones import Clone, keep_only, make_clone, make_small
+from tests.pipeline.clones import Clone, make_heartbeats_clone
 
 TARGET = "evaluate_cnn@ecg5000"
 
@@ -17,10 +17,7 @@ TARGET = "evaluate_cnn@ecg5000"
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which one network has been trained and evaluated."""
-    made = make_clone(tmp_path_factory.mktemp("clone"))
-    make_small(made)
-    keep_only(made, "ecg5000")
-    made.commit("A small project")
+    made = make_heartbeats_clone(tmp_path_factory.mktemp("clone"))
     made.repro(TARGET, "examples@ecg5000")
     return made
 
