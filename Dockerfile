@@ -13,19 +13,20 @@ ENV HOME=/tmp \
     PIP_ROOT_USER_ACTION=ignore \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-# Another index, or one more, such as PyTorch's of builds for the CPU. Only the build sees them.
+# Another index, and one for torch alone, such as PyTorch's of builds for the CPU. Only the build sees them.
 ARG PIP_INDEX_URL
-ARG PIP_EXTRA_INDEX_URL
+ARG TORCH_INDEX_URL
 WORKDIR /beatline
 # A fixed number, so that the owner of a volume is the same in every version of both images.
 RUN useradd --uid 10001 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin beatline
 
 
 FROM base AS pipeline
-# As the Makefile does: torch alone and first, so that the hashed requirements cannot replace it.
-RUN pip install torch==2.13.0
+# As the Makefile does: what is hashed, and then torch alone, which may move nothing of that.
 COPY requirements.txt ./
-RUN pip install --require-hashes -r requirements.txt
+RUN pip install --require-hashes -r requirements.txt && \
+    sed -n '/^[a-z]/s/ *\\$//p' requirements.txt > constraints.txt && \
+    pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -c constraints.txt torch==2.13.0
 COPY .dvc/config .dvc/
 # No Git repository in here. The cache is in the volume of the data, where files can be hard links.
 RUN dvc config --local core.no_scm true && dvc config --local cache.dir data/.cache

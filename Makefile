@@ -198,7 +198,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 
 lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate --no-emit-package torch -q requirements.in -o requirements.txt
+	  --no-annotate -q requirements.in -o requirements.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate -q requirements-serve.in -o requirements-serve.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
@@ -207,14 +207,18 @@ lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 clean: ## remove the environment and all that is machine-made, but not the DVC cache
 	rm -rf $(VENV) review $(filter-out data/README.md,$(wildcard data/*))
 
-# torch first and alone: pip then picks the build that fits the machine, and the hashed
-# requirements, which leave torch out, cannot replace it.
+# torch last and alone, so that pip picks the build that fits the machine. It has other bytes in each index,
+# so it cannot be hashed; what every build needs is there by then, hashed, and the constraints keep pip
+# from moving it. TORCH_INDEX_URL names an index for torch, such as PyTorch's of builds for the CPU: it is
+# asked for nothing else, and no other one for torch.
 $(VENV)/.ready: requirements.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"error: Python {sys.version.split()[0]} is too old: install 3.11 or newer, or name one by make PYTHON=python3.12")'
 	@echo "Installing the pinned requirements into $(VENV) (one to three minutes, once)"
 	@$(PYTHON) -m venv $(VENV)
-	@pip install --quiet --disable-pip-version-check $(TORCH)
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@sed -n '/^[a-z]/s/ *\\$$//p' requirements.txt > $(VENV)/constraints.txt
+	@pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX_URL),--index-url '$(TORCH_INDEX_URL)') \
+	  -c $(VENV)/constraints.txt $(TORCH)
 	@pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -37,7 +37,7 @@ from tests.serving import project
 BIN = Path(sys.executable).parent
 COMPOSE: dict[str, Any] = YAML(typ="safe").load((ROOT / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
-RUN_HERE = {"pip", "python", "dvc", "mkdir", "printf", "ln"}
+RUN_HERE = {"pip", "python", "dvc", "mkdir", "printf", "ln", "sed"}
 OF_THE_IMAGE = {"useradd", "chown"}  # users and owners: what a folder cannot have
 PASSED_ON = {"FROM", "LABEL", "ARG", "USER", "EXPOSE"}  # nothing to do for them here
 FROM_START_TO_HEALTHY = 60  # seconds, on a busy machine
@@ -253,14 +253,25 @@ def test_volumes_are_where_the_commands_work(name: str) -> None:
 def test_the_pipeline_installs_what_the_makefile_does() -> None:
     """One set of versions: what is trained in a container is what `make repro` trains."""
     makefile = (ROOT / "Makefile").read_text()
-    torch = re.findall(r"^TORCH := (.+)$", makefile, re.M)
-    found = re.findall(r"@pip install (.*)", makefile.split("$(VENV)/.ready:")[1])[:2]
-    theirs = [line.replace("$(TORCH)", torch[0]) for line in found]
-    quiet = ("--quiet ", "--disable-pip-version-check ")
-    for option in quiet:
-        theirs = [line.replace(option, "") for line in theirs]
-    ours = [run for run in values("pipeline", "RUN") if run.startswith("pip")]
-    assert ours == [f"pip install {line}" for line in theirs]
+    recipe = makefile.split("$(VENV)/.ready:")[1].split("\n\n")[0].replace("\\\n\t  ", "")
+    (torch,) = re.findall(r"^TORCH := (.+)$", makefile, re.M)
+    in_the_image = {
+        "$(TORCH)": torch,
+        "$(if $(TORCH_INDEX_URL),--index-url '$(TORCH_INDEX_URL)')": (
+            '${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"}'
+        ),
+        "$(VENV)/": "",
+        "$$": "$",
+        "--quiet --disable-pip-version-check ": "",
+    }
+    for ours, theirs in in_the_image.items():
+        recipe = recipe.replace(ours, theirs)
+    expected = [
+        line for line in re.findall(r"@((?:pip|sed) .*)", recipe) if "--editable" not in line
+    ]
+    assert len(expected) == 3
+    runs = [command for run in values("pipeline", "RUN") for command in run.split(" && ")]
+    assert [command for command in runs if command.startswith(("pip", "sed"))] == expected
     assert "@beatline repro" in makefile
     assert last("pipeline", "CMD") == ["python", "-m", "beatline", "repro"]
 
@@ -274,7 +285,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Image:
     folder = tmp_path_factory.mktemp("pipeline")
     programs = folder / "programs"
     programs.mkdir()
-    for name in ("sh", "env", "mkdir", "printf", "ln", "uname"):
+    for name in ("sh", "env", "mkdir", "printf", "ln", "sed", "uname"):
         (programs / name).symlink_to(str(shutil.which(name)))
     for name, call in (("python", ""), ("dvc", "-m dvc"), ("pip", "-m pip")):
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {call} "$@"\n')
@@ -316,7 +327,7 @@ def test_only_the_volumes_are_written(pipeline: Image) -> None:
     allowed = [
         path.relative_to("/beatline") for path in written if path.is_relative_to("/beatline")
     ]
-    before = {PurePosixPath(line) for line in ("dvc.lock", ".dvc/config.local")}
+    before = {PurePosixPath(line) for line in ("dvc.lock", ".dvc/config.local", "constraints.txt")}
     before |= {destination for _, destination in copies("pipeline")}
     ours = {
         *allowed,
