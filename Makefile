@@ -211,6 +211,8 @@ clean: ## remove the environment and all that is machine-made, but not the DVC c
 # so it cannot be hashed; what every build needs is there by then, hashed, and the constraints keep pip
 # from moving it. TORCH_INDEX_URL names an index for torch, such as PyTorch's of builds for the CPU: it is
 # asked for nothing else, and no other one for torch.
+# In the end, DVC's state: it holds pickles, and would be in a folder of the machine's that all may write.
+# DVC takes an absolute path alone, so it cannot stand in .dvc/config.
 $(VENV)/.ready: requirements.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"error: Python {sys.version.split()[0]} is too old: install 3.11 or newer, or name one by make PYTHON=python3.12")'
 	@echo "Installing the pinned requirements into $(VENV) (one to three minutes, once)"
@@ -220,6 +222,7 @@ $(VENV)/.ready: requirements.txt Makefile
 	@pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX_URL),--index-url '$(TORCH_INDEX_URL)') \
 	  -c $(VENV)/constraints.txt $(TORCH)
 	@pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@mkdir -p .dvc/site-cache && chmod 700 .dvc/site-cache && dvc config --local core.site_cache_dir '$(CURDIR)/.dvc/site-cache'
 	@touch $@
 
 $(VENV)/.ready-serve: $(VENV)/.ready requirements-serve.txt

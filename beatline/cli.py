@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from beatline.common.errors import reporting_mistakes
+from beatline.common.errors import UserError, reporting_mistakes
 
 COMMANDS = {
     "validate": "check params.yaml, every block of it, before anything runs",
@@ -31,13 +33,40 @@ COMMANDS = {
     "run-queue": "run the queued experiments and wait for them",
 }
 
+WITHOUT_DVC = ("validate", "describe", "serve")
+SITE_CACHE = "DVC_SITE_CACHE_DIR"  # of the environment; DVC's own name
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments (without the program's name) name; return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(next((word for word in given if word in COMMANDS), None)).parse_args(given)
+    called = next((word for word in given if word in COMMANDS), None)
+    options = _parser(called).parse_args(given)
     with reporting_mistakes():
+        if called not in WITHOUT_DVC:
+            keep_state_private()
         return options.run(options)
+
+
+def keep_state_private() -> None:
+    """Have DVC, in this process and those that it starts, keep its state where this user alone may write:
+    it holds pickles, and DVC's own place is open to all users of the machine.
+
+    Raises UserError if the folder cannot be made, or is somebody else's.
+    """
+    project = Path(".dvc").absolute()
+    if SITE_CACHE in os.environ or not project.is_dir():
+        return
+    folder = project / "site-cache"
+    try:
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o700)  # DVC makes what is missing open to all
+    except OSError as error:
+        raise UserError(
+            f"{folder}: DVC's state cannot be kept here ({error.strerror}): name a folder of your own by"
+            f" the environment variable {SITE_CACHE}"
+        ) from error
+    os.environ[SITE_CACHE] = str(folder)
 
 
 def _parser(called: str | None) -> argparse.ArgumentParser:
