@@ -21,7 +21,10 @@ from tests.paths import ROOT
 from tests.project.test_rooms import ROOMS
 
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "data/README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "data/README.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
 MADE = {"beatline/models/gru.py", "reports/report.html"}  # by a recipe, by a run
@@ -155,3 +158,14 @@ def test_merge_requests_ask_what_pull_requests_ask() -> None:
     """Two templates, one list."""
     ours = (ROOT / ".github/pull_request_template.md").read_text()
     assert (ROOT / ".gitlab/merge_request_templates/default.md").read_text() == ours
+
+
+def test_every_promise_of_security_names_its_tests() -> None:
+    """A promise that nothing holds is a hope: each row of the tables ends with files of tests."""
+    rows = re.findall(
+        r"^\| (.+) \| (.+) \|$", (ROOT / "docs/security.md").read_text(), re.MULTILINE
+    )
+    promises = [row for row in rows if row[0] != "promise"]
+    assert len(promises) > 10
+    for promise, tests in promises:
+        assert re.fullmatch(r"(`tests/[\w/]+\.py`(, )?)+", tests), promise
