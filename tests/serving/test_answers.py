@@ -18,7 +18,7 @@ from beatline.serving.model import Model
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Prepared, Recording
 from beatline.serving.settings import Serve
-from tests.bundle.bundles import CHANNELS, HISTORY, LENGTH, made, raw_recordings
+from tests.bundle.bundles import CHANNELS, DATASET, HISTORY, LENGTH, made, raw_recordings
 from tests.parameters import content
 
 LIMITS = Serve.model_validate(content()["serve"])
@@ -31,20 +31,6 @@ CASES = [
     ("autoencoder", "reconstruction"),
     ("embedding", "neighbours"),
 ]
-DATASET: dict[str, Any] = {
-    "title": "ECGs",
-    "source": "beatline/simulators/ecg",
-    "citation": "Somebody et al. 2020",
-    "simulated": True,
-    "channels": CHANNELS,
-    "sampling_rate": 100,
-    "unit": "mV",
-    "drawing": "trace",
-    "length": LENGTH,
-    "sections": None,
-    "representation": None,
-    "typical": {"rms": [0.1, 10.0]},
-}
 
 
 def saved(folder: Path, name: str = "cnn", task: str = "multilabel", **changes: Any) -> Path:
