@@ -11,22 +11,27 @@ import numpy as np
 from onnxruntime import InferenceSession
 
 from beatline.bundle.model_info import (
+    CURE,
     DESCRIPTION,
     GRAPH,
     GRAPH_SHA256,
+    MOST_VALUES,
     WEIGHTS_SHA256,
     read_model_info,
     shape_of,
 )
 from beatline.common.errors import UserError
 from beatline.common.files import read_json
+from beatline.common.params import validated
+from beatline.export import limits
+from beatline.export.limits import BeyondLimits, Needs
 from beatline.export.session import WINDOWS, open_session
+from beatline.features import sound
 from beatline.prediction import tasks
 from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows, aggregated, starts
 from beatline.preprocessing.normalization import Normalization
-
-BATCH = 128  # windows in one run of the ONNX graph: bounds memory
+from beatline.serving.problems import Problem, unavailable
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Model:
-    """`dataset`, `name`: as in data/models/<data set>/<model>. `model_info`: of model.json."""
+    """`dataset`, `name`: as in data/models/<data set>/<model>. `model_info`: of model.json. `needs`: of
+    its ONNX graph."""
 
     dataset: str
     name: str
@@ -54,6 +60,7 @@ class Model:
     session: InferenceSession
     normalization: Normalization
     windows: Windows
+    needs: Needs
 
     @property
     def task(self) -> str:
@@ -107,13 +114,25 @@ class Model:
 
     def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return predictions `[B, K]` for windows `[B, L, C]`, and an autoencoder's reconstructions
-        `[B, L, C]`."""
-        batches = [
-            self.session.run(None, {WINDOWS: windows[begin : begin + BATCH]})
-            for begin in range(0, len(windows), BATCH)
-        ]
+        `[B, L, C]`. Raises Problem if the ONNX graph fails, or gives what is no number."""
+        batch = self.needs.batch
+        try:
+            batches = [
+                self.session.run(None, {WINDOWS: windows[begin : begin + batch]})
+                for begin in range(0, len(windows), batch)
+            ]
+        except Exception as error:  # ONNX Runtime's have no common base of their own
+            raise self._fails(f"its {GRAPH} fails ({type(error).__name__})") from None
         predictions, *others = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        if not all(np.isfinite(part).all() for part in (predictions, *others)):
+            raise self._fails("what it gives for this recording is no number")
         return predictions, others[0] if others else None
+
+    def _fails(self, reason: str) -> Problem:
+        return unavailable(
+            f"{self.dataset}/{self.name} cannot answer: {reason}; check the recording's unit, or train "
+            f"the model again"
+        )
 
 
 def load(folder: Path) -> Model:
@@ -124,8 +143,10 @@ def load(folder: Path) -> Model:
         raise UserError(
             f"{folder} has no {GRAPH}: its network could not be exported when it was trained"
         )
+    _check_representation(model_info, folder / DESCRIPTION)
     try:
-        content = (folder / GRAPH).read_bytes()
+        with (folder / GRAPH).open("rb") as file:
+            content = file.read(limits.LARGEST + 1)
     except OSError as error:
         raise UserError(
             f"{folder / GRAPH} cannot be read ({error.strerror}): run `dvc checkout --force`"
@@ -135,20 +156,52 @@ def load(folder: Path) -> Model:
             f"{folder / GRAPH} is not the one of {DESCRIPTION} (another SHA-256): run "
             f"`dvc checkout --force` or train the model again"
         )
+    task, classes = tasks.TASKS[model_info["task"]], model_info["classes"]
+    shape, reconstructs = shape_of(model_info), task.name == "reconstruction"
     try:
+        needs = limits.check(content, shape, len(classes), reconstructs=reconstructs)
         session = open_session(content)
+    except BeyondLimits as error:
+        raise _not_loaded(folder, str(error)) from None
     except Exception as error:  # ONNX Runtime's have no common base of their own
-        raise UserError(
-            f"{folder / GRAPH} cannot be loaded ({type(error).__name__}): train the model again"
-        ) from None
-    return Model(
+        raise _not_loaded(folder, type(error).__name__) from None
+    model = Model(
         dataset=folder.parent.name,
         name=folder.name,
         model_info=model_info,
         session=session,
         normalization=Normalization(**model_info["normalization"]),
         windows=Windows(**model_info["windows"]),
+        needs=needs,
     )
+    try:
+        model.run(model.normalization.apply(np.full((1, *shape), np.nan)))
+    except Problem as problem:
+        raise _not_loaded(folder, problem.detail) from None
+    return model
+
+
+def _not_loaded(folder: Path, reason: str) -> UserError:
+    return UserError(f"{folder / GRAPH} cannot be loaded ({reason}): train the model again")
+
+
+def _check_representation(model_info: dict[str, Any], path: Path) -> None:
+    """Raise UserError unless sound can be represented as a data set says its recordings are."""
+    dataset, key = model_info["dataset"], "dataset.representation"
+    if dataset["representation"] is None:
+        return
+    kind, settings = dataset["representation"].get("kind"), {**dataset["representation"]}
+    settings.pop("kind", None)
+    try:
+        parameters = validated(settings, key, sound.ExtractFeatures, path)
+        rate, bands = parameters.sampling_rate, len(dataset["channels"])
+        if kind != "sound" or rate is None or not dataset["sampling_rate"]:
+            raise UserError(f"{path}: {key} must be of the kind sound, with a sampling rate")
+        if parameters.bands != bands or parameters.frame * bands > MOST_VALUES:
+            raise UserError(f"{path}: {key}.bands must be the {bands} channels, in frames that fit")
+        next(sound.extract([np.zeros(parameters.frame)], rate, parameters))
+    except UserError as error:
+        raise UserError(f"{error}; {CURE}") from None
 
 
 def summary(model: Model, estimates: Path) -> dict[str, Any]:
@@ -169,7 +222,7 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
         "classes": model.classes,
         "title": dataset["title"],
         "simulated": dataset["simulated"],
-        "citation": dataset["citation"],
+        "citation": dataset.get("citation"),
         "input": {
             "shape": [dataset["length"], len(dataset["channels"])],
             "shortest": model.length,
@@ -182,7 +235,7 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
         },
         "thresholds": thresholds(model),
         "metrics": _metrics(estimates, model_info[WEIGHTS_SHA256]),
-        "parameters": model_info["parameters"],
+        "parameters": model_info.get("parameters"),
         "identity": {
             "revision": git["revision"],
             "clean": git["clean"],
