@@ -11,7 +11,6 @@ from beatline.common.errors import UserError
 from beatline.common.files import read_json
 from beatline.common.params import Parameters, validated
 from beatline.prediction.tasks import TaskName
-from beatline.prediction.windows import Windows
 
 WEIGHTS, GRAPH = "weights.safetensors", "model.onnx"
 DESCRIPTION, HISTORY = "model.json", "history.csv"
@@ -92,9 +91,12 @@ class _Normalization(Parameters):
     constant_channels: list[Count]
 
 
-class _Windows(Windows):
-    length: int = Field(default=0, ge=0, le=MOST_VALUES)
-    stride: int | None = Field(default=None, ge=1, le=MOST_VALUES)
+class _Windows(Parameters):
+    """:class:`beatline.prediction.windows.Windows`, whose length is said."""
+
+    length: Annotated[int, Field(ge=0, le=MOST_VALUES)]
+    stride: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
+    aggregate: Literal["mean", "max"] = "mean"
 
 
 class _Training(_Part):
