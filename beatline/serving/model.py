@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,12 @@ from beatline.prediction.windows import Windows, aggregated, starts
 from beatline.preprocessing.normalization import Normalization
 from beatline.serving.problems import Problem, unavailable
 
+MEASURED = 16  # windows of a run whose time is taken
+
+
+def _go_on() -> None:
+    """Stop nothing."""
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -50,9 +58,21 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Measured seconds of the ONNX graph: `run`, of a run whatever it is given, and `window`, of each
+    window in it."""
+
+    run: float
+    window: float
+
+    def seconds(self, runs: int, windows: int) -> float:
+        return self.run * runs + self.window * windows
+
+
+@dataclass(frozen=True)
 class Model:
     """`dataset`, `name`: as in data/models/<data set>/<model>. `model_info`: of model.json. `needs`: of
-    its ONNX graph."""
+    its ONNX graph, whose `cost` is measured when it is loaded."""
 
     dataset: str
     name: str
@@ -61,6 +81,7 @@ class Model:
     normalization: Normalization
     windows: Windows
     needs: Needs
+    cost: Cost
 
     @property
     def task(self) -> str:
@@ -105,24 +126,33 @@ class Model:
         """0/1 `[N, K]` from probabilities or scores `[N, K]`, as the pipeline decides."""
         return self._task.decide(values, self.model_info["thresholds"])
 
-    def outputs(self, signal: np.ndarray) -> Outputs:
-        """Compute the outputs for a normalized recording `[T, C]`."""
+    def outputs(self, signal: np.ndarray, check: Callable[[], None] = _go_on) -> Outputs:
+        """Compute the outputs for a normalized recording `[T, C]`; `check`: see :meth:`run`."""
         first = starts(len(signal), self.windows)
         windows = np.stack([signal[start : start + self.length] for start in first])
-        by_window, reconstruction = self.run(windows)
+        by_window, reconstruction = self.run(windows, check)
         return Outputs(aggregated(by_window, self.windows), by_window, first, reconstruction)
 
-    def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def runs(self, windows: int) -> int:
+        """Return in how many runs of the ONNX graph :meth:`run` predicts so many windows."""
+        return -(-windows // self.needs.batch)
+
+    def run(
+        self, windows: np.ndarray, check: Callable[[], None] = _go_on
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return predictions `[B, K]` for windows `[B, L, C]`, and an autoencoder's reconstructions
-        `[B, L, C]`. Raises Problem if the ONNX graph fails, or gives what is no number."""
-        batch = self.needs.batch
-        try:
-            batches = [
-                self.session.run(None, {WINDOWS: windows[begin : begin + batch]})
-                for begin in range(0, len(windows), batch)
-            ]
-        except Exception as error:  # ONNX Runtime's have no common base of their own
-            raise self._fails(f"its {GRAPH} fails ({type(error).__name__})") from None
+        `[B, L, C]`.
+
+        `check` is called before each run of the ONNX graph, and may raise to stop. Raises Problem if the
+        graph fails, or gives what is no number.
+        """
+        batch, batches = self.needs.batch, []
+        for begin in range(0, len(windows), batch):
+            check()
+            try:
+                batches.append(self.session.run(None, {WINDOWS: windows[begin : begin + batch]}))
+            except Exception as error:  # ONNX Runtime's have no common base of their own
+                raise self._fails(f"its {GRAPH} fails ({type(error).__name__})") from None
         predictions, *others = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         if not all(np.isfinite(part).all() for part in (predictions, *others)):
             raise self._fails("what it gives for this recording is no number")
@@ -173,12 +203,31 @@ def load(folder: Path) -> Model:
         normalization=Normalization(**model_info["normalization"]),
         windows=Windows(**model_info["windows"]),
         needs=needs,
+        cost=Cost(0, 0),
     )
     try:
-        model.run(model.normalization.apply(np.full((1, *shape), np.nan)))
+        return replace(model, cost=_measured(model, shape))
     except Problem as problem:
         raise _not_loaded(folder, problem.detail) from None
-    return model
+
+
+def _measured(model: Model, shape: tuple[int, int]) -> Cost:
+    """Return the cost of a model: the best of three runs of one window, and of more at once."""
+    several = min(MEASURED, model.needs.batch)
+    windows = model.normalization.apply(np.full((several, *shape), np.nan))
+
+    def best(count: int) -> float:
+        seconds = []
+        for _ in range(3):
+            began = time.perf_counter()
+            model.run(windows[:count])
+            seconds.append(time.perf_counter() - began)
+        return min(seconds)
+
+    alone = best(1)
+    together = best(several) if several > 1 else alone
+    window = (together - alone) / (several - 1) if together > alone else together / several
+    return Cost(run=max(alone - window, 0), window=window)
 
 
 def _not_loaded(folder: Path, reason: str) -> UserError:
