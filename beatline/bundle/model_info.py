@@ -3,38 +3,186 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from beatline.common.errors import UserError
 from beatline.common.files import read_json
+from beatline.common.params import Parameters, validated
+from beatline.prediction.tasks import TaskName
 
 WEIGHTS, GRAPH = "weights.safetensors", "model.onnx"
 DESCRIPTION, HISTORY = "model.json", "history.csv"
 SEEDS = "seeds"
 WEIGHTS_SHA256, GRAPH_SHA256 = "weights_sha256", "graph_sha256"  # in model.json
 FORMAT = 3
-PROMISED = (  # what model.json holds at least
-    "architecture",
-    "task",
-    "classes",
-    "sections",
-    "thresholds",
-    "windows",
-    "normalization",
-    "dataset",
-    "training",
-    "best_epoch",
-    "identity",
+MOST_VALUES = 1 << 26  # samples times channels of a recording: sixteen times what the service takes
+CURE = "run `dvc checkout --force` or train the model again"
+
+
+def _of_64_bits(value: Any) -> Any:
+    """Refuse integers that NumPy has no number for."""
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError("must be a number of 64 bits")
+    return value
+
+
+Text = Annotated[str, Field(max_length=10_000)]
+Names = Annotated[list[Annotated[str, Field(max_length=1_000)]], Field(max_length=10_000)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]  # as JavaScript counts
+# Of squares and quotients of which float64 has numbers too.
+Number = Annotated[float, Field(ge=-1e150, le=1e150), BeforeValidator(_of_64_bits)]
+Deviation = Annotated[Number, Field(ge=1e-150)]
+Rate = Annotated[Number, Field(ge=1e-9, le=1e9)]
+
+
+class _Part(Parameters):
+    """A part of model.json, which may hold more than is checked here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Architecture(_Part):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=100)]
+    parameters: dict[str, Any]
+
+
+class _Typical(_Part):
+    rms: tuple[Annotated[Number, Field(ge=0)], Annotated[Number, Field(ge=0)]] = Field(strict=False)
+
+
+class _Dataset(_Part):
+    title: Text
+    source: Text
+    citation: Text | None = None  # nor did they name whom to cite
+    simulated: bool
+    channels: Annotated[Names, Field(min_length=1)]
+    length: Annotated[int, Field(ge=1, le=MOST_VALUES)]
+    sampling_rate: Rate | None
+    unit: Text
+    drawing: Literal["twelve_leads", "trace", "features", "image", "spectrogram"]
+    sections: Text | None = None  # data sets had none at first
+    representation: dict[str, Any] | None
+    typical: _Typical | None
+
+    @field_validator("length")
+    @classmethod
+    def _is_not_too_long(cls, length: int, info: ValidationInfo) -> int:
+        if length * len(info.data.get("channels", ())) > MOST_VALUES:
+            raise ValueError(f"times its channels is more than {MOST_VALUES:,} values")
+        return length
+
+    @field_validator("representation")
+    @classmethod
+    def _fits_drawing(cls, value: dict[str, Any] | None, info: ValidationInfo) -> Any:
+        if (value is None) == (info.data.get("drawing") == "spectrogram"):
+            raise ValueError(
+                "and drawing do not belong together: a spectrogram has one, and no other"
+            )
+        return value
+
+
+class _Normalization(Parameters):
+    mean: list[Number]
+    standard_deviation: list[Deviation]
+    fill: list[Number]
+    constant_channels: list[Count]
+
+
+class _Windows(Parameters):
+    """:class:`beatline.prediction.windows.Windows`, whose length is said."""
+
+    length: Annotated[int, Field(ge=0, le=MOST_VALUES)]
+    stride: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
+    aggregate: Literal["mean", "max"] = "mean"
+
+
+class _Training(_Part):
+    seed: Count
+
+
+class _Git(_Part):
+    revision: Annotated[str, Field(max_length=100)] | None
+    clean: bool
+    changed: Names = Field(default_factory=list)
+
+
+class _Identity(_Part):
+    git: _Git | None = None
+    data: Text
+    code: Text
+    environment: dict[str, Any]
+    pipeline: dict[str, Any] | None = None
+
+
+class ModelInfo(_Part):
+    """What model.json holds: every value of its type, finite, and as many as there are channels and
+    classes."""
+
+    architecture: _Architecture
+    task: TaskName
+    classes: Annotated[Names, Field(min_length=1)]
+    sections: Names
+    thresholds: list[Number]
+    windows: _Windows
+    dataset: _Dataset
+    normalization: _Normalization
+    training: _Training
+    parameters: Count | None = None
+    best_epoch: Count
+    identity: _Identity
+    weights_sha256: Sha256
+    graph_sha256: Sha256 | None = None
+
+    @field_validator("classes")
+    @classmethod
+    def _suit_task(cls, classes: list[str], info: ValidationInfo) -> list[str]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("must differ from each other")
+        task = info.data.get("task")
+        if task not in (None, "multilabel", "multiclass") and len(classes) != 1:
+            raise ValueError(f"must be one for the task {task}")
+        return classes
+
+    @field_validator("thresholds")
+    @classmethod
+    def _suit_classes(cls, thresholds: list[float], info: ValidationInfo) -> list[float]:
+        if {"task", "classes"} <= info.data.keys():
+            expected = 0 if info.data["task"] == "multiclass" else len(info.data["classes"])
+            if len(thresholds) != expected:
+                raise ValueError(f"must be {expected} numbers, one for each class that has one")
+        return thresholds
+
+    @field_validator("normalization")
+    @classmethod
+    def _suits_channels(cls, found: _Normalization, info: ValidationInfo) -> _Normalization:
+        channels = len(info.data["dataset"].channels) if "dataset" in info.data else None
+        sizes = {len(found.mean), len(found.standard_deviation), len(found.fill)}
+        if channels is not None and sizes != {channels}:
+            raise ValueError(f"must have a number for each of the {channels} channels")
+        return found
+
+
+PROMISED = tuple(  # what model.json holds at least
+    name for name, field in ModelInfo.model_fields.items() if field.is_required()
 )
 
 
 def read_model_info(folder: Path) -> dict[str, Any]:
-    """The content of a bundle's model.json. Raises UserError if it is missing or damaged."""
-    model_info = read_json(folder / DESCRIPTION)
+    """The content of a bundle's model.json. Raises UserError if it is missing or damaged, or if a value
+    is none that a model can have."""
+    path = folder / DESCRIPTION
+    model_info = read_json(path)
     if not isinstance(model_info, dict) or model_info.get("format") != FORMAT:
         raise UserError(f"{folder} is a bundle of another format than {FORMAT}: train it again")
     if missing := [name for name in PROMISED if name not in model_info]:
-        raise UserError(f"{folder / DESCRIPTION} has no {missing[0]}: train the model again")
+        raise UserError(f"{path} has no {missing[0]}: train the model again")
+    try:
+        validated(model_info, "", ModelInfo, path)
+    except UserError as error:
+        raise UserError(f"{error}; {CURE}") from None
     return model_info
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -31,6 +32,9 @@ BLOCKS = (
     "serve",
 )
 NAME = r"[A-Za-z0-9_-]+"  # of a data set: part of file names, of stage names and of dotted keys
+SHOWN = 200  # characters of a key or a value in a sentence
+_REPR = reprlib.Repr()
+_REPR.maxstring, _REPR.maxlist, _REPR.maxdict, _REPR.maxother = SHOWN, 20, 20, SHOWN
 DATASET_BLOCKS = ("module", "download", "aggregate_labels", "split", "normalize")
 
 
@@ -185,14 +189,20 @@ def _yaml_problem(error: YAMLError | UnicodeDecodeError) -> str:
 def _sentence(error: ValidationError, key: str, schema: type[Parameters]) -> str:
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
-    where = ".".join([key, *location])
+    where = ".".join(part for part in (key, *location) if part)[:SHOWN]
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown parameter{_suggestion(location[-1], _fields(schema, location))}"
     if first["type"] == "missing":
         return f"{where}: missing, add it"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    got = "" if first["type"] == "value_error" else f", not {first['input']!r}"
+    got = "" if first["type"] == "value_error" else f", not {_shown(first['input'])}"
     return f"{where}: {message}{got}"
+
+
+def _shown(value: Any) -> str:
+    """A value as it can stand in a sentence, however long and however deep it is."""
+    text = _REPR.repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _fields(schema: type[Parameters], location: list[str]) -> list[str]:

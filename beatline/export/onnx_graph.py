@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from beatline.export import limits
 from beatline.export.session import ANSWERS, RECONSTRUCTION, WINDOWS, open_session
 from beatline.prediction import losses
 from beatline.prediction.tasks import Task
@@ -46,7 +47,8 @@ def export(network: nn.Module, task: Task, shape: tuple[int, int]) -> bytes:
     """The graph: `windows` `[B, T, C]` in; `answers` `[B, K]` out, and of an autoencoder
     `reconstruction` `[B, T, C]` too. `shape`: T and C.
 
-    Raises NotExported if the network cannot be written as one, or the graph's predictions are others.
+    Raises NotExported if the network cannot be written as one, if the graph is beyond the limits that the
+    service holds it to, or if its predictions are others.
     """
     predicting = _Predicting(copy.deepcopy(network).cpu(), task).eval()
     samples = np.random.default_rng(0).standard_normal((COMPARED, *shape)).astype(np.float32)
@@ -66,6 +68,9 @@ def export(network: nn.Module, task: Task, shape: tuple[int, int]) -> bytes:
                 dynamic_axes={name: {0: "number"} for name in (WINDOWS, *outputs)},
             )
             expected = predicting(torch.from_numpy(samples))[0].numpy()
+        limits.check(
+            written.getvalue(), shape, expected.shape[1], reconstructs=predicting.reconstructs
+        )
         actual = open_session(written.getvalue()).run([ANSWERS], {WINDOWS: samples})[0]
     except Exception as error:  # any operation may be one that cannot be exported
         reason = next(iter(str(error).splitlines()), "")

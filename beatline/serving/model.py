@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +13,33 @@ import numpy as np
 from onnxruntime import InferenceSession
 
 from beatline.bundle.model_info import (
+    CURE,
     DESCRIPTION,
     GRAPH,
     GRAPH_SHA256,
+    MOST_VALUES,
     WEIGHTS_SHA256,
     read_model_info,
     shape_of,
 )
 from beatline.common.errors import UserError
 from beatline.common.files import read_json
+from beatline.common.params import validated
+from beatline.export import limits
+from beatline.export.limits import BeyondLimits, Needs
 from beatline.export.session import WINDOWS, open_session
+from beatline.features import sound
 from beatline.prediction import tasks
 from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows, aggregated, starts
 from beatline.preprocessing.normalization import Normalization
+from beatline.serving.problems import Problem, unavailable
 
-BATCH = 128  # windows in one run of the ONNX graph: bounds memory
+MEASURED = 16  # windows of a run whose time is taken
+
+
+def _go_on() -> None:
+    """Stop nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +58,21 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Measured seconds of the ONNX graph: `run`, of a run whatever it is given, and `window`, of each
+    window in it."""
+
+    run: float
+    window: float
+
+    def seconds(self, runs: int, windows: int) -> float:
+        return self.run * runs + self.window * windows
+
+
+@dataclass(frozen=True)
 class Model:
-    """`dataset`, `name`: as in data/models/<data set>/<model>. `model_info`: of model.json."""
+    """`dataset`, `name`: as in data/models/<data set>/<model>. `model_info`: of model.json. `needs`: of
+    its ONNX graph, whose `cost` is measured when it is loaded."""
 
     dataset: str
     name: str
@@ -54,6 +80,8 @@ class Model:
     session: InferenceSession
     normalization: Normalization
     windows: Windows
+    needs: Needs
+    cost: Cost
 
     @property
     def task(self) -> str:
@@ -98,22 +126,43 @@ class Model:
         """0/1 `[N, K]` from probabilities or scores `[N, K]`, as the pipeline decides."""
         return self._task.decide(values, self.model_info["thresholds"])
 
-    def outputs(self, signal: np.ndarray) -> Outputs:
-        """Compute the outputs for a normalized recording `[T, C]`."""
+    def outputs(self, signal: np.ndarray, check: Callable[[], None] = _go_on) -> Outputs:
+        """Compute the outputs for a normalized recording `[T, C]`; `check`: see :meth:`run`."""
         first = starts(len(signal), self.windows)
         windows = np.stack([signal[start : start + self.length] for start in first])
-        by_window, reconstruction = self.run(windows)
+        by_window, reconstruction = self.run(windows, check)
         return Outputs(aggregated(by_window, self.windows), by_window, first, reconstruction)
 
-    def run(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def runs(self, windows: int) -> int:
+        """Return in how many runs of the ONNX graph :meth:`run` predicts so many windows."""
+        return -(-windows // self.needs.batch)
+
+    def run(
+        self, windows: np.ndarray, check: Callable[[], None] = _go_on
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return predictions `[B, K]` for windows `[B, L, C]`, and an autoencoder's reconstructions
-        `[B, L, C]`."""
-        batches = [
-            self.session.run(None, {WINDOWS: windows[begin : begin + BATCH]})
-            for begin in range(0, len(windows), BATCH)
-        ]
+        `[B, L, C]`.
+
+        `check` is called before each run of the ONNX graph, and may raise to stop. Raises Problem if the
+        graph fails, or gives what is no number.
+        """
+        batch, batches = self.needs.batch, []
+        for begin in range(0, len(windows), batch):
+            check()
+            try:
+                batches.append(self.session.run(None, {WINDOWS: windows[begin : begin + batch]}))
+            except Exception as error:  # ONNX Runtime's have no common base of their own
+                raise self._fails(f"its {GRAPH} fails ({type(error).__name__})") from None
         predictions, *others = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        if not all(np.isfinite(part).all() for part in (predictions, *others)):
+            raise self._fails("what it gives for this recording is no number")
         return predictions, others[0] if others else None
+
+    def _fails(self, reason: str) -> Problem:
+        return unavailable(
+            f"{self.dataset}/{self.name} cannot answer: {reason}; check the recording's unit, or train "
+            f"the model again"
+        )
 
 
 def load(folder: Path) -> Model:
@@ -124,8 +173,10 @@ def load(folder: Path) -> Model:
         raise UserError(
             f"{folder} has no {GRAPH}: its network could not be exported when it was trained"
         )
+    _check_representation(model_info, folder / DESCRIPTION)
     try:
-        content = (folder / GRAPH).read_bytes()
+        with (folder / GRAPH).open("rb") as file:
+            content = file.read(limits.LARGEST + 1)
     except OSError as error:
         raise UserError(
             f"{folder / GRAPH} cannot be read ({error.strerror}): run `dvc checkout --force`"
@@ -135,20 +186,71 @@ def load(folder: Path) -> Model:
             f"{folder / GRAPH} is not the one of {DESCRIPTION} (another SHA-256): run "
             f"`dvc checkout --force` or train the model again"
         )
+    task, classes = tasks.TASKS[model_info["task"]], model_info["classes"]
+    shape, reconstructs = shape_of(model_info), task.name == "reconstruction"
     try:
+        needs = limits.check(content, shape, len(classes), reconstructs=reconstructs)
         session = open_session(content)
+    except BeyondLimits as error:
+        raise _not_loaded(folder, str(error)) from None
     except Exception as error:  # ONNX Runtime's have no common base of their own
-        raise UserError(
-            f"{folder / GRAPH} cannot be loaded ({type(error).__name__}): train the model again"
-        ) from None
-    return Model(
+        raise _not_loaded(folder, type(error).__name__) from None
+    model = Model(
         dataset=folder.parent.name,
         name=folder.name,
         model_info=model_info,
         session=session,
         normalization=Normalization(**model_info["normalization"]),
         windows=Windows(**model_info["windows"]),
+        needs=needs,
+        cost=Cost(0, 0),
     )
+    try:
+        return replace(model, cost=_measured(model, shape))
+    except Problem as problem:
+        raise _not_loaded(folder, problem.detail) from None
+
+
+def _measured(model: Model, shape: tuple[int, int]) -> Cost:
+    """Return the cost of a model: the best of three runs of one window, and of more at once."""
+    several = min(MEASURED, model.needs.batch)
+    windows = model.normalization.apply(np.full((several, *shape), np.nan))
+
+    def best(count: int) -> float:
+        seconds = []
+        for _ in range(3):
+            began = time.perf_counter()
+            model.run(windows[:count])
+            seconds.append(time.perf_counter() - began)
+        return min(seconds)
+
+    alone = best(1)
+    together = best(several) if several > 1 else alone
+    window = (together - alone) / (several - 1) if together > alone else together / several
+    return Cost(run=max(alone - window, 0), window=window)
+
+
+def _not_loaded(folder: Path, reason: str) -> UserError:
+    return UserError(f"{folder / GRAPH} cannot be loaded ({reason}): train the model again")
+
+
+def _check_representation(model_info: dict[str, Any], path: Path) -> None:
+    """Raise UserError unless sound can be represented as a data set says its recordings are."""
+    dataset, key = model_info["dataset"], "dataset.representation"
+    if dataset["representation"] is None:
+        return
+    kind, settings = dataset["representation"].get("kind"), {**dataset["representation"]}
+    settings.pop("kind", None)
+    try:
+        parameters = validated(settings, key, sound.ExtractFeatures, path)
+        rate, bands = parameters.sampling_rate, len(dataset["channels"])
+        if kind != "sound" or rate is None or not dataset["sampling_rate"]:
+            raise UserError(f"{path}: {key} must be of the kind sound, with a sampling rate")
+        if parameters.bands != bands or parameters.frame * bands > MOST_VALUES:
+            raise UserError(f"{path}: {key}.bands must be the {bands} channels, in frames that fit")
+        next(sound.extract([np.zeros(parameters.frame)], rate, parameters))
+    except UserError as error:
+        raise UserError(f"{error}; {CURE}") from None
 
 
 def summary(model: Model, estimates: Path) -> dict[str, Any]:
@@ -169,7 +271,7 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
         "classes": model.classes,
         "title": dataset["title"],
         "simulated": dataset["simulated"],
-        "citation": dataset["citation"],
+        "citation": dataset.get("citation"),
         "input": {
             "shape": [dataset["length"], len(dataset["channels"])],
             "shortest": model.length,
@@ -182,7 +284,7 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
         },
         "thresholds": thresholds(model),
         "metrics": _metrics(estimates, model_info[WEIGHTS_SHA256]),
-        "parameters": model_info["parameters"],
+        "parameters": model_info.get("parameters"),
         "identity": {
             "revision": git["revision"],
             "clean": git["clean"],

@@ -141,14 +141,14 @@ class Available(Object):
     outdated: str | None
     """Why a newer bundle is not loaded."""
     title: str
-    citation: str
+    citation: str | None
     task: Task
     classes: list[str]
     simulated: bool
     input: Input
     thresholds: dict[str, float] | None
     metrics: dict[str, dict[Literal["value", "low", "high"], float | None]] | None
-    parameters: Count
+    parameters: Count | None
     identity: dict[Literal["revision", "clean", "data", "code", "weights"], str | bool | None]
 
 

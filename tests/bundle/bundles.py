@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,20 @@ def raw_recordings(records: int = 9) -> np.ndarray:
     return values.astype(np.float32)
 
 
+DATASET = {
+    "title": "12-lead ECGs",
+    "source": "beatline/simulators/ecg",
+    "citation": "Somebody et al. 2020",
+    "simulated": True,
+    "channels": CHANNELS,
+    "sampling_rate": 100,
+    "unit": "mV",
+    "drawing": "trace",
+    "length": LENGTH,
+    "sections": None,
+    "representation": None,
+    "typical": {"rms": [0.1, 10.0]},
+}
 WINDOW = {"length": 10, "stride": 5, "aggregate": "mean"}
 
 
@@ -43,7 +58,7 @@ def made(
         "thresholds": [] if task == "multiclass" else [1 / 3] * len(classes),
         "windows": WINDOW,
         "normalization": fitted.as_dict(),
-        "dataset": {"channels": CHANNELS, "length": LENGTH, "sections": None, "simulated": True},
+        "dataset": copy.deepcopy(DATASET),
         "training": {"seed": 1},
         "best_epoch": 1,
         "identity": {"data": "0", "code": "1", "environment": {}},

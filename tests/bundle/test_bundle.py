@@ -341,11 +341,18 @@ def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
             lambda d: d["architecture"]["parameters"].update(filters=[4, 6]),
             r"weights\.safetensors does not fit model\.json",
         ),
-        (lambda d: d["classes"].append("HYP"), r"weights\.safetensors does not fit model\.json"),
+        (
+            lambda d: [d["classes"].append("HYP"), d["thresholds"].append(0.5)],
+            r"weights\.safetensors does not fit model\.json",
+        ),
+        (
+            lambda d: d["classes"].append("HYP"),
+            r"model\.json: thresholds.* 4 .*; run `dvc checkout",
+        ),
         (lambda d: d.update(sections=["a", "b"]), r"weights\.safetensors does not fit model\.json"),
         (
             lambda d: d["dataset"]["channels"].append("V2"),
-            r"weights\.safetensors does not fit model\.json",
+            r"model\.json: normalization.* 4 channels; run `dvc checkout",
         ),
     ],
 )
@@ -355,6 +362,47 @@ def test_descriptions_that_do_not_fit(saved: Path, how: Any, expected: str) -> N
     with pytest.raises(UserError, match=expected) as error:
         bundle.load(saved)
     assert str(saved) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("classes", "NORM"),
+        ("classes", ["NORM", "NORM", "CD"]),
+        ("task", "regression"),
+        ("thresholds", [0.5]),
+        ("thresholds", [0.5, float("nan"), 0.5]),
+        ("thresholds", [0.5, 0.5, 10**200]),
+        ("windows.length", -1),
+        ("windows.stride", 0),
+        ("normalization.mean", [0.0, 1.0]),
+        ("normalization.standard_deviation", [1.0, 0.0, 1.0]),
+        ("dataset.channels", []),
+        ("dataset.length", 10**9),
+        ("dataset.sampling_rate", 0),
+        ("dataset.unit", "\ud800"),
+        ("dataset.unit", "m" * 20_000),
+        ("dataset.drawing", "spectrogram"),
+        ("identity.data", {"a": [[[[[[]]]]]]}),
+        ("weights_sha256", "0"),
+    ],
+)
+def test_values_that_none_can_have_are_refused_by_name(saved: Path, key: str, value: Any) -> None:
+    """Of another type, not finite, of a number that does not go with another: the key, and a cure, in a
+    sentence that is short however long the value is."""
+    *path, last = key.split(".")
+
+    def how(content: dict[str, Any]) -> None:
+        for part in path:
+            content = content[part]
+        content[last] = value
+
+    change(saved, how)
+    block = "normalization" if path == ["normalization"] else key
+    block = "dataset.representation" if key == "dataset.drawing" else block
+    with pytest.raises(UserError, match=rf"model\.json: {block}.*dvc checkout") as error:
+        bundle.load(saved)
+    assert len(str(error.value)) < 800
 
 
 def test_damaged_and_missing_files(saved: Path) -> None:

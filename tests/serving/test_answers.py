@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -18,7 +19,7 @@ from beatline.serving.model import Model
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Prepared, Recording
 from beatline.serving.settings import Serve
-from tests.bundle.bundles import CHANNELS, HISTORY, LENGTH, made, raw_recordings
+from tests.bundle.bundles import CHANNELS, DATASET, HISTORY, LENGTH, made, raw_recordings
 from tests.parameters import content
 
 LIMITS = Serve.model_validate(content()["serve"])
@@ -31,20 +32,6 @@ CASES = [
     ("autoencoder", "reconstruction"),
     ("embedding", "neighbours"),
 ]
-DATASET: dict[str, Any] = {
-    "title": "ECGs",
-    "source": "beatline/simulators/ecg",
-    "citation": "Somebody et al. 2020",
-    "simulated": True,
-    "channels": CHANNELS,
-    "sampling_rate": 100,
-    "unit": "mV",
-    "drawing": "trace",
-    "length": LENGTH,
-    "sections": None,
-    "representation": None,
-    "typical": {"rms": [0.1, 10.0]},
-}
 
 
 def saved(folder: Path, name: str = "cnn", task: str = "multilabel", **changes: Any) -> Path:
@@ -116,6 +103,66 @@ def test_explanations_are_what_occlusion_gives(tmp_path: Path, name: str, task: 
             np.testing.assert_allclose(
                 importance[:, number, channel], expected, rtol=1e-4, atol=2e-5
             )
+
+
+class Stopped(Exception):
+    pass
+
+
+class Counting:
+    """A session that counts its runs, and the windows in them."""
+
+    def __init__(self, session: Any) -> None:
+        self.session, self.runs, self.windows = session, 0, 0
+
+    def run(self, names: Any, inputs: dict[str, np.ndarray]) -> Any:
+        self.runs += 1
+        self.windows += len(inputs["windows"])
+        return self.session.run(names, inputs)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+@pytest.mark.parametrize("batch", [128, 2])
+def test_what_an_answer_takes_is_known_before(
+    tmp_path: Path, name: str, task: str, batch: int
+) -> None:
+    """The runs and the windows that are counted are those that are run, with an explanation and without,
+    for recordings of any length."""
+    loaded = model.load(saved(tmp_path, name, task))
+    for samples in [10, 23, 24, 57, 200]:
+        for explain in (False, True):
+            session: Any = Counting(loaded.session)
+            needs = dataclasses.replace(loaded.needs, batch=batch)
+            counted = dataclasses.replace(loaded, session=session, needs=needs)
+            recording = np.random.default_rng(samples).normal(size=(samples, 3)).astype(np.float32)
+            answered(counted, recording, explain=explain)
+            expected = explanation.effort(counted, samples, explain=explain)
+            assert (session.runs, session.windows) == expected
+            assert explanation.seconds(counted, samples, explain=explain) > 0
+
+
+def test_an_answer_can_be_stopped(tmp_path: Path) -> None:
+    """Between any two runs of the graph, of an answer and of its explanation."""
+    loaded = model.load(saved(tmp_path))
+    signal = loaded.normalization.apply(raw_recordings()[0])
+    outputs = loaded.outputs(signal)
+    for allowed in (0, 1, 7):
+        session: Any = Counting(loaded.session)
+        counted = dataclasses.replace(loaded, session=session)
+
+        def check(session: Any = session, allowed: int = allowed) -> None:
+            if session.runs == allowed:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            explanation.explain(counted, signal, outputs, len(signal), check)
+        assert session.runs == allowed
+    with pytest.raises(Stopped):
+        loaded.outputs(signal, raise_stopped)
+
+
+def raise_stopped() -> None:
+    raise Stopped
 
 
 def test_an_autoencoders_error_lies_where_it_was_put(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +17,7 @@ from beatline.serving import registry
 from beatline.serving.problems import Problem
 from beatline.serving.registry import Registry
 from beatline.serving.telemetry import Telemetry
+from tests.export.test_limits import HOSTILE
 from tests.serving import project
 
 KEY = "ptbxl/cnn"
@@ -141,6 +144,25 @@ def test_damaged_and_mended(found: Registry, folder: Path, telemetry: Telemetry)
     found.look()
     assert weights(found) == old
     assert outdated() is None
+
+
+@pytest.mark.parametrize("hostile", ["loop", "constant of shape", "integers"])
+def test_hostile_bundles_leave_the_others_alone(
+    found: Registry, folder: Path, hostile: str
+) -> None:
+    """A graph whose sum is right in model.json cannot be loaded; the model that was there, and all
+    others, answer on."""
+    bundle, old = folder / registry.FOLDER / KEY, weights(found)
+    content = HOSTILE[hostile]().SerializeToString()
+    (bundle / "model.onnx").write_bytes(content)
+    description = json.loads((bundle / "model.json").read_text())
+    description["graph_sha256"] = hashlib.sha256(content).hexdigest()
+    (bundle / "model.json").write_text(json.dumps(description))
+    found.look()
+    assert weights(found) == old
+    (reason,) = [entry.get("outdated") for entry in found.summaries() if entry["name"] == "cnn"]
+    assert "model.onnx cannot be loaded" in str(reason)
+    assert found.why_not_ready() is None
 
 
 def test_one_that_appears_later(folder: Path, tmp_path: Path) -> None:
