@@ -11,17 +11,20 @@ import errno
 import math
 import os
 import socket
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from uvicorn import Config
 
 from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.serving import registry
-from beatline.serving.settings import Serve
-from beatline.serving.supervisor import Supervisor
+from beatline.serving import hosts, registry
+from beatline.serving.connections import BoundedProtocol
+from beatline.serving.problems import shown
+from beatline.serving.settings import PROCESSES, Serve
+from beatline.serving.supervisor import Supervisor, metrics_folder
 from beatline.serving.telemetry import FOLDER as METRICS_FOLDER
 
 APPLICATION = "beatline.serving.app:project_application"
@@ -49,6 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_workers,
         default=min(MAX_WORKERS, _cores()),
         help="processes that answer (the cores there are, at most %(default)s here)",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which it may be asked for, besides localhost, --host and any address; repeat it "
+        "for more",
     )
     parser.add_argument("--access-log", action="store_true", help="a line per request, on stderr")
 
@@ -85,9 +96,21 @@ def _listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UserError(
-                f"port {port} of {host} is in use: end what answers there, or name another by --port"
+                f"port {port} of {host} is in use{_by_whom(port)}: end what answers there, or name "
+                f"another by --port"
             ) from None
         raise UserError(f"port {port} of {host} cannot be opened: {error.strerror}") from None
+
+
+def _by_whom(port: int) -> str:
+    """Return the process that listens on a port, "" if the system does not say."""
+    with suppress(psutil.Error, OSError):  # other users' processes are not for everybody to see
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
+            if listens and connection.pid:
+                words = " ".join(psutil.Process(connection.pid).cmdline())
+                return f" by process {connection.pid} ({shown(words, 80)})"
+    return ""
 
 
 def _url(host: str, listener: socket.socket) -> str:
@@ -114,13 +137,18 @@ def run(options: argparse.Namespace) -> int:
     or the address cannot be had."""
     limits = _limits(Path.cwd())
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores already
+    # What large bodies have taken goes back to the system: glibc would keep it, by thread.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "1000000")
+    os.environ[PROCESSES] = str(options.workers)
+    os.environ[hosts.VARIABLE] = " ".join([options.host, *options.allow_host])
     listener = _listener(options.host, options.port)
     config = Config(
         APPLICATION,
         factory=True,
         workers=options.workers,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         log_config=LOGGING,
         access_log=options.access_log,
@@ -128,8 +156,8 @@ def run(options: argparse.Namespace) -> int:
         timeout_graceful_shutdown=math.ceil(limits.seconds_to_answer),
         timeout_worker_healthcheck=SECONDS_TO_LOAD,
     )
-    with listener, tempfile.TemporaryDirectory(prefix="beatline-metrics-") as folder:
-        os.environ[METRICS_FOLDER] = folder
+    with listener, metrics_folder() as folder:
+        os.environ[METRICS_FOLDER] = str(folder)
         supervisor = Supervisor(config, listener, _url(options.host, listener))
         supervisor.run()
     return int(supervisor.failed)

@@ -18,6 +18,7 @@ from beatline.serving.problems import did_you_mean, listed, shown, too_large, un
 from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST
+from beatline.serving.work import Check
 
 ERROR_PARTS = 250  # of the time, at most, with an error each
 NAMED = 3  # channels, where the error is highest
@@ -32,18 +33,19 @@ def respond(
     explain: bool,
     with_recording: bool,
     limits: Serve,
+    check: Check = lambda: None,
 ) -> dict[str, Any]:
     """A model's answer about a recording. Raises Problem if it does not fit the model.
 
     `explain`: with which parts of the recording moved it; `with_recording`: with the recording as the
-    model has seen it.
+    model has seen it; `check`: called between the parts of the work, which ends if it raises.
     """
     dataset = model.model_info["dataset"]
     prepared = preparation.prepare(
         recording, dataset, shortest=model.length, whole=model.looks_at_whole, limits=limits
     )
     signal = model.normalization.apply(prepared.samples)
-    outputs = model.outputs(signal)
+    outputs = model.outputs(signal, check)
     far = preparation.far(signal, dataset["typical"])
     length = prepared.length  # beyond it a sound is repeated, which no answer covers
     answer = {
@@ -52,7 +54,7 @@ def respond(
         "warnings": list(map(vars, [*prepared.notices, *([far] if far else [])])),
     }
     if explain:
-        answer["explanation"] = _explanation(model, signal, outputs, length)
+        answer["explanation"] = _explanation(model, signal, outputs, length, check)
     if with_recording:
         answer["recording"] = _recording(model, prepared.samples, signal, outputs, length)
     return answer
@@ -213,8 +215,10 @@ def _in_time(model: Model, steps: list[tuple[int, int]]) -> tuple[str, list[floa
     return "s" if rate else "step", begin, end
 
 
-def _explanation(model: Model, signal: np.ndarray, outputs: Outputs, length: int) -> dict[str, Any]:
-    explained = explanation.explain(model, signal, outputs, length)
+def _explanation(
+    model: Model, signal: np.ndarray, outputs: Outputs, length: int, check: Check
+) -> dict[str, Any]:
+    explained = explanation.explain(model, signal, outputs, length, check)
     unit, start, end = _in_time(model, explained.steps)
     keys = ["score"] if model.detects else model.classes
     return {

@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beatline.common import params
-from beatline.serving import documentation, registry, requests, telemetry
+from beatline.serving import documentation, hosts, registry, requests, telemetry
 from beatline.serving.problems import Problem, unavailable
 from beatline.serving.registry import LOAD_FIRST
 from beatline.serving.routes import Service
@@ -50,7 +50,8 @@ def create_app(
     limits: Serve, root: Path, wanted: Sequence[str], load_first: bool = False
 ) -> FastAPI:
     """The application for the project in `root`, which answers with the bundles `wanted`
-    (``<data set>/<model>``). They are loaded once it has started, or before, if `load_first`.
+    (``<data set>/<model>``). They are loaded once it has started, or before, if `load_first`. The
+    environment says by which names it may be asked for (:mod:`beatline.serving.hosts`).
 
     Raises UserError if there is a model behind ``POST /predict`` that is none of them.
     """
@@ -96,6 +97,7 @@ class Outermost:
     def __init__(self, app: ASGIApp, telemetry: Telemetry, routes: Sequence[BaseRoute]) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._hosts = hosts.allowed()
         # Routes as they stand in the documentation: never the path, of which there is no end.
         self._labels = {
             getattr(route, "endpoint", route.app): route.path
@@ -125,7 +127,10 @@ class Outermost:
         start = time.perf_counter()
         self._telemetry.began()
         try:
+            hosts.check(scope, self._hosts)
             await self._app(scope, receive, send_and_note)
+        except Problem as problem:
+            await tell(problem)
         except ClientDisconnect:
             pass  # nobody is there to be answered
         except asyncio.CancelledError:  # the server ends, and has waited long enough
@@ -155,9 +160,10 @@ async def _no_icon(_: Request) -> Response:
 async def _answer_problem(limits: Serve, request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
     response = problem.response()
-    large = problem.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slow = problem.status == HTTPStatus.REQUEST_TIMEOUT
-    if slow or (large and not requests.ends_soon(request, limits)):
+    large = problem.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    without_end = large and "transfer-encoding" in request.headers
+    if slow or without_end or not requests.ends_soon(request, limits):
         response.headers["Connection"] = "close"
     return response
 

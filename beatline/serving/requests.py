@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from codecs import BOM_UTF8
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from http import HTTPStatus
 
 import orjson
@@ -27,6 +28,9 @@ from beatline.serving.uploads import File, Upload
 
 MULTIPART = "multipart/form-data"
 MAX_FILES = 8  # of one recording: a header and its signal files
+TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')  # in JSON
+Take = Callable[[int], None]
+"""Takes so many bytes of memory, or raises Problem."""
 
 
 def flags(request: Request, names: Sequence[str]) -> dict[str, bool]:
@@ -54,9 +58,15 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_body(request: Request, limits: Serve) -> bytes:
-    """The whole body. Raises Problem if it is compressed, too large or too slow; what does not say how
-    long it is is read no further than to the limit."""
+async def read_body(
+    request: Request, limits: Serve, small: int, take_small: Take, take_large: Take
+) -> bytes:
+    """The whole body. Memory for it is taken as it comes, by `take_small` up to `small` bytes, and beyond
+    by `take_large`.
+
+    Raises Problem if it is compressed, too large or too slow, or there is no memory for it; what does not
+    say how long it is is read no further than to the limit.
+    """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise unsupported(
@@ -74,6 +84,8 @@ async def read_body(request: Request, limits: Serve) -> bytes:
     try:
         async with asyncio.timeout(limits.seconds_to_send):
             async for part in request.stream():
+                take = take_small if len(body) + len(part) <= small else take_large
+                take(len(part))
                 body += part
                 if len(body) > limits.max_bytes:
                     raise excess
@@ -88,16 +100,28 @@ async def read_body(request: Request, limits: Serve) -> bytes:
 def ends_soon(request: Request, limits: Serve) -> bool:
     """Whether the rest of a body that is not read is so little that the client may finish sending it,
     as most do before they look at the answer: a connection closed on them hides it."""
-    announced = request.headers.get("content-length", "")
+    announced = request.headers.get("content-length", "0")
     return announced.isdigit() and int(announced) <= 8 * limits.max_bytes
 
 
-def parsed(body: bytes) -> object:
-    """The content of a body in JSON. Raises Problem if it is none."""
+def rows(body: bytes, limits: Serve, features: Sequence[str]) -> object:
+    """The content of a body in JSON that holds rows of `features`. Raises Problem if it is none, or has
+    far more values than the rows of one request can have."""
+    # Before the parser makes objects of them, which take thirty times the memory of the text.
+    most = 2 * limits.max_rows * (len(features) + 1)  # what is little more is told how much it is
+    if _separators(body) > most and _separators(TEXT.sub(b"", body)) > most:
+        raise too_large(
+            f"the body has more values than {limits.max_rows} rows of {len(features)} features: send "
+            f"them in parts"
+        )
     try:
         return orjson.loads(body.removeprefix(BOM_UTF8))
     except ValueError as error:
         raise malformed(f"the body is not JSON: {error}") from None
+
+
+def _separators(body: bytes) -> int:
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
 def upload_of(headers: Headers, kind: str, body: bytes) -> Upload:

@@ -6,12 +6,12 @@ answered meanwhile.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
 from fastapi import FastAPI, Query
@@ -22,9 +22,17 @@ from starlette.responses import PlainTextResponse, Response
 
 from beatline.common.errors import UserError
 from beatline.common.files import read_json
-from beatline.serving import answers, documentation, preparation, requests, telemetry, uploads
+from beatline.serving import (
+    answers,
+    documentation,
+    explanation,
+    preparation,
+    requests,
+    telemetry,
+    uploads,
+)
 from beatline.serving.documentation import problems
-from beatline.serving.problems import shown, unavailable, unknown, unsupported
+from beatline.serving.problems import shown, too_large, unavailable, unknown, unsupported
 from beatline.serving.recording import Recording
 from beatline.serving.registry import Registry
 from beatline.serving.responses import (
@@ -36,25 +44,36 @@ from beatline.serving.responses import (
     RowAnswer,
     Unavailable,
 )
-from beatline.serving.settings import Serve
+from beatline.serving.settings import PROCESSES, Serve
+from beatline.serving.supervisor import ending_with_parent
 from beatline.serving.telemetry import Telemetry
+from beatline.serving.work import Check, Lane, Room
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    from beatline.serving.model import Model
 
 EXAMPLES = Path("data/examples")
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
-THREADS = 2  # for what takes long; more would only share the cores
-WAITING = 16  # requests for these threads, beyond which a client is asked to come back
-# Bodies up to this size, of formats that unpack to nothing larger, are read at once, and answered at
-# once if what the model looks at has few values: 12 x 1000 samples are 48 kB as float32 and 250 kB as
-# JSON of all digits.
+THREADS = 2  # for what takes a moment; more would only share the cores
+WAITING = 16  # requests for each kind of work, beyond which a client is asked to come back
+WAITING_LONG = 4  # requests for what takes long, each of which holds a recording in memory
+# Bodies up to this size, of formats that unpack to nothing larger, are read at once: 12 x 1000 samples
+# are 48 kB as float32 and 250 kB as JSON of all digits.
 SMALL = 512_000
-LITTLE = 50_000
+# What is looked at and answered at once, while all others wait: values after resampling, seconds.
+LITTLE, AT_ONCE = 50_000, 0.01
+A_MOMENT = 0.2  # seconds of an answer that waits for others like it only
+ROOM_FOR_SMALL = 8_000_000  # bytes of small bodies that are held, by all processes
+ROOM_FOR_LARGE = 4  # of the largest bodies
 MODEL = "/models/{dataset}/{model}"
 Explain = Annotated[
     bool, Query(description="Also tell which parts of the recording moved the answer (slower).")
 ]
 Show = Annotated[bool, Query(description="Also give the recording as the model looked at it.")]
 Name = Annotated[str, InPath(min_length=1, examples=["1"])]
-Result = TypeVar("Result")
 
 
 class Npy(Response):
@@ -86,18 +105,26 @@ class Service:
         self.root = root
         self.telemetry = Telemetry()
         self.registry = Registry(root, wanted, limits.poll_seconds, self.telemetry)
-        self.threads = Threads(limits.seconds_to_answer)
+        lane = partial(Lane, seconds=limits.seconds_to_answer)
+        self.quick = lane("quick", THREADS, WAITING, nice=False)
+        self.slow = lane("slow", 1, WAITING_LONG, nice=True)
+        self.explaining = lane("explaining", 1, WAITING_LONG, nice=True)
+        processes = int(os.environ.get(PROCESSES, "1"))
+        self.small = Room(max(ROOM_FOR_SMALL // processes, 2 * SMALL))
+        self.large = Room(max(ROOM_FOR_LARGE // processes, 1) * limits.max_bytes)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        self.registry.start()
-        if self.load_first:
-            await asyncio.to_thread(self.registry.first_round.wait)
-        try:
-            yield
-        finally:
-            await asyncio.to_thread(self.registry.stop)
-            self.threads.stop()
+        with ending_with_parent():
+            self.registry.start()
+            if self.load_first:
+                await asyncio.to_thread(self.registry.first_round.wait)
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(self.registry.stop)
+                for lane in (self.quick, self.slow, self.explaining):
+                    lane.stop()
 
     def add_to(self, app: FastAPI) -> None:
         """Add the operations to an application, with what its document says of them."""
@@ -142,43 +169,73 @@ class Service:
     ) -> Response:
         """A model's answer about a recording."""
         loaded = self.registry.model(dataset, model)
-        body = await requests.read_body(request, self.limits)
         kind = requests.content_type(request)
 
-        def read() -> Recording:
-            return uploads.read(requests.upload_of(request.headers, kind, body), self.limits)
-
-        def answer(sent: Recording) -> Response:
-            options = {"explain": explain, "with_recording": recording}
+        def answer(sent: Recording, check: Check) -> Response:
+            options = {"explain": explain, "with_recording": recording, "check": check}
             content = answers.respond(loaded, sent, **options, limits=self.limits)
             self.telemetry.answered(loaded, content)
             return _json(content)
 
-        plain = kind in (JSON, NPY) or (kind == RAW and "x-shape" in request.headers)
-        if len(body) > SMALL or not plain:
-            return await self.threads.run(lambda: answer(read()))
-        sent = read()
-        values = preparation.resampled_values(sent, loaded.model_info["dataset"])
-        if explain or recording or values > LITTLE:
-            return await self.threads.run(partial(answer, sent))
-        return answer(sent)
+        with self.small.share() as small, self.large.share() as large:
+            body = await requests.read_body(request, self.limits, SMALL, small, large)
+
+            def read() -> Recording:
+                return uploads.read(requests.upload_of(request.headers, kind, body), self.limits)
+
+            def read_and_answer(check: Check) -> Response | Recording:
+                """The answer, unless others like this one would wait for it."""
+                sent = read()
+                long = explain or self._seconds(loaded, sent, explain) > A_MOMENT
+                return sent if long else answer(sent, check)
+
+            plain = kind in (JSON, NPY) or (kind == RAW and "x-shape" in request.headers)
+            if len(body) <= SMALL and plain:
+                sent = read()
+                seconds = self._seconds(loaded, sent, explain)
+                values = preparation.resampled_values(sent, loaded.model_info["dataset"])
+                if max(values / LITTLE, seconds / AT_ONCE) <= 1 and not explain and not recording:
+                    return answer(sent, _never)
+                lane = self.quick if seconds <= A_MOMENT else self.slow
+            else:
+                lane = self.quick if len(body) <= SMALL else self.slow
+                sent = await lane.run(request, read_and_answer)
+                if isinstance(sent, Response):
+                    return sent
+                lane = self.slow
+            return await (self.explaining if explain else lane).run(request, partial(answer, sent))
+
+    def _seconds(self, loaded: Model, recording: Recording, explain: bool) -> float:
+        """Return about how long the answer will take. Raises Problem if that is more than it may."""
+        dataset = loaded.model_info["dataset"]
+        steps = preparation.resampled_values(recording, dataset) // len(dataset["channels"])
+        seconds = explanation.seconds(loaded, steps, explain=explain)
+        if seconds > self.limits.seconds_to_answer:
+            without = ", or do not ask for an explanation" if explain else ""
+            raise too_large(
+                f"the answer would take about {seconds:.2g} seconds, more than the "
+                f"{self.limits.seconds_to_answer:g} that one may take: send a shorter part{without}"
+            )
+        return seconds
 
     async def predict_rows(self, request: Request) -> Response:
         """The class of a row of features, or of several."""
         loaded = self.registry.model(*str(self.limits.features).split("/"))
-        if (kind := requests.content_type(request)) not in (JSON, ""):
+        if (kind := requests.content_type(request)) != JSON:
             raise unsupported(f"Content-Type {kind!r} is not understood: send {JSON}")
-        body = await requests.read_body(request, self.limits)
+        with self.small.share() as small, self.large.share() as large:
+            body = await requests.read_body(request, self.limits, SMALL, small, large)
 
-        def answer() -> Response:
-            content = answers.respond_rows(loaded, requests.parsed(body), self.limits)
-            rows = content if isinstance(content, list) else [content]
-            self.telemetry.answered(loaded, *rows)
-            return _json(content)
+            def answer(_: Check) -> Response:
+                rows = requests.rows(body, self.limits, loaded.model_info["dataset"]["channels"])
+                content = answers.respond_rows(loaded, rows, self.limits)
+                answered = content if isinstance(content, list) else [content]
+                self.telemetry.answered(loaded, *answered)
+                return _json(content)
 
-        if len(body) <= SMALL // 16:  # a hundred rows or so
-            return answer()
-        return await self.threads.run(answer)
+            if len(body) <= SMALL // 16:  # a hundred rows or so
+                return answer(_never)
+            return await self.quick.run(request, answer)
 
     async def health(self, _: Request) -> Response:
         """Whether models can answer."""
@@ -222,35 +279,8 @@ class Service:
         return Response(content, headers={"Content-Type": telemetry.MEDIA_TYPE})
 
 
-class Threads:
-    """A few threads for what takes long. Python cannot stop a thread: who is given up on keeps it until
-    its work is done, so others wait, and beyond WAITING of them are refused at once."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="answer")
-        self._waiting = 0
-
-    async def run(self, function: Callable[[], Result]) -> Result:
-        """The result of `function`. Raises Problem 503 if too many wait or it takes too long."""
-        if self._waiting >= THREADS + WAITING:
-            raise unavailable("too busy: try again in some seconds")
-        self._waiting += 1
-        work = self._executor.submit(function)
-        work.add_done_callback(partial(asyncio.get_running_loop().call_soon_threadsafe, self._done))
-        try:
-            async with asyncio.timeout(self._seconds):
-                return await asyncio.wrap_future(work)
-        except TimeoutError:
-            raise unavailable(
-                f"the answer took longer than {self._seconds:g} seconds: send less, or try again"
-            ) from None
-
-    def _done(self, _: object) -> None:
-        self._waiting -= 1
-
-    def stop(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
+def _never() -> None:
+    """Where nothing can be given up: it takes less than to ask whether it should."""
 
 
 def _json(content: object) -> Response:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from beatline.common.params import AtLeastOne, Parameters
 
+PROCESSES = "BEATLINE_PROCESSES"  # in the environment: how many answer side by side
 Positive = Annotated[float, Field(gt=0)]
 
 

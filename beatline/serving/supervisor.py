@@ -6,20 +6,33 @@ after another.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import multiprocessing
 import os
+import shutil
+import signal
 import socket
 import sys
+import tempfile
 import threading
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from prometheus_client import multiprocess
 from uvicorn import Config
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from beatline.serving import registry
-from beatline.serving.telemetry import WORKERS_READY
+from beatline.serving.telemetry import FOLDER, WORKERS_READY
+
+METRICS = "beatline-metrics-"  # begins the names of folders for metrics
+SECONDS_TO_LOCK = 60  # after which a folder that nobody holds has been left
+SECONDS_WITHOUT_PARENT = 1.5  # for what has begun to be answered
 
 
 class Supervisor(Multiprocess):
@@ -77,6 +90,55 @@ class Supervisor(Multiprocess):
             if reason not in ("", announced) and not reason.startswith("loading"):
                 print(f"not healthy yet: {reason}", file=sys.stderr, flush=True)
                 announced = reason
+
+
+@contextmanager
+def ending_with_parent() -> Iterator[None]:
+    """Let this process, if it is a worker, end within two seconds of its parent when that is killed:
+    nobody would replace it or count it, and it would hold the port. The metrics go too."""
+    if (parent := multiprocessing.parent_process()) is None:
+        yield
+        return
+
+    def remove_metrics() -> None:
+        shutil.rmtree(os.environ.get(FOLDER, ""), ignore_errors=True)
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SECONDS_WITHOUT_PARENT)
+        remove_metrics()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+    try:
+        yield
+    finally:
+        if not parent.is_alive():
+            remove_metrics()
+
+
+@contextmanager
+def metrics_folder() -> Iterator[Path]:
+    """A folder for the workers' metrics, locked while this process lives, and removed in the end. Those
+    that killed servers have left go too."""
+    for left in Path(tempfile.gettempdir()).glob(f"{METRICS}*"):
+        with suppress(OSError), _locked(left):
+            if time.time() - left.stat().st_mtime > SECONDS_TO_LOCK:
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=METRICS) as name, _locked(Path(name)):
+        yield Path(name)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Raises OSError if another process holds the lock."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _why_not_healthy(url: str, workers: int) -> str | None:

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from beatline.serving import registry
+from beatline.serving.supervisor import METRICS
 from tests.paths import ROOT
 from tests.serving import project
 
@@ -202,7 +204,8 @@ def test_a_request_that_has_begun_is_finished(folder: Path) -> None:
     """SIGTERM comes in the middle of a body: it is read to its end and answered, new connections are
     refused, the process ends with status 0, and its temporary folder is gone."""
     with serving(folder) as server, socket.create_connection(server.address) as begun:
-        head = f"POST {CNN} HTTP/1.1\r\nHost: x\r\nX-Shape: 120,3\r\nContent-Length: {len(ECG)}\r\n\r\n"
+        head = f"POST {CNN} HTTP/1.1\r\nHost: localhost\r\nX-Shape: 120,3\r\n"
+        head += f"Content-Length: {len(ECG)}\r\n\r\n"
         begun.sendall(head.encode() + ECG[:100])
         time.sleep(0.2)
         server.process.send_signal(signal.SIGTERM)
@@ -246,6 +249,44 @@ def test_workers_are_replaced(folder: Path) -> None:
         os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does
         said = server.end(signal.SIGINT)
     assert "Traceback" not in said and "KeyboardInterrupt" not in said
+
+
+def test_a_restart_loses_no_request(folder: Path) -> None:
+    """SIGHUP, while clients ask on connections that stay open: all are answered, by new workers then."""
+    with serving(folder) as server, Load(server.address, clients=6) as load:
+        before = set(workers(server))
+        project.wait_until(lambda: bool(load.weights or load.wrong))
+        server.process.send_signal(signal.SIGHUP)
+        project.wait_until(lambda: before.isdisjoint(workers(server)) or bool(load.wrong), 60)
+        load.more(100)
+        assert load.wrong == []
+        assert len(workers(server)) == WORKERS
+
+
+def test_workers_end_with_their_parent(folder: Path) -> None:
+    """A parent that is killed leaves nobody who holds the port, and nothing in the temporary folder."""
+    with serving(folder) as server:
+        pids = workers(server)
+        server.process.kill()
+        server.process.communicate()
+        project.wait_until(lambda: not any(map(psutil.pid_exists, pids)), seconds=4)
+        assert not accepts(server.address)
+        assert list(server.temporary.iterdir()) == []
+
+
+def test_folders_of_killed_servers_are_removed(folder: Path) -> None:
+    """By the next start; that of a server that lives stays, and one that is being made."""
+    with serving(folder) as living:
+        (kept,) = living.temporary.iterdir()
+        left, made = (Path(tempfile.mkdtemp(prefix=METRICS, dir=kept.parent)) for _ in range(2))
+        for path in (kept, left):
+            os.utime(path, (0, 0))
+        with serving(folder) as other:
+            assert {kept, made} < set(other.temporary.iterdir()) and not left.exists()
+            made.rmdir()
+            other.process.send_signal(signal.SIGTERM)
+            other.process.communicate(timeout=30)
+        living.end()
 
 
 def workers(server: Process) -> list[int]:
@@ -301,7 +342,8 @@ def test_mistakes_at_the_start(folder: Path, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         status, said = failed(folder, "--port", port)
     assert status == 1
-    assert re.fullmatch(rf"error: port {port} of 127.0.0.1 is in use: .* --port\n", said)
+    holder = rf"by process {os.getpid()} \(.*\)"
+    assert re.fullmatch(rf"error: port {port} of 127.0.0.1 is in use {holder}: .* --port\n", said)
     (tmp_path / "empty").mkdir()
     shutil.copy(folder / "params.yaml", tmp_path / "empty")
     status, said = failed(tmp_path / "empty")

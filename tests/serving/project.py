@@ -27,6 +27,7 @@ from beatline.bundle import model_info
 from beatline.preprocessing import normalization
 from beatline.serving import registry
 from beatline.serving.app import create_app
+from beatline.serving.connections import BoundedProtocol
 from beatline.serving.settings import Serve
 from tests import parameters
 from tests.bundle.bundles import HISTORY
@@ -202,7 +203,13 @@ def client(folder: Path, **changes: Any) -> Iterator[httpx.Client]:
 @contextmanager
 def serving(application: FastAPI) -> Iterator[str]:
     """The address of a server in a thread of this process."""
-    config = uvicorn.Config(application, ws="none", log_config=None, timeout_graceful_shutdown=10)
+    config = uvicorn.Config(
+        application,
+        http=BoundedProtocol,
+        ws="none",
+        log_config=None,
+        timeout_graceful_shutdown=10,
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))

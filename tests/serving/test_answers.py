@@ -43,9 +43,9 @@ def saved(folder: Path, name: str = "cnn", task: str = "multilabel", **changes: 
 
 
 def answered(loaded: Model, recording: np.ndarray, **flags: bool) -> dict[str, Any]:
-    flags = {"explain": False, "with_recording": False, **flags}
+    options: dict[str, Any] = {"explain": False, "with_recording": False, **flags}
     asked = Recording(recording, sampling_rate=loaded.model_info["dataset"]["sampling_rate"])
-    found = answers.respond(loaded, asked, limits=LIMITS, **flags)
+    found = answers.respond(loaded, asked, limits=LIMITS, **options)
     return json.loads(json.dumps(found, allow_nan=False))  # as a client reads it
 
 

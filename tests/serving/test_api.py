@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 
 from beatline import bundle
 from beatline.common.errors import UserError
-from beatline.serving import answers, registry
+from beatline.serving import answers, registry, requests
 from beatline.serving.app import PAGE, create_app
 from beatline.serving.requests import MAX_FILES
-from beatline.serving.routes import WAITING
+from beatline.serving.routes import WAITING_LONG
 from tests.serving import project
 
 CNN, AUTOENCODER = "/models/ptbxl/cnn/predict", "/models/ecg5000/autoencoder/predict"
@@ -186,7 +186,7 @@ def test_health_before_and_after() -> None:
     async def ask() -> httpx.Response:
         app = create_app(project.limits(), Path("nowhere"), project.WANTED)
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://x") as found:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as found:
             return await found.get("/health")
 
     response = asyncio.run(ask())
@@ -404,10 +404,35 @@ def test_much_from_few_bytes(client: httpx.Client, monkeypatch: pytest.MonkeyPat
     file = io.BytesIO()
     np.save(file, np.tile(np.array([[1, 2, 3], [4, 6, 5]], np.int8), (260, 1)))
     assert client.post(CNN, content=file.getvalue(), headers=slow).status_code == 200
-    assert all(name.startswith("answer") for name in threads) and threads
+    assert all(name.startswith(("quick", "slow")) for name in threads) and threads
 
 
 # Limits
+
+
+def test_more_rows_than_there_may_be(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are counted before a parser makes objects of them; what only looks like many is read."""
+    url = f"{client.base_url}/predict"
+    json_type = {"Content-Type": "application/json"}
+    with monkeypatch.context() as context:
+        context.setattr(requests.orjson, "loads", None)  # would be called
+        for body in (b"[" + b"[]," * 100_000 + b"[]]", b"[" + b"1," * 100_000 + b"1]"):
+            problem(httpx.post(url, content=body, headers=json_type), 413, "20 rows of 3 features")
+        body = b"{" + b",".join(b'"a%d":1' % number for number in range(10_000)) + b"}"
+        problem(httpx.post(url, content=body, headers=json_type), 413)
+    rows = [ROW | {"heart_rate": number} for number in range(20)]
+    assert len(client.post("/predict", json=rows).json()) == 20
+    problem(client.post("/predict", json=[*rows, ROW]), 413, "21 rows are more than the 20")
+    odd = ROW | {"[" * 5000 + '\\"' + "," * 5000: 1}
+    problem(client.post("/predict", json=odd), 422, "unknown feature")
+
+
+def test_rows_say_what_they_are(client: httpx.Client) -> None:
+    """A page of somebody else's may send texts and forms without asking, and JSON only with leave."""
+    body = json.dumps(ROW).encode()
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        problem(client.post("/predict", content=body, headers={"Content-Type": kind}), 415)
+    problem(client.post("/predict", content=body), 415, "send application/json")
 
 
 def test_too_large(client: httpx.Client) -> None:
@@ -415,9 +440,11 @@ def test_too_large(client: httpx.Client) -> None:
     body = bytes(1_100_000)
     problem(client.post(CNN, content=body, headers=RAW), 413, "larger than 1 MB")
     problem(client.post(CNN, content=iter([body[:600_000]] * 2), headers=RAW), 413)
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n"
-    answer = exchange(client, head)
-    assert answer.startswith(b"HTTP/1.1 413 ") and b"connection: close" in answer.lower()
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n"
+    for more, status in ((b"Content-Type: application/json\r\n", b"413"), (b"", b"415")):
+        answer = exchange(client, head + more + b"\r\n")
+        assert answer.startswith(b"HTTP/1.1 %s " % status)
+        assert b"connection: close" in answer.lower()
 
 
 def exchange(client: httpx.Client, sent: bytes, seconds: float = 10) -> bytes:
@@ -434,7 +461,7 @@ def exchange(client: httpx.Client, sent: bytes, seconds: float = 10) -> bytes:
 def test_too_slow(folder: Path) -> None:
     """A body that does not arrive is not waited for longer than it may take."""
     with project.client(folder, seconds_to_send=0.2) as client:
-        head = f"POST {CNN} HTTP/1.1\r\nHost: x\r\nContent-Length: 1440\r\n\r\n".encode()
+        head = f"POST {CNN} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1440\r\n\r\n".encode()
         start = time.monotonic()
         answer = exchange(client, head + b"ab")
         assert answer.startswith(b"HTTP/1.1 408 ")
@@ -447,7 +474,7 @@ def test_a_client_that_leaves(client: httpx.Client, caplog: pytest.LogCaptureFix
     address = (client.base_url.host, client.base_url.port or 80)
     before = gone(client)
     with socket.create_connection(address) as connection:
-        head = f"POST {CNN} HTTP/1.1\r\nHost: x\r\nContent-Length: 1440\r\n\r\n".encode()
+        head = f"POST {CNN} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1440\r\n\r\n".encode()
         connection.sendall(head + b"ab")
         time.sleep(0.1)
     project.wait_until(lambda: gone(client) == before + 1)
@@ -488,7 +515,7 @@ def test_long_work_lets_others_through(
         response = httpx.post(address, content=ECG.tobytes(), headers=RAW, timeout=30)
         statuses.append(response.status_code)
 
-    askers = [threading.Thread(target=ask) for _ in range(WAITING + 4)]
+    askers = [threading.Thread(target=ask) for _ in range(WAITING_LONG + 3)]
     for asker in askers:
         asker.start()
     project.wait_until(lambda: statuses == [503] * 2)
@@ -503,7 +530,7 @@ def test_long_work_lets_others_through(
     release.set()
     for asker in askers:
         asker.join()
-    assert sorted(statuses) == [200] * (WAITING + 2) + [503] * 2
+    assert sorted(statuses) == [200] * (WAITING_LONG + 1) + [503] * 2
 
 
 def test_an_answer_that_takes_too_long(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -546,7 +573,13 @@ def test_what_is_given_up_when_the_server_ends(folder: Path) -> None:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {"type": "http", "method": "POST", "path": CNN, "query_string": b"", "headers": []}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": CNN,
+            "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+        }
         task = asyncio.create_task(app(scope, never, send))
         await asyncio.sleep(0.05)
         task.cancel()

@@ -1,0 +1,51 @@
+"""The names under which the server may be asked for.
+
+A page of somebody else's can give its own name this machine's address (DNS rebinding), and a browser then
+lets it read what is answered here. The name stands in the header Host. An address cannot be rebound.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from starlette.types import Scope
+
+from beatline.serving.problems import Problem, malformed, shown
+
+VARIABLE = "BEATLINE_HOSTS"  # names in the environment, for the workers
+LOOPBACK = "localhost"
+
+
+def allowed(names: Iterable[str] = ()) -> frozenset[str]:
+    """The names given, those in the environment, and that of the loopback interface."""
+    given = [*names, *os.environ.get(VARIABLE, "").split()]
+    return frozenset({LOOPBACK, *(name.strip("[]").rstrip(".").casefold() for name in given)})
+
+
+def check(scope: Scope, names: frozenset[str]) -> None:
+    """Raise Problem: 400 unless there is one Host, 421 if it is neither an address nor one of `names`."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) != 1:
+        if not hosts and scope.get("http_version") == "1.0":
+            return
+        raise malformed("a request has one header Host")
+    text = hosts[0].decode("latin-1").strip()
+    name = text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+    name = name.rstrip(".").casefold()
+    if name not in names and not _is_address(name):
+        raise Problem(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            f"this server is not called {shown(name)!r}: start it with --allow-host {shown(name)}, or "
+            f"ask for it by its address",
+        )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
