@@ -16,7 +16,7 @@ from torch import nn
 
 from beatline import models
 from beatline.bundle import model as bundle  # now, since identity sums what is loaded
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import reporting_mistakes
 from beatline.common.files import replacing, write_json
 from beatline.lineage import record
@@ -65,9 +65,9 @@ def main(model: str, name: str) -> None:
         save(output, trained)
         seconds = time.perf_counter() - began + earlier
         # Durations differ from run to run: they stay out of what metrics and bundles hold.
-        write_json(
-            Path(f"data/durations/{name}/{model}/train.json"), {"train_seconds": round(seconds, 2)}
-        )
+        durations = Path(f"data/durations/{name}/{model}/train.json")
+        write_json(durations, {"train_seconds": round(seconds, 2)})
+        sums.seal(durations)
     print(f"{seconds:.0f} s: {output}")
 
 
@@ -113,6 +113,7 @@ def save(folder: Path, trained: list[Trained]) -> None:
             seed = str(model_info["training"]["seed"])
             target = beside / "seeds" / seed if number else beside
             bundle.save(target, network, model_info, history)
+        sums.seal(beside)  # with the bundles of other seeds
 
 
 if __name__ == "__main__":

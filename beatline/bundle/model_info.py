@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.common.files import read_json
 
@@ -30,7 +31,7 @@ PROMISED = (  # what model.json holds at least
 
 def read_model_info(folder: Path) -> dict[str, Any]:
     """The content of a bundle's model.json. Raises UserError if it is missing or damaged."""
-    model_info = read_json(folder / DESCRIPTION)
+    model_info = read_json(sums.verified(folder / DESCRIPTION))
     if not isinstance(model_info, dict) or model_info.get("format") != FORMAT:
         raise UserError(f"{folder} is a bundle of another format than {FORMAT}: train it again")
     if missing := [name for name in PROMISED if name not in model_info]:

@@ -111,11 +111,7 @@ def read_csv(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
     return table
 
 
-def sha256(*paths: Path) -> str:
-    """SHA-256, as hexadecimal text, of the content of the files, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from beatline.common.sums import SUMS
 from beatline.lineage.lock import DURATIONS, read
 
 WIDTH = 60  # characters of a value that is shown
@@ -105,7 +106,10 @@ def _output_differences(path: str, base: Path, now: Path) -> Iterator[str]:
 
 def _files(root: Path, path: str) -> set[str]:
     inside = (root / path).rglob("*") if (root / path).is_dir() else [root / path]
-    return {file.relative_to(root).as_posix() for file in inside if file.is_file()}
+    # Sums of files say of nothing more than the files, which hold identity.
+    return {
+        file.relative_to(root).as_posix() for file in inside if file.is_file() and file.name != SUMS
+    }
 
 
 def difference(before: Path, after: Path) -> str | None:

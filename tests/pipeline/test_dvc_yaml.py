@@ -163,7 +163,7 @@ def test_training_does_not_depend_on_the_test_split() -> None:
     for model in PARAMS["train"]:
         for dep in DVC_YAML["stages"][f"train_{model}"]["do"]["deps"]:
             assert not dep.startswith("data/") or dep.endswith(
-                ("/dataset.json", "/train", "/validation")
+                ("/dataset.json", "/dataset.json.sha256", "/train", "/validation")
             )
 
 
