@@ -19,6 +19,7 @@ import pandas as pd
 
 from beatline.common.errors import UserError
 
+_PARTIAL = ".*.partial"  # what is being written, beside its place
 # Columns that may look like numbers and are texts.
 TEXTS: dict[Hashable, type[str]] = dict.fromkeys(
     ("record", "group", "alike", "split", "machine_id"), str
@@ -32,7 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
     On any error what was written is removed and `path` keeps what it held before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")  # a killed run's is removed by the next
+    # A killed run's is removed by the next.
+    beside = path.with_name(_PARTIAL.replace("*", path.name))
     _remove(beside)
     try:
         yield beside
@@ -44,6 +46,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         _remove(beside)
+
+
+def remove_half_written(folder: Path) -> list[Path]:
+    """Remove what killed runs were writing below a folder; return the paths."""
+    left = list(folder.rglob(_PARTIAL))
+    for path in left:
+        _remove(path)
+    return left
 
 
 def _remove(path: Path) -> None:
