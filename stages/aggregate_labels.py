@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from beatline import datasets
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import UserError, concerning, reporting_mistakes
 from beatline.common.files import replacing, write_csv, write_json
 from beatline.sources.pack import Pack
@@ -36,6 +36,7 @@ def main(name: str) -> None:
         folder.mkdir()
         write_csv(folder / "labels.csv", labels.table)
         write_json(folder / "dataset.json", description)
+        sums.seal(folder)
     print(f"{len(labels.table)} records: " + ", ".join(f"{k} {v}" for k, v in totals.items()))
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from beatline import models
-from beatline.bundle import WEIGHTS, Bundle
+from beatline.bundle import WEIGHTS_SHA256, Bundle
 from beatline.bundle import model as bundle  # now, since identity sums what is loaded
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import reporting_mistakes
-from beatline.common.files import replacing, sha256, write_csv, write_json
+from beatline.common.files import replacing, write_csv, write_json
 from beatline.evaluation import estimates, predictions, reconstructions
 from beatline.evaluation.estimates import Evaluate
 from beatline.evaluation.predictions import Predictions
@@ -37,24 +37,24 @@ def main(model: str, name: str) -> None:
         {"seed": trained.description["training"]["seed"], **overall},
         *other_seeds(trained_in, test, parameters),
     ]
-    estimated["identity"] = {**identity, "model": sha256(trained_in / WEIGHTS)}
+    estimated["identity"] = {**identity, "model": trained.description[WEIGHTS_SHA256]}
 
     with replacing(Path(f"data/predictions/{name}/{model}")) as folder:
         folder.mkdir()
         predictions.write(folder, predicted)
         write_json(folder / "estimates.json", estimated)
+        sums.seal(folder)  # which is read below
         if trained.task.name == "reconstruction":
             # Of the predictions as they were written, so that the report chooses the same records.
             written = predictions.read(folder, trained.description)
             reconstructions.write(folder, written, test.signals, trained.reconstruct)
+            sums.seal(folder)
         network_parameters = models.count_parameters(trained.network)
         file = folder / predictions.FILE
         about = estimates.about(predicted, parameters, network_parameters, file)
     milliseconds = estimates.time_of_a_prediction(trained.answer, test.signals)
-    write_json(
-        Path(f"data/durations/{name}/{model}/predict.json"),
-        {"predict_milliseconds": round(milliseconds, 3)},
-    )
+    durations = Path(f"data/durations/{name}/{model}/predict.json")
+    sums.write_sealed_json(durations, {"predict_milliseconds": round(milliseconds, 3)})
     metrics = estimates.metrics_of(predicted, estimated, about, dataset["simulated"])
     write_json(Path(f"reports/metrics/{name}/{model}.json"), metrics, digits=4)
     by_class = estimates.by_class(predicted, estimated)

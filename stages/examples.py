@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from beatline import datasets
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import UserError, reporting_mistakes
 from beatline.common.files import read_csv, read_json, replacing, write_json
 from beatline.sources.pack import Pack
@@ -17,11 +17,12 @@ from beatline.sources.pack import Pack
 
 def main(name: str) -> None:
     module = datasets.module(params.block_of(params.load(), f"datasets.{name}.module"))
-    description = read_json(Path(f"data/labels/{name}/dataset.json"))
+    labels = Path(f"data/labels/{name}")
+    description = read_json(sums.verified(labels / "dataset.json"))
     classes = description["classes"]
     columns = ("record", "normal", *classes)
-    table = read_csv(Path(f"data/labels/{name}/labels.csv"), columns)
-    split = read_csv(Path(f"data/splits/{name}.csv"), ("record", "split"))
+    table = read_csv(sums.verified(labels / "labels.csv"), columns)
+    split = read_csv(sums.verified_alone(Path(f"data/splits/{name}.csv")), ("record", "split"))
     if list(split["record"]) != list(table["record"]):
         raise UserError(f"data/splits/{name}.csv is of other records: run `dvc repro`")
     test = table.loc[split["split"] == "test"]
@@ -37,6 +38,7 @@ def main(name: str) -> None:
             np.save(beside / f"{number}.npy", recording.astype("<f4"), allow_pickle=False)
             described.append({"name": str(number), "record": record, "labels": labels, **about})
         write_json(beside / "examples.json", {"examples": described})
+        sums.seal(beside)
     print(f"{len(described)} examples: {folder}")
 
 

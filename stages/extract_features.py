@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from beatline import datasets, features
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import concerning, reporting_mistakes
 from beatline.common.files import read_csv, read_json, replacing, write_json
 from beatline.features import Recorded
@@ -20,9 +20,9 @@ def main(name: str) -> None:
     dataset = datasets.module(params.block_of(content, f"{key}.module"))
     parameters = features.parameters_of(content, name)
     labels = Path(f"data/labels/{name}")
-    description = read_json(labels / "dataset.json")
+    description = read_json(sums.verified(labels / "dataset.json"))
     columns = ("record", "group", "normal", *description["classes"])
-    table = read_csv(labels / "labels.csv", columns)
+    table = read_csv(sums.verified(labels / "labels.csv"), columns)
 
     with (
         Pack(Path(f"data/raw/{name}.zip")) as pack,
@@ -34,6 +34,7 @@ def main(name: str) -> None:
                 folder, Recorded(dataset, pack, table, description), parameters
             )
         write_json(folder / "dataset.json", {**description, **features_info}, digits=17)
+        sums.seal(folder)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from beatline import datasets
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import UserError, concerning, reporting_mistakes
-from beatline.common.files import read_csv, read_json, write_json
+from beatline.common.files import read_csv, read_json
 from beatline.preprocessing import arrays, normalization, splitting
 from beatline.preprocessing.arrays import Reader
 from beatline.sources.pack import Pack
@@ -24,11 +24,12 @@ def main(name: str) -> None:
     content = params.load()
     parameters = params.block(content, f"datasets.{name}.normalize", normalization.Normalize)
     recordings = Path(parameters.recordings)
-    description = read_json(Path(f"data/labels/{name}/dataset.json"))
+    labels = Path(f"data/labels/{name}")
+    description = read_json(sums.verified(labels / "dataset.json"))
     if recordings.is_dir():  # what extract_features made of the recordings says what it is
-        description |= read_json(recordings / "dataset.json")
-    table = read_csv(Path(f"data/labels/{name}/labels.csv"), ("record", "normal"))
-    split = read_csv(Path(f"data/splits/{name}.csv"), ("record", "split"))
+        description |= read_json(sums.verified(recordings / "dataset.json"))
+    table = read_csv(sums.verified(labels / "labels.csv"), ("record", "normal"))
+    split = read_csv(sums.verified_alone(Path(f"data/splits/{name}.csv")), ("record", "split"))
     if list(split["record"]) != list(table["record"]):
         raise UserError(f"data/splits/{name}.csv is of other records: run `dvc repro`")
     output = Path(f"data/normalized/{name}")
@@ -53,7 +54,7 @@ def main(name: str) -> None:
         "normalization": fitted.as_dict(),
         "typical": normalization.typical(arrays.load_split(output / "train").signals),
     }
-    write_json(output / "dataset.json", description, digits=17)
+    sums.write_sealed_json(output / "dataset.json", description, digits=17)
     print(
         f"invalid samples set to the {parameters.invalid}: {invalid}; "
         f"constant channels: {constant or 'none'}"

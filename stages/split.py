@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import concerning, reporting_mistakes
 from beatline.common.files import read_csv, read_json, write_csv, write_json
 from beatline.preprocessing import splitting
@@ -16,11 +16,11 @@ from beatline.preprocessing import splitting
 def main(name: str) -> None:
     content = params.load()
     parameters = params.block(content, f"datasets.{name}.split", splitting.Split)
-    description = read_json(Path(f"data/labels/{name}/dataset.json"))
+    description = read_json(sums.verified(Path(f"data/labels/{name}/dataset.json")))
     classes = description["classes"]
     sections = description["sections"]
     columns = ("record", "group", "fold", *classes, *([sections] if sections else []))
-    table = read_csv(Path(f"data/labels/{name}/labels.csv"), columns)
+    table = read_csv(sums.verified(Path(f"data/labels/{name}/labels.csv")), columns)
 
     with concerning(f"datasets.{name}"):
         split = splitting.assign(table, classes, parameters, sections=sections)
@@ -29,9 +29,9 @@ def main(name: str) -> None:
     counts = splitting.class_counts(table, classes, split)
     shared = splitting.shared_groups(table.loc[:, "group"], split)
 
-    write_csv(
-        Path(f"data/splits/{name}.csv"), pd.DataFrame({"record": table["record"], "split": split})
-    )
+    output = Path(f"data/splits/{name}.csv")
+    write_csv(output, pd.DataFrame({"record": table["record"], "split": split}))
+    sums.seal(output)
     write_csv(Path(f"reports/plots/{name}/class_counts.csv"), counts)
     write_json(
         Path(f"reports/metrics/{name}/split.json"),

@@ -16,9 +16,9 @@ from torch import nn
 
 from beatline import models
 from beatline.bundle import model as bundle  # now, since identity sums what is loaded
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import reporting_mistakes
-from beatline.common.files import replacing, write_json
+from beatline.common.files import replacing
 from beatline.lineage import record
 from beatline.models import Learning
 from beatline.prediction import devices, inference
@@ -65,9 +65,8 @@ def main(model: str, name: str) -> None:
         save(output, trained)
         seconds = time.perf_counter() - began + earlier
         # Durations differ from run to run: they stay out of what metrics and bundles hold.
-        write_json(
-            Path(f"data/durations/{name}/{model}/train.json"), {"train_seconds": round(seconds, 2)}
-        )
+        durations = Path(f"data/durations/{name}/{model}/train.json")
+        sums.write_sealed_json(durations, {"train_seconds": round(seconds, 2)})
     print(f"{seconds:.0f} s: {output}")
 
 
@@ -113,6 +112,7 @@ def save(folder: Path, trained: list[Trained]) -> None:
             seed = str(model_info["training"]["seed"])
             target = beside / "seeds" / seed if number else beside
             bundle.save(target, network, model_info, history)
+        sums.seal(beside)  # with the bundles of other seeds
 
 
 if __name__ == "__main__":

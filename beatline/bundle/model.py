@@ -27,8 +27,9 @@ from beatline.bundle.model_info import (
     shape_of,
 )
 from beatline.common.errors import UserError, warn
-from beatline.common.files import replacing, sha256, write_csv, write_json
+from beatline.common.files import replacing, write_csv, write_json
 from beatline.common.params import validated
+from beatline.common.sums import listed, seal, verified
 from beatline.export import onnx_graph
 from beatline.export.onnx_graph import NotExported
 from beatline.prediction import devices, inference, tasks
@@ -153,6 +154,7 @@ def save(
         content = {"format": FORMAT, **model_info, **sums}
         write_json(beside / DESCRIPTION, content, digits=17)
         write_csv(beside / HISTORY, history)
+        seal(beside)
 
 
 def _graph(network: nn.Module, model_info: dict[str, Any]) -> bytes | None:
@@ -169,18 +171,17 @@ def load(folder: Path | str) -> Bundle:
     folder = Path(folder)
     model_info = read_model_info(folder)
     network = network_of(model_info, str(folder / DESCRIPTION))
+    weights = verified(folder / WEIGHTS)
+    if model_info.get(WEIGHTS_SHA256) != listed(folder)[WEIGHTS]:
+        raise UserError(
+            f"{weights} is not the one of {DESCRIPTION} (another SHA-256): train the model again"
+        )
     try:
-        network.load_state_dict(safetensors.load_file(folder / WEIGHTS))
+        network.load_state_dict(safetensors.load_file(weights))
     except Exception as error:
         raise UserError(
-            f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({type(error).__name__}): "
-            f"run `dvc checkout --force` or train it again"
+            f"{weights} does not fit {DESCRIPTION} ({type(error).__name__}): train the model again"
         ) from None
-    if model_info.get(WEIGHTS_SHA256) != sha256(folder / WEIGHTS):
-        raise UserError(
-            f"{folder / WEIGHTS} has changed since it was saved (its SHA-256 is not that in "
-            f"{DESCRIPTION}): run `dvc checkout --force` or train it again"
-        )
     return Bundle(network.eval(), model_info)
 
 

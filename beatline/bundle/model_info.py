@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.common.files import read_json
 from beatline.common.params import Parameters, validated
@@ -174,7 +175,7 @@ def read_model_info(folder: Path) -> dict[str, Any]:
     """The content of a bundle's model.json. Raises UserError if it is missing or damaged, or if a value
     is none that a model can have."""
     path = folder / DESCRIPTION
-    model_info = read_json(path)
+    model_info = read_json(sums.verified(path))
     if not isinstance(model_info, dict) or model_info.get("format") != FORMAT:
         raise UserError(f"{folder} is a bundle of another format than {FORMAT}: train it again")
     if missing := [name for name in PROMISED if name not in model_info]:

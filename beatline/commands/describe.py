@@ -14,7 +14,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from beatline import bundle
 from beatline.common.errors import UserError
-from beatline.common.files import sha256
+from beatline.common.sums import check
 
 WIDTH = 80
 NOT_RECORDED = "not recorded"
@@ -37,12 +37,8 @@ def run(options: argparse.Namespace) -> int:
             f"{folder} is no trained model (it holds no {bundle.DESCRIPTION}): name a folder "
             f"such as data/models/ptbxl/cnn, or run `dvc repro` to train it"
         )
-    model_info = bundle.load(folder).description  # which compares the weights with their sum
-    sums = {
-        path.relative_to(folder).as_posix(): sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    model_info = bundle.load(folder).description
+    sums = check(folder)
     if options.json:
         print(json.dumps({bundle.DESCRIPTION: model_info, "sha256": sums}, indent=2))
         return 0

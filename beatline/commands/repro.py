@@ -5,6 +5,9 @@ its list of who reads and writes what (.dvc/tmp/rwlock): a signal in between lea
 `dvc repro` can begin. Before and after a run a damaged dvc.lock is restored from the copy that the last
 run has kept, or from Git, and an unreadable list is removed. What has run comes from DVC's run cache.
 
+What a killed run was writing (`.<name>.partial`) is removed, wherever it is: a later run replaces only
+what has the same name.
+
 If DVC alone is killed, the stage that it was running is ended too: the next run would race it.
 """
 
@@ -29,10 +32,11 @@ from beatline.commands import validate
 from beatline.commands.committed import check_no_conflict
 from beatline.common import params
 from beatline.common.errors import warn
-from beatline.common.files import replacing
+from beatline.common.files import remove_half_written, replacing
 from beatline.lineage.lock import DVC_LOCK, is_sound
 
 TMP = Path(".dvc/tmp")
+WRITTEN = (Path("data"), Path("reports"))
 EMPTY = 'schema: "2.0"\n'  # of a dvc.lock in which nothing has run
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 SECONDS_TO_END = 10  # of a stage that is asked to end, before it is killed
@@ -56,7 +60,8 @@ def run(options: argparse.Namespace) -> int:
 
 def mend() -> None:
     """Restore a damaged dvc.lock, keep a copy of a sound one, and remove an unreadable list of DVC's
-    readers and writers. Nothing is touched while another DVC process is at work.
+    readers and writers and what killed runs left half written. Nothing is touched while another DVC
+    process is at work.
 
     Raises UserError if dvc.lock holds the marks of a merge conflict.
     """
@@ -64,6 +69,8 @@ def mend() -> None:
         _mend_lock()
         with _locked("rwlock.lock"):
             _mend_rwlock()
+            if not _stages_are_running():
+                _remove_half_written()
 
 
 @contextlib.contextmanager
@@ -110,6 +117,23 @@ def _mend_rwlock() -> None:
     except ValueError:
         path.unlink()
         warn(f"{path} was damaged by an interruption, and is removed")
+
+
+def _stages_are_running() -> bool:
+    """Whether a process that lives is in the list of readers and writers: DVC's own lock is free while a
+    stage runs."""
+    path = TMP / "rwlock"
+    processes = json.loads(path.read_text()) if path.exists() else {}
+    readers = [each for several in processes.get("read", {}).values() for each in several]
+    return any(
+        psutil.pid_exists(process["pid"])
+        for process in (*readers, *processes.get("write", {}).values())
+    )
+
+
+def _remove_half_written() -> None:
+    if left := [path for folder in WRITTEN for path in remove_half_written(folder)]:
+        warn(f"removed what an interrupted run had half written: {', '.join(map(str, left))}")
 
 
 def dvc_repro(arguments: list[str]) -> int:

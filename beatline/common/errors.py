@@ -12,6 +12,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_FULL = ("the disk is full", "writing", "free some space")
+DISK_ERRORS = {  # what is wrong, at what, and the cure
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: ("the file system is read-only", "writing", "mount it for writing"),
+    errno.EIO: ("the disk fails", "using", "see the system's log, mend or replace the disk"),
+}
+
 
 class UserError(Exception):
     """Bad input. The message names the file or key, what is wrong, and the cure."""
@@ -19,8 +27,8 @@ class UserError(Exception):
 
 @contextmanager
 def reporting_mistakes() -> Iterator[None]:
-    """Turn a :class:`UserError`, a full disk or a file that may not be read or written into one
-    sentence on stderr and exit status 1."""
+    """Turn a :class:`UserError`, a disk that is full, read-only or broken, or a file that may not be read
+    or written into one sentence on stderr and exit status 1."""
     try:
         yield
     except UserError as error:
@@ -28,10 +36,11 @@ def reporting_mistakes() -> Iterator[None]:
     except PermissionError as error:
         sys.exit(f"error: {error.filename} may not be read or written: correct its permissions")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_ERRORS:
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        sys.exit(f"error: the disk is full{where}: free some space and run the command again")
+        reason, doing, cure = DISK_ERRORS[error.errno]
+        where = f" while {doing} {error.filename}" if error.filename else ""
+        sys.exit(f"error: {reason}{where}: {cure} and run the command again")
 
 
 @contextmanager

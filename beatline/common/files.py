@@ -19,6 +19,7 @@ import pandas as pd
 
 from beatline.common.errors import UserError
 
+_PARTIAL = ".*.partial"  # what is being written, beside its place
 # Columns that may look like numbers and are texts.
 TEXTS: dict[Hashable, type[str]] = dict.fromkeys(
     ("record", "group", "alike", "split", "machine_id"), str
@@ -32,7 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
     On any error what was written is removed and `path` keeps what it held before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")  # a killed run's is removed by the next
+    # A killed run's is removed by the next.
+    beside = path.with_name(_PARTIAL.replace("*", path.name))
     _remove(beside)
     try:
         yield beside
@@ -44,6 +46,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         _remove(beside)
+
+
+def remove_half_written(folder: Path) -> list[Path]:
+    """Remove what killed runs were writing below a folder; return the paths."""
+    left = list(folder.rglob(_PARTIAL))
+    for path in left:
+        _remove(path)
+    return left
 
 
 def _remove(path: Path) -> None:
@@ -111,11 +121,7 @@ def read_csv(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
     return table
 
 
-def sha256(*paths: Path) -> str:
-    """SHA-256, as hexadecimal text, of the content of the files, one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from beatline.common.sums import KEY, SUMS
 from beatline.lineage.lock import DURATIONS, read
 
 WIDTH = 60  # characters of a value that is shown
@@ -105,7 +106,10 @@ def _output_differences(path: str, base: Path, now: Path) -> Iterator[str]:
 
 def _files(root: Path, path: str) -> set[str]:
     inside = (root / path).rglob("*") if (root / path).is_dir() else [root / path]
-    return {file.relative_to(root).as_posix() for file in inside if file.is_file()}
+    # Sums of files say of nothing more than the files, which hold identity.
+    return {
+        file.relative_to(root).as_posix() for file in inside if file.is_file() and file.name != SUMS
+    }
 
 
 def difference(before: Path, after: Path) -> str | None:
@@ -143,11 +147,10 @@ def _json_difference(before: bytes, after: bytes) -> str | None:
 
 
 def _without_identity(content: Any) -> Any:
-    """The content of a JSON file less every key `identity` in it."""
+    """The content of a JSON file less every key `identity` in it, and the sum of what holds them."""
     if isinstance(content, dict):
-        return {
-            key: _without_identity(value) for key, value in content.items() if key != "identity"
-        }
+        kept = content.keys() - {"identity", KEY}
+        return {key: _without_identity(content[key]) for key in content if key in kept}
     if isinstance(content, list):
         return [_without_identity(value) for value in content]
     return content

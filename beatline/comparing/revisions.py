@@ -6,9 +6,11 @@ there; predictions are in DVC's cache, or in the remote if there is one, or they
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, cast
 
 from dvc.api import DVCFileSystem
@@ -21,8 +23,9 @@ from ruamel.yaml.error import YAMLError
 
 from beatline.common import params
 from beatline.common.errors import UserError
+from beatline.common.sums import read_sealed_json, verified
 from beatline.evaluation.predictions import FILE, Predictions, parse
-from beatline.lineage.lock import Stages, upstream
+from beatline.lineage.lock import DURATIONS, Stages, upstream
 
 WORKSPACE = "workspace"
 ABOUT = {"task", "classes", "records", "parameters", "confidence", "test_records", "predictions"}
@@ -57,15 +60,35 @@ class Revision:
         return f"{self.name} ({self.commit[:7]})"
 
     def content(self, path: str) -> bytes | None:
-        """Return the content of a file in Git or under DVC; None if it is not to be had."""
+        """Return the content of a file in Git or under DVC; None if it is not to be had. Raises UserError
+        if it is not what a stage has written."""
         try:
             with self._files.open(path, "rb") as file:
-                return cast(bytes, file.read())
+                content = cast(bytes, file.read())
+            self._check(path, content)
+            return content
         except (OSError, DvcException, DataIndexDirError):  # neither in the cache nor in a remote
             return None
         except ImportError as error:  # the remote needs a package that is not installed
             _warn_once(f"what is in the DVC remote cannot be read: {' '.join(str(error).split())}")
             return None
+
+    def _check(self, path: str, content: bytes) -> None:
+        """Compare an output in the workspace with its sum, which dvc.lock may not know yet, and one from
+        DVC's cache, which DVC does not look at, with dvc.lock."""
+        on_disk = Path(self._files.repo.root_dir, path)
+        if self.commit is None and on_disk.exists():
+            if path.startswith(DURATIONS):
+                read_sealed_json(on_disk)
+            elif path.startswith("data/"):
+                verified(on_disk)
+            return
+        expected = self._files.info(path).get("md5")
+        if expected and hashlib.md5(content, usedforsecurity=False).hexdigest() != expected:
+            raise UserError(
+                f"{path} of {self.name} is damaged in DVC's cache: check out {self.name} and run "
+                f"`beatline repair {path}`"
+            )
 
     @cached_property
     def params(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from beatline.common.errors import UserError
 from beatline.common.files import TEXTS, read_csv, write_csv
+from beatline.common.sums import verified
 from beatline.prediction import tasks
 
 FILE = "predictions.csv"
@@ -136,7 +137,7 @@ def write(folder: Path, predictions: Predictions) -> None:
 def read(folder: Path, model_info: Mapping[str, Any]) -> Predictions:
     """The predictions in a folder. UserError if they are missing or damaged."""
     path = folder / FILE
-    return _checked(_told_by_model(model_info), read_csv(path), str(path))
+    return _checked(_told_by_model(model_info), read_csv(verified(path)), str(path))
 
 
 def parse(content: bytes, told_by: Mapping[str, Any], where: str) -> Predictions:

@@ -14,6 +14,7 @@ import numpy as np
 
 from beatline.common.errors import UserError
 from beatline.common.files import read_csv, replacing, write_csv
+from beatline.common.sums import verified
 from beatline.evaluation import mistakes
 from beatline.evaluation.predictions import Predictions
 
@@ -38,9 +39,9 @@ def write(
 
 def read(folder: Path, records: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Reconstructions and errors `[n, T, C]` float64 of the `records`. UserError if they are missing."""
-    names = list(read_csv(folder / RECORDS, ("record",))["record"])
+    names = list(read_csv(verified(folder / RECORDS), ("record",))["record"])
     try:
-        values = np.load(folder / VALUES, mmap_mode="r")
+        values = np.load(verified(folder / VALUES), mmap_mode="r")
         reconstructions, errors = values[:, [names.index(name) for name in records]]
     except (OSError, ValueError, EOFError, IndexError):
         raise UserError(

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from beatline.common.files import read_csv, read_json
+from beatline.common.sums import read_sealed_json, verified
 from beatline.evaluation import predictions
 from beatline.evaluation.predictions import Predictions
 
@@ -34,12 +35,13 @@ def load(model: str, trained: Path, predicted: Path, durations: Path) -> Evaluat
 
     Raises UserError that names the file if one is missing.
     """
-    model_info = read_json(trained / "model.json")
+    model_info = read_json(verified(trained / "model.json"))
     return Evaluated(
         **vars(predictions.read(predicted, model_info)),
         model=model,
         description=model_info,
-        history=read_csv(trained / "history.csv", ("epoch",)),
-        estimates=read_json(predicted / "estimates.json"),
-        durations=read_json(durations / "train.json") | read_json(durations / "predict.json"),
+        history=read_csv(verified(trained / "history.csv"), ("epoch",)),
+        estimates=read_json(verified(predicted / "estimates.json")),
+        durations=read_sealed_json(durations / "train.json")
+        | read_sealed_json(durations / "predict.json"),
     )

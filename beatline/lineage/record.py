@@ -6,15 +6,16 @@ user, and no path but those that params.yaml and dvc.lock hold.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from beatline.common.files import sha256
+from beatline.common.sums import listed
 from beatline.lineage import code, lock
 from beatline.prediction import devices
 
@@ -22,15 +23,15 @@ from beatline.prediction import devices
 def identity(data: Sequence[Path], name: str) -> dict[str, Any]:
     """Return what the stage `name` (`train_cnn@ptbxl`) works with when called, in the project's folder.
 
-    `git`, `code`: see :mod:`beatline.lineage.code`. `data`: SHA-256 of the files in `data`, a folder
-    standing for all that it holds. `environment`: see :func:`environment`. `pipeline`: see
-    :func:`beatline.lineage.lock.upstream_of_next_run`; None where DVC does not run the stage, so that
-    nobody vouches for dvc.lock.
+    `git`, `code`: see :mod:`beatline.lineage.code`. `data`: SHA-256 of the sums of the files in the
+    folders `data`, which were sealed (:mod:`beatline.common.sums`). `environment`: see
+    :func:`environment`. `pipeline`: see :func:`beatline.lineage.lock.upstream_of_next_run`; None where
+    DVC does not run the stage, so that nobody vouches for dvc.lock.
     """
     run_by_dvc = os.environ.get("DVC_STAGE", "").rpartition(":")[2] == name
     return {
         "git": code.git_identity(),
-        "data": sha256(*_files(data)),
+        "data": _sum_of_sums(data),
         "code": code.code_identity(),
         "environment": environment(),
         "pipeline": lock.upstream_of_next_run(name) if run_by_dvc else None,
@@ -55,13 +56,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
-    """The files that the paths name, those of a folder in the order of their names."""
-    files: list[Path] = []
-    for path in paths:
-        inside = sorted(file for file in path.rglob("*") if file.is_file())
-        files += inside if path.is_dir() else [path]
-    return files
+def _sum_of_sums(folders: Sequence[Path]) -> str:
+    lines = [f"{digest}  {name}\n" for folder in folders for name, digest in listed(folder).items()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _processor() -> str:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
+from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.common.files import read_csv, replacing, write_csv
 
@@ -40,14 +41,14 @@ def load_split(folder: Path, classes: Sequence[str] = ()) -> SplitArrays:
     """The split that :func:`write_split` wrote. Raises UserError if it is missing or damaged, or has no
     labels of `classes`."""
     try:
-        signals = np.load(folder / SIGNALS, mmap_mode="r")
+        signals = np.load(sums.verified(folder / SIGNALS), mmap_mode="r")
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} is missing: run `dvc repro` to make it") from None
     except (ValueError, EOFError) as error:
         raise UserError(
             f"{folder / SIGNALS} is damaged ({error}): run `beatline repair {folder}`"
         ) from None
-    table = read_csv(folder / RECORDS, ("record", "group", "normal", *classes))
+    table = read_csv(sums.verified(folder / RECORDS), ("record", "group", "normal", *classes))
     if len(signals) != len(table):
         raise UserError(
             f"{folder} is damaged ({len(signals)} recordings, {len(table)} rows): run `beatline "
@@ -74,6 +75,7 @@ def write_split(folder: Path, batches: Iterable[np.ndarray], table: pd.DataFrame
         if done != len(table) or not done:
             raise UserError(f"{folder}: {done} of {len(table)} recordings could be read")
         write_csv(beside / RECORDS, table)
+        sums.seal(beside)
 
 
 def reader(folder: Path) -> Reader:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from beatline.common.files import sha256
+from beatline.common import sums
 from beatline.datasets.cards import words_of
 from beatline.evaluation import estimates
 from beatline.reporting.data import DataFacts
@@ -26,16 +26,17 @@ FEW = 50  # test records of a class: with fewer, one record moves recall by two 
 def data_card(results: DatasetResults, content: Mapping[str, Any], root: Path) -> str:
     """Markdown, to be read in the folder :data:`CARDS` beside the report."""
     folder = f"data/normalized/{results.name}"
-    paths = [
-        f"{folder}/{split}/{name}" for split in SPLITS for name in ("records.csv", "signals.npy")
-    ]
     return fill(
         "data_card",
         data=DataFacts(results),
         words=words_of(results.name, content["datasets"], results.dataset_info),
         people=_people(results),
         limits=limits_of_counts(results),
-        sums={path: sha256(root / path) for path in paths},
+        sums={
+            f"{folder}/{split}/{name}": digest
+            for split in SPLITS
+            for name, digest in sums.listed(root / folder / split).items()
+        },
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from beatline import drawings
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import warn
 from beatline.common.files import read_json
 from beatline.drawings import Drawing
@@ -102,7 +102,7 @@ def read(content: dict[str, Any], name: str, root: Path) -> DatasetResults:
     return DatasetResults(
         name=name,
         parameters=content["datasets"][name],
-        dataset_info=read_json(folder / "dataset.json"),
+        dataset_info=sums.read_sealed_json(folder / "dataset.json"),
         splits={split: arrays.load_split(folder / split) for split in SPLITS},
         split_metrics=read_json(root / f"reports/metrics/{name}/split.json"),
         models=[

@@ -25,6 +25,7 @@ from beatline.bundle.model_info import (
 from beatline.common.errors import UserError
 from beatline.common.files import read_json
 from beatline.common.params import validated
+from beatline.common.sums import verified
 from beatline.export import limits
 from beatline.export.limits import BeyondLimits, Needs
 from beatline.export.session import WINDOWS, open_session
@@ -179,12 +180,13 @@ def load(folder: Path) -> Model:
             content = file.read(limits.LARGEST + 1)
     except OSError as error:
         raise UserError(
-            f"{folder / GRAPH} cannot be read ({error.strerror}): run `dvc checkout --force`"
+            f"{folder / GRAPH} cannot be read ({error.strerror}): run `beatline repair {folder}`"
         ) from None
+    # By model.json, not by SHA256SUMS: the folder may be replaced while it is read.
     if hashlib.sha256(content).hexdigest() != expected:
         raise UserError(
             f"{folder / GRAPH} is not the one of {DESCRIPTION} (another SHA-256): run "
-            f"`dvc checkout --force` or train the model again"
+            f"`beatline repair {folder}` or train the model again"
         )
     task, classes = tasks.TASKS[model_info["task"]], model_info["classes"]
     shape, reconstructs = shape_of(model_info), task.name == "reconstruction"
@@ -304,7 +306,7 @@ def thresholds(model: Model) -> dict[str, float] | None:
 def _metrics(path: Path, weights: str) -> dict[str, Any] | None:
     """Return the overall metrics of these weights from evaluate, each with its interval."""
     try:
-        estimates = read_json(path)
+        estimates = read_json(verified(path))
         return estimates["overall"] if estimates["identity"]["model"] == weights else None
     except (UserError, KeyError, TypeError):
         return None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from beatline.bundle.model_info import DESCRIPTION, GRAPH
 from beatline.common import params
 from beatline.common.errors import UserError
+from beatline.common.sums import SUMS
 from beatline.serving.problems import did_you_mean, unavailable, unknown
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 
 FOLDER = Path("data/models")
 PREDICTIONS = Path("data/predictions")  # where a model's metrics and their intervals are
-FILES = (DESCRIPTION, GRAPH)  # whose stamps show that a bundle has changed
+FILES = (DESCRIPTION, GRAPH, SUMS)  # whose stamps show that a bundle has changed
 # The environment variable that tells a worker to take requests only when its models are loaded: it takes
 # the place of another, beside workers that answer.
 LOAD_FIRST = "BEATLINE_LOAD_FIRST"
 SHOWN = 80  # characters of what a client asked for
 NONE_YET = f"no trained model in {FOLDER} yet: run `dvc repro` or `dvc pull`"
 
-Stamp = tuple[tuple[int, int, int] | None, ...]
+Stamp = tuple[tuple[int, ...] | None, ...]
 log = logging.getLogger("beatline.serving")
 
 
@@ -54,12 +55,12 @@ def check_features(features: str | None, wanted: Sequence[str]) -> None:
 
 def stamp(*paths: Path) -> Stamp:
     """Return the times of change, inodes and sizes of files (None for a missing one): they differ once
-    a file has changed."""
-    stamps: list[tuple[int, int, int] | None] = []
+    a file has changed, since nobody can set the time of the last change of an inode."""
+    stamps: list[tuple[int, ...] | None] = []
     for path in paths:
         try:
             status = path.stat()
-            stamps.append((status.st_mtime_ns, status.st_ino, status.st_size))
+            stamps.append((status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size))
         except OSError:
             stamps.append(None)
     return tuple(stamps)

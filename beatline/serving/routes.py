@@ -6,9 +6,10 @@ answered meanwhile.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,6 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from beatline.common.errors import UserError
 from beatline.common.files import read_json
+from beatline.common.sums import verified
 from beatline.serving import (
     answers,
     documentation,
@@ -50,11 +52,9 @@ from beatline.serving.telemetry import Telemetry
 from beatline.serving.work import Check, Lane, Room
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from beatline.serving.model import Model
 
+log = logging.getLogger("beatline.serving")
 EXAMPLES = Path("data/examples")
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
 THREADS = 2  # for what takes a moment; more would only share the cores
@@ -258,18 +258,28 @@ class Service:
         return Npy(await asyncio.to_thread(self._example, dataset, name))
 
     def _examples(self, dataset: str) -> list[dict[str, Any]]:
-        """Return the listed examples: none while DVC is writing the folder, or if there is no folder."""
+        """Return the listed examples: none while DVC is writing the folder, if there is no folder, or if
+        they are damaged, which is logged."""
+        path = self.root / EXAMPLES / dataset / "examples.json"
         try:
-            return list(read_json(self.root / EXAMPLES / dataset / "examples.json")["examples"])
-        except (UserError, OSError, KeyError, TypeError):
-            return []
+            return list(read_json(verified(path))["examples"])
+        except UserError as error:
+            if path.exists():
+                log.warning("no examples of %s: %s", dataset, error)
+        except (OSError, KeyError, TypeError):
+            pass
+        return []
 
     def _example(self, dataset: str, name: str) -> bytes:
         """The bytes of a file in the list: no path is made of what a client asks for."""
         for example in self._examples(dataset):
             if example["name"] == name:
-                with suppress(OSError):  # it is being replaced
-                    return (self.root / EXAMPLES / dataset / f"{name}.npy").read_bytes()
+                try:
+                    return verified(self.root / EXAMPLES / dataset / f"{name}.npy").read_bytes()
+                except UserError as error:
+                    raise unavailable(str(error)) from None
+                except OSError:  # it is being replaced
+                    break
         raise unknown(f"there is no example {shown(name)!r}: the list of examples has all names")
 
     async def metrics(self, _: Request) -> Response:

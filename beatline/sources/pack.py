@@ -79,11 +79,12 @@ class Pack:
 
     Raises UserError, naming the file and the cure, if it is missing, cut short, damaged, or not a
     pack (a ZIP with compressed or encrypted members). The content of a member is checked against
-    its CRC-32 by `text` and not by `read`, where it would cost more than the reading.
+    its CRC-32 when it is first read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._sound: set[str] = set()  # members whose CRC-32 was compared
         try:
             with zipfile.ZipFile(path) as archive, path.open("rb") as file:
                 self._members = _stored(archive)
@@ -125,15 +126,17 @@ class Pack:
         if header[:4] != b"PK\x03\x04":
             raise self._damaged(f"no header for {name}")
         start = member.header_offset + _LOCAL_HEADER + sum(struct.unpack_from("<2H", header, 26))
-        return memoryview(self._map)[start : start + member.file_size]
+        content = memoryview(self._map)[start : start + member.file_size]
+        if name not in self._sound:
+            if zlib.crc32(content) != member.CRC:
+                raise self._damaged(f"the CRC-32 of {name} is wrong")
+            self._sound.add(name)
+        return content
 
     def text(self, name: str) -> str:
         """The member `name` as UTF-8 text. Raises UserError if it is damaged or not text."""
-        content = self.read(name)
-        if zlib.crc32(content) != self._members[name].CRC:
-            raise self._damaged(f"the CRC-32 of {name} is wrong")
         try:
-            return str(content, "utf-8-sig")
+            return str(self.read(name), "utf-8-sig")
         except UnicodeDecodeError:
             raise UserError(
                 f"{self.path}: {name} is not UTF-8 text: save it as UTF-8 in the source"

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from beatline import models
+from beatline.common import sums
 from beatline.common.errors import UserError
-from beatline.common.files import read_json
 from beatline.models import Examples
 from beatline.prediction import tasks
 from beatline.prediction.device_data import Recordings
@@ -66,7 +66,7 @@ def load_training_data(folder: Path, model: str, key: str, device: torch.device)
     Raises UserError if files are missing or damaged, or if the model cannot learn from them; `key` is
     where params.yaml asks for it.
     """
-    dataset = read_json(folder / "dataset.json")
+    dataset = sums.read_sealed_json(folder / "dataset.json")
     learns, column = models.module(model).LEARNS, dataset["sections"]
     if not (task := tasks.for_dataset(learns, dataset["task"])):
         raise UserError(

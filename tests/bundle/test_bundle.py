@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from beatline import bundle, models
 from beatline.bundle import model_info
+from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.common.files import read_csv
 from beatline.common.params import Parameters
@@ -29,6 +30,7 @@ from beatline.prediction.device_data import Recordings
 from beatline.prediction.windows import Windows
 from beatline.preprocessing import normalization
 from tests.bundle.bundles import CHANNELS, HISTORY, LENGTH, WINDOW, made, raw_recordings
+from tests.damage import flipped, places
 from tests.parameters import ARCHITECTURES
 from tests.paths import ROOT
 
@@ -231,6 +233,7 @@ def test_weights_are_safetensors(saved: Path) -> None:
     weights = load_file(saved / bundle.WEIGHTS)
     assert weights.keys() == network.state_dict().keys()
     assert sorted(path.name for path in saved.iterdir()) == [
+        "SHA256SUMS",
         "history.csv",
         "model.json",
         "model.onnx",
@@ -244,7 +247,25 @@ def test_changed_weights_are_noticed(saved: Path) -> None:
     content = bytearray(weights.read_bytes())
     content[-2] ^= 1
     weights.write_bytes(bytes(content))
-    with pytest.raises(UserError, match=r"weights\.safetensors has changed since it was saved"):
+    with pytest.raises(UserError, match=r"weights\.safetensors is damaged .*beatline repair"):
+        bundle.load(saved)
+
+
+@pytest.mark.parametrize("name", [bundle.DESCRIPTION, bundle.WEIGHTS, sums.SUMS])
+def test_any_flipped_byte_is_noticed(saved: Path, name: str) -> None:
+    """A threshold of 0.8 instead of 0.3, another mean or class: a model that answers, wrongly."""
+    for place in places(saved / name, 24):
+        with flipped(saved / name, place), pytest.raises(UserError, match=f"{name} is damaged"):
+            bundle.load(saved)
+    bundle.load(saved)
+
+
+def test_weights_of_another_model_are_noticed(saved: Path) -> None:
+    """Whoever seals a bundle of files that do not belong together: model.json knows its weights."""
+    weights = load_file(saved / bundle.WEIGHTS)
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, saved / bundle.WEIGHTS)
+    sums.seal(saved)
+    with pytest.raises(UserError, match=r"weights\.safetensors is not the one of model\.json"):
         bundle.load(saved)
 
 
@@ -325,6 +346,7 @@ def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
     description = json.loads((folder / bundle.DESCRIPTION).read_text())
     how(description)
     (folder / bundle.DESCRIPTION).write_text(json.dumps(description))
+    sums.seal(folder)
 
 
 @pytest.mark.parametrize(
@@ -411,12 +433,13 @@ def test_damaged_and_missing_files(saved: Path) -> None:
     whole = weights.read_bytes()
     for damaged in (whole[:-8], whole[:4], b""):
         weights.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"weights\.safetensors does not fit .*dvc checkout"):
+        with pytest.raises(UserError, match=r"weights\.safetensors is damaged .*beatline repair"):
             bundle.load(saved)
     weights.unlink()
     with pytest.raises(UserError, match=r"weights\.safetensors"):
         bundle.load(saved)
     (saved / bundle.DESCRIPTION).write_text("[]")
+    sums.seal(saved)
     with pytest.raises(UserError, match="another format"):
         bundle.load(saved)
     with pytest.raises(UserError, match=r"nowhere/model\.json is missing: run `dvc repro`"):

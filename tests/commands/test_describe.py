@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from beatline import bundle, cli
+from beatline.common import sums
 from beatline.common.files import sha256
 from beatline.lineage import record
 from tests.bundle.bundles import HISTORY, made
@@ -71,6 +72,7 @@ def folder(tmp_path: Path) -> Path:
     }
     save(tmp_path / "model", identity)
     save(tmp_path / "model/seeds/2", identity)
+    sums.seal(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -137,7 +139,8 @@ def test_json(folder: Path) -> None:
     assert content["model.json"] == json.loads((folder / "model.json").read_text())
     files = {"history.csv", "model.json", "model.onnx", "weights.safetensors"}
     assert content["sha256"] == {
-        name: sha256(folder / name) for name in files | {f"seeds/2/{name}" for name in files}
+        name: sha256(folder / name)
+        for name in files | {f"seeds/2/{name}" for name in (*files, sums.SUMS)}
     }
 
 
@@ -149,6 +152,7 @@ def test_bundles_of_before(tmp_path: Path) -> None:
     description = json.loads((folder / bundle.DESCRIPTION).read_text())
     del description["dataset"]["citation"]
     (folder / bundle.DESCRIPTION).write_text(json.dumps(description))
+    sums.seal(folder)
     words = " ".join(run(folder).split())
     for expected in (
         "revision: not recorded",
@@ -186,7 +190,9 @@ def test_wrong_folders(folder: Path, tmp_path: Path) -> None:
             run(wrong)
     weights = folder / bundle.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-2] + b"xx")
-    with pytest.raises(SystemExit, match=r"^error: .* has changed since it was saved .*$"):
+    with pytest.raises(
+        SystemExit, match=r"^error: .*weights\.safetensors is damaged .*beatline repair"
+    ):
         run(folder)
     command = [sys.executable, "-m", "beatline", "describe", str(tmp_path / "empty")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

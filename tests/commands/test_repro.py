@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -108,6 +109,43 @@ def test_an_unreadable_list_of_readers_and_writers_is_removed() -> None:
         RWLOCK.write_text(content)
         repro.mend()
         assert RWLOCK.exists() == stays
+
+
+LEFT = ("data/x/.old.partial/signals.npy", "data/.x.csv.partial", "reports/a/b/.c.json.partial")
+NOT_LEFT = ("data/downloads/x.zip.partial", "data/downloads/x.zip.partial.json", "data/x/a.npy")
+
+
+def half_written() -> None:
+    for name in (*LEFT, *NOT_LEFT):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"x")
+
+
+def test_what_a_killed_run_was_writing_is_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever its name, so that a full disk does not stay full; a broken download goes on."""
+    half_written()
+    repro.mend()
+    assert not any(Path(name).exists() for name in LEFT)
+    assert not Path("data/x/.old.partial").exists()
+    assert all(Path(name).read_bytes() == b"x" for name in NOT_LEFT)
+    assert "data/x/.old.partial" in capsys.readouterr().out
+    repro.mend()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("how", ["write", "read"])
+def test_what_a_running_stage_writes_is_left(how: str) -> None:
+    """DVC's lock is free while a stage runs, and its list names who runs; a dead process runs nothing."""
+    half_written()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        who = {"pid": process.pid, "cmd": "dvc repro"}
+        RWLOCK.parent.mkdir(parents=True, exist_ok=True)
+        RWLOCK.write_text(json.dumps({how: {"/data/x": who if how == "write" else [who]}}))
+        repro.mend()
+        assert all(Path(name).exists() for name in LEFT)
+        process.kill()
+    repro.mend()
+    assert not any(Path(name).exists() for name in LEFT)
 
 
 def test_nothing_is_touched_while_dvc_is_at_work() -> None:

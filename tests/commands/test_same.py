@@ -55,18 +55,20 @@ def compared(tmp_path: Path, before: Outputs, after: Outputs) -> outputs.Compari
 
 
 def test_identity_and_durations_are_not_compared(tmp_path: Path) -> None:
-    """Another revision, code and speed: still the same model."""
+    """Another revision, code and speed, and so other sums of files: still the same model."""
     found = compared(
         tmp_path,
         {
             "train_cnn@a": {
                 MODEL: model(identity("1", "a")),
+                "data/models/a/cnn/SHA256SUMS": b"1",
                 TRAIN: b'{"train_seconds": 1.0}',
             }
         },
         {
             "train_cnn@a": {
                 MODEL: model(identity("2", "b", clean=False)),
+                "data/models/a/cnn/SHA256SUMS": b"2",
                 TRAIN: b'{"train_seconds": 2.0}',
             }
         },

@@ -33,13 +33,24 @@ def test_full_disk(number: int) -> None:
     assert sentence(OSError(number, "x")) == f"error: the disk is full: {cure}"
 
 
+@pytest.mark.parametrize(
+    ("number", "cause", "cure"),
+    [(errno.EROFS, "read-only", "mount it"), (errno.EIO, "the disk fails", "replace the disk")],
+)
+def test_a_disk_that_does_not_work(number: int, cause: str, cure: str) -> None:
+    """A file system that a fault has made read-only, and a fault itself: no traceback of ours."""
+    for names in ((), ("a/b",)):
+        found = sentence(OSError(number, os.strerror(number), *names))
+        assert cause in found and cure in found and all(name in found for name in names)
+
+
 def test_forbidden_file() -> None:
     """A file without permission is the user's to mend."""
     found = sentence(PermissionError(errno.EACCES, "Permission denied", "data/raw"))
     assert found == "error: data/raw may not be read or written: correct its permissions"
 
 
-@pytest.mark.parametrize("error", [ValueError("bug"), KeyError("bug"), OSError(errno.EIO, "x")])
+@pytest.mark.parametrize("error", [ValueError("bug"), KeyError("bug"), OSError(errno.EBADF, "x")])
 def test_bugs_keep_their_traceback(error: Exception) -> None:
     """An error that no user can mend is not hidden behind a sentence."""
     with pytest.raises(type(error)), reporting_mistakes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.common.files import write_csv, write_json
 from beatline.evaluation import predictions, results
@@ -87,6 +89,7 @@ def test_what_is_written_is_read(model_info: dict[str, Any], further: bool, tmp_
         table = pd.read_csv(path, dtype=str)
         table.insert(2, "age", "")
         write_csv(path, table.assign(**{"X": 1, "X predicted": 0.5, "X decided": 1, "ward": "a"}))
+    sums.seal(tmp_path)
     parsed = [
         predictions.parse(path.read_bytes(), each, "x") for each in (told(predicted), model_info)
     ]
@@ -109,6 +112,7 @@ def test_a_missing_column_is_named(column: str, tmp_path: Path) -> None:
     predictions.write(tmp_path, predicted)
     path = tmp_path / predictions.FILE
     write_csv(path, pd.read_csv(path).drop(columns=column))
+    sums.seal(tmp_path)
     with pytest.raises(UserError, match=f"has no column {column}: .*beatline repair"):
         predictions.read(tmp_path, CASES[-1])
     for told_by in (told(predicted), CASES[-1]):
@@ -133,12 +137,21 @@ def test_all_that_is_known_of_a_model_is_read(tmp_path: Path) -> None:
     write_json(tmp_path / "model.json", CASES[0])
     write_csv(tmp_path / "history.csv", pd.DataFrame({"epoch": [1, 2]}))
     write_json(tmp_path / "estimates.json", {"overall": {}})
-    write_json(tmp_path / "train.json", {"train_seconds": 12.5})
-    write_json(tmp_path / "predict.json", {"predict_milliseconds": 0.75})
-    found = results.load("cnn", tmp_path, tmp_path, tmp_path)
+    sums.seal(tmp_path)
+    durations = tmp_path.parent / "durations"
+    for name, key, value in (
+        ("train.json", "train_seconds", 12.5),
+        ("predict.json", "predict_milliseconds", 0.75),
+    ):
+        sums.write_sealed_json(durations / name, {key: value})
+    found = results.load("cnn", tmp_path, tmp_path, durations)
     assert found.durations == {"train_seconds": 12.5, "predict_milliseconds": 0.75}
     assert (found.model, found.classes, len(found.history)) == ("cnn", ["NORM", "MI"], 2)
-    for name in ("predict.json", "estimates.json", "history.csv", "predictions.csv", "model.json"):
-        (tmp_path / name).unlink()
+    for name in ("estimates.json", "history.csv", "predictions.csv", "model.json"):
+        shutil.copytree(tmp_path, copy := tmp_path.parent / f"without {name}")
+        (copy / name).unlink()
         with pytest.raises(UserError, match=f"{name} is missing"):
-            results.load("cnn", tmp_path, tmp_path, tmp_path)
+            results.load("cnn", copy, copy, durations)
+    (durations / "predict.json").unlink()
+    with pytest.raises(UserError, match=r"predict\.json is missing"):
+        results.load("cnn", tmp_path, tmp_path, durations)

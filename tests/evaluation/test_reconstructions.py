@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from beatline import drawings
+from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.evaluation import mistakes, reconstructions
 from beatline.evaluation.predictions import Predictions
@@ -46,6 +47,7 @@ def doubled(signals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_what_the_report_may_ask_for_is_there(predicted: Predictions, tmp_path: Path) -> None:
     """The most mistakes that it may draw, of any drawing, and the records in the middle."""
     reconstructions.write(tmp_path, predicted, SIGNALS, doubled)
+    sums.seal(tmp_path)
     limit = next(
         item.le for item in Report.model_fields["mistakes"].metadata if hasattr(item, "le")
     )
@@ -80,6 +82,7 @@ def test_what_is_missing_is_named(predicted: Predictions, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"reconstructions\.csv is missing: run `dvc repro`"):
         reconstructions.read(tmp_path, ["r1"])
     reconstructions.write(tmp_path, predicted, SIGNALS, doubled)
+    sums.seal(tmp_path)
     with pytest.raises(UserError, match=r"reconstructions\.npy .*beatline repair"):
         reconstructions.read(tmp_path, ["somebody else"])
     path = tmp_path / reconstructions.VALUES

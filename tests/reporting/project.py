@@ -17,6 +17,7 @@ from torch import nn
 
 from beatline import bundle, models
 from beatline.bundle import Bundle
+from beatline.common import sums
 from beatline.common.files import write_json
 from beatline.drawings import twelve_leads
 from beatline.evaluation import estimates as estimation
@@ -193,7 +194,8 @@ def normalization(about: dict[str, Any]) -> dict[str, Any]:
 def _write_dataset(root: Path, name: str, about: dict[str, Any]) -> None:
     counts = {"records": sum(SIZES.values()), "files_without_rows": 3, "invalid_samples": 7}
     description = {**about, "counts": counts, "normalization": normalization(about)}
-    write_json(root / f"data/normalized/{name}/dataset.json", description)
+    path = root / f"data/normalized/{name}/dataset.json"
+    sums.write_sealed_json(path, description)
     shared = 2 if about is HEARTS else 0
     write_json(root / f"reports/metrics/{name}/split.json", {"leak": shared})
     for seed, (split, size) in enumerate(SIZES.items()):
@@ -304,14 +306,14 @@ def _write_model(root: Path, name: str, about: dict[str, Any], model: str) -> No
         folder / "estimates.json",
         {**estimates, "seeds": seeds_of(name, model, estimates), **evaluated_by(name)},
     )
+    sums.seal(folder)
     if model == "autoencoder":
         written = predictions.read(folder, trained.description)
         reconstructions.write(folder, written, signals, trained.reconstruct)
+        sums.seal(folder)
     durations = root / f"data/durations/{name}/{model}"
-    write_json(durations / "train.json", {"train_seconds": DURATIONS["train_seconds"]})
-    write_json(
-        durations / "predict.json", {"predict_milliseconds": DURATIONS["predict_milliseconds"]}
-    )
+    for stage, key in {"train": "train_seconds", "predict": "predict_milliseconds"}.items():
+        sums.write_sealed_json(durations / f"{stage}.json", {key: DURATIONS[key]})
 
 
 def _targets(trained: Bundle, table: pd.DataFrame) -> np.ndarray:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from beatline import reporting
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import UserError
-from beatline.common.files import write_json
-from beatline.evaluation import curves
-from beatline.reporting import Document, Report
+from beatline.evaluation import curves, reconstructions
+from beatline.reporting import Document, Report, results
 from stages import report as stage
+from tests.damage import flipped, places
 from tests.paths import ROOT
 from tests.reporting import project
 from tests.reporting.reading import section
@@ -78,8 +78,8 @@ def test_nothing_but_durations_differs_between_runs(root: Path, tmp_path: Path) 
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
     folder = copy / "data/durations/digits/cnn"
-    write_json(folder / "train.json", {"train_seconds": 98.7})
-    write_json(folder / "predict.json", {"predict_milliseconds": 6.54})
+    sums.write_sealed_json(folder / "train.json", {"train_seconds": 98.7})
+    sums.write_sealed_json(folder / "predict.json", {"predict_milliseconds": 6.54})
     once, other = (
         reporting.compose(
             project.only("digits"), Report(mistakes=0), place, project.REPORT
@@ -165,10 +165,30 @@ def test_a_missing_output_is_named(root: Path, tmp_path: Path, path: str) -> Non
     copy = tmp_path / "copy"
     shutil.copytree(root, copy)
     (copy / path).unlink()
-    with pytest.raises(UserError, match=rf"{re.escape(path)} is missing: run `dvc repro`"):
+    with pytest.raises(UserError, match=rf"{re.escape(path)} is missing: run `(dvc|beatline) rep"):
         reporting.compose(
             project.only("beats", models=["cnn"]), Report(mistakes=1), copy, project.REPORT
         )
+
+
+NETWORKS = ("model.onnx", "weights.safetensors")  # which the report does not read
+
+
+def test_any_flipped_byte_of_an_output_is_named(root: Path, tmp_path: Path) -> None:
+    """In whatever file of a stage the report reads, wherever it is: the file, and no report of it."""
+    copy = shutil.copytree(root, tmp_path / "copy")
+    content = project.only("machines", models=["autoencoder"])
+    files = [path for path in (copy / "data").glob("*/machines/**/*") if path.is_file()]
+    files = [path for path in files if path.name not in NETWORKS and "embedding" not in path.parts]
+    assert {path.parts[len(copy.parts) + 1] for path in files} == {
+        *("normalized", "models", "predictions", "durations")
+    }
+    for path in files:
+        for place in places(path, 3):
+            with flipped(path, place), pytest.raises(UserError, match=rf"{path.name} is damaged"):
+                results.read(content, "machines", copy)
+                reconstructions.read(copy / "data/predictions/machines/autoencoder", [])
+    results.read(content, "machines", copy)
 
 
 def test_an_unknown_or_wrong_parameter_is_refused() -> None:

@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 
 from beatline import bundle, models
 from beatline.bundle import model_info
+from beatline.common import sums
 from beatline.preprocessing import normalization
 from beatline.serving import registry
 from beatline.serving.app import create_app
@@ -152,6 +153,7 @@ def _make(folder: Path) -> None:
     entry = {"record": "00000/00001", "labels": ["MI"], "sampling_rate": 100, "unit": "mV"}
     listed = {"examples": [{"name": "1", **entry}]}
     (examples / "examples.json").write_text(json.dumps(listed))
+    sums.seal(examples)
     with (folder / "params.yaml").open("w") as file:
         YAML(typ="safe", pure=True).dump(_params(), file)
 
@@ -163,6 +165,7 @@ def evaluate(folder: Path, key: str, auc: float = 0.75) -> None:
     overall = {"auc": {"value": auc, "low": 0.5, "high": 0.875}}
     content = {"overall": overall, "identity": {"model": weights(folder, key)}}
     path.write_text(json.dumps(content))
+    sums.seal(path.parent)
 
 
 def weights(folder: Path, key: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from beatline import bundle
 from beatline.bundle import model_info
+from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.serving import answers, explanation, model, preparation
 from beatline.serving.model import Model
@@ -352,13 +353,14 @@ def test_damaged_bundles_are_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"model\.onnx is not the one of model\.json"):
             model.load(folder)
     graph.unlink()
-    with pytest.raises(UserError, match=r"model\.onnx cannot be read .*dvc checkout"):
+    with pytest.raises(UserError, match=r"model\.onnx is missing: .*beatline repair"):
         model.load(folder)
     shutil.copy(other / model_info.GRAPH, graph)  # equal weights: the same graph
     assert model.load(folder).classes == ["NORM", "MI", "CD"]
     description = json.loads((folder / model_info.DESCRIPTION).read_text())
     description[model_info.GRAPH_SHA256] = None
     (folder / model_info.DESCRIPTION).write_text(json.dumps(description))
+    sums.seal(folder)
     with pytest.raises(UserError, match=r"has no model\.onnx: its network could not be exported"):
         model.load(folder)
 
@@ -366,13 +368,19 @@ def test_damaged_bundles_are_refused(tmp_path: Path) -> None:
 def test_a_summary_tells_the_metrics_of_these_weights_only(tmp_path: Path) -> None:
     """Between a training and its evaluation the metrics there are belong to another model."""
     loaded = model.load(saved(tmp_path))
-    estimates = tmp_path / "estimates.json"
+    estimates = tmp_path / "evaluated/estimates.json"
+    estimates.parent.mkdir()
     found = {"auc": {"value": 0.9, "low": 0.8, "high": 0.95}}
     for weights, expected in ((loaded.identity["weights"], found), ("0" * 64, None)):
         estimates.write_text(json.dumps({"overall": found, "identity": {"model": weights}}))
+        sums.seal(estimates.parent)
         told = model.summary(loaded, estimates)
         assert told["metrics"] == expected
     assert told["input"]["shape"] == [LENGTH, 3] and told["input"]["shortest"] == 10
     assert told["thresholds"] == dict.fromkeys(["NORM", "MI", "CD"], pytest.approx(1 / 3))
+    own = {"overall": found, "identity": {"model": loaded.identity["weights"]}}
+    estimates.write_text(json.dumps(own))
+    assert model.summary(loaded, estimates)["metrics"] is None  # not what evaluate has written
     estimates.write_text("{")
+    sums.seal(estimates.parent)
     assert model.summary(loaded, estimates)["metrics"] is None

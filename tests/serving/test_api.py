@@ -28,6 +28,7 @@ from beatline.serving import answers, registry, requests
 from beatline.serving.app import PAGE, create_app
 from beatline.serving.requests import MAX_FILES
 from beatline.serving.routes import WAITING_LONG
+from tests.damage import flipped, places
 from tests.serving import project
 
 CNN, AUTOENCODER = "/models/ptbxl/cnn/predict", "/models/ecg5000/autoencoder/predict"
@@ -170,6 +171,19 @@ def test_examples_that_are_being_replaced(tmp_path: Path) -> None:
             problem(client.get(f"{address}/1"), 404)
         listed.unlink()
         assert client.get(address).json() == {"examples": []}
+
+
+def test_damaged_examples(tmp_path: Path) -> None:
+    """A damaged list names no example; a damaged recording is not sent, with the reason."""
+    examples = project.make(tmp_path) / "data/examples/ptbxl"
+    address = "/models/ptbxl/cnn/examples"
+    with project.client(tmp_path) as client:
+        for name in ("1.npy", "examples.json", "SHA256SUMS"):
+            for place in places(examples / name, 5):
+                with flipped(examples / name, place):
+                    status = 503 if name == "1.npy" else 404
+                    problem(client.get(f"{address}/1"), status, r"1\.npy is damaged|no example '1'")
+        assert client.get(f"{address}/1").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["2", "..%2Fptbxl%2F1", "%2e%2e", "1.npy", "%00"])

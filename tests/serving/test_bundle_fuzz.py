@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from beatline.bundle.model_info import DESCRIPTION, GRAPH, GRAPH_SHA256
+from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.export import limits
 from beatline.serving import answers
@@ -101,6 +102,7 @@ def test_damaged_descriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k
     draw, outcomes = random.Random(key), Counter[str]()
     for _ in range(CASES // len(KEYS)):
         (folder / DESCRIPTION).write_text(mutated(content, draw))
+        sums.seal(folder)
         outcomes[outcome(folder, recording)] += 1
     print(key, dict(outcomes))
     assert min(outcomes["refused"], outcomes["answered"]) > CASES // len(KEYS) / 50, outcomes
@@ -136,6 +138,7 @@ def test_damaged_graphs(tmp_path: Path, key: str) -> None:
         (folder / GRAPH).write_bytes(damaged)
         content[GRAPH_SHA256] = hashlib.sha256(damaged).hexdigest()
         (folder / DESCRIPTION).write_text(json.dumps(content))
+        sums.seal(folder)
         outcomes[outcome(folder, recording)] += 1
     print(key, dict(outcomes))
     assert min(outcomes["refused"], outcomes["answered"]) > 0, outcomes

@@ -19,6 +19,7 @@ import wfdb
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
+from beatline.common import sums
 from beatline.serving import registry
 from beatline.serving.answers import SHOWN
 from beatline.serving.app import create_app
@@ -98,6 +99,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         examples.mkdir(parents=True)
         np.save(examples / "1.npy", project.raw_recordings("ptbxl")[0])
         (examples / "examples.json").write_text(json.dumps({"examples": [EXAMPLE]}))
+        sums.seal(examples)
         wanted = [*TRAINED, project.MISSING]
         with project.serving(create_app(project.limits(poll_seconds=60), folder, wanted)) as found:
             yield found
@@ -109,6 +111,7 @@ def leave_undefined(folder: Path, key: str, metric: str) -> None:
     content = json.loads(path.read_text())
     content["overall"][metric] = {"value": None, "low": None, "high": None}
     path.write_text(json.dumps(content))
+    sums.seal(path.parent)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 from beatline.common.errors import UserError
 from beatline.sources.pack import Pack, PackWriter
+from tests.damage import flipped
 
 CONTENT = {"b/2.hea": "ÄV Ω\n".encode(), "a/1.dat": bytes(range(256)), "empty": b""}
 
@@ -124,6 +125,21 @@ def test_a_flipped_byte_never_crashes(tmp_path: Path) -> None:
         except UserError:
             pass
         content[position] ^= 0xFF
+
+
+@pytest.mark.parametrize("name", ["b/2.hea", "a/1.dat"])
+def test_any_flipped_byte_of_a_recording_is_refused(tmp_path: Path, name: str) -> None:
+    """By its CRC-32, when it is read: a sample that changed would be learned from."""
+    path = write(tmp_path / "x.zip")
+    content = path.read_bytes()
+    start = content.index(CONTENT[name])
+    for place in range(start, start + len(CONTENT[name])):
+        with (
+            flipped(path, place),
+            Pack(path) as pack,
+            pytest.raises(UserError, match=rf"CRC-32 of {name} is wrong.*beatline repair"),
+        ):
+            pack.read(name)
 
 
 def test_damaged_text(tmp_path: Path) -> None:

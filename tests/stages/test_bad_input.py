@@ -23,12 +23,13 @@ import torch
 import yaml
 
 from beatline import bundle
-from beatline.common import files
+from beatline.common import files, sums
 from beatline.common.errors import reporting_mistakes
 from beatline.preprocessing import arrays
 from beatline.simulators.ecg import simulator
 from beatline.training import loop
 from tests import parameters
+from tests.damage import places
 from tests.paths import ROOT
 
 DATA_STAGES = ("download", "aggregate_labels", "split", "normalize")
@@ -169,7 +170,9 @@ def test_the_project_is_whole(name: str) -> None:
         for model, _ in models
         for path in (
             f"data/models/{name}/{model}/model.json",
+            f"data/models/{name}/{model}/SHA256SUMS",
             f"data/predictions/{name}/{model}/estimates.json",
+            f"data/predictions/{name}/{model}/SHA256SUMS",
         )
     }
     changed = {path for path in before if before[path] != after[path]}
@@ -662,6 +665,7 @@ def test_empty_split() -> None:
     table = pd.read_csv(path)
     table["fold"] = table["fold"].replace("test", "train")
     table.to_csv(path, index=False)
+    sums.seal(path.parent)
     set_parameters({"datasets.ptbxl.split.method": "official"})
     assert "the test split is empty" in refused("split", "ptbxl")
 
@@ -669,6 +673,7 @@ def test_empty_split() -> None:
 def without_normals(part: str) -> None:
     path = Path(f"data/normalized/ecg5000/{part}/records.csv")
     pd.read_csv(path).assign(normal=0, anomaly=1).to_csv(path, index=False)
+    sums.seal(path.parent)
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
@@ -689,6 +694,12 @@ def test_no_normals(part: str) -> None:
         ("data/raw/ptbxl.zip", "aggregate_labels ptbxl"),
         ("data/raw/ptbxl.zip", "normalize ptbxl"),
         ("data/labels/ptbxl/labels.csv", "split ptbxl"),
+        ("data/labels/ptbxl/SHA256SUMS", "split ptbxl"),
+        ("data/labels/ptbxl/labels.csv", "examples ptbxl"),
+        ("data/labels/ptbxl/dataset.json", "examples ptbxl"),
+        ("data/splits/ptbxl.csv", "examples ptbxl"),
+        ("data/splits/ptbxl.csv.sha256", "examples ptbxl"),
+        ("data/labels/ptbxl/dataset.json", "normalize ptbxl"),
         ("data/labels/ptbxl/dataset.json", "split ptbxl"),
         ("data/labels/ptbxl/labels.csv", "normalize ptbxl"),
         ("data/splits/ptbxl.csv", "normalize ptbxl"),
@@ -707,12 +718,14 @@ def test_no_normals(part: str) -> None:
     ],
 )
 def test_missing_and_damaged_files(path: str, arguments: str) -> None:
-    """A file of an earlier stage that is missing, empty or cut short is named."""
+    """A file of an earlier stage that is missing, empty, cut short or of another byte is named."""
     whole = Path(path).read_bytes()
-    for content in (None, b"", whole[: len(whole) // 2]):
+    # Of a pack, what is read is compared: see tests/sources/test_pack.py.
+    changed = [bytearray(whole) for _ in range(0 if path.endswith(".zip") else 6)]
+    for content, place in zip(changed, places(Path(path), 6), strict=False):
+        content[place] ^= 1
+    for content in (None, b"", whole[: len(whole) // 2], *changed):
         Path(path).unlink() if content is None else Path(path).write_bytes(content)
-        if content and path.endswith(".csv"):
-            continue  # half a table is a table
         assert Path(path).parent.as_posix() in refused(*arguments.split())
     torch.use_deterministic_algorithms(False)
 
@@ -743,6 +756,7 @@ def test_missing_columns(path: str, column: str, arguments: str) -> None:
     """A table without a column that the stage needs: file and column."""
     table = pd.read_csv(path)
     table.drop(columns=column).to_csv(path, index=False)
+    sums.seal(Path(path) if path.startswith("data/splits") else Path(path).parent)
     found = refused(*arguments.split())
     assert path in found and f"has no column {column}" in found
     torch.use_deterministic_algorithms(False)
@@ -761,6 +775,7 @@ def test_features_of_other_records() -> None:
     table = files.read_csv(path)
     table.loc[table.index[-1], "record"] = "another"
     files.write_csv(path, table)
+    sums.seal(path.parent)
     found = refused("normalize", "machine_sound")
     assert "data/features/machine_sound/recordings has no recording" in found
 
@@ -769,6 +784,7 @@ def test_split_of_other_records() -> None:
     """Labels that changed under a split are not mixed up with it."""
     path = Path("data/splits/ptbxl.csv")
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    sums.seal(path)
     assert "data/splits/ptbxl.csv is of other records" in refused("normalize", "ptbxl")
 
 

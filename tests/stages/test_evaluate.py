@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from beatline import bundle
+from beatline.common import sums
 from beatline.evaluation.estimates import Evaluate, measured
 from beatline.preprocessing.arrays import SplitArrays
 from stages import evaluate
@@ -35,6 +36,7 @@ def test_seeds(tmp_path: Path) -> None:
         for file in (tmp_path / "saved").iterdir():
             (tmp_path / "model" / place).mkdir(parents=True, exist_ok=True)
             file.rename(tmp_path / "model" / place / file.name)
+    sums.seal(tmp_path / "model")
     rows = evaluate.other_seeds(tmp_path / "model", test, EVALUATE)
     assert [row["seed"] for row in rows] == [10, 11, 100]
     assert len({row["auc"] for row in rows}) == 3

@@ -20,6 +20,7 @@ import yaml
 
 from beatline import bundle
 from beatline.bundle import model
+from beatline.common import sums
 from beatline.common.files import read_json, sha256
 from beatline.lineage import code
 from beatline.preprocessing import arrays
@@ -174,6 +175,7 @@ def test_only_the_same_training_goes_on(
     if changed == "labels":
         table = (files / arrays.RECORDS).read_text()
         (files / arrays.RECORDS).write_text(re.sub(r",1\n", ",0\n", table, count=1))
+    sums.seal(files)
     if changed == "code":
         monkeypatch.setattr(code, "code_identity", lambda: "another")
     if changed == "threads":
@@ -267,5 +269,5 @@ def test_all_seeds_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert written(OUTPUT).keys() == {
         f"{place}{name}"
         for place in ("", "seeds/2/")
-        for name in (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH)
+        for name in (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH, sums.SUMS)
     }

@@ -24,6 +24,7 @@ from beatline import datasets
 from beatline.common.errors import UserError, warn
 from beatline.common.files import read_json
 from beatline.common.params import Parameters
+from beatline.common.sums import verified
 from beatline.datasets import Labels, Manifest, by_number, class_name, exclusive
 from beatline.formats import tables
 from beatline.formats.tables import EXTENSIONS, Table
@@ -93,8 +94,8 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     """
     path = parameters.path(workspace)
     if is_derived(path):
-        content, where = (path / FEATURES).read_bytes(), str(path / FEATURES)
-        info = read_json(path / DESCRIPTION)
+        content, where = verified(path / FEATURES).read_bytes(), str(path / FEATURES)
+        info = read_json(verified(path / DESCRIPTION))
     else:
         content, where = _own(path)
         name = Path(where.split(": ")[-1]).name  # a member of an archive, or a file

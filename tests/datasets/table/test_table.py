@@ -17,11 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_iris
 
+from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, table
 from beatline.formats import tables
 from beatline.preprocessing.splitting import Split, assign
 from beatline.sources.pack import Pack, PackWriter
+from tests.damage import flipped, places
 
 DOWNLOAD = {
     "sha256": None,
@@ -319,6 +321,7 @@ def derived(folder: Path, **said: Any) -> Path:
         **said,
     }
     saved(folder, json.dumps(description), "dataset.json")
+    sums.seal(folder)
     return folder
 
 
@@ -342,6 +345,10 @@ def test_derived_table(tmp_path: Path) -> None:
     assert labels.table["fold"].to_list() == ["train", ""]
     assert labels.table["group"].to_list() == ["7", "8"]
     assert labels.counts["rows_of_other_labels"] == 1
+    for name in ("features.parquet", "dataset.json"):
+        for place in places(folder / name, 6):
+            with flipped(folder / name, place), pytest.raises(UserError, match="beatline repair"):
+                downloaded(folder, tmp_path, **named)
     missing = derived(tmp_path / "other", channels=["pulse"])
     with pytest.raises(UserError, match=r"no column pulse, which channels in its dataset\.json"):
         downloaded(missing, tmp_path, **named)
