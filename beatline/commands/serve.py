@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         help="a name by which it may be asked for, besides localhost, --host and any address; repeat it "
-        "for more",
+        f"for more, or list them in {hosts.VARIABLE}",
     )
     parser.add_argument("--access-log", action="store_true", help="a line per request, on stderr")
 
@@ -141,7 +141,8 @@ def run(options: argparse.Namespace) -> int:
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "1000000")
     os.environ[PROCESSES] = str(options.workers)
-    os.environ[hosts.VARIABLE] = " ".join([options.host, *options.allow_host])
+    given = os.environ.get(hosts.VARIABLE, "")
+    os.environ[hosts.VARIABLE] = " ".join([given, options.host, *options.allow_host])
     listener = _listener(options.host, options.port)
     config = Config(
         APPLICATION,

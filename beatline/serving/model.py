@@ -129,9 +129,17 @@ class Model:
 
     def outputs(self, signal: np.ndarray, check: Callable[[], None] = _go_on) -> Outputs:
         """Compute the outputs for a normalized recording `[T, C]`; `check`: see :meth:`run`."""
-        first = starts(len(signal), self.windows)
-        windows = np.stack([signal[start : start + self.length] for start in first])
-        by_window, reconstruction = self.run(windows, check)
+        first, batch = starts(len(signal), self.windows), self.needs.batch
+        parts = [  # a batch at a time: windows that overlap hold a recording many times over
+            self.run(
+                np.stack([signal[start : start + self.length] for start in first[begin:][:batch]]),
+                check,
+            )
+            for begin in range(0, len(first), batch)
+        ]
+        by_window = np.concatenate([predictions for predictions, _ in parts])
+        copies = [copy for _, copy in parts if copy is not None]
+        reconstruction = np.concatenate(copies) if copies else None
         return Outputs(aggregated(by_window, self.windows), by_window, first, reconstruction)
 
     def runs(self, windows: int) -> int:

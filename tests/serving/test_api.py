@@ -547,6 +547,14 @@ def test_long_work_lets_others_through(
     assert sorted(statuses) == [200] * (WAITING_LONG + 1) + [503] * 2
 
 
+def test_an_answer_that_would_take_too_long(folder: Path) -> None:
+    """Is refused before it is begun, with the number and what to do."""
+    with project.client(folder, seconds_to_answer=1e-5) as client:
+        for query, cure in (("", "shorter part$"), ("?explain=true", "for an explanation$")):
+            response = client.post(f"{CNN}{query}", content=ECG.tobytes(), headers=RAW)
+            problem(response, 413, rf"about [\d.e-]+ seconds, .*1e-05.*{cure}")
+
+
 def test_an_answer_that_takes_too_long(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is given up, with the reason."""
     release = threading.Event()
