@@ -25,6 +25,7 @@ COMMANDS = {
     "small-run": "run the pipeline on few records, in a copy of the project",
     "same": "check that a refactoring changes no output, and record that nothing need run again",
     "describe": "print what a trained model is and what made it",
+    "predict": "predict from recordings in files, a row for each",
     "serve": "answer with the trained models: an API and a page",
     "compare": "compare two revisions: every metric, its interval, a verdict",
     "gate": "exit with 1 if a revision is worse by more than tolerance and chance",
@@ -33,7 +34,7 @@ COMMANDS = {
     "run-queue": "run the queued experiments and wait for them",
 }
 
-WITHOUT_DVC = ("validate", "describe", "serve")
+WITHOUT_DVC = ("validate", "describe", "predict", "serve")
 SITE_CACHE = "DVC_SITE_CACHE_DIR"  # of the environment; DVC's own name
 
 

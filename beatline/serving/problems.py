@@ -6,9 +6,12 @@ import difflib
 from collections.abc import Iterable
 from functools import partial
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import orjson
-from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
 LONGEST_WORDING = 300  # characters of what another library says
@@ -31,6 +34,8 @@ class Problem(Exception):
             "status": int(self.status),
             "detail": self.detail,
         }
+        from starlette.responses import Response  # which a prediction without a server needs not
+
         later = self.status == HTTPStatus.SERVICE_UNAVAILABLE
         headers = {"Retry-After": "5"} if later else None
         return Response(orjson.dumps(document), self.status, headers, media_type=MEDIA_TYPE)
