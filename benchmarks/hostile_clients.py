@@ -10,6 +10,7 @@ that others wait. Exits with status 1 if a line does not hold.
 from __future__ import annotations
 
 import argparse
+import http.client
 import io
 import multiprocessing
 import socket
@@ -223,16 +224,25 @@ def picture() -> bytes:
 
 def ask(port: int, others: Others, stop: threading.Event) -> None:
     """Ask for health and a digit in turns, each by a new connection."""
-    health = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    digit = post(DIGIT, picture(), Content_Type="image/png")
+    headers = {"Content-Type": "image/png"}
+    requests = (
+        (others.health, ("GET", "/health")),
+        (others.digit, ("POST", DIGIT, picture(), headers)),
+    )
     while not stop.is_set():
-        for request, seconds in ((health, others.health), (digit, others.digit)):
+        for seconds, request in requests:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             began = time.perf_counter()
             try:
-                exchange(port, [request], 1)
-            except (UserError, OSError) as error:
-                others.failed.append(str(error)[:200])
+                connection.request(*request)
+                response = connection.getresponse()
+                content = response.read()
+                if response.status != 200:
+                    others.failed.append(f"{response.status}: {content[:200]!r}")
+            except (OSError, http.client.HTTPException) as error:
+                others.failed.append(repr(error))
             seconds.append(time.perf_counter() - began)
+            connection.close()
         stop.wait(EVERY)
 
 

@@ -140,6 +140,7 @@ def run(options: argparse.Namespace) -> int:
     # What large bodies have taken goes back to the system: glibc would keep it, by thread.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "1000000")
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "8000000")
     os.environ[PROCESSES] = str(options.workers)
     given = os.environ.get(hosts.VARIABLE, "")
     os.environ[hosts.VARIABLE] = " ".join([given, options.host, *options.allow_host])

@@ -44,7 +44,7 @@ def respond(
     prepared = preparation.prepare(
         recording, dataset, shortest=model.length, whole=model.looks_at_whole, limits=limits
     )
-    signal = model.normalization.apply(prepared.samples)
+    signal = model.normalized(prepared.samples)
     outputs = model.outputs(signal, check)
     far = preparation.far(signal, dataset["typical"])
     length = prepared.length  # beyond it a sound is repeated, which no answer covers

@@ -36,6 +36,8 @@ from beatline.prediction.windows import Windows, aggregated, starts
 from beatline.preprocessing.normalization import Normalization
 from beatline.serving.problems import Problem, unavailable
 
+AT_A_TIME = 500_000  # values that are normalized
+BATCH = 32  # windows in a run, at most: more are hardly faster, and their memory is kept
 MEASURED = 16  # windows of a run whose time is taken
 
 
@@ -127,6 +129,15 @@ class Model:
         """0/1 `[N, K]` from probabilities or scores `[N, K]`, as the pipeline decides."""
         return self._task.decide(values, self.model_info["thresholds"])
 
+    def normalized(self, samples: np.ndarray) -> np.ndarray:
+        """Return a recording `[T, C]` as the network sees it, float32. Part by part: the normalization
+        computes in float64, which takes twelve times the memory of what it returns."""
+        result, steps = np.empty(samples.shape, np.float32), max(AT_A_TIME // samples.shape[1], 1)
+        for begin in range(0, len(samples), steps):
+            part = slice(begin, begin + steps)
+            result[part] = self.normalization.apply(samples[part])
+        return result
+
     def outputs(self, signal: np.ndarray, check: Callable[[], None] = _go_on) -> Outputs:
         """Compute the outputs for a normalized recording `[T, C]`; `check`: see :meth:`run`."""
         first, batch = starts(len(signal), self.windows), self.needs.batch
@@ -212,7 +223,7 @@ def load(folder: Path) -> Model:
         session=session,
         normalization=Normalization(**model_info["normalization"]),
         windows=Windows(**model_info["windows"]),
-        needs=needs,
+        needs=replace(needs, batch=min(needs.batch, BATCH)),
         cost=Cost(0, 0),
     )
     try:

@@ -74,7 +74,9 @@ def far(normalized: np.ndarray, typical: Mapping[str, Any] | None) -> Notice | N
     if typical is None:
         return None
     low, high = typical["rms"]
-    rms = float(np.sqrt(np.mean(np.square(normalized, dtype=np.float64))))
+    # Without a copy of the squares in float64.
+    squares = np.einsum("tc,tc->", normalized, normalized, dtype=np.float64)
+    rms = float(np.sqrt(squares / normalized.size))
     if low / BEYOND <= rms <= high * BEYOND:
         return None
     word = "larger" if rms > high else "smaller"
