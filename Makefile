@@ -196,6 +196,8 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.sums
 	python -m benchmarks.source_folder
 	python -m benchmarks.serving
+	python -m benchmarks.hostile_clients
+	python -m benchmarks.crowd
 
 lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \

@@ -224,17 +224,13 @@ def picture() -> bytes:
 
 def ask(port: int, others: Others, stop: threading.Event) -> None:
     """Ask for health and a digit in turns, each by a new connection."""
-    headers = {"Content-Type": "image/png"}
-    requests = (
-        (others.health, ("GET", "/health")),
-        (others.digit, ("POST", DIGIT, picture(), headers)),
-    )
+    requests = ((others.health, "GET", "/health", b""), (others.digit, "POST", DIGIT, picture()))
     while not stop.is_set():
-        for seconds, request in requests:
+        for seconds, method, path, body in requests:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             began = time.perf_counter()
             try:
-                connection.request(*request)
+                connection.request(method, path, body, {"Content-Type": "image/png"})
                 response = connection.getresponse()
                 content = response.read()
                 if response.status != 200:
