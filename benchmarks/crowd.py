@@ -67,7 +67,7 @@ def kinds() -> dict[str, Kind]:
         "ECG, explained": Kind(2, "POST", f"{ECG}?explain=true", ecg.tobytes(), raw),
         "long ECG": Kind(1, "POST", ECG, long_ecg, long_raw),
         "sound": Kind(4, "POST", SOUND, sounds()[0], {"Content-Type": "audio/wav"}),
-        "wrong shape": Kind(2, "POST", ECG, ecg.tobytes(), raw | {"X-Shape": "1,2"}, 422),
+        "wrong shape": Kind(2, "POST", ECG, ecg.tobytes(), raw | {"X-Shape": "1,2"}, 400),
         "no JSON": Kind(2, "POST", ECG, b"[1, 2", as_json, 400),
         "no model": Kind(2, "POST", "/models/a/b/predict", b"x", raw, 404),
     }

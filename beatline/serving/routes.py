@@ -59,7 +59,6 @@ EXAMPLES = Path("data/examples")
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
 THREADS = 2  # for what takes a moment; more would only share the cores
 WAITING = 16  # requests for each kind of work, beyond which a client is asked to come back
-WAITING_LONG = 4  # requests for what takes long, each of which holds a recording in memory
 # Bodies up to this size, of formats that unpack to nothing larger, are read at once: 12 x 1000 samples
 # are 48 kB as float32 and 250 kB as JSON of all digits.
 SMALL = 512_000
@@ -67,6 +66,7 @@ SMALL = 512_000
 LITTLE, AT_ONCE = 50_000, 0.01
 A_MOMENT = 0.2  # seconds of an answer that waits for others like it only
 ROOM_FOR_SMALL = 8_000_000  # bytes of small bodies that are held, by all processes
+FLOAT64 = 8  # bytes
 ROOM_FOR_LARGE = 2  # of the largest bodies: each becomes arrays of several times its size
 MODEL = "/models/{dataset}/{model}"
 Explain = Annotated[
@@ -107,11 +107,13 @@ class Service:
         self.registry = Registry(root, wanted, limits.poll_seconds, self.telemetry)
         lane = partial(Lane, seconds=limits.seconds_to_answer)
         self.quick = lane("quick", THREADS, WAITING, nice=False)
-        self.slow = lane("slow", 1, WAITING_LONG, nice=True)
-        self.explaining = lane("explaining", 1, WAITING_LONG, nice=True)
+        self.slow = lane("slow", 1, WAITING, nice=True)
+        self.explaining = lane("explaining", 1, WAITING, nice=True)
         processes = int(os.environ.get(PROCESSES, "1"))
         self.small = Room(max(ROOM_FOR_SMALL // processes, 2 * SMALL))
         self.large = Room(max(ROOM_FOR_LARGE // processes, 1) * limits.max_bytes)
+        # What recordings that wait have beyond their bodies.
+        self.unpacked = Room(limits.max_values * FLOAT64)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -203,7 +205,10 @@ class Service:
                 if isinstance(sent, Response):
                     return sent
                 lane = self.slow
-            return await (self.explaining if explain else lane).run(request, partial(answer, sent))
+            with self.unpacked.share() as take:
+                take(max(sent.samples.nbytes - len(body), 0))
+                lane = self.explaining if explain else lane
+                return await lane.run(request, partial(answer, sent))
 
     def _seconds(self, loaded: Model, recording: Recording, explain: bool) -> float:
         """Return about how long the answer will take. Raises Problem if that is more than it may."""

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from beatline.serving.problems import unavailable
 
-NICENESS = 10  # of threads that others go before: the cores are theirs first
+NICENESS = 5  # of threads that others go before: a third of a core where others want it too
 Result = TypeVar("Result")
 Check = Callable[[], None]
 """Raises an exception once nobody waits for the work any more; called between its parts."""

@@ -27,7 +27,7 @@ from beatline.common.errors import UserError
 from beatline.serving import answers, registry, requests
 from beatline.serving.app import PAGE, create_app
 from beatline.serving.requests import MAX_FILES
-from beatline.serving.routes import WAITING_LONG
+from beatline.serving.routes import WAITING
 from tests.damage import flipped, places
 from tests.serving import project
 
@@ -529,7 +529,7 @@ def test_long_work_lets_others_through(
         response = httpx.post(address, content=ECG.tobytes(), headers=RAW, timeout=30)
         statuses.append(response.status_code)
 
-    askers = [threading.Thread(target=ask) for _ in range(WAITING_LONG + 3)]
+    askers = [threading.Thread(target=ask) for _ in range(WAITING + 3)]
     for asker in askers:
         asker.start()
     project.wait_until(lambda: statuses == [503] * 2)
@@ -544,7 +544,7 @@ def test_long_work_lets_others_through(
     release.set()
     for asker in askers:
         asker.join()
-    assert sorted(statuses) == [200] * (WAITING_LONG + 1) + [503] * 2
+    assert sorted(statuses) == [200] * (WAITING + 1) + [503] * 2
 
 
 def test_an_answer_that_would_take_too_long(folder: Path) -> None:
