@@ -80,8 +80,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
             if self._header_bytes > HEADER_BYTES:
                 self._too_long()
-        except httptools.HttpParserUpgrade:
-            self._unsupported_upgrade_warning()
+        except httptools.HttpParserUpgrade:  # which nothing here does: what follows is no HTTP
+            self.cycle.keep_alive = False
+            if not self._is_due:
+                self.transport.close()
         except (httptools.HttpParserError, Refusal) as error:
             reason = error if isinstance(error, Refusal) else error.__context__
             malformed = Problem(HTTPStatus.BAD_REQUEST, "this is not a request of HTTP/1.1")

@@ -212,6 +212,18 @@ def test_more_connections_than_there_may_be(
     assert working.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(
+    "head", [b"CONNECT /health HTTP/1.1\r\nHost: localhost\r\n", HEALTH + b"Upgrade: x\r\n"]
+)
+def test_another_protocol(connect: Connect, head: bytes) -> None:
+    """Is not spoken: the request is answered as one of HTTP, and the connection ends with it."""
+    connection = connect()
+    connection.sendall(head + b"Connection: upgrade\r\n\r\n what follows is no HTTP")
+    began = time.monotonic()
+    assert re.match(rb"HTTP/1.1 [24]\d\d ", until_closed(connection))
+    assert time.monotonic() - began < 3
+
+
 def test_no_request_at_all(connect: Connect) -> None:
     connection = connect()
     connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS client")
