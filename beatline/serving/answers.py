@@ -13,12 +13,11 @@ from beatline.preprocessing.normalization import Normalization
 from beatline.serving import explanation, preparation
 from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
-from beatline.serving.model import Model, Outputs
+from beatline.serving.model import Check, Model, Outputs, go_on
 from beatline.serving.problems import did_you_mean, listed, shown, too_large, unavailable, unfit
 from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST
-from beatline.serving.work import Check
 
 ERROR_PARTS = 250  # of the time, at most, with an error each
 NAMED = 3  # channels, where the error is highest
@@ -33,7 +32,7 @@ def respond(
     explain: bool,
     with_recording: bool,
     limits: Serve,
-    check: Check = lambda: None,
+    check: Check = go_on,
 ) -> dict[str, Any]:
     """A model's answer about a recording. Raises Problem if it does not fit the model.
 

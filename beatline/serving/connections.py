@@ -30,14 +30,6 @@ SECONDS_FOR_THE_REST = 30.0  # to take an answer, and to send what is left of a 
 SECONDS_TO_CLOSE = 1.0  # to take a refusal; at the end of the process, to send what is under way
 
 
-class Refusal(Exception):
-    """Raised where a request goes beyond a limit: through the parser, which ends it."""
-
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
-        super().__init__(detail)
-        self.problem = Problem(status, detail)
-
-
 class BoundedProtocol(HttpToolsProtocol):
     """A connection. `_timer` ends it while it waits for its client; what an answer may take is for the
     application to say."""
@@ -49,6 +41,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._patience: float | None = None  # seconds that `_timer` was set to
         self._expects_headers = True  # not in a body
         self._header_bytes = 0  # received, of headers that are not complete
+        self._url_and_headers = 0  # bytes of those that the parser has found
         self._ending = False
         self._answered: RequestResponseCycle | None = None
 
@@ -84,10 +77,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             if not self._is_due:
                 self.transport.close()
-        except (httptools.HttpParserError, Refusal) as error:
-            reason = error if isinstance(error, Refusal) else error.__context__
+        except (httptools.HttpParserError, Problem) as error:
+            reason = error if isinstance(error, Problem) else error.__context__  # of a callback
             malformed = Problem(HTTPStatus.BAD_REQUEST, "this is not a request of HTTP/1.1")
-            self._refuse(reason.problem if isinstance(reason, Refusal) else malformed)
+            self._refuse(reason if isinstance(reason, Problem) else malformed)
             return
         self._watch()
 
@@ -99,7 +92,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._watch()
 
-    # What the parser says
+    # What the parser says; a Problem that is raised here ends the connection
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -114,14 +107,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._count(len(name) + len(value))
         if len(self.headers) > HEADERS:  # those after a body in parts included
             detail = f"a request may have {HEADERS} headers: send fewer"
-            raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+            raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= PIPELINED:
             detail = (
                 f"{PIPELINED} requests of this connection wait already: read their answers first"
             )
-            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, detail)
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, detail)
         self._expects_headers, self._header_bytes = False, 0
         super().on_headers_complete()
         self.since = time.monotonic()
@@ -171,7 +164,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _too_long(self) -> None:
         detail = f"a request's address and headers may have {HEADER_BYTES} bytes: send less"
-        raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
     def _makes_room(self) -> bool:
         """Whether there is room after a connection was ended that waits for its client: the one that has

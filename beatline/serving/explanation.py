@@ -8,13 +8,12 @@ nothing of the network but its answers, so that all models are explained in the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from beatline.prediction.windows import aggregated, starts
-from beatline.serving.model import Model, Outputs
+from beatline.serving.model import Check, Model, Outputs, go_on
 
 PARTS = 20  # of the time and of the channels, at most
 METHOD = (
@@ -38,7 +37,7 @@ def explain(
     signal: np.ndarray,
     outputs: Outputs,
     length: int,
-    check: Callable[[], None] = lambda: None,
+    check: Check = go_on,
 ) -> Explanation:
     """Explain the answer `outputs` about the first `length` steps of a normalized recording `[T, C]`.
 
@@ -94,7 +93,7 @@ def _without(
     outputs: Outputs,
     step: tuple[int, int],
     groups: list[tuple[int, int]],
-    check: Callable[[], None],
+    check: Check,
 ) -> np.ndarray:
     """Values `[G, K]` without one part of the time in each group of channels in turn.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable
 from http import HTTPStatus
 
 from starlette.types import Scope
@@ -19,10 +18,10 @@ VARIABLE = "BEATLINE_HOSTS"  # names in the environment, for the workers
 LOOPBACK = "localhost"
 
 
-def allowed(names: Iterable[str] = ()) -> frozenset[str]:
-    """The names given, those in the environment, and that of the loopback interface."""
-    given = [*names, *os.environ.get(VARIABLE, "").split()]
-    return frozenset({LOOPBACK, *(name.strip("[]").rstrip(".").casefold() for name in given)})
+def allowed() -> frozenset[str]:
+    """The names in the environment, and that of the loopback interface."""
+    given = os.environ.get(VARIABLE, "").split()
+    return frozenset({LOOPBACK, *(name.rstrip(".").casefold() for name in given)})
 
 
 def check(scope: Scope, names: frozenset[str]) -> None:

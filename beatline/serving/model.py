@@ -39,10 +39,12 @@ from beatline.serving.problems import Problem, unavailable
 AT_A_TIME = 500_000  # values that are normalized
 BATCH = 32  # windows in a run, at most: more are hardly faster, and their memory is kept
 MEASURED = 16  # windows of a run whose time is taken
+Check = Callable[[], None]
+"""Is called between the parts of an answer, and raises an exception once nobody waits for it."""
 
 
-def _go_on() -> None:
-    """Stop nothing."""
+def go_on() -> None:
+    """Stop nothing: the check of an answer that takes less than to ask whether it should end."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class Model:
             result[part] = self.normalization.apply(samples[part])
         return result
 
-    def outputs(self, signal: np.ndarray, check: Callable[[], None] = _go_on) -> Outputs:
+    def outputs(self, signal: np.ndarray, check: Check = go_on) -> Outputs:
         """Compute the outputs for a normalized recording `[T, C]`; `check`: see :meth:`run`."""
         first, batch = starts(len(signal), self.windows), self.needs.batch
         parts = [  # a batch at a time: windows that overlap hold a recording many times over
@@ -158,7 +160,7 @@ class Model:
         return -(-windows // self.needs.batch)
 
     def run(
-        self, windows: np.ndarray, check: Callable[[], None] = _go_on
+        self, windows: np.ndarray, check: Check = go_on
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return predictions `[B, K]` for windows `[B, L, C]`, and an autoencoder's reconstructions
         `[B, L, C]`.

@@ -9,10 +9,10 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import FastAPI, Query
@@ -34,6 +34,7 @@ from beatline.serving import (
     uploads,
 )
 from beatline.serving.documentation import problems
+from beatline.serving.model import Check, Model, go_on
 from beatline.serving.problems import shown, too_large, unavailable, unknown, unsupported
 from beatline.serving.recording import Recording
 from beatline.serving.registry import Registry
@@ -49,10 +50,7 @@ from beatline.serving.responses import (
 from beatline.serving.settings import PROCESSES, Serve
 from beatline.serving.supervisor import ending_with_parent
 from beatline.serving.telemetry import Telemetry
-from beatline.serving.work import Check, Lane, Room
-
-if TYPE_CHECKING:
-    from beatline.serving.model import Model
+from beatline.serving.work import Lane, Room
 
 log = logging.getLogger("beatline.serving")
 EXAMPLES = Path("data/examples")
@@ -188,32 +186,33 @@ class Service:
             def read_and_answer(check: Check) -> Response | Recording:
                 """The answer, unless others like this one would wait for it."""
                 sent = read()
-                long = explain or self._seconds(loaded, sent, explain) > A_MOMENT
-                return sent if long else answer(sent, check)
+                _, seconds = self._effort(loaded, sent, explain)
+                return sent if explain or seconds > A_MOMENT else answer(sent, check)
 
             plain = kind in (JSON, NPY) or (kind == RAW and "x-shape" in request.headers)
+            lane = self.slow
             if len(body) <= SMALL and plain:
                 sent = read()
-                seconds = self._seconds(loaded, sent, explain)
-                values = preparation.resampled_values(sent, loaded.model_info["dataset"])
+                values, seconds = self._effort(loaded, sent, explain)
                 if max(values / LITTLE, seconds / AT_ONCE) <= 1 and not explain and not recording:
-                    return answer(sent, _never)
+                    return answer(sent, go_on)
                 lane = self.quick if seconds <= A_MOMENT else self.slow
             else:
-                lane = self.quick if len(body) <= SMALL else self.slow
-                sent = await lane.run(request, read_and_answer)
+                reading = self.quick if len(body) <= SMALL else self.slow
+                sent = await reading.run(request, read_and_answer)
                 if isinstance(sent, Response):
                     return sent
-                lane = self.slow
             with self.unpacked.share() as take:
                 take(max(sent.samples.nbytes - len(body), 0))
                 lane = self.explaining if explain else lane
                 return await lane.run(request, partial(answer, sent))
 
-    def _seconds(self, loaded: Model, recording: Recording, explain: bool) -> float:
-        """Return about how long the answer will take. Raises Problem if that is more than it may."""
+    def _effort(self, loaded: Model, recording: Recording, explain: bool) -> tuple[int, float]:
+        """Return how many values a model will look at, and about how many seconds the answer will take.
+        Raises Problem if these are more than it may."""
         dataset = loaded.model_info["dataset"]
-        steps = preparation.resampled_values(recording, dataset) // len(dataset["channels"])
+        values = preparation.resampled_values(recording, dataset)
+        steps = values // len(dataset["channels"])
         seconds = explanation.seconds(loaded, steps, explain=explain)
         if seconds > self.limits.seconds_to_answer:
             without = ", or do not ask for an explanation" if explain else ""
@@ -221,7 +220,7 @@ class Service:
                 f"the answer would take about {seconds:.2g} seconds, more than the "
                 f"{self.limits.seconds_to_answer:g} that one may take: send a shorter part{without}"
             )
-        return seconds
+        return values, seconds
 
     async def predict_rows(self, request: Request) -> Response:
         """The class of a row of features, or of several."""
@@ -239,7 +238,7 @@ class Service:
                 return _json(content)
 
             if len(body) <= SMALL // 16:  # a hundred rows or so
-                return answer(_never)
+                return answer(go_on)
             return await self.quick.run(request, answer)
 
     async def health(self, _: Request) -> Response:
@@ -266,13 +265,12 @@ class Service:
         """Return the listed examples: none while DVC is writing the folder, if there is no folder, or if
         they are damaged, which is logged."""
         path = self.root / EXAMPLES / dataset / "examples.json"
-        try:
-            return list(read_json(verified(path))["examples"])
-        except UserError as error:
-            if path.exists():
-                log.warning("no examples of %s: %s", dataset, error)
-        except (OSError, KeyError, TypeError):
-            pass
+        with suppress(OSError, KeyError, TypeError):
+            try:
+                return list(read_json(verified(path))["examples"])
+            except UserError as error:
+                if path.exists():
+                    log.warning("no examples of %s: %s", dataset, error)
         return []
 
     def _example(self, dataset: str, name: str) -> bytes:
@@ -292,10 +290,6 @@ class Service:
         # Not behind answers: what the server does matters most when there are many of them.
         content = await asyncio.to_thread(self.telemetry.exposition)
         return Response(content, headers={"Content-Type": telemetry.MEDIA_TYPE})
-
-
-def _never() -> None:
-    """Where nothing can be given up: it takes less than to ask whether it should."""
 
 
 def _json(content: object) -> Response:

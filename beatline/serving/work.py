@@ -16,12 +16,11 @@ from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from beatline.serving.model import Check
 from beatline.serving.problems import unavailable
 
 NICENESS = 5  # of threads that others go before: a third of a core where others want it too
 Result = TypeVar("Result")
-Check = Callable[[], None]
-"""Raises an exception once nobody waits for the work any more; called between its parts."""
 
 
 class GivenUp(Exception):
@@ -107,8 +106,10 @@ class Room:
 
 
 async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    """Return when the client of a request whose body has been read is gone."""
+    message = await request.receive()
+    while message["type"] != "http.disconnect":
+        message = await request.receive()
 
 
 def _too_slow(seconds: float) -> Exception:

@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -51,11 +52,9 @@ def connect(client: httpx.Client) -> Iterator[Connect]:
 def until_closed(connection: socket.socket) -> bytes:
     """Everything that comes until the server ends the connection."""
     received = b""
-    try:
+    with suppress(ConnectionError):  # reset, since something was not read
         while part := connection.recv(1 << 16):
             received += part
-    except ConnectionError:  # reset, since something was not read
-        pass
     return received
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
+from beatline.serving.model import Check
 from beatline.serving.problems import Problem
-from beatline.serving.work import NICENESS, Check, GivenUp, Lane, Room
+from beatline.serving.work import NICENESS, GivenUp, Lane, Room
 from tests.serving.project import wait_until
 
 SECONDS = 5.0
