@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from codecs import BOM_UTF8
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from http import HTTPStatus
 
 import orjson
@@ -25,12 +25,11 @@ from beatline.serving.problems import (
 )
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import File, Upload
+from beatline.serving.work import Take
 
 MULTIPART = "multipart/form-data"
 MAX_FILES = 8  # of one recording: a header and its signal files
 TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')  # in JSON
-Take = Callable[[int], None]
-"""Takes so many bytes of memory, or raises Problem."""
 
 
 def flags(request: Request, names: Sequence[str]) -> dict[str, bool]:
@@ -80,6 +79,8 @@ async def read_body(
         raise malformed("Content-Length is not a number")
     if int(announced) > limits.max_bytes:
         raise excess
+    if int(announced) > small:
+        take_large(0, expected=int(announced))  # rather than in the middle
     body = bytearray()
     try:
         async with asyncio.timeout(limits.seconds_to_send):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -21,6 +21,12 @@ from beatline.serving.problems import unavailable
 
 NICENESS = 5  # of threads that others go before: a third of a core where others want it too
 Result = TypeVar("Result")
+
+
+class Take(Protocol):
+    """Takes memory of a :class:`Room`."""
+
+    def __call__(self, size: int, expected: int = 0) -> None: ...
 
 
 class GivenUp(Exception):
@@ -87,14 +93,14 @@ class Room:
         self._free = size
 
     @contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
-        """A function that takes so many bytes more, until the block ends. It raises Problem 503 if there
-        is no room for them."""
+    def share(self) -> Iterator[Take]:
+        """Give a function that takes so many bytes more, until the block ends. It raises Problem 503 if
+        there is no room for them, nor for those that are `expected` after them."""
         taken = 0
 
-        def take(size: int) -> None:
+        def take(size: int, expected: int = 0) -> None:
             nonlocal taken
-            if size > self._free:
+            if size + expected > self._free:
                 raise unavailable("too many large requests at once: try again in some seconds")
             self._free -= size
             taken += size

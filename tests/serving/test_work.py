@@ -162,4 +162,8 @@ def test_room_is_given_back() -> None:
         take(40)
         raise ZeroDivisionError
     with room.share() as take:
-        take(100)
+        take(0, expected=100)
+        take(1)
+        with pytest.raises(Problem):
+            take(0, expected=100)
+        take(99)
