@@ -17,8 +17,9 @@ from ruamel.yaml import YAML
 
 from tests.paths import ROOT
 
-# In data/: folders whose content differs between runs, and the page that Git holds.
-NOT_COMPARED = ("durations", "downloads", "README.md")
+# In data/: folders whose content differs between runs, what an interrupted training is kept in until the
+# same one runs again, and the page that Git holds.
+NOT_COMPARED = ("durations", "downloads", "checkpoints", "README.md")
 # Each model once and each data set once, where params.yaml trains more: a run takes two thirds as long.
 TRAINED_ON = {
     "cnn": ("ecg5000", "mnist"),
