@@ -369,12 +369,12 @@ def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
         ),
         (
             lambda d: d["classes"].append("HYP"),
-            r"model\.json: thresholds.* 4 .*; run `dvc checkout",
+            r"model\.json: thresholds.* 4 .*; train the model again",
         ),
         (lambda d: d.update(sections=["a", "b"]), r"weights\.safetensors does not fit model\.json"),
         (
             lambda d: d["dataset"]["channels"].append("V2"),
-            r"model\.json: normalization.* 4 channels; run `dvc checkout",
+            r"model\.json: normalization.* 4 channels; train the model again",
         ),
     ],
 )
@@ -422,7 +422,7 @@ def test_values_that_none_can_have_are_refused_by_name(saved: Path, key: str, va
     change(saved, how)
     block = "normalization" if path == ["normalization"] else key
     block = "dataset.representation" if key == "dataset.drawing" else block
-    with pytest.raises(UserError, match=rf"model\.json: {block}.*dvc checkout") as error:
+    with pytest.raises(UserError, match=rf"model\.json: {block}.*train the model again") as error:
         bundle.load(saved)
     assert len(str(error.value)) < 800
 
