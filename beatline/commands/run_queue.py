@@ -2,26 +2,34 @@
 
 ``dvc queue start`` returns at once and tells nobody what became of the experiments. This prints a line
 when one begins and when it ends, says where the log of a failed one is, and exits with 1 if any failed.
+
+Experiments that were killed, or whose worker was, are put back under their name and settings: at the
+start, and as long as this waits. One that is killed each time has failed.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
+from beatline.commands.experiment_queue import (
+    FAILED,
+    RUNNING,
+    WAITING,
+    ExperimentQueue,
+    Living,
+    Task,
+)
 from beatline.common.errors import UserError
 from beatline.comparing.revisions import repository
 from beatline.reporting.document import counted
 
 POLL = 5.0  # seconds: each look at the queue costs a fifth of one
-WAITING, RUNNING, FAILED, REMOVED = "Queued", "Running", "Failed", "Removed"
+REMOVED = "removed"
 PATIENCE = 60.0  # seconds in which a worker takes up what is queued
+ATTEMPTS = 3  # at an experiment that is killed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,83 +43,117 @@ def run(options: argparse.Namespace) -> int:
     if workers < 1:
         raise UserError(f"--workers is {workers}: give a number of at least 1")
     with repository() as repo:
-        queue = repo.experiments.celery_queue
-        names = {
-            task["rev"]: task["name"] or task["rev"][:7]
-            for task in queue.status()
-            if task["status"] in (WAITING, RUNNING)
-        }
-        if not names:
+        queue = ExperimentQueue(repo)
+        awaited = queue.awaited()
+        open_ = [
+            task
+            for task in queue.tasks().values()
+            if task.state in (WAITING, RUNNING)
+            or (task.revision in awaited and queue.was_killed(task))
+        ]
+        if not open_:
             raise UserError("nothing is queued: queue an experiment with `dvc exp run --queue`")
-        print(f"{counted(len(names), 'experiment')}, {workers} at a time", flush=True)
-        _start(workers)
-        failed = 0
-        for revision, failed_now in _finished(queue, names):
-            failed += failed_now
-            if failed_now:
-                print(_failure(names[revision], _log(queue, revision)), flush=True)
+        with queue.held():
+            print(f"{counted(len(open_), 'experiment')}, {workers} at a time", flush=True)
+            failed = _Watch(queue, open_, workers).wait()
     print(
-        f"{len(names) - failed} ended, {failed} failed: see `make experiments`, `make leaderboard`"
+        f"{len(open_) - failed} ended, {failed} failed: see `make experiments`, `make leaderboard`"
     )
     return 1 if failed else 0
 
 
-def _start(workers: int) -> None:
-    """Start workers, which share the processors and outlive this command."""
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    # Workers keep what they inherit as output: on a pipe they would hold up whoever reads it.
-    started = subprocess.run(
-        [sys.executable, "-m", "dvc", "queue", "start", "--jobs", str(workers)],
-        env={"OMP_NUM_THREADS": str(threads), **os.environ},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    if started.returncode:
-        raise UserError("the workers did not start: run `dvc queue start` to see why")
+class _Watch:
+    """Waits for experiments, and sees to it that somebody runs them."""
 
+    def __init__(self, queue: ExperimentQueue, tasks: list[Task], workers: int) -> None:
+        self.queue, self.count = queue, workers
+        self.open = {task.revision: task.name for task in tasks}
+        self.began: dict[str, float] = {}
+        self.failed = 0
+        self.attempts: Counter[str] = Counter()
+        self.suspected: set[str] = set()
 
-def _finished(queue: Any, names: dict[str, str]) -> Iterator[tuple[str, bool]]:
-    """Each experiment as it ends, and whether it failed; prints when one begins and ends."""
-    began: dict[str, float] = {}
-    open_, idle_since = set(names), time.monotonic()
-    while open_:
-        states = {task["rev"]: task["status"] for task in queue.status() if task["rev"] in open_}
+    def wait(self) -> int:
+        """Return how many experiments have failed, when all have ended; prints their begins and ends."""
+        idle_since = time.monotonic()
+        self.queue.set_awaited(self.open)
+        while self.open:
+            living = self.queue.living()
+            if len(living.workers) < self.count:
+                self.queue.mend(living)
+            tasks = self.queue.tasks()
+            self._recover(tasks, living)
+            self._tell(tasks)
+            self.queue.set_awaited(self.open)
+            states = {task.state for task in tasks.values() if task.revision in self.open}
+            if states & {WAITING, RUNNING}:
+                self.queue.start_workers(self.count, living)
+            idle_since = time.monotonic() if RUNNING in states else idle_since
+            if self.open and time.monotonic() - idle_since > PATIENCE:
+                raise UserError(
+                    f"no worker has taken up the {len(self.open)} queued experiments: see"
+                    f" {_shown(self.queue.worker_log())}"
+                )
+            if self.open:
+                time.sleep(POLL)
+        return self.failed
+
+    def _recover(self, tasks: dict[str, Task], living: Living) -> None:
+        """Put back what nobody runs, or record that it has ended; `tasks` loses what is settled so."""
+        lost = self.queue.lost(tasks.values(), living)
+        # Between a message that is taken and a worker that says so, there is a moment.
+        sure = lost & self.suspected if living.workers else lost
+        self.suspected = lost
+        for revision, task in list(tasks.items()):
+            if revision in sure and self.queue.is_collected(task):
+                self.queue.end(task, failed=False)
+            elif revision in sure or (revision in self.open and self.queue.was_killed(task)):
+                self._put_back(task)
+            else:
+                continue
+            tasks.update(self.queue.tasks())
+
+    def _put_back(self, task: Task) -> None:
+        if self.attempts[task.revision] + 1 >= ATTEMPTS:
+            if task.state == RUNNING:
+                self.queue.end(task, failed=True)
+            return
+        self.queue.requeue(task)
+        self.attempts[task.revision] += 1
+        self.began.pop(task.revision, None)
+        print(f"{task.name}: was killed, or its worker was; it is queued again", flush=True)
+
+    def _tell(self, tasks: dict[str, Task]) -> None:
         now = time.monotonic()
-        for revision in sorted(open_, key=list(names).index):
-            state = states.get(revision, REMOVED)
-            if state == RUNNING and revision not in began:
-                began[revision] = now
-                print(f"{names[revision]}: running", flush=True)
-            if state not in (WAITING, RUNNING):
-                open_.remove(revision)
-                seconds = now - began.get(revision, now)
-                print(f"{names[revision]}: {state.lower()} after {seconds:.0f} s", flush=True)
-                yield revision, state == FAILED
-        idle_since = now if RUNNING in states.values() else idle_since
-        if open_ and now - idle_since > PATIENCE:
-            raise UserError(
-                f"no worker has taken up the {len(open_)} queued experiments: see `dvc queue status`"
-            )
-        time.sleep(POLL)
+        for revision, name in list(self.open.items()):
+            state = tasks[revision].state if revision in tasks else REMOVED
+            if state == RUNNING and revision not in self.began:
+                self.began[revision] = now
+                print(f"{name}: running", flush=True)
+            if state in (WAITING, RUNNING):
+                continue
+            del self.open[revision]
+            print(f"{name}: {state} after {now - self.began.get(revision, now):.0f} s", flush=True)
+            if state == FAILED:
+                self.failed += 1
+                killed = self.queue.was_killed(tasks[revision])
+                print(_failure(name, self.queue.log(revision), killed), flush=True)
 
 
-def _log(queue: Any, revision: str) -> Path | None:
-    """Return the path of an experiment's log; None if it ended before it had one."""
-    try:
-        log = Path(queue.proc[revision].stdout)
-    except (KeyError, TypeError):
-        return None
-    return log if log.is_file() else None
-
-
-def _failure(name: str, log: Path | None) -> str:
+def _failure(name: str, log: Path | None, killed: bool) -> str:
     """Say that an experiment failed, why by the end of its log, and where the log is."""
     if log is None:
         return f"{name} failed before it had a log: run it without --queue to see why"
+    if killed:
+        return (
+            f"{name} failed (it was killed {ATTEMPTS} times, as happens for want of memory): queue"
+            f" it again with less to compute, or run it alone; its log is {_shown(log)}"
+        )
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("error:", "ERROR:"))] or lines[-1:]
     reason = f" ({errors[0]})" if errors else ""
-    place = log.relative_to(Path.cwd()) if log.is_relative_to(Path.cwd()) else log
-    return f"{name} failed{reason}: its log is {place}"
+    return f"{name} failed{reason}: its log is {_shown(log)}"
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,407 @@
+"""DVC's queue of experiments: who runs what, and how it comes back after a kill.
+
+An experiment is an entry of a stash in Git, a message below `.dvc/tmp/exps/celery/broker` (in `in` until
+a worker takes it, in `processed` from then on) and, when it has ended, a result. DVC looks at no process:
+what a killed worker was running counts as running for ever, while its training may go on without it. Its
+stash entry is gone then, and without that DVC would run the message under another name and baseline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from dvc.exceptions import DvcException
+from dvc.lock import LockError, make_lock
+from dvc.repo.experiments.executor.base import ExecutorInfo
+from dvc.repo.experiments.refs import TEMP_NAMESPACE
+from dvc.repo.experiments.stash import ExpStash
+from dvc.repo.experiments.utils import get_exp_rwlock
+
+from beatline.common.errors import UserError, warn
+from beatline.common.files import write_json
+
+WAITING, RUNNING, FAILED, SUCCESS = "queued", "running", "failed", "success"
+SECONDS_TO_END = 10  # of a process that is killed
+SECONDS_TO_REPLY = 5  # of a worker
+
+
+@dataclass(frozen=True)
+class Task:
+    """A queued experiment. `entry` is DVC's, `message` the file in which its broker holds it."""
+
+    entry: Any
+    id: str
+    message: Path
+    state: str
+
+    @property
+    def revision(self) -> str:
+        """The commit of its stash entry, by which DVC knows it."""
+        return self.entry.stash_rev
+
+    @property
+    def name(self) -> str:
+        """Its name, or the beginning of its revision."""
+        return self.entry.name or self.revision[:7]
+
+
+@dataclass(frozen=True)
+class Living:
+    """Names of the living workers, and revisions of the experiments that they are running."""
+
+    workers: list[str]
+    experiments: set[str]
+
+
+class ExperimentQueue:
+    """DVC's queue in a project. Where it reads DVC's own files, that is DVC 3.67's layout."""
+
+    def __init__(self, repo: Any) -> None:
+        self._repo = repo
+        self._queue = repo.experiments.celery_queue
+        self._app = self._queue.celery
+        self._folder = Path(repo.tmp_dir, "exps").resolve()
+        self._awaited = self._folder / "run-queue.json"
+        self._broker = Path(self._queue.wdir, "broker")
+        digest = hashlib.sha256(self._queue.wdir.encode()).hexdigest()[:6]
+        self._node = f"dvc-exp-{digest}-"  # as DVC names workers: no other project has it
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait until no other process holds the queue: two would put back the same experiment."""
+        with (self._folder / "run-queue.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("waiting for another `beatline run-queue` to end", flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def awaited(self) -> set[str]:
+        """Revisions of the experiments whose end the last `beatline run-queue` has not seen."""
+        try:
+            return set(json.loads(self._awaited.read_text()))
+        except (OSError, ValueError):
+            return set()
+
+    def set_awaited(self, revisions: Iterable[str]) -> None:
+        """Keep for the next call what this one waits for, should it be killed."""
+        write_json(self._awaited, list(revisions))
+
+    # Who runs what
+
+    def tasks(self) -> dict[str, Task]:
+        """All experiments by revision. A message that is taken while this reads is seen twice, not never,
+        and then as taken."""
+        tasks: dict[str, Task] = {}
+        queue, app = self._queue, self._app
+        for messages, paths in (
+            (queue._iter_queued, app._queued_msg_path_cache),
+            (queue._iter_processed, app._processed_msg_path_cache),
+        ):
+            for message, entry in messages():
+                path, number = Path(paths[message.delivery_tag]), message.headers["id"]
+                state = WAITING if path.parent.name == "in" else self._state(number, entry)
+                tasks[entry.stash_rev] = Task(entry, number, path, state)
+        return tasks
+
+    def _state(self, number: str, entry: Any) -> str:
+        result = self._app.AsyncResult(number)
+        if not result.ready():
+            return RUNNING
+        info = self._info(entry.stash_rev)
+        return SUCCESS if result.successful() and info and info.result_ref else FAILED
+
+    def _info(self, revision: str) -> ExecutorInfo | None:
+        """What DVC has written of a run; None if nothing, or half a file."""
+        with contextlib.suppress(OSError, DvcException, TypeError, ValueError):
+            return self._queue._load_info(revision)
+        return None
+
+    def was_killed(self, task: Task) -> bool:
+        """Whether an experiment counts as failed without having ended by itself."""
+        process = self._queue.proc.get(task.revision)
+        status = process.returncode if process else None
+        return task.state == FAILED and (status is None or status < 0)
+
+    def log(self, revision: str) -> Path | None:
+        """Return the path of an experiment's log; None if it ended before it had one."""
+        process = self._queue.proc.get(revision)
+        return Path(process.stdout) if process and Path(process.stdout).is_file() else None
+
+    def lost(self, tasks: Iterable[Task], living: Living) -> set[str]:
+        """Revisions that count as running and that none of the living workers has. Empty while one of
+        them does not say what it has: nothing may run twice at a time."""
+        running = {
+            task.id: task.revision
+            for task in tasks
+            if task.state == RUNNING and task.revision not in living.experiments
+        }
+        if not running or not living.workers:
+            return set(running.values())
+        # Begins or ends, unless nobody has it. Only then: each question leaves files in the broker.
+        ask = self._app.control.inspect(destination=living.workers, timeout=SECONDS_TO_REPLY)
+        active, reserved = ask.active() or {}, ask.reserved() or {}
+        if not len(living.workers) == len(active) == len(reserved):
+            return set()
+        taken = {
+            task["id"] for said in (active, reserved) for held in said.values() for task in held
+        }
+        ended = {number for number in running if self._app.AsyncResult(number).ready()}
+        return {running[number] for number in running.keys() - taken - ended}
+
+    # Processes, known by their command lines: pids are reused
+
+    def living(self) -> Living:
+        """Who is at work, after what killed workers have left running is ended."""
+        suspected: set[psutil.Process] = set()
+        deadline = time.monotonic() + SECONDS_TO_END
+        while True:
+            living, orphans = self._processes()
+            if not orphans:
+                return living
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"process {orphans.pop().pid} runs an experiment whose worker was killed, and does"
+                    " not end: end it, then run the command again"
+                )
+            # Seen twice: who is looked at while a parent ends has none for a moment.
+            for process in orphans & suspected:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            suspected = orphans
+            time.sleep(0.1)
+
+    def _processes(self) -> tuple[Living, set[psutil.Process]]:
+        """Who is at work, and processes of experiments that no living worker waits for."""
+        workers: dict[psutil.Process, str] = {}
+        experiments: dict[psutil.Process, str] = {}
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            node = next((word for word in words if word.startswith(self._node)), None)
+            if node and "queue-worker" in words:
+                workers[process] = node
+            elif (revision := self._runs(process, words)) is not None:
+                experiments[process] = revision
+        orphans = {each for each in experiments if not workers.keys() & _ancestors(each)}
+        running = {experiments[each] for each in experiments.keys() - orphans}
+        return Living(list(workers.values()), running), orphans
+
+    def _runs(self, process: psutil.Process, words: list[str]) -> str | None:
+        """The revision that a process of DVC's runs, "" for one of a stage of a queued experiment."""
+        if "exec-run" in words:
+            files = (word for word in words if word.startswith(self._queue.pid_dir))
+            return next((Path(file).stem for file in files), None)
+        with contextlib.suppress(psutil.Error, OSError, ValueError):
+            folder = Path(process.cwd()).relative_to(self._folder).parts[:1]
+            # A person's shell in that folder lives; `standalone` has what `dvc exp run --temp` runs.
+            if "".join(folder).startswith("tmp") and "DVC_EXP_NAME" in process.environ():
+                return ""
+        return None
+
+    def start_workers(self, count: int, living: Living) -> None:
+        """Start as many workers as are missing, which share the processors and outlive this process."""
+        threads = max(1, len(os.sched_getaffinity(0)) // count)
+        names = {f"{self._node}{number}@localhost": number for number in range(1, count + 1)}
+        missing = [name for name in names if name not in living.workers]
+        for name in missing[: max(0, count - len(living.workers))]:
+            for stale in (self._broker / "in").glob(f"*.{name}.celery.pidbox.msg"):
+                stale.unlink(missing_ok=True)  # an order to the last of this name, perhaps to end
+            command = ["exp", "queue-worker", name, *(["--clean"] if names[name] == 1 else [])]
+            with self.worker_log(names[name]).open("ab") as log:
+                subprocess.Popen(
+                    [sys.executable, "-m", "dvc", *command],
+                    env={"OMP_NUM_THREADS": str(threads), **os.environ},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+
+    def worker_log(self, number: int = 1) -> Path:
+        """The log of a worker, where DVC has it."""
+        return Path(self._queue.wdir, f"dvc-exp-worker-{number}.out")
+
+    # Putting back
+
+    def requeue(self, task: Task) -> None:
+        """Put an experiment that nobody runs back under its name and settings. Until the last step it
+        stays lost, so that a kill in between loses nothing. Raises UserError if the stash is in use."""
+        self._keep(task)
+        if failed := self._queue.failed_stash.stash_revs.get(task.revision):
+            self._queue.failed_stash.remove_revs([failed])
+        self._forget(task)
+        self._remove_workspace(task)
+        shutil.rmtree(Path(self._queue.pid_dir, task.revision), ignore_errors=True)
+        task.message.replace(self._broker / "in" / task.message.name)
+
+    def _keep(self, task: Task) -> None:
+        """Have an experiment in the stash, which others use for moments."""
+        blocker = ""
+        for _ in range(20):
+            try:
+                with get_exp_rwlock(self._repo, writes=[self._queue.ref]):
+                    if task.revision not in self._queue.stash.stash_revs:
+                        self._stash(task)
+                    return
+            except LockError as error:
+                blocker = str(error)
+                time.sleep(0.5)
+        raise UserError(
+            f"{task.name} was killed and cannot be put back: {blocker}; then run the command again"
+        )
+
+    def is_collected(self, task: Task) -> bool:
+        """Whether the experiment is in Git, though its worker did not live to say so."""
+        info = self._info(task.revision)
+        return bool(
+            info
+            and info.result_ref
+            and not info.result_force  # then one of that name may have been there before
+            and self._queue.scm.get_ref(info.result_ref)
+        )
+
+    def end(self, task: Task, *, failed: bool) -> None:
+        """Record that an experiment which nobody runs has ended."""
+        self._remove_workspace(task)
+        if failed:
+            Path(self._queue.get_infofile_path(task.revision)).unlink(missing_ok=True)
+            self._queue.stash_failed(task.entry)
+            self._app.backend.mark_as_failure(task.id, None)
+        else:
+            self._app.backend.mark_as_done(task.id, None)
+
+    def _stash(self, task: Task) -> None:
+        entry = task.entry
+        message = ExpStash.format_message(
+            entry.head_rev, entry.baseline_rev, entry.name, entry.branch
+        )
+        scm, ref = self._queue.scm, self._queue.ref
+        scm.set_ref(ref, entry.head_rev)  # where a ref has its value already, nothing is listed
+        scm.set_ref(ref, task.revision, message=f"commit: {message}")
+
+    def _forget(self, task: Task) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._app.AsyncResult(task.id).forget()
+
+    def _remove_workspace(self, task: Task) -> None:
+        info = self._info(task.revision)
+        if info and Path(info.root_dir).resolve().parent == self._folder:
+            shutil.rmtree(info.root_dir, ignore_errors=True)
+
+    # What a kill leaves of DVC's and Git's own files
+
+    def mend(self, living: Living) -> None:
+        """Remove what killed workers have left of locks, messages to them, refs and folders, and bring
+        back stash entries of what is queued.
+
+        Raises UserError if nobody is at work and a lock that may be Git's own does not go away.
+        """
+        self._remove_locks_of_git(living)
+        with (
+            contextlib.suppress(LockError),  # somebody is at work: not before the next time
+            make_lock(str(self._folder / "rwlock.lock"), tmp_dir=str(self._folder)),
+        ):
+            if not self._somebody_is_at_work():
+                (self._folder / "rwlock").unlink(missing_ok=True)
+                self._mend_stash()
+                for ref in list(self._queue.scm.iter_refs(TEMP_NAMESPACE)):
+                    self._queue.scm.remove_ref(ref)
+        if not living.workers:
+            for folder in self._folder.glob("tmp*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            self._remove_orders()
+
+    def _git(self) -> Path:
+        return Path(self._queue.scm.backends["dulwich"].repo.commondir())
+
+    def _remove_locks_of_git(self, living: Living) -> None:
+        """Remove locks of experiments' refs that stay as they are for a second: who lives is done with
+        one in milliseconds."""
+        packed = self._git() / "packed-refs.lock"
+        places = (self._git() / "refs/exps", self._git() / "logs/refs/exps")
+        locks = [packed, *(lock for place in places for lock in place.rglob("*.lock"))]
+        before = {lock: _identity(lock) for lock in locks if _identity(lock)}
+        if before:
+            time.sleep(1)
+        for lock in before:
+            if _identity(lock) != before[lock]:
+                continue
+            if lock != packed:
+                lock.unlink(missing_ok=True)
+            elif not living.workers:  # every git writes it
+                raise UserError(
+                    f"{packed} was left by a killed process, or another git is at work: if none is,"
+                    " remove it and run the command again"
+                )
+
+    def _somebody_is_at_work(self) -> bool:
+        """Whether a living DVC is in the queue's list of readers and writers, which a kill can leave
+        unreadable. Held with `rwlock.lock`, under which alone DVC writes it."""
+        try:
+            listed = json.loads((self._folder / "rwlock").read_text())
+            readers = [each for several in listed.get("read", {}).values() for each in several]
+            return any(map(_lives, (*readers, *listed.get("write", {}).values())))
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def _mend_stash(self) -> None:
+        """Bring back stash entries of queued experiments: DVC rewrites the list of them in place."""
+        try:
+            entries = self._queue.stash.stash_revs
+        except (ValueError, IndexError, AssertionError):
+            (self._git() / "logs" / self._queue.ref).unlink(missing_ok=True)
+            entries = {}
+        for task in self.tasks().values():
+            if task.state == WAITING and task.revision not in entries:
+                warn(f"{task.name}: its entry in Git's stash was lost, and is restored")
+                self._stash(task)
+
+    def _remove_orders(self) -> None:
+        """Remove messages to and from workers that are no more, and unreadable lists of addressees."""
+        for path in (self._broker / "in").glob("*.pidbox.msg"):
+            path.unlink(missing_ok=True)
+        for path in (self._broker / "control").glob("*.exchange"):
+            try:
+                json.loads(path.read_text())
+                readable = True
+            except ValueError:
+                readable = False
+            if not readable or path.name.endswith(".pidbox.exchange"):
+                path.unlink(missing_ok=True)
+
+
+def _ancestors(process: psutil.Process) -> set[psutil.Process]:
+    try:
+        return set(process.parents())
+    except psutil.Error:
+        return set()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What another file of the same name differs in; None if there is none."""
+    try:
+        return path.stat().st_ino, path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def _lives(listed: dict[str, Any]) -> bool:
+    """Whether a process in a list of DVC's is there, and no other has its pid."""
+    with contextlib.suppress(psutil.Error):
+        command = " ".join(psutil.Process(listed["pid"]).cmdline())
+        return (listed["cmd"].split() or [""])[-1] in command
+    return False

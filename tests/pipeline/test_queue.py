@@ -1,0 +1,251 @@
+"""Whoever is killed while queued experiments run, and whenever: the next `beatline run-queue` brings each
+of them to its end, under its name, with the outputs that it has when nobody is killed.
+
+``KILLS=20 pytest tests/pipeline/test_queue.py -s`` tries more instants than one round has.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from tests.pipeline.clones import Clone, make_heartbeats_clone
+
+ROUNDS = int(os.environ.get("KILLS", "1"))
+TARGET = "split@ecg5000"
+KINDS = ("worker and experiment", "worker alone", "experiment alone")
+LONGEST = 5.0  # seconds to a kill: about as long as an experiment takes
+# Kills the worker that it runs for, and goes on.
+KILLER = """
+import psutil, time
+for process in psutil.Process().parents():
+    if "queue-worker" in process.cmdline():
+        process.kill()
+time.sleep(100)
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Clone]:
+    """A clone in which what comes before the split has run."""
+    made = make_heartbeats_clone(tmp_path / "clone")
+    made.run("dvc", "repro", "--quiet", TARGET)
+    made.commit("Split")
+    yield made
+    end_all(made)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Clone]:
+    """A project of one stage, which writes a number into a file, or does what `do.py` says."""
+    made = Clone(tmp_path / "small")
+    made.root.mkdir()
+    (made.root / "dvc.yaml").write_text(
+        "stages: {do: {cmd: 'python do.py', params: [seed], outs: [out.txt]}}\n"
+    )
+    (made.root / "params.yaml").write_text("seed: 0\n")
+    (made.root / ".gitignore").write_text("out.txt\n/.dvc/site-cache\n")
+    (made.root / "do.py").write_text(
+        "import pathlib\npathlib.Path('out.txt').write_text(pathlib.Path('params.yaml').read_text())\n"
+    )
+    # The package is this project's: here is none of its own.
+    made.variables["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
+    made.run("git", "init", "--quiet")
+    made.run("git", "config", "user.name", "Test")
+    made.run("git", "config", "user.email", "test@example.invalid")
+    made.run("dvc", "init", "--quiet")
+    made.commit("A small project")
+    yield made
+    end_all(made)
+
+
+def processes(clone: Clone, word: str) -> list[psutil.Process]:
+    """Those of the queue that live: workers by `queue-worker`, experiments by `exec-run`."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if word in (process.info["cmdline"] or ())
+        and Path(process.info["cwd"] or "/").is_relative_to(clone.root)
+    ]
+
+
+def end_all(clone: Clone) -> None:
+    """Kill all that the queue has started, as a power cut does."""
+    for word in ("queue-worker", "exec-run"):
+        for process in processes(clone, word):
+            with contextlib.suppress(psutil.Error):
+                for each in (process, *process.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        each.kill()
+
+
+def kill(clone: Clone, kind: str, draw: random.Random) -> None:
+    """Kill one process, or one with all that it has started, as soon as there is one of its kind."""
+    word = "exec-run" if kind == "experiment alone" else "queue-worker"
+    deadline = time.monotonic() + 30
+    while not (living := processes(clone, word)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for victim in living[:1] if draw.random() < 0.5 else living[-1:]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            others = victim.children(recursive=True) if kind == "worker and experiment" else []
+            for process in (victim, *others):
+                process.kill()
+
+
+def experiments(clone: Clone) -> dict[str, str]:
+    """Commits of the experiments of HEAD by their names."""
+    head = clone.run("git", "rev-parse", "HEAD").strip()
+    listed = clone.run(
+        "git", "for-each-ref", "--format=%(refname:lstrip=4) %(objectname)",
+        f"refs/exps/{head[:2]}/{head[2:]}",
+    )  # fmt: skip
+    return dict(line.split() for line in listed.splitlines())
+
+
+def split_of(clone: Clone, commit: str) -> tuple[int, str]:
+    """Seed and MD5 sum of the split that an experiment has made."""
+    yaml = YAML(typ="safe")
+    params = yaml.load(clone.run("git", "show", f"{commit}:params.yaml"))
+    lock = yaml.load(clone.run("git", "show", f"{commit}:dvc.lock"))
+    [md5] = [
+        out["md5"]
+        for out in lock["stages"][TARGET]["outs"]
+        if out["path"] == "data/splits/ecg5000.csv"
+    ]
+    return params["datasets"]["ecg5000"]["split"]["seed"], md5
+
+
+def split_without_queue(clone: Clone, seed: int) -> tuple[int, str]:
+    """The same by the stage's script alone."""
+    content = clone.params()
+    content["datasets"]["ecg5000"]["split"]["seed"] = seed
+    clone.set_params(content)
+    clone.run("python", "-m", "stages.split", "ecg5000")
+    return seed, hashlib.md5((clone.root / "data/splits/ecg5000.csv").read_bytes()).hexdigest()
+
+
+def test_every_kill_is_survived(clone: Clone) -> None:
+    """Workers, experiments and the command itself are killed at seeded instants; then each ends."""
+    draw = random.Random(1)
+    seeds: dict[str, int] = {}
+    made: dict[str, str] = {}
+    before = (clone.root / "dvc.lock").read_bytes()
+    for number in range(ROUNDS):
+        for each in range(4):
+            name = f"round-{number}-{each}"
+            seeds[name] = 100 + 4 * number + each
+            change = f"datasets.ecg5000.split.seed={seeds[name]}"
+            clone.run(
+                "dvc", "exp", "run", "--quiet", "--queue", "--name", name, "-S", change, TARGET
+            )
+        kinds = draw.sample(KINDS, len(KINDS))
+        with clone.start("beatline", "run-queue", "--workers", "2") as first:
+            for kind in kinds[:2]:
+                time.sleep(draw.uniform(0, LONGEST))
+                kill(clone, kind, draw)
+            time.sleep(draw.uniform(0, LONGEST))
+            first.kill()
+            end_all(clone)
+            printed = [first.stdout.read() if first.stdout else ""]
+        with clone.start("beatline", "run-queue", "--workers", "2") as second:
+            time.sleep(draw.uniform(0, LONGEST))
+            kill(clone, kinds[2], draw)
+            printed += second.communicate(timeout=240)
+        made = experiments(clone)
+        assert seeds.keys() == made.keys(), (number, kinds, printed)
+        print(f"round {number}: {kinds}", *printed, sep="\n")
+    assert not list((clone.root / ".dvc/tmp/exps").glob("tmp*"))
+    assert clone.run("git", "status", "--porcelain") == ""
+    assert (clone.root / "dvc.lock").read_bytes() == before
+    for name, seed in seeds.items():
+        assert split_of(clone, made[name]) == split_without_queue(clone, seed), name
+
+
+def queue(project: Clone, *names: str) -> None:
+    """Queue experiments whose seeds are 1, 2, …"""
+    for seed, name in enumerate(names, 1):
+        project.run("dvc", "exp", "run", "--quiet", "--queue", "--name", name, "-S", f"seed={seed}")
+
+
+def test_what_kills_its_worker_each_time_has_failed(small: Clone) -> None:
+    """It is tried a bounded number of times, leaves no process, and holds up no other experiment."""
+    (small.root / "do.py").write_text(KILLER)
+    small.commit("Killer")
+    queue(small, "killer")
+    printed = small.run("beatline", "run-queue", ok=False)
+    assert printed.count("queued again") == 2
+    [failed] = [line for line in printed.splitlines() if line.startswith("killer failed")]
+    assert "killed 3 times" in failed
+    assert (small.root / failed.rpartition("its log is ")[2]).is_file()
+    assert "Failed" in small.run("dvc", "queue", "status")
+    assert not processes(small, "exec-run")
+    assert not processes(small, "do.py")
+    assert not list((small.root / ".dvc/tmp/exps").glob("tmp*"))
+
+
+def test_what_kills_leave_is_mended(small: Clone) -> None:
+    """What a worker has taken and dropped from the stash keeps its name; locks, a list of readers and
+    writers that was cut, refs and a folder that nobody uses are in nobody's way."""
+    queue(small, "taken", "waiting")
+    repo = Repo(str(small.root))
+    celery = repo.experiments.celery_queue
+    stash = celery.stash
+    broker = Path(celery.wdir, "broker")
+    message = min((broker / "in").glob("*.celery.msg"))
+    message.rename(broker / "processed" / message.name)
+    stash.drop(len(stash) - 1)  # the first that was queued
+    [left] = stash.stash_revs.values()
+    assert left.name == "waiting"
+    git = small.root / ".git"
+    (git / "logs" / celery.ref).write_text("half a li")
+    (git / f"{celery.ref}.lock").touch()
+    repo.scm.set_ref("refs/exps/temp/head-1", repo.scm.get_rev())
+    folder = small.root / ".dvc/tmp/exps"
+    (folder / "rwlock").write_text('{"write": {')
+    (folder / "tmp1").mkdir()
+
+    printed = small.run("beatline", "run-queue", "--workers", "2")
+
+    print(printed)
+    assert re.search(r"^taken: .*queued again", printed, re.MULTILINE)
+    made = experiments(small)
+    for seed, name in enumerate(("taken", "waiting"), 1):
+        assert small.run("git", "show", f"{made[name]}:params.yaml") == f"seed: {seed}\n"
+    assert not list(folder.glob("tmp*"))
+    assert not small.run("git", "for-each-ref", "refs/exps/temp")
+
+
+def test_order_to_a_killed_worker_does_not_end_the_next(small: Clone) -> None:
+    """A worker that has nothing to do is told to end: if it is killed before it reads that, the next of
+    its name does not."""
+    queue(small, "first")
+    small.run("beatline", "run-queue")
+    end_all(small)
+    small.run("dvc", "queue", "stop")
+    orders = Path(small.root, ".dvc/tmp/exps/celery/broker/in").glob("*dvc-exp-*.pidbox.msg")
+    contents = [base64.b64decode(json.loads(order.read_text())["body"]) for order in orders]
+    assert any(b"shutdown" in content for content in contents)
+    queue(small, "second")
+    small.run("beatline", "run-queue")
+    assert experiments(small).keys() == {"first", "second"}
+
+
+def test_lock_of_packed_refs_is_named(small: Clone) -> None:
+    """Every git takes that lock, so the project's own command does not remove it: it says who may."""
+    queue(small, "first")
+    (small.root / ".git/packed-refs.lock").touch()
+    printed = small.run("beatline", "run-queue", ok=False)
+    assert re.search(r"packed-refs\.lock .*remove it", printed)
