@@ -1,9 +1,12 @@
-"""DVC's queue of experiments: who runs what, and how it comes back after a kill.
+"""DVC's queue of experiments, and how it comes back after a kill.
 
 An experiment is an entry of a stash in Git, a message below `.dvc/tmp/exps/celery/broker` (in `in` until
 a worker takes it, in `processed` from then on) and, when it has ended, a result. DVC looks at no process:
 what a killed worker was running counts as running for ever, while its training may go on without it. Its
 stash entry is gone then, and without that DVC would run the message under another name and baseline.
+
+While any worker lives nothing is put back, so nothing runs twice at a time: the others go on with the
+queue, and what was lost follows when they are done.
 """
 
 from __future__ import annotations
@@ -35,7 +38,6 @@ from beatline.common.files import write_json
 
 WAITING, RUNNING, FAILED, SUCCESS = "queued", "running", "failed", "success"
 SECONDS_TO_END = 10  # of a process that is killed
-SECONDS_TO_REPLY = 5  # of a worker
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,6 @@ class Task:
     def name(self) -> str:
         """Its name, or the beginning of its revision."""
         return self.entry.name or self.revision[:7]
-
-
-@dataclass(frozen=True)
-class Living:
-    """Names of the living workers, and revisions of the experiments that they are running."""
-
-    workers: list[str]
-    experiments: set[str]
 
 
 class ExperimentQueue:
@@ -100,8 +94,6 @@ class ExperimentQueue:
     def set_awaited(self, revisions: Iterable[str]) -> None:
         """Keep for the next call what this one waits for, should it be killed."""
         write_json(self._awaited, list(revisions))
-
-    # Who runs what
 
     def tasks(self) -> dict[str, Task]:
         """All experiments by revision. A message that is taken while this reads is seen twice, not never,
@@ -142,88 +134,47 @@ class ExperimentQueue:
         process = self._queue.proc.get(revision)
         return Path(process.stdout) if process and Path(process.stdout).is_file() else None
 
-    def lost(self, tasks: Iterable[Task], living: Living) -> set[str]:
-        """Revisions that count as running and that none of the living workers has. Empty while one of
-        them does not say what it has: nothing may run twice at a time."""
-        running = {
-            task.id: task.revision
-            for task in tasks
-            if task.state == RUNNING and task.revision not in living.experiments
-        }
-        if not running or not living.workers:
-            return set(running.values())
-        # Begins or ends, unless nobody has it. Only then: each question leaves files in the broker.
-        ask = self._app.control.inspect(destination=living.workers, timeout=SECONDS_TO_REPLY)
-        active, reserved = ask.active() or {}, ask.reserved() or {}
-        if not len(living.workers) == len(active) == len(reserved):
-            return set()
-        taken = {
-            task["id"] for said in (active, reserved) for held in said.values() for task in held
-        }
-        ended = {number for number in running if self._app.AsyncResult(number).ready()}
-        return {running[number] for number in running.keys() - taken - ended}
-
     # Processes, known by their command lines: pids are reused
 
-    def living(self) -> Living:
-        """Who is at work, after what killed workers have left running is ended."""
-        suspected: set[psutil.Process] = set()
+    def has_workers(self) -> bool:
+        """Whether any worker lives."""
+        return any(
+            "queue-worker" in words and any(word.startswith(self._node) for word in words)
+            for _, words in _processes()
+        )
+
+    def end_orphans(self) -> None:
+        """End what killed workers have left running. Raises UserError if one does not end."""
         deadline = time.monotonic() + SECONDS_TO_END
-        while True:
-            living, orphans = self._processes()
-            if not orphans:
-                return living
+        while orphans := [each for each, words in _processes() if self._is_experiment(each, words)]:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"process {orphans.pop().pid} runs an experiment whose worker was killed, and does"
+                    f"process {orphans[0].pid} runs an experiment whose worker was killed, and does"
                     " not end: end it, then run the command again"
                 )
-            # Seen twice: who is looked at while a parent ends has none for a moment.
-            for process in orphans & suspected:
+            for process in orphans:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            suspected = orphans
             time.sleep(0.1)
 
-    def _processes(self) -> tuple[Living, set[psutil.Process]]:
-        """Who is at work, and processes of experiments that no living worker waits for."""
-        workers: dict[psutil.Process, str] = {}
-        experiments: dict[psutil.Process, str] = {}
-        for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            node = next((word for word in words if word.startswith(self._node)), None)
-            if node and "queue-worker" in words:
-                workers[process] = node
-            elif (revision := self._runs(process, words)) is not None:
-                experiments[process] = revision
-        orphans = {each for each in experiments if not workers.keys() & _ancestors(each)}
-        running = {experiments[each] for each in experiments.keys() - orphans}
-        return Living(list(workers.values()), running), orphans
-
-    def _runs(self, process: psutil.Process, words: list[str]) -> str | None:
-        """The revision that a process of DVC's runs, "" for one of a stage of a queued experiment."""
+    def _is_experiment(self, process: psutil.Process, words: list[str]) -> bool:
+        """Whether a process runs an experiment of the queue, or a stage of one."""
         if "exec-run" in words:
-            files = (word for word in words if word.startswith(self._queue.pid_dir))
-            return next((Path(file).stem for file in files), None)
+            return any(word.startswith(self._queue.pid_dir) for word in words)
         with contextlib.suppress(psutil.Error, OSError, ValueError):
             folder = Path(process.cwd()).relative_to(self._folder).parts[:1]
             # A person's shell in that folder lives; `standalone` has what `dvc exp run --temp` runs.
-            if "".join(folder).startswith("tmp") and "DVC_EXP_NAME" in process.environ():
-                return ""
-        return None
+            return "".join(folder).startswith("tmp") and "DVC_EXP_NAME" in process.environ()
+        return False
 
-    def start_workers(self, count: int, living: Living) -> None:
-        """Start as many workers as are missing, which share the processors and outlive this process."""
+    def start_workers(self, count: int) -> None:
+        """Start workers, which share the processors and outlive this process."""
         threads = max(1, len(os.sched_getaffinity(0)) // count)
-        names = {f"{self._node}{number}@localhost": number for number in range(1, count + 1)}
-        missing = [name for name in names if name not in living.workers]
-        for name in missing[: max(0, count - len(living.workers))]:
-            for stale in (self._broker / "in").glob(f"*.{name}.celery.pidbox.msg"):
-                stale.unlink(missing_ok=True)  # an order to the last of this name, perhaps to end
-            command = ["exp", "queue-worker", name, *(["--clean"] if names[name] == 1 else [])]
-            with self.worker_log(names[name]).open("ab") as log:
+        for number in range(1, count + 1):
+            command = ["exp", "queue-worker", f"{self._node}{number}@localhost"]
+            with self.worker_log(number).open("ab") as log:
                 subprocess.Popen(
-                    [sys.executable, "-m", "dvc", *command],
+                    [sys.executable, "-m", "dvc", *command, *(["--clean"] if number == 1 else [])],
                     env={"OMP_NUM_THREADS": str(threads), **os.environ},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -304,15 +255,15 @@ class ExperimentQueue:
 
     # What a kill leaves of DVC's and Git's own files
 
-    def mend(self, living: Living) -> None:
+    def mend(self) -> None:
         """Remove what killed workers have left of locks, messages to them, refs and folders, and bring
-        back stash entries of what is queued.
+        back stash entries of what is queued. To be called while no worker lives.
 
-        Raises UserError if nobody is at work and a lock that may be Git's own does not go away.
+        Raises UserError if a lock that may be Git's own does not go away.
         """
-        self._remove_locks_of_git(living)
+        self._remove_locks_of_git()
         with (
-            contextlib.suppress(LockError),  # somebody is at work: not before the next time
+            contextlib.suppress(LockError),  # a person queues: not before the next time
             make_lock(str(self._folder / "rwlock.lock"), tmp_dir=str(self._folder)),
         ):
             if not self._somebody_is_at_work():
@@ -320,33 +271,29 @@ class ExperimentQueue:
                 self._mend_stash()
                 for ref in list(self._queue.scm.iter_refs(TEMP_NAMESPACE)):
                     self._queue.scm.remove_ref(ref)
-        if not living.workers:
-            for folder in self._folder.glob("tmp*"):
-                shutil.rmtree(folder, ignore_errors=True)
-            self._remove_orders()
+        for folder in self._folder.glob("tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._remove_orders()
 
     def _git(self) -> Path:
         return Path(self._queue.scm.backends["dulwich"].repo.commondir())
 
-    def _remove_locks_of_git(self, living: Living) -> None:
+    def _remove_locks_of_git(self) -> None:
         """Remove locks of experiments' refs that stay as they are for a second: who lives is done with
         one in milliseconds."""
         packed = self._git() / "packed-refs.lock"
         places = (self._git() / "refs/exps", self._git() / "logs/refs/exps")
         locks = [packed, *(lock for place in places for lock in place.rglob("*.lock"))]
-        before = {lock: _identity(lock) for lock in locks if _identity(lock)}
+        before = {lock: identity for lock in locks if (identity := _identity(lock))}
         if before:
             time.sleep(1)
-        for lock in before:
-            if _identity(lock) != before[lock]:
-                continue
-            if lock != packed:
-                lock.unlink(missing_ok=True)
-            elif not living.workers:  # every git writes it
+        for lock in [lock for lock in before if _identity(lock) == before[lock]]:
+            if lock == packed:  # every git writes it
                 raise UserError(
                     f"{packed} was left by a killed process, or another git is at work: if none is,"
                     " remove it and run the command again"
                 )
+            lock.unlink(missing_ok=True)
 
     def _somebody_is_at_work(self) -> bool:
         """Whether a living DVC is in the queue's list of readers and writers, which a kill can leave
@@ -371,24 +318,26 @@ class ExperimentQueue:
                 self._stash(task)
 
     def _remove_orders(self) -> None:
-        """Remove messages to and from workers that are no more, and unreadable lists of addressees."""
+        """Remove messages to and from workers that are no more (an order to end, say, which the next of
+        that name would follow), and lists of addressees that are theirs or unreadable."""
         for path in (self._broker / "in").glob("*.pidbox.msg"):
             path.unlink(missing_ok=True)
         for path in (self._broker / "control").glob("*.exchange"):
-            try:
-                json.loads(path.read_text())
-                readable = True
-            except ValueError:
-                readable = False
-            if not readable or path.name.endswith(".pidbox.exchange"):
+            if path.name.endswith(".pidbox.exchange") or not _is_json(path):
                 path.unlink(missing_ok=True)
 
 
-def _ancestors(process: psutil.Process) -> set[psutil.Process]:
+def _is_json(path: Path) -> bool:
     try:
-        return set(process.parents())
-    except psutil.Error:
-        return set()
+        json.loads(path.read_text())
+    except ValueError:
+        return False
+    return True
+
+
+def _processes() -> Iterator[tuple[psutil.Process, list[str]]]:
+    for process in psutil.process_iter(["cmdline"]):
+        yield process, process.info["cmdline"] or []
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -3,8 +3,8 @@
 ``dvc queue start`` returns at once and tells nobody what became of the experiments. This prints a line
 when one begins and when it ends, says where the log of a failed one is, and exits with 1 if any failed.
 
-Experiments that were killed, or whose worker was, are put back under their name and settings: at the
-start, and as long as this waits. One that is killed each time has failed.
+Experiments that were killed, or whose worker was, are put back under their name and settings, as soon as
+no worker lives: at the start, or when the others are done. One that is killed each time has failed.
 """
 
 from __future__ import annotations
@@ -14,14 +14,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from beatline.commands.experiment_queue import (
-    FAILED,
-    RUNNING,
-    WAITING,
-    ExperimentQueue,
-    Living,
-    Task,
-)
+from beatline.commands.experiment_queue import FAILED, RUNNING, WAITING, ExperimentQueue, Task
 from beatline.common.errors import UserError
 from beatline.comparing.revisions import repository
 from beatline.reporting.document import counted
@@ -66,29 +59,22 @@ class _Watch:
     """Waits for experiments, and sees to it that somebody runs them."""
 
     def __init__(self, queue: ExperimentQueue, tasks: list[Task], workers: int) -> None:
-        self.queue, self.count = queue, workers
+        self.queue, self.workers = queue, workers
         self.open = {task.revision: task.name for task in tasks}
         self.began: dict[str, float] = {}
         self.failed = 0
         self.attempts: Counter[str] = Counter()
-        self.suspected: set[str] = set()
 
     def wait(self) -> int:
         """Return how many experiments have failed, when all have ended; prints their begins and ends."""
         idle_since = time.monotonic()
-        self.queue.set_awaited(self.open)
         while self.open:
-            living = self.queue.living()
-            if len(living.workers) < self.count:
-                self.queue.mend(living)
-            tasks = self.queue.tasks()
-            self._recover(tasks, living)
-            self._tell(tasks)
             self.queue.set_awaited(self.open)
-            states = {task.state for task in tasks.values() if task.revision in self.open}
-            if states & {WAITING, RUNNING}:
-                self.queue.start_workers(self.count, living)
-            idle_since = time.monotonic() if RUNNING in states else idle_since
+            if not self.queue.has_workers():
+                self._recover()
+                self.queue.start_workers(self.workers)
+            running = self._tell(self.queue.tasks())
+            idle_since = time.monotonic() if running else idle_since
             if self.open and time.monotonic() - idle_since > PATIENCE:
                 raise UserError(
                     f"no worker has taken up the {len(self.open)} queued experiments: see"
@@ -96,48 +82,55 @@ class _Watch:
                 )
             if self.open:
                 time.sleep(POLL)
+        self.queue.set_awaited([])
         return self.failed
 
-    def _recover(self, tasks: dict[str, Task], living: Living) -> None:
-        """Put back what nobody runs, or record that it has ended; `tasks` loses what is settled so."""
-        lost = self.queue.lost(tasks.values(), living)
-        # Between a message that is taken and a worker that says so, there is a moment.
-        sure = lost & self.suspected if living.workers else lost
-        self.suspected = lost
-        for revision, task in list(tasks.items()):
-            if revision in sure and self.queue.is_collected(task):
+    def _recover(self) -> None:
+        """Put back what nobody runs any more, or record that it has ended."""
+        self.queue.end_orphans()
+        self.queue.mend()
+        for task in self.queue.tasks().values():
+            if task.state == RUNNING and self.queue.is_collected(task):
                 self.queue.end(task, failed=False)
-            elif revision in sure or (revision in self.open and self.queue.was_killed(task)):
+            elif task.state == RUNNING or self._may_try_again(task):
                 self._put_back(task)
-            else:
-                continue
-            tasks.update(self.queue.tasks())
 
     def _put_back(self, task: Task) -> None:
-        if self.attempts[task.revision] + 1 >= ATTEMPTS:
-            if task.state == RUNNING:
-                self.queue.end(task, failed=True)
+        self.attempts[task.revision] += 1
+        if self.attempts[task.revision] >= ATTEMPTS:
+            self.queue.end(task, failed=True)
             return
         self.queue.requeue(task)
-        self.attempts[task.revision] += 1
         self.began.pop(task.revision, None)
         print(f"{task.name}: was killed, or its worker was; it is queued again", flush=True)
 
-    def _tell(self, tasks: dict[str, Task]) -> None:
-        now = time.monotonic()
+    def _may_try_again(self, task: Task) -> bool:
+        return (
+            task.revision in self.open
+            and self.attempts[task.revision] + 1 < ATTEMPTS
+            and self.queue.was_killed(task)
+        )
+
+    def _tell(self, tasks: dict[str, Task]) -> bool:
+        """Print what has begun and ended since the last time, and return whether any is running."""
+        now, running = time.monotonic(), False
         for revision, name in list(self.open.items()):
-            state = tasks[revision].state if revision in tasks else REMOVED
-            if state == RUNNING and revision not in self.began:
-                self.began[revision] = now
-                print(f"{name}: running", flush=True)
-            if state in (WAITING, RUNNING):
+            task = tasks.get(revision)
+            if task and task.state == RUNNING:
+                running = True
+                if revision not in self.began:
+                    self.began[revision] = now
+                    print(f"{name}: running", flush=True)
+            if task and (task.state in (WAITING, RUNNING) or self._may_try_again(task)):
                 continue
             del self.open[revision]
+            state = task.state if task else REMOVED
             print(f"{name}: {state} after {now - self.began.get(revision, now):.0f} s", flush=True)
-            if state == FAILED:
+            if task and state == FAILED:
                 self.failed += 1
-                killed = self.queue.was_killed(tasks[revision])
+                killed = self.queue.was_killed(task)
                 print(_failure(name, self.queue.log(revision), killed), flush=True)
+        return running
 
 
 def _failure(name: str, log: Path | None, killed: bool) -> str:
