@@ -61,12 +61,12 @@ def sides(repo: Repo, options: argparse.Namespace) -> tuple[Revision, Revision]:
 
 
 def parameters_of(before: Revision, after: Revision) -> Compare:
-    """The block `compare` of the base, so that a change cannot loosen what it is judged by; the other
-    side's if the base is older than the block. Raises UserError if there is none, or a wrong one."""
+    """The block `compare` of the base, so that a change cannot loosen what it is judged by; if the base
+    is older than the block, the other side's or the current one. Raises UserError if it is wrong."""
     for revision in (before, after):
         if (block := revision.params.get("compare")) is not None:
             return params.validated(block, f"compare of {revision.label}", Compare)
-    raise UserError(f"params.yaml has no block compare in {before.label} and {after.label}: add it")
+    return params.block(params.load(), "compare", Compare)
 
 
 def _runs(repo: Repo, options: argparse.Namespace) -> int:
