@@ -123,9 +123,14 @@ class Difference:
         return 2 * float(stdtr(self.degrees, -abs(self.difference) / self.standard_error))
 
     def reach(self, level: float) -> float:
-        """Half the width of the interval that leaves out zero just when the p-value is below `level`."""
+        """Half the width of the interval that leaves out zero just when the p-value is below `level`.
+
+        Of a metric that is the same in every resample, the rule of three (Hanley & Lippman-Hand, JAMA
+        249, 1983): what has not been seen on n of them is at most -log(level) / n frequent.
+        """
         if self.standard_error == 0:
-            return 0.0 if self.difference == 0 else math.nan
+            unseen = -math.log(level) / (self.records.degrees + 1) if level > 0 else math.inf
+            return unseen if self.difference == 0 else math.nan
         return -float(stdtrit(self.degrees, level / 2)) * self.standard_error
 
 
@@ -323,7 +328,7 @@ def simultaneous(family: Sequence[Difference], confidence: float, seed: int) -> 
     """The intervals and p-values of a family of differences. What is undefined stays NaN and does not
     count."""
     tested = [each for each in family if each.standard_error > 0]
-    smallest = _smallest_p_values(tested, seed) if tested else np.ones(DRAWS)
+    smallest = _smallest_p_values(tested, seed) if tested else np.linspace(0, 1, DRAWS)
     # The p-value from which on an adjusted one is no longer below 1 - confidence.
     place = math.ceil((1 - confidence) * (DRAWS + 1)) - 1
     level = float(smallest[place - 1]) if place > 0 else 0.0
