@@ -38,7 +38,7 @@ PICTURES :=
 compare: $(VENV)/.ready ## compare REVISION with BASE: every metric, its interval, a verdict
 	@beatline compare '$(BASE)' '$(REVISION)' --folder review $(if $(PICTURES),--pictures '$(PICTURES)')
 
-gate: $(VENV)/.ready ## exit with 1 if REVISION is worse than BASE by more than tolerance and chance
+gate: $(VENV)/.ready ## judge REVISION by BASE: passed, failed (exit status 1) or cannot tell
 	@beatline gate '$(BASE)' '$(REVISION)'
 
 COMMIT :=

@@ -1,7 +1,7 @@
 """Compare two commits, branches, tags or DVC experiments, or one of them with the workspace.
 
-What Git and the DVC cache hold is compared; nothing is trained. Several runs on each side, separated by
-commas, are compared by their means.
+What Git and the DVC cache hold is compared, by the block `compare` of the base; nothing is trained.
+Several runs on each side, separated by commas, are compared by their means.
 """
 
 from __future__ import annotations
@@ -60,6 +60,15 @@ def sides(repo: Repo, options: argparse.Namespace) -> tuple[Revision, Revision]:
     return before, after
 
 
+def parameters_of(before: Revision, after: Revision) -> Compare:
+    """The block `compare` of the base, so that a change cannot loosen what it is judged by; if the base
+    is older than the block, the other side's or the current one. Raises UserError if it is wrong."""
+    for revision in (before, after):
+        if (block := revision.params.get("compare")) is not None:
+            return params.validated(block, f"compare of {revision.label}", Compare)
+    return params.block(params.load(), "compare", Compare)
+
+
 def _runs(repo: Repo, options: argparse.Namespace) -> int:
     if options.folder or options.other_records:
         raise UserError(
@@ -71,7 +80,7 @@ def _runs(repo: Repo, options: argparse.Namespace) -> int:
 
 
 def _compare(before: Revision, after: Revision, options: argparse.Namespace) -> int:
-    parameters = params.block(params.load(), "compare", Compare)
+    parameters = parameters_of(before, after)
     comparison = compare(before, after, parameters, other_records=options.other_records)
     print(words.text(comparison))
     if options.folder:

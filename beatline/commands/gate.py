@@ -1,20 +1,22 @@
-"""Exit with 1 if a revision is worse than its base by more than tolerance and chance.
+"""Judge a revision by its base: passed, failed, or cannot tell.
 
-Prints the metrics that params.yaml watches as a table in Markdown. The gate goes by the block `compare`
-of the base, so that a change cannot loosen what it is judged by.
+Exits with 0 if it passed, and with 1 if a metric that params.yaml watches is worse by more than its
+tolerance and by more than chance. Where the test records can show neither, `compare.cannot_tell` decides:
+0 for `pass`, 3 for `fail`. Prints the outcome and a table in Markdown. The block `compare` is that of the
+base, so that a change cannot loosen what it is judged by.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from beatline.commands.compare import add_sides, sides
-from beatline.common import params
+from beatline.commands.compare import add_sides, parameters_of, sides
 from beatline.common.errors import UserError
 from beatline.comparing import words
-from beatline.comparing.comparison import compare
-from beatline.comparing.differences import Compare
+from beatline.comparing.comparison import CANNOT_TELL, FAILED, compare
 from beatline.comparing.revisions import Revision, repository
+
+EXIT_FAILED, EXIT_CANNOT_TELL = 1, 3  # 2 is that of a wrong command line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,25 +25,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 if the gate is open, 1 if it is closed. Raises UserError if there is nothing to judge."""
+    """The exit status. Raises UserError if there is nothing to judge."""
     with repository() as repo:
         return _gate(*sides(repo, options))
 
 
 def _gate(before: Revision, after: Revision) -> int:
-    """0 if it is open, 1 if it is closed."""
     if before.commit == after.commit:
         raise UserError(f"{before.label} is what is compared with it: name another base")
-    block = before.params.get("compare", after.params.get("compare"))
-    if block is None:
-        raise UserError(
-            f"params.yaml has no block compare in {before.label} and {after.label}: add it"
-        )
-    parameters = params.validated(block, f"compare of {before.label}", Compare)
+    parameters = parameters_of(before, after)
     comparison = compare(before, after, parameters)
     print(words.gate(comparison))
-    if after.params.get("compare") != block:
+    if (block := before.params.get("compare")) and after.params.get("compare") != block:
         print(
             f"\nThe block compare of params.yaml was changed: the gate holds to {before.label}'s."
         )
-    return 1 if comparison.failures else 0
+    if comparison.outcome == FAILED:
+        return EXIT_FAILED
+    if comparison.outcome == CANNOT_TELL:
+        print(
+            f"\ncompare.cannot_tell is {parameters.cannot_tell}: that is what becomes of it here."
+        )
+        return EXIT_CANNOT_TELL if parameters.cannot_tell == "fail" else 0
+    return 0

@@ -1,22 +1,32 @@
-"""Two revisions, model by model: what changed, by how much each metric, and the verdict."""
+"""Two revisions, model by model: what changed, by how much each metric, the verdicts and the outcome.
+
+Metrics that have a tolerance decide the outcome, and are a family of comparisons of their own. All others
+are a second family, so that however many there are, they hide nothing in the first.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
+from scipy.special import stdtrit
 from tqdm import tqdm
 
 from beatline.comparing import differences
 from beatline.comparing.changes import Changes, changes
-from beatline.comparing.differences import Compare, Difference, Obstacle
+from beatline.comparing.differences import LOWER_IS_BETTER, Compare, Difference, Obstacle
 from beatline.comparing.revisions import Revision
 from beatline.evaluation.predictions import Predictions
 
 NEW, REMOVED, UNCHANGED = "new", "removed", "unchanged"
 COMPARED, NOT_COMPARABLE = "compared", "not comparable"
+BETTER, WORSE, SAME = "better", "worse", "no evidence of a difference"
+UNDEFINED = "undefined"
+PASSED, FAILED, CANNOT_TELL = "passed", "failed", "cannot tell"
+POWER = 0.8  # with which a loss is shown that "could be shown"
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class ModelComparison:
 
     `status` is one of the words above; `reason` says why it is not comparable, or not compared record by
     record. `parts`: the differences of each class or section. `predictions`: of both, if they are at hand
-    and of the same records.
+    and of the same records. `seeds`: how many networks stand behind the numbers before and after.
     """
 
     dataset: str
@@ -37,6 +47,7 @@ class ModelComparison:
     differences: list[Difference] = field(default_factory=list)
     parts: dict[str, list[Difference]] = field(default_factory=dict)
     predictions: tuple[Predictions, Predictions] | None = None
+    seeds: tuple[int, int] = (1, 1)
 
     @property
     def name(self) -> str:
@@ -45,12 +56,47 @@ class ModelComparison:
 
 @dataclass(frozen=True)
 class Row:
-    """A difference of one of the models with its verdict. `adjusted`: the p-value among all of them."""
+    """A difference of one of the models and what is said of it: the interval `low` to `high` and the
+    p-value `adjusted`, both of its family; a verdict. `tolerance`: None if the gate does not watch it."""
 
     model: ModelComparison
     difference: Difference
+    low: float
+    high: float
     adjusted: float
     verdict: str
+    tolerance: float | None
+
+    @property
+    def margin(self) -> float:
+        """How far the worst that the interval holds is from what is tolerated; negative if beyond."""
+        worst = -self.high if self.difference.metric in LOWER_IS_BETTER else self.low
+        return worst + (self.tolerance or 0.0)
+
+    @property
+    def outcome(self) -> str:
+        """Passed if the interval lies within the tolerance; failed if this is worse by more than the
+        tolerance, and the interval leaves out zero."""
+        if self.margin >= 0:
+            return PASSED
+        beyond = -self.difference.gain > (self.tolerance or 0.0)
+        return FAILED if self.verdict == WORSE and beyond else CANNOT_TELL
+
+    @property
+    def distance(self) -> float:
+        """The value's distance to the loss that is tolerated, in standard errors: the row with the lowest
+        is the one that decides."""
+        error = self.difference.standard_error
+        return (self.difference.gain + (self.tolerance or 0.0)) / error if error > 0 else math.inf
+
+    @property
+    def could_show(self) -> float:
+        """The smallest true loss with which four of five such comparisons would fail."""
+        each = self.difference
+        if not each.standard_error > 0:
+            return math.nan
+        beyond = float(stdtrit(each.degrees, POWER)) * each.standard_error
+        return max((self.high - self.low) / 2, self.tolerance or 0.0) + beyond
 
 
 @dataclass(frozen=True)
@@ -64,46 +110,58 @@ class Comparison:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """Every difference with its verdict, all of them taken as one family of comparisons."""
+        """Every difference with what is said of it."""
         family = [(model, each) for model in self.models for each in model.differences]
-        return judged(family, self.parameters.confidence)
+        return judged(family, self.parameters)
 
-    @cached_property
+    @property
     def watched(self) -> list[Row]:
-        """The metrics that the gate watches, a family of their own."""
-        tolerance = self.parameters.tolerance
-        watched = [row for row in self.rows if row.difference.metric in tolerance]
-        family = [(row.model, row.difference) for row in watched]
-        return judged(family, self.parameters.confidence)
+        """The rows that decide, the one nearest to failing first."""
+        rows = [row for row in self.rows if row.tolerance is not None]
+        order = {FAILED: 0, CANNOT_TELL: 1, PASSED: 2}
+        return sorted(rows, key=lambda row: (order[row.outcome], row.distance))
 
     @property
-    def failures(self) -> list[Row]:
-        """The rows that close the gate: worse by more than the tolerance, and by more than chance."""
-        return [
-            row
-            for row in self.watched
-            if row.verdict == differences.WORSE
-            and -row.difference.gain > self.parameters.tolerance[row.difference.metric]
-        ]
+    def not_judged(self) -> list[ModelComparison]:
+        """The models that were there before, and of which nothing can be said."""
+        return [model for model in self.models if model.status in (NOT_COMPARABLE, REMOVED)]
 
     @property
-    def not_judged(self) -> list[str]:
-        """Models, and metrics of models, that the gate cannot judge."""
-        names = [model.name for model in self.models if model.status in (NOT_COMPARABLE, REMOVED)]
-        return names + [
-            f"{row.model.name} in {row.difference.metric}"
-            for row in self.watched
-            if row.verdict == differences.UNDEFINED
+    def outcome(self) -> str:
+        """Failed if one row has; otherwise it cannot be told if that is so of a row or a model."""
+        outcomes = {row.outcome for row in self.watched}
+        if FAILED in outcomes:
+            return FAILED
+        return CANNOT_TELL if CANNOT_TELL in outcomes or self.not_judged else PASSED
+
+
+def judged(
+    differences_of: Sequence[tuple[ModelComparison, Difference]], parameters: Compare
+) -> list[Row]:
+    """A row for each difference, in their order. Those with a tolerance are one family, and those without
+    another."""
+    rows: dict[int, Row] = {}
+    for watched in (True, False):
+        family = [
+            (number, *pair)
+            for number, pair in enumerate(differences_of)
+            if (pair[1].metric in parameters.tolerance) == watched
         ]
+        results = differences.simultaneous(
+            [each for *_, each in family], parameters.confidence, parameters.seed
+        )
+        for (number, model, each), result in zip(family, results, strict=True):
+            verdict = _verdict(each, result.p_value, 1 - parameters.confidence)
+            rows[number] = Row(model, each, *result, verdict, parameters.tolerance.get(each.metric))
+    return [rows[number] for number in range(len(differences_of))]
 
 
-def judged(family: Sequence[tuple[ModelComparison, Difference]], confidence: float) -> list[Row]:
-    """Each difference with its verdict, which knows of all comparisons of the family."""
-    adjusted = differences.holm([each.p_value for _, each in family])
-    return [
-        Row(model, each, value, each.verdict(value, confidence))
-        for (model, each), value in zip(family, adjusted, strict=True)
-    ]
+def _verdict(each: Difference, adjusted: float, level: float) -> str:
+    if math.isnan(adjusted):
+        return UNDEFINED
+    if adjusted >= level:
+        return SAME
+    return BETTER if each.gain > 0 else WORSE
 
 
 def compare(
@@ -131,7 +189,7 @@ def _compared(
     compared_as = partial(
         ModelComparison,
         *pair,
-        simulated=any(metrics["simulated"] for metrics in stored),
+        simulated=bool(stored) and all(metrics["simulated"] for metrics in stored),
         changes=changes(old.made(*pair), new.made(*pair)),
     )
     if pair not in old.trained or pair not in new.trained:
@@ -141,21 +199,44 @@ def _compared(
     before, after = old.predictions(*pair), new.predictions(*pair)
     if before and after and before.table.equals(after.table):
         return compared_as(status=UNCHANGED)
-    obstacle = _obstacle(stored, before, after)
+    obstacle = _other_source(stored) or _obstacle(stored, before, after)
+    seeds = [metrics.get("seeds", []) for metrics in stored] if len(stored) == 2 else [[], []]
+    compared_as = partial(compared_as, seeds=tuple(max(1, len(rows)) for rows in seeds))
     if before and after and not obstacle:
         max_fpr = new.params["evaluate"]["max_fpr"]
         overall, parts = differences.paired(before, after, parameters, max_fpr)
-        both = before, after
-        return compared_as(status=COMPARED, differences=overall, parts=parts, predictions=both)
+        return compared_as(
+            status=COMPARED,
+            differences=[_with_seeds(each, seeds) for each in overall],
+            parts=parts,
+            predictions=(before, after),
+        )
     if obstacle and not (obstacle.as_samples and other_records and len(stored) == 2):
         return compared_as(status=NOT_COMPARABLE, reason=obstacle.words)
     without = [each.label for each, predictions in ((old, before), (new, after)) if not predictions]
     absent = f"the predictions of {' and '.join(without)} are not at hand"
+    apart = differences.independent(stored[0], stored[1], parameters)
     return compared_as(
         status=COMPARED,
         reason=obstacle.words if obstacle else absent,
-        differences=differences.independent(stored[0], stored[1], parameters),
+        differences=[_with_seeds(each, seeds) for each in apart],
     )
+
+
+def _with_seeds(each: Difference, seeds: Sequence[Sequence[dict[str, Any]]]) -> Difference:
+    """The difference with the seeds that the metrics files of both sides list."""
+    before, after = (
+        [row[each.metric] for row in rows if row.get(each.metric) is not None] for rows in seeds
+    )
+    return differences.with_seeds(each, before, after)
+
+
+def _other_source(stored: list[dict[str, Any]]) -> Obstacle | None:
+    """Return the obstacle that only one side's recordings are simulated."""
+    if len(stored) < 2 or stored[0]["simulated"] == stored[1]["simulated"]:
+        return None
+    before, after = ("simulated" if metrics["simulated"] else "real" for metrics in stored)
+    return Obstacle(f"{before} → {after}: not the same records", False)
 
 
 def _obstacle(

@@ -1,15 +1,20 @@
-"""Is a metric after a change another than before, and is that more than chance?
+"""Differences of metrics between two models, and simultaneous intervals of a family of them.
 
 Both models have answered the same test records, so each resample of the records is measured with both
 and the difference taken: what makes a record easy or hard cancels out. The spread of that difference
-over resamples is its standard error, from which come the interval and the two-sided p-value (Davison &
-Hinkley, "Bootstrap Methods and their Application", 1997, sections 4.4 and 5.2). So an interval leaves out
-zero just when the p-value is below 1 - confidence, and p-values are as small as the evidence is strong,
-which a share of resamples could not be: several comparisons at once need small ones.
+over resamples is its standard error (Davison & Hinkley, "Bootstrap Methods and their Application", 1997,
+sections 4.4 and 5.2). Where a model was trained with several seeds, the difference is that of the means
+over seeds, and the variance between seeds adds to that between records.
 
-The standard error is itself uncertain where few patients have a class, so it is judged by Student's t
-with as many degrees of freedom, less one, as there are patients with the rarest class (or without the
-commonest); metrics to which all records add alike are judged by the number of all patients.
+A standard error is itself uncertain where few patients have a class, so it is judged by Student's t with
+as many degrees of freedom, less one, as there are patients with the rarest class (or without the
+commonest); metrics to which all records add alike are judged by the number of all patients. Several
+sources of variance are put together as Welch and Satterthwaite do (Biometrics Bulletin 2, 1946).
+
+Several differences are a family. The p-value of one is adjusted to the chance that the smallest p-value
+of all is as small where nothing differs, given how the differences are correlated over resamples
+(Hothorn, Bretz & Westfall, Biometrical Journal 50, 2008, single-step). The intervals come from the same
+distribution: one leaves out zero just when its adjusted p-value is below 1 - confidence.
 
 Where only values and their intervals are at hand, the two are taken as independent. Models that were
 measured on the same records agree more than that, so the interval is then too wide, never too narrow.
@@ -19,14 +24,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from pydantic import Field
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtr, stdtr, stdtrit
+from scipy.stats.qmc import MultivariateNormalQMC
 
 from beatline.common.params import Parameters
 from beatline.evaluation import bootstrap
@@ -37,17 +44,16 @@ METRICS = ("auc", "pauc", "harmonic_mean", "average_precision")
 METRICS += ("f1", "recall", "precision", "accuracy", "brier", "ece")
 LOWER_IS_BETTER = ("brier", "ece")
 OF_ALL_RECORDS = ("accuracy", "brier", "ece")  # metrics to which every record adds alike
-BETTER, WORSE, SAME = "better", "worse", "no evidence of a difference"
-UNDEFINED = "undefined"
 FEWEST_GROUPS = 10  # from which a spread can be judged
+DRAWS = 2**15  # of a family's smallest p-value
 
 
 class Compare(Parameters):
     """The block `compare`.
 
-    `metrics` are compared, those that a model has. `tolerance`: of the metrics that the gate watches,
-    how much worse a change may make them before the gate closes, if it is more than chance, which is
-    `1 - confidence`.
+    `metrics` are compared, those that a model has. `tolerance`: of the metrics that the gate watches, how
+    much worse a change may make them. Intervals hold all differences of a family with `confidence`.
+    `cannot_tell`: whether the gate passes where the test records cannot show a loss beyond the tolerance.
     """
 
     resamples: int = Field(ge=100)
@@ -55,6 +61,7 @@ class Compare(Parameters):
     seed: int = Field(ge=0)
     metrics: list[str] = Field(min_length=1)
     tolerance: dict[str, float]
+    cannot_tell: Literal["pass", "fail"] = "pass"
 
     def model_post_init(self, _: Any) -> None:
         for name in (*self.metrics, *self.tolerance):
@@ -66,16 +73,28 @@ class Compare(Parameters):
             raise ValueError(f"the tolerance of {wrong[0]} must not be negative")
 
 
+class Error(NamedTuple):
+    """A source of variance of a difference, and the degrees of freedom that it is known with."""
+
+    variance: float
+    degrees: float
+
+
 @dataclass(frozen=True)
 class Difference:
-    """One metric's difference `after - before`, its interval and two-sided p-value; NaN if undefined."""
+    """One metric's difference `after - before`, and where its variance comes from.
+
+    `records`: the choice of test records, NaN if the difference is undefined. `seeds`: none if both
+    models have one. `deviations` [R]: of the difference in each resample from their mean; None if the two
+    were taken as independent.
+    """
 
     metric: str
     before: float
     after: float
-    low: float
-    high: float
-    p_value: float
+    records: Error
+    seeds: tuple[Error, ...] = ()
+    deviations: Array | None = field(default=None, repr=False, compare=False)
 
     @property
     def difference(self) -> float:
@@ -86,13 +105,33 @@ class Difference:
         """The improvement from `before` to `after`; negative if `after` is worse."""
         return -self.difference if self.metric in LOWER_IS_BETTER else self.difference
 
-    def verdict(self, p_value: float, confidence: float) -> str:
-        """Return the verdict, at a `p_value` adjusted for the comparisons made beside this one."""
-        if math.isnan(p_value):
-            return UNDEFINED
-        if p_value >= 1 - confidence:
-            return SAME
-        return BETTER if self.gain > 0 else WORSE
+    @property
+    def standard_error(self) -> float:
+        return math.sqrt(sum(error.variance for error in (self.records, *self.seeds)))
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the standard error, which is above 0."""
+        errors = (self.records, *self.seeds)
+        return self.standard_error**4 / sum(error.variance**2 / error.degrees for error in errors)
+
+    @property
+    def p_value(self) -> float:
+        """The two-sided p-value of this difference alone; NaN if undefined."""
+        if self.standard_error == 0:
+            return 1.0 if self.difference == 0 else math.nan
+        return 2 * float(stdtr(self.degrees, -abs(self.difference) / self.standard_error))
+
+    def reach(self, level: float) -> float:
+        """Half the width of the interval that leaves out zero just when the p-value is below `level`.
+
+        Of a metric that is the same in every resample, the rule of three (Hanley & Lippman-Hand, JAMA
+        249, 1983): what has not been seen on n of them is at most -log(level) / n frequent.
+        """
+        if self.standard_error == 0:
+            unseen = -math.log(level) / (self.records.degrees + 1) if level > 0 else math.inf
+            return unseen if self.difference == 0 else math.nan
+        return -float(stdtrit(self.degrees, level / 2)) * self.standard_error
 
 
 class Obstacle(NamedTuple):
@@ -183,42 +222,31 @@ def _differences(
     """Return the differences of metrics, from values [1 + R] each: the records' own, then R resamples.
     `groups`: how many there are, and how many of the rarest kind."""
     return [
-        _difference(
-            name,
-            float(before[name][0]),
-            float(after[name][0]),
-            _standard_error(after[name][1:] - before[name][1:]),
-            groups,
-            parameters.confidence,
-        )
+        _paired_difference(name, before[name], after[name], groups)
         for name in parameters.metrics
         if name in before and name in after
     ]
 
 
-def _standard_error(resampled: Array) -> float:
-    """Over the resamples in which the difference is defined; NaN if it is in less than half of them."""
-    defined = resampled[np.isfinite(resampled)]
-    return float(defined.std(ddof=1)) if len(defined) > len(resampled) / 2 else math.nan
-
-
-def _difference(
-    name: str,
-    before: float,
-    after: float,
-    standard_error: float,
-    groups: tuple[int, int],
-    confidence: float,
+def _paired_difference(
+    name: str, before: Array, after: Array, groups: tuple[int, int]
 ) -> Difference:
-    # A metric to which all records add alike is judged by all groups.
-    degrees = max(1, groups[0 if name in OF_ALL_RECORDS else 1] - 1)
-    difference = after - before
-    reach = float(stdtrit(degrees, (1 + confidence) / 2)) * standard_error
-    if standard_error == 0:  # as good in every resample, or there is nothing to judge by
-        p_value = 1.0 if difference == 0 else math.nan
-    else:
-        p_value = 2 * float(stdtr(degrees, -abs(difference) / standard_error))
-    return Difference(name, before, after, difference - reach, difference + reach, p_value)
+    resampled = after[1:] - before[1:]
+    defined = np.isfinite(resampled)
+    undefined = Error(math.nan, _degrees(name, groups))
+    each = Difference(name, float(before[0]), float(after[0]), undefined)
+    if defined.sum() <= len(resampled) / 2:
+        return each
+    variance = float(resampled[defined].var(ddof=1))
+    if variance == 0 and each.difference:  # there is nothing to judge by
+        return each
+    deviations = np.where(defined, resampled - resampled[defined].mean(), 0.0)
+    return replace(each, records=undefined._replace(variance=variance), deviations=deviations)
+
+
+def _degrees(name: str, groups: tuple[int, int]) -> int:
+    """Degrees of freedom: a metric to which all records add alike is judged by all groups."""
+    return max(1, groups[0 if name in OF_ALL_RECORDS else 1] - 1)
 
 
 def independent(
@@ -242,13 +270,11 @@ def independent(
     ]
     sizes = (records, min(rarest, default=records))
     return [
-        _difference(
+        Difference(
             name,
             old[name][0],
             new[name][0],
-            math.hypot(old[name][1], new[name][1]),
-            sizes,
-            parameters.confidence,
+            Error(old[name][1] ** 2 + new[name][1] ** 2, _degrees(name, sizes)),
         )
         for name in parameters.metrics
         if name in old and name in new
@@ -263,14 +289,72 @@ def _with_error(row: Mapping[str, Any], confidence: float) -> tuple[float, float
     return value, (high - low) / (2 * NormalDist().inv_cdf((1 + confidence) / 2))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values, each raised so that the chance of one false alarm among all of them stays what a
-    single one would be (Holm, Scandinavian Journal of Statistics 6, 1979). NaN stays NaN and does not
+def with_seeds(each: Difference, before: ArrayLike, after: ArrayLike) -> Difference:
+    """The difference of the means over seeds, with the variance between seeds as a further source.
+
+    `before`, `after`: the metric of each seed. A model with one seed is taken to vary with it as the
+    other does; where both have one, the difference is returned as it is.
+    """
+    sides = [np.array(values, dtype=np.float64, ndmin=1) for values in (before, after)]
+    several = [values for values in sides if len(values) > 1]
+    if not several:
+        return each
+    old, new = (
+        float(values.mean()) if len(values) > 1 else value
+        for values, value in zip(sides, (each.before, each.after), strict=True)
+    )
+    if len(several) == 2:
+        seeds = tuple(error_of_mean(values) for values in several)
+    else:
+        (values,) = several
+        seeds = (Error(float(values.var(ddof=1)) * (1 + 1 / len(values)), len(values) - 1),)
+    return replace(each, before=old, after=new, seeds=seeds)
+
+
+def error_of_mean(values: Array) -> Error:
+    """The variance of the mean of at least two values."""
+    return Error(float(values.var(ddof=1)) / len(values), len(values) - 1)
+
+
+class Simultaneous(NamedTuple):
+    """A difference's interval, which holds together with all of its family, and its adjusted p-value."""
+
+    low: float
+    high: float
+    p_value: float
+
+
+def simultaneous(family: Sequence[Difference], confidence: float, seed: int) -> list[Simultaneous]:
+    """The intervals and p-values of a family of differences. What is undefined stays NaN and does not
     count."""
-    values = np.asarray(p_values, dtype=np.float64)
-    adjusted = np.full(len(values), np.nan)
-    tested = np.flatnonzero(np.isfinite(values))
-    order = tested[np.argsort(values[tested], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(values[order] * factors))
-    return adjusted.tolist()
+    tested = [each for each in family if each.standard_error > 0]
+    smallest = _smallest_p_values(tested, seed) if tested else np.linspace(0, 1, DRAWS)
+    # The p-value from which on an adjusted one is no longer below 1 - confidence.
+    place = math.ceil((1 - confidence) * (DRAWS + 1)) - 1
+    level = float(smallest[place - 1]) if place > 0 else 0.0
+    rows = []
+    for each in family:
+        p_value, reach = each.p_value, each.reach(level)
+        rank = 1 + int(np.searchsorted(smallest, p_value, side="right"))
+        adjusted = math.nan if math.isnan(p_value) else rank / (DRAWS + 1)
+        rows.append(Simultaneous(each.difference - reach, each.difference + reach, adjusted))
+    return rows
+
+
+def _smallest_p_values(tested: Sequence[Difference], seed: int) -> Array:
+    """The smallest p-value of a family in which nothing differs, drawn DRAWS times, and sorted."""
+    resamples = max(
+        (len(each.deviations) for each in tested if each.deviations is not None), default=1
+    )
+    columns = np.zeros((resamples, len(tested)))
+    for k, each in enumerate(tested):
+        if each.deviations is not None and each.records.variance > 0:
+            # The rows are the same resamples wherever the test records are the same; elsewhere rows have
+            # nothing to do with each other. What seeds add is taken to be uncorrelated, which costs a
+            # little power and no error.
+            columns[:, k] = each.deviations / np.linalg.norm(each.deviations)
+            columns[:, k] *= math.sqrt(each.records.variance) / each.standard_error
+    correlation = columns.T @ columns
+    np.fill_diagonal(correlation, 1.0)
+    draws = MultivariateNormalQMC(np.zeros(len(tested)), correlation, rng=seed).random(DRAWS)
+    return np.sort(2 * ndtr(-np.abs(draws).max(axis=1)))

@@ -8,8 +8,16 @@ from matplotlib.figure import Figure
 
 from beatline.common.files import replacing
 from beatline.comparing import words
-from beatline.comparing.comparison import COMPARED, UNCHANGED, Comparison, ModelComparison, Row
-from beatline.comparing.differences import BETTER, LOWER_IS_BETTER, WORSE
+from beatline.comparing.comparison import (
+    BETTER,
+    COMPARED,
+    UNCHANGED,
+    WORSE,
+    Comparison,
+    ModelComparison,
+    Row,
+)
+from beatline.comparing.differences import LOWER_IS_BETTER, Compare, simultaneous
 from beatline.drawings import figures
 from beatline.evaluation import curves
 from beatline.evaluation.predictions import Predictions
@@ -37,7 +45,12 @@ def compose(comparison: Comparison, pictures: str | None = None) -> Document:
     """The document. Its figures are drawn and embedded if `pictures` is None; otherwise it links to those
     that Git holds at this URL, or has none if it is empty."""
     document = Document()
-    document.add(f"# Comparison: {text(words.heading(comparison))}")
+    first, *rest = map(text, words.decision(comparison))
+    document.add(f"# {first}")
+    if watched := comparison.watched:
+        cells = [[text(cell) for cell in words.outcome_cells(row)] for row in watched]
+        document.add_table(words.OUTCOMES, cells, words=4)
+    document.add(*rest, f"Compared: {text(words.heading(comparison))}.")
     lines = [text(line) for line in words.summary(comparison)]
     document.add(lines[0], *(["\n".join(f"- {line}" for line in lines[1:])] if lines[1:] else []))
     rows = comparison.rows
@@ -73,11 +86,10 @@ def _add_model(
     if sentences := model.changes.sentences:
         document.add("\n".join(f"- {text(sentence)}" for sentence in sentences))
     if own := [row for row in rows if row.model is model]:
-        document.add_table(
-            words.COLUMNS, [[text(cell) for cell in words.cells(row)] for row in own]
-        )
+        cells = [[text(cell) for cell in words.cells(row)] for row in own]
+        document.add_table(words.COLUMNS, cells, words=2)
     if model.parts:
-        _add_parts(document, model)
+        _add_parts(document, model, comparison.parameters)
     if pictures is None and model.predictions:
         _add_curves(document, model, model.predictions)
     elif pictures and model.status == COMPARED:
@@ -114,7 +126,7 @@ def _sentence(phrase: str) -> str:
     return text(phrase[:1].upper() + phrase[1:])
 
 
-def _add_parts(document: Document, model: ModelComparison) -> None:
+def _add_parts(document: Document, model: ModelComparison, parameters: Compare) -> None:
     main_differences = {
         part: each
         for part, differences in model.parts.items()
@@ -123,16 +135,19 @@ def _add_parts(document: Document, model: ModelComparison) -> None:
     }
     if not main_differences:
         return
+    differences = list(main_differences.values())
+    family = simultaneous(differences, parameters.confidence, parameters.seed)
     rows = [
         [
             text(part),
             words.value(each.before),
             words.value(each.after),
-            f"{words.signed(each.difference)} [{words.signed(each.low)}, {words.signed(each.high)}]",
+            words.interval(each.difference, result.low, result.high),
         ]
-        for part, each in main_differences.items()
+        for part, each, result in zip(main_differences, differences, family, strict=True)
     ]
-    document.add(f"{MAIN} of each part, to see where it comes from (no verdicts):")
+    seed = " of the first seed" if model.seeds != (1, 1) else ""
+    document.add(f"{MAIN} of each part{seed}, to see where it comes from (no verdicts):")
     document.add_table(["", "before", "after", "difference"], rows)
 
 
@@ -148,7 +163,7 @@ def _figure(rows: list[Row]) -> Figure:
         each = row.difference
         sign = -1 if each.metric in LOWER_IS_BETTER else 1
         colour = COLOURS.get(row.verdict, NEUTRAL)
-        axes.plot([sign * each.low, sign * each.high], [y, y], color=colour, linewidth=1.5)
+        axes.plot([sign * row.low, sign * row.high], [y, y], color=colour, linewidth=1.5)
         filled = colour if row.verdict in COLOURS else "white"
         axes.plot(each.gain, y, "o", markersize=4, color=colour, markerfacecolor=filled)
     axes.set_yticks(range(len(rows)), names, size=7.5)

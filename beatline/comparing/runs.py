@@ -7,26 +7,24 @@ interval from the spread between runs (Welch, Biometrika 34, 1947).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
 import numpy as np
 from dvc.repo import Repo
-from scipy import stats
 
 from beatline.common.errors import UserError
 from beatline.comparing import words
 from beatline.comparing.changes import Changes
 from beatline.comparing.comparison import COMPARED, ModelComparison, judged
-from beatline.comparing.differences import Compare, Difference
+from beatline.comparing.differences import Compare, Difference, error_of_mean
 from beatline.comparing.revisions import Revision
 from beatline.reporting.document import counted
 
 METHOD = (
-    "Each run is one observation: intervals and p-values are those of Welch's t, and p-values are "
-    "adjusted for {} (Holm 1979). Runs on splits of the same records are not independent of each other, "
+    "Each run is one observation: intervals and p-values are those of Welch's t, and hold for {} "
+    "together. Runs on splits of the same records are not independent of each other, "
     "so that their intervals are somewhat too narrow (Nadeau & Bengio 2003). Metrics that all runs "
     "share, or that one lacks, are left out."
 )
@@ -52,7 +50,7 @@ def compare_runs(
             family += [(model, each) for each in _differences(sides[0], sides[1], parameters)]
     if not family:
         raise UserError("these runs have no model in common whose metrics differ")
-    rows = judged(family, parameters.confidence)
+    rows = judged(family, parameters)
     parts = [f"mean of {counted(len(old), 'run')} → mean of {counted(len(new), 'run')}", ""]
     for name in dict.fromkeys(words.name(row.model) for row in rows):
         parts += [name, *words.table([row for row in rows if words.name(row.model) == name]), ""]
@@ -74,7 +72,7 @@ def _differences(
     """Return the difference of each metric that is not the same in all runs, from their metrics files."""
     before, after = _values(old), _values(new)
     return [
-        _difference(name, before[name], after[name], parameters.confidence)
+        _difference(name, before[name], after[name])
         for name in parameters.metrics
         if name in before and name in after and np.ptp([*before[name], *after[name]]) > 0
     ]
@@ -90,11 +88,7 @@ def _values(stored: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     }
 
 
-def _difference(name: str, before: np.ndarray, after: np.ndarray, confidence: float) -> Difference:
-    """Test a difference by Welch's t; it is undefined if no side has a spread to judge by."""
-    means = float(before.mean()), float(after.mean())
-    if np.ptp(before) == np.ptp(after) == 0:
-        return Difference(name, *means, math.nan, math.nan, math.nan)
-    test: Any = stats.ttest_ind(after, before, equal_var=False)
-    interval = test.confidence_interval(confidence)
-    return Difference(name, *means, float(interval.low), float(interval.high), float(test.pvalue))
+def _difference(name: str, before: np.ndarray, after: np.ndarray) -> Difference:
+    """The difference of means, which is undefined if no side has a spread to judge by."""
+    errors = error_of_mean(before), error_of_mean(after)
+    return Difference(name, float(before.mean()), float(after.mean()), errors[0], errors[1:])

@@ -7,26 +7,43 @@ from collections.abc import Iterable, Sequence
 from textwrap import fill, indent
 
 from beatline.comparing.comparison import (
+    BETTER,
+    CANNOT_TELL,
     COMPARED,
     NEW,
     NOT_COMPARABLE,
     REMOVED,
+    SAME,
     UNCHANGED,
+    UNDEFINED,
+    WORSE,
     Comparison,
     ModelComparison,
     Row,
 )
-from beatline.comparing.differences import BETTER, SAME, UNDEFINED, WORSE
 from beatline.reporting.document import DASH, counted, spoken
 
-COLUMNS = ("metric", "before", "after", "difference", "p", "adjusted p", "verdict")
-WIDTH = 100  # of a terminal, where the p-value before adjustment has no place
-WIDTHS = (17, 6, 6, 26, 0, 10, 0)
+# What decides stands first: a telephone shows a table's first columns.
+COLUMNS = ("verdict", "metric", "before", "after", "difference", "adjusted p")
+OUTCOMES = (
+    "outcome",
+    "data set",
+    "model",
+    "metric",
+    "difference",
+    "tolerance",
+    "could show",
+    "before",
+    "after",
+)
+WIDTH = 100  # of a terminal
+WIDTHS = (27, 17, 6, 6, 26, 10)
 
 
 def text(comparison: Comparison) -> str:
     """All of a comparison for a terminal of 100 columns."""
-    parts = [heading(comparison), "", *(fill(line, WIDTH) for line in summary(comparison)), ""]
+    lines = [*decision(comparison), heading(comparison), *summary(comparison)]
+    parts = [*(fill(line, WIDTH) for line in lines), ""]
     rows = comparison.rows
     for model in comparison.models:
         if model.status == UNCHANGED:
@@ -68,11 +85,19 @@ def name(model: ModelComparison) -> str:
 
 def standing(model: ModelComparison) -> str:
     """Say how a model was compared, and why if not record by record."""
-    if model.status == COMPARED and model.reason:
-        return f"compared as independent samples ({model.reason})"
     if model.status == COMPARED:
-        return "compared record by record"
+        how = f"as independent samples ({model.reason})" if model.reason else "record by record"
+        return f"compared {how}, {_seeds(model)}"
     return f"{model.status}{f': {model.reason}' if model.reason else ''}"
+
+
+def _seeds(model: ModelComparison) -> str:
+    before, after = model.seeds
+    if before == after == 1:
+        return "one seed"
+    return (
+        f"means of {before} seeds" if before == after else f"{before} → {after} seeds, their means"
+    )
 
 
 def summary(comparison: Comparison) -> list[str]:
@@ -124,10 +149,25 @@ def method(comparison: Comparison) -> list[str]:
             "Compared as independent samples means by stored values and their intervals alone: where "
             "both models were tested on the same records, that finds less than there is."
         )
+    if any(model.seeds != (1, 1) for model in compared):
+        sentences.append(
+            "Of a model with several seeds the means are compared, and the variance between seeds is in "
+            "the interval."
+        )
+    if any(model.seeds == (1, 1) for model in compared):
+        sentences.append(
+            "What is said of one seed is of the model as it was trained, not of other seeds."
+        )
+    watched = len(comparison.watched)
+    families = [
+        f"{counted(number, 'difference')} {which} a tolerance"
+        for number, which in ((watched, "with"), (tests - watched, "without"))
+        if number
+    ]
     sentences.append(
-        f"Intervals are of {parameters.confidence * 100:g} %. A verdict needs an adjusted p-value below "
-        f"{1 - parameters.confidence:.2g}; p-values are adjusted for {counted(tests, 'comparison')} "
-        f"(Holm 1979). They speak of these models as they were trained, not of other seeds."
+        f"Intervals hold together, with {parameters.confidence * 100:g} %, for {spoken(families)}; an "
+        f"interval leaves out zero just when its adjusted p-value is below "
+        f"{1 - parameters.confidence:.2g}, and without that there is no verdict."
     )
     return [" ".join(sentences)]
 
@@ -141,14 +181,17 @@ def cells(row: Row) -> list[str]:
     """Return the cells of a row, one for each of COLUMNS."""
     each = row.difference
     return [
+        row.verdict,
         each.metric,
         value(each.before),
         value(each.after),
-        f"{signed(each.difference)} [{signed(each.low)}, {signed(each.high)}]",
-        chance(each.p_value),
+        interval(each.difference, row.low, row.high),
         chance(row.adjusted),
-        row.verdict,
     ]
+
+
+def interval(difference: float, low: float, high: float) -> str:
+    return f"{signed(difference)} [{signed(low)}, {signed(high)}]"
 
 
 def value(number: float) -> str:
@@ -166,43 +209,85 @@ def chance(p_value: float) -> str:
 
 
 def gate(comparison: Comparison) -> str:
-    """The watched metrics as a table in Markdown, and whether the gate is open."""
-    failures = {(row.model.name, row.difference.metric) for row in comparison.failures}
-    header = ["data set", "model", *COLUMNS[:4], "adjusted p", "tolerance", "gate"]
-    lines = [
-        [
-            row.model.dataset + (" (simulated)" if row.model.simulated else ""),
-            row.model.model,
-            *cells(row)[:4],
-            chance(row.adjusted),
-            f"{comparison.parameters.tolerance[row.difference.metric]:g}",
-            "**closed**" if (row.model.name, row.difference.metric) in failures else "open",
-        ]
-        for row in comparison.watched
-    ]
-    parts = [markdown_table(header, lines)] if lines else []
+    """The outcome, and the watched metrics as a table in Markdown."""
+    first, *rest = decision(comparison)
+    parts = [f"**{first}**", *rest, f"Compared: {heading(comparison)}."]
+    if rows := comparison.watched:
+        parts.append(markdown_table(OUTCOMES, map(outcome_cells, rows)))
     aside = [
         f"- {name(model)}: {standing(model)}"
         for model in comparison.models
-        if model.status in (NOT_COMPARABLE, NEW, REMOVED) or model.reason
+        if model.status != UNCHANGED
     ]
-    parts += ["", *aside] if aside else []
-    return "\n".join([*parts, "", _decision(comparison)])
+    parts += ["\n".join(aside)] if aside else []
+    return "\n\n".join([*parts, *method(comparison)])
 
 
-def _decision(comparison: Comparison) -> str:
-    if failures := comparison.failures:
-        worse = [f"{name(row.model)} in {row.difference.metric}" for row in failures]
-        return (
-            f"The gate is **closed**: worse than {comparison.before.label} by more than the tolerance, "
-            f"and by more than chance: {spoken(worse)}."
-        )
-    unjudged = comparison.not_judged
-    but = f" **Not judged:** {spoken(unjudged)}." if unjudged else ""
-    return (
-        f"The gate is **open**: nothing is worse than {comparison.before.label} by more than its "
-        f"tolerance and by more than chance, of {counted(len(comparison.watched), 'difference')}.{but}"
-    )
+def outcome_cells(row: Row) -> list[str]:
+    """Return the cells of a row, one for each of OUTCOMES."""
+    each = row.difference
+    return [
+        row.outcome,
+        row.model.dataset + (" (simulated)" if row.model.simulated else ""),
+        row.model.model,
+        each.metric,
+        interval(each.difference, row.low, row.high),
+        f"{row.tolerance:g}",
+        value(row.could_show),
+        value(each.before),
+        value(each.after),
+    ]
+
+
+def decision(comparison: Comparison) -> list[str]:
+    """Say the outcome with the one number that decided it, and then what would help to tell."""
+    rows = comparison.watched
+    outcome = comparison.outcome.capitalize()
+    if rows and rows[0].outcome == comparison.outcome:
+        row, each = rows[0], rows[0].difference
+        number = interval(each.difference, row.low, row.high)
+        first = f"{outcome}: {name(row.model)}, {each.metric} {number}, tolerance {row.tolerance:g}"
+    elif comparison.not_judged:
+        model = comparison.not_judged[0]
+        first = f"{outcome}: {name(model)} is {standing(model)}"
+    else:
+        first = f"{outcome}: every model of the base that is left predicts as before"
+    return [first, *_untold(comparison)]
+
+
+def _untold(comparison: Comparison) -> list[str]:
+    """Say of each row and model of which nothing can be told why, and what would help."""
+    lines = []
+    for model in comparison.models:
+        rows = [
+            row for row in comparison.watched if row.model is model and row.outcome == CANNOT_TELL
+        ]
+        if rows:
+            reasons = [f"{row.difference.metric} ({_reason(row)})" for row in rows]
+            lines.append(
+                f"Cannot tell of {name(model)} in {spoken(reasons)}. {_cure(rows[0])} would help."
+            )
+    if comparison.not_judged:
+        lines.append(f"Not judged: {spoken([name(model) for model in comparison.not_judged])}.")
+    return lines
+
+
+def _reason(row: Row) -> str:
+    if row.verdict == UNDEFINED:
+        return "undefined on these test records"
+    if row.verdict == WORSE:
+        return "worse, but maybe within the tolerance"
+    return f"these test records could show a loss of {value(row.could_show)} or more"
+
+
+def _cure(row: Row) -> str:
+    """Name what makes the largest part of the interval."""
+    if row.model.reason and row.model.predictions is None:
+        return "The predictions of both revisions in DVC's cache or remote"
+    between_seeds = sum(error.variance for error in row.difference.seeds)
+    if between_seeds > row.difference.records.variance:
+        return f"More seeds (train.{row.model.model}.{row.model.dataset}.seeds)"
+    return "More test records"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -211,6 +296,5 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _line(values: Sequence[str]) -> str:
-    shown = list(zip(values, WIDTHS, strict=True))
-    del shown[COLUMNS.index("p")]
-    return " ".join(f"{value:<{width}}" for value, width in shown)
+    pairs = zip(values, WIDTHS, strict=True)
+    return " ".join(f"{value:<{width}}" for value, width in pairs).rstrip()

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import math
+import importlib.util
 from typing import Any, cast
 
 import pytest
 
-from beatline.comparing import words
+from beatline.comparing import page, words
 from beatline.comparing.changes import Changes, changes
 from beatline.comparing.comparison import (
+    CANNOT_TELL,
     COMPARED,
+    FAILED,
     NEW,
     NOT_COMPARABLE,
+    PASSED,
+    REMOVED,
     UNCHANGED,
     Comparison,
     ModelComparison,
 )
-from beatline.comparing.differences import Compare, Difference
+from beatline.comparing.differences import Compare, Difference, Error
 from beatline.comparing.revisions import Revision
+from beatline.comparing.words import COLUMNS
 from beatline.lineage.lock import upstream
+from tests.paths import ROOT
 
 PARAMETERS = Compare(
     resamples=2000,
@@ -48,9 +54,13 @@ def model(*found: Difference, **changed: Any) -> ModelComparison:
     return ModelComparison("ecg_features", "logistic_regression", **fields, differences=list(found))
 
 
-def lost(metric: str = "auc", by: float = 0.05, p_value: float = 1e-6) -> Difference:
+def lost(
+    metric: str = "auc", by: float = 0.05, error: float = 0.005, between: float = 0.0
+) -> Difference:
+    """A loss with its standard error by test records, and by seeds."""
     sign = 1 if metric == "brier" else -1
-    return Difference(metric, 0.9, 0.9 + sign * by, -0.0601, -0.0399, p_value)
+    seeds = (Error(between**2, 20),) if between else ()
+    return Difference(metric, 0.9, 0.9 + sign * by, Error(error**2, 200), seeds)
 
 
 def test_terminal_of_100_columns_is_enough() -> None:
@@ -61,7 +71,7 @@ def test_terminal_of_100_columns_is_enough() -> None:
         ["data/raw/ecg_features.zip"],
     )
     one = model(
-        lost("average_precision"), lost(), lost("brier", p_value=0.4), changes=many, simulated=True
+        lost("average_precision"), lost(), lost("brier", error=0.1), changes=many, simulated=True
     )
     reason = (
         "other test records (of 1,000 before and 1,000 after, 9 are only before and 900 only after)"
@@ -73,41 +83,67 @@ def test_terminal_of_100_columns_is_enough() -> None:
     assert "0.0001 → 0.0003" in text
 
 
+def test_first_line_is_the_outcome_and_the_number_that_decided() -> None:
+    """On a terminal, in the comment, on the page and in what the gate prints; one verdict in all of them,
+    and first in its table."""
+    one = comparison(model(lost(by=0.02, error=0.01)), model(lost("brier", by=0.05, error=0.005)))
+    [row, *_] = one.watched
+    assert (row.difference.metric, row.outcome) == ("brier", FAILED)
+    markdown = page.compose(one, "").markdown
+    for shown in (words.text(one), words.gate(one), markdown):
+        first = shown.partition("\n\n")[0].replace("\\", "").replace("\n", " ")
+        assert "Failed" in first
+        assert words.interval(0.05, row.low, row.high) in first
+    title, header = markdown.split("\n\n")[:2]
+    assert title.startswith("# Failed")
+    assert header.startswith("| outcome |")
+    assert header.splitlines()[2].startswith("| failed |")
+    assert COLUMNS[0] == "verdict"
+
+
+def test_comment_keeps_the_outcome_readable() -> None:
+    """What makes a comment harmless leaves the first line as it was, for whoever reads it."""
+    spec = importlib.util.spec_from_file_location("comment", ROOT / ".ci/comment.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    markdown = page.compose(comparison(model(lost())), "").markdown
+    posted = module.comment(markdown, "https://example.invalid/").replace(module.BREAK, "")
+    assert posted == f"{module.MARK}\n{markdown}".rstrip("\n")
+
+
 @pytest.mark.parametrize(
-    ("found", "closed"),
+    ("found", "changed", "cure"),
     [
-        (lost(), True),
-        (lost("brier"), True),
-        (lost(by=0.009), False),  # within the tolerance
-        (lost(p_value=0.2), False),  # chance
-        (Difference("auc", 0.8, 0.9, 0.08, 0.12, 1e-9), False),  # better
-        (lost("average_precision"), False),  # not watched
-        (Difference("auc", math.nan, 0.8, math.nan, math.nan, math.nan), False),
+        (lost(by=0.02, error=0.02), {}, "More test records"),
+        (lost(by=0.02, error=0.01, between=0.02), {"seeds": (3, 3)}, "More seeds (train."),
+        (lost(by=0.02, error=0.02), {"reason": "no predictions"}, "predictions of both"),
     ],
 )
-def test_gate_closes_for_worse_beyond_tolerance_and_chance(found: Difference, closed: bool) -> None:
-    """For nothing else."""
-    one = comparison(model(found))
-    assert bool(one.failures) == closed
-    assert ("The gate is **closed**" in words.gate(one)) == closed
-
-
-def test_many_comparisons_need_more_evidence() -> None:
-    """One of twenty at 0.04 is what chance brings: the gate stays open, and alone it closes."""
-    weak = lost(p_value=0.04)
-    assert comparison(model(weak)).failures
-    others = [model(Difference("auc", 0.9, 0.9, -0.01, 0.01, 0.9)) for _ in range(19)]
-    assert not comparison(model(weak), *others).failures
+def test_gate_says_what_it_could_show_and_what_would_help(
+    found: Difference, changed: dict[str, Any], cure: str
+) -> None:
+    """Where nothing can be told, a person learns how large a loss would have been seen, and whether
+    records, seeds or predictions make the interval so wide."""
+    one = comparison(model(found, **changed))
+    assert one.outcome == CANNOT_TELL
+    said = words.gate(one)
+    assert cure in said
+    assert words.value(one.watched[0].could_show) in said
+    assert f"{changed.get('seeds', (0, 0))[0]} seeds" in said or "seeds" not in changed
 
 
 def test_gate_names_what_it_cannot_judge() -> None:
-    """A model that is new or not comparable is in the table of a pull request, not silently left out."""
-    text = words.gate(
-        comparison(model(status=NEW), model(status=NOT_COMPARABLE, reason="other test records"))
-    )
-    assert "ecg_features logistic_regression: new" in text
-    assert "not comparable: other test records" in text
-    assert "**open**" in text
+    """A model that is gone or not comparable stands in the table of a pull request, and is not passed; a
+    new one has nothing to be worse than."""
+    reason = "simulated → real: not the same records"
+    one = comparison(model(status=NEW), model(status=NOT_COMPARABLE, reason=reason))
+    assert one.outcome == CANNOT_TELL
+    said = words.gate(one)
+    assert reason in said.partition("\n")[0]
+    assert "ecg_features logistic_regression: new" in said
+    assert comparison(model(status=NEW)).outcome == PASSED
+    assert comparison(model(status=REMOVED)).outcome == CANNOT_TELL
 
 
 def test_unchanged_models_are_counted_only() -> None:
