@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments (without the program's name) name; return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     called = next((word for word in given if word in COMMANDS), None)
-    options = _parser(called).parse_args(given)
     with reporting_mistakes():
+        options = _parser(called).parse_args(given)
         if called not in WITHOUT_DVC:
             keep_state_private()
         return options.run(options)

@@ -8,6 +8,7 @@ that is ours (a bug) still shows its traceback.
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,9 +29,13 @@ class UserError(Exception):
 @contextmanager
 def reporting_mistakes() -> Iterator[None]:
     """Turn a :class:`UserError`, a disk that is full, read-only or broken, or a file that may not be read
-    or written into one sentence on stderr and exit status 1."""
+    or written into one sentence on stderr and exit status 1; end by SIGINT, and say nothing, at Ctrl-C."""
     try:
         yield
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)  # so that a shell or make that called this ends too
     except UserError as error:
         sys.exit(f"error: {error}")
     except PermissionError as error:

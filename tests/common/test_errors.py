@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 
@@ -55,6 +56,16 @@ def test_bugs_keep_their_traceback(error: Exception) -> None:
     """An error that no user can mend is not hidden behind a sentence."""
     with pytest.raises(type(error)), reporting_mistakes():
         raise error
+
+
+def test_ctrl_c_is_no_bug() -> None:
+    """It ends by the signal, so that what called it ends too, after what was printed, and says nothing."""
+    code = (
+        "from beatline.common.errors import reporting_mistakes\n"
+        "with reporting_mistakes():\n    print('half')\n    raise KeyboardInterrupt\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "half\n", "")
 
 
 def test_exit_status_and_stream() -> None:

@@ -55,3 +55,13 @@ def _calls(target: str, folder: Path) -> list[list[str]]:
     command = ["make", "--silent", f"--old-file={venv}/.ready", f"VENV={venv}", target]
     subprocess.run(command, cwd=ROOT, check=True)
     return [json.loads(line) for line in calls.read_text().splitlines()]
+
+
+def test_an_experiment_changes_the_lines_that_it_names(tmp_path: Path) -> None:
+    """DVC writes params.yaml anew for each `-S`. It has the form that DVC gives it, so that a diff shows
+    what an experiment changed and nothing else."""
+    path = tmp_path / "params.yaml"
+    shutil.copy(ROOT / "params.yaml", path)
+    apply_overrides(path, ["train.cnn.ptbxl.batch_size=7"])
+    before, after = ((each / "params.yaml").read_text().splitlines() for each in (ROOT, tmp_path))
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
