@@ -3,7 +3,9 @@
 Arguments are those of `dvc repro`. DVC empties dvc.lock before it writes it anew, and so it does with
 its list of who reads and writes what (.dvc/tmp/rwlock): a signal in between leaves files with which no
 `dvc repro` can begin. Before and after a run a damaged dvc.lock is restored from the copy that the last
-run has kept, or from Git, and an unreadable list is removed. What has run comes from DVC's run cache.
+run has kept, or from Git, and an unreadable list is removed. What has run comes from DVC's run cache,
+also where dvc.lock names results of another machine. If networks came out other than in the commit though
+nothing that they are made of has changed, the end says so, with what a comparison says of them.
 
 What a killed run was writing (`.<name>.partial`) is removed, wherever it is: a later run replaces only
 what has the same name.
@@ -35,6 +37,7 @@ from beatline.common.errors import warn
 from beatline.common.files import remove_half_written, replacing
 from beatline.lineage.lock import DVC_LOCK, is_sound
 
+RUN_CACHE = "beatline.commands.run_cache"
 TMP = Path(".dvc/tmp")
 WRITTEN = (Path("data"), Path("reports"))
 EMPTY = 'schema: "2.0"\n'  # of a dvc.lock in which nothing has run
@@ -53,9 +56,29 @@ def run(options: argparse.Namespace) -> int:
     validate.validate(params.load())
     mend()
     try:
-        return dvc_repro(options.arguments)
+        status = dvc_repro(options.arguments)
     finally:
         mend()
+    if status == 0:
+        _tell_other_results()
+    return status
+
+
+def _tell_other_results() -> None:
+    changed = subprocess.run(
+        ["git", "diff", "--quiet", "HEAD", "--", "reports/metrics"], capture_output=True
+    )
+    if changed.returncode != 1:  # nothing has changed, or here is no Git
+        return
+    # Only here: it takes a second.
+    from beatline.comparing.differences import Compare
+    from beatline.comparing.reproduction import other_results
+    from beatline.comparing.revisions import repository
+
+    with repository() as repo:
+        parameters = params.block(params.load(), "compare", Compare)
+        for sentences in other_results(repo, parameters):
+            print(sentences, flush=True)
 
 
 def mend() -> None:
@@ -142,7 +165,7 @@ def dvc_repro(arguments: list[str]) -> int:
         sys.platform == "linux"
     ):  # so that a stage whose DVC was killed becomes a child of this process
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments])
+    process = subprocess.Popen([sys.executable, "-m", RUN_CACHE, "repro", *arguments])
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         del frame

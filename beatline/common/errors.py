@@ -29,7 +29,7 @@ class UserError(Exception):
 @contextmanager
 def reporting_mistakes() -> Iterator[None]:
     """Turn a :class:`UserError`, a disk that is full, read-only or broken, or a file that may not be read
-    or written into one sentence on stderr and exit status 1; end by SIGINT, and say nothing, at Ctrl-C."""
+    or written into one sentence on stderr and exit status 1. Ctrl-C ends the process without a word."""
     try:
         yield
     except KeyboardInterrupt:

@@ -59,7 +59,7 @@ def test_bugs_keep_their_traceback(error: Exception) -> None:
 
 
 def test_ctrl_c_is_no_bug() -> None:
-    """It ends by the signal, so that what called it ends too, after what was printed, and says nothing."""
+    """The process ends by the signal, so that what called it ends too, and keeps what was printed."""
     code = (
         "from beatline.common.errors import reporting_mistakes\n"
         "with reporting_mistakes():\n    print('half')\n    raise KeyboardInterrupt\n"

@@ -1,0 +1,44 @@
+"""Results that are other than the committed ones, though they were made of the same inputs."""
+
+from __future__ import annotations
+
+from dvc.repo import Repo
+
+from beatline.comparing import words
+from beatline.comparing.comparison import BETTER, WORSE, compare
+from beatline.comparing.differences import Compare
+from beatline.comparing.revisions import WORKSPACE, Revision
+from beatline.reporting.document import counted, spoken
+
+
+def other_results(repo: Repo, parameters: Compare) -> list[str]:
+    """Sentences on models whose metrics are other than those of HEAD, while code, data and parameters of
+    their training are the same; none if there is no such model."""
+    before, after = Revision(repo, "HEAD"), Revision(repo, WORKSPACE)
+    both = [pair for pair in after.trained if pair in before.trained]
+    other = [pair for pair in both if _is_other(before, after, *pair)]
+    if not other:
+        return []
+    comparison = compare(before, after, parameters)
+    beyond = [
+        f"{words.name(row.model)} is {row.verdict} in {row.difference.metric}"
+        for row in comparison.rows
+        if row.verdict in (BETTER, WORSE) and (row.model.dataset, row.model.model) in other
+    ]
+    return [
+        f"{counted(len(other), 'model')} of {len(both)} came out other than in the commit, from the same "
+        "data, code and parameters: another processor, or another build of a library, gives other last "
+        f"digits. {f'Beyond chance: {spoken(beyond)}' if beyond else 'No difference is beyond chance'}; "
+        "`make compare BASE=HEAD` shows each.",
+        "To keep yours, commit dvc.lock and reports/; to go back to those of the commit, `git checkout "
+        "HEAD -- dvc.lock reports`. Nothing is trained again either way.",
+    ]
+
+
+def _is_other(before: Revision, after: Revision, dataset: str, model: str) -> bool:
+    path = f"reports/metrics/{dataset}/{model}.json"
+    if before.content(path) == after.content(path):
+        return False
+    trained = f"train_{model}@{dataset}"
+    old, new = (revision.stages.get(trained, {}) for revision in (before, after))
+    return bool(old) and all(old.get(key) == new.get(key) for key in ("cmd", "deps", "params"))
