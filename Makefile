@@ -56,8 +56,10 @@ plots-page: $(VENV)/.ready ## make that page's template anew from pinned package
 leaderboard: $(VENV)/.ready ## every revision and experiment in one page, review/leaderboard.html
 	@beatline leaderboard
 
-experiments: $(VENV)/.ready ## list the experiments, their metrics and what they changed
-	@beatline experiments
+SINCE :=
+
+experiments: $(VENV)/.ready ## list experiments and what they changed; SINCE=v1.0: also those of older commits
+	@beatline experiments $(if $(SINCE),--since '$(SINCE)')
 
 # Experiments. Each sweep is queued, so that it leaves the workspace as it is, and then run, WORKERS at a
 # time; a failed experiment says where its log is.

@@ -123,6 +123,11 @@ class ExperimentQueue:
             return self._queue._load_info(revision)
         return None
 
+    def result(self, task: Task) -> str | None:
+        """The commit of an experiment that has succeeded, by its revision; None if it is gone."""
+        info = self._info(task.revision)
+        return self._queue.scm.get_ref(info.result_ref) if info and info.result_ref else None
+
     def was_killed(self, task: Task) -> bool:
         """Whether an experiment counts as failed without having ended by itself."""
         process = self._queue.proc.get(task.revision)

@@ -2,7 +2,8 @@
 
 `dvc exp show` has a column for every metric of every model, every parameter and every file: hundreds
 here. This keeps the metrics and parameters that differ between the rows, folds their names, and shows
-of an experiment what is not as in the commit that it started from.
+of an experiment what is not as in the commit that it started from. Of a data set or a training run that
+some of the rows do not have yet, one column says which have it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from typing import Any
 import dvc.api
 import pandas as pd
 from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.experiments.utils import exp_refs
+from dvc.scm import Git
 
 from beatline.common.errors import UserError
+from beatline.comparing.revisions import commit_of, repository
 
 ABOUT = ("Experiment", "rev", "typ", "Created", "parent", "State", "Executor")  # DVC's own columns
 METRIC_FILE = "reports/metrics/"
 METRIC = re.compile(rf"(?:{METRIC_FILE}(.+)\.json:)?([^/:]+)")
 UNDONE = ("Queued", "Running", "Failed")
 NOTHING = "-"
+THERE = "there"  # a block of parameters
 SAME = "."  # as in the commit that an experiment started from
 WIDTH = 100  # columns, where the terminal's width is not known
 
@@ -46,9 +52,38 @@ def table(rows: list[dict[str, Any]], width: int) -> str:
 
 
 def _changed(rows: list[dict[str, Any]]) -> list[str]:
-    """Metrics and parameters that differ. What has a path and is no metric is a file that was read."""
+    """Metrics and parameters that differ, and blocks of parameters that not all have. What has a path and
+    is no metric is a file that was read."""
     names = [name for name in rows[0] if name not in ABOUT and METRIC.fullmatch(name)]
-    return [name for name in names if len({_value(row, name) for row in rows} - {NOTHING}) > 1]
+    blocks = _blocks(names)
+    changed: dict[str, None] = {}
+    for name in names:
+        block, having = blocks.get(name, ""), rows
+        if block:
+            inside = [each for each in names if blocks.get(each) == block]
+            having = [row for row in rows if any(_value(row, each) != NOTHING for each in inside)]
+        if 0 < len(having) < len(rows) and block not in changed:
+            changed[block] = None
+            for row in rows:
+                row[block] = THERE if row in having else None
+        values = {_value(row, name) for row in having} - (
+            {NOTHING} if METRIC_FILE in name else set()
+        )
+        if len(values) > 1:
+            changed[name] = None
+    return list(changed)
+
+
+def _blocks(names: list[str]) -> dict[str, str]:
+    """Of each parameter of a data set or a training run the block that it stands in, as
+    `datasets.ptbxl` and `train.cnn.ptbxl`."""
+    datasets = {name.split(".")[1] for name in names if name.startswith("datasets.")}
+    parts = {name: name.split(".")[:3] for name in names if METRIC_FILE not in name}
+    return {
+        name: ".".join(keys[: keys.index(dataset) + 1])
+        for name, keys in parts.items()
+        if (dataset := next((key for key in keys if key in datasets), None))
+    }
 
 
 def _with_start(
@@ -68,9 +103,10 @@ def _unless_same(row: dict[str, Any], start: dict[str, Any] | None, name: str) -
 
 
 def _value(row: dict[str, Any], name: str) -> str:
-    """A value as text. Of an experiment that is not done yet DVC gives the metrics of its baseline."""
+    """A value as text; NOTHING for what is null or missing, which DVC does not tell apart. Of an
+    experiment that is not done yet DVC gives the metrics of its baseline."""
     value = row.get(name)
-    if value is None or (row["State"] in UNDONE and METRIC_FILE in name):
+    if value in (None, "None") or (row["State"] in UNDONE and METRIC_FILE in name):
         return NOTHING
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -94,16 +130,24 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the commit whose experiments are listed."""
+    """Take the commits whose experiments are listed."""
     parser.add_argument(
-        "revision", nargs="?", help="what the experiments started from: default HEAD"
+        "revision",
+        nargs="?",
+        default="HEAD",
+        help="what the experiments started from: default HEAD",
+    )
+    parser.add_argument(
+        "--since", metavar="REVISION", help="also those of all commits from this one on"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table. Raises UserError if there are no experiments."""
+    """Print the table. Raises UserError if there are no experiments, or a revision does not exist."""
+    with repository() as repo:
+        revisions = _starts(repo, options.revision, options.since)
     try:
-        rows = dvc.api.exp_show(revs=options.revision)
+        rows = dvc.api.exp_show(revs=revisions)
     except DvcException as error:
         raise UserError(" ".join(str(error).split())) from None
     print(table(rows, shutil.get_terminal_size((WIDTH, 24)).columns))
@@ -111,3 +155,26 @@ def run(options: argparse.Namespace) -> int:
         if row["State"] == "Failed":
             print(f"{row['Experiment']} failed: `dvc queue logs {row['Experiment']}` says why")
     return 0
+
+
+def _starts(repo: Repo, revision: str, since: str | None) -> list[str]:
+    """The commits from `since` to `revision` that experiments started from, the latest first, and
+    `revision` itself. Raises UserError if one of the two does not exist, or they are not of one line."""
+    last = commit_of(repo, revision)
+    if since is None:
+        return [last]
+    first = commit_of(repo, since)
+    commits = list(repo.scm.branch_revs(last, first)) if first != last else []
+    if commits and first not in repo.scm.resolve_commit(commits[-1]).parents:
+        raise UserError(f"{since} is no ancestor of {revision}: name an older commit of its branch")
+    queue = repo.experiments.celery_queue
+    waiting = (
+        *queue.iter_queued(),
+        *queue.iter_active(),
+        *(done.entry for done in queue.iter_failed()),
+    )
+    assert isinstance(repo.scm, Git)  # as `repository` has seen to
+    started = {ref.baseline_sha for ref in exp_refs(repo.scm)} | {
+        each.baseline_rev for each in waiting
+    }
+    return list(dict.fromkeys([last, *(each for each in [*commits, first] if each in started)]))

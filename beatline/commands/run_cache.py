@@ -18,11 +18,11 @@ from dvc_data.hashfile.hash_info import HashInfo
 _restore = StageCache.restore
 
 
-def restore(cache: StageCache, stage: Stage, *arguments: Any, **options: Any) -> None:
+def restore(self: StageCache, stage: Stage, *arguments: Any, **options: Any) -> None:
     """Restore a stage's outputs as DVC does; if those of dvc.lock are not at hand, those of any run with
     the same inputs. Raises RunCacheNotFoundError if there was none."""
     try:
-        _restore(cache, stage, *arguments, **options)
+        _restore(self, stage, *arguments, **options)
     except RunCacheNotFoundError:
         locked = [(out, out.hash_info) for out in stage.outs]
         if not all(hash_info for _, hash_info in locked):
@@ -30,7 +30,7 @@ def restore(cache: StageCache, stage: Stage, *arguments: Any, **options: Any) ->
         for out, _ in locked:
             out.hash_info = HashInfo()
         try:
-            _restore(cache, stage, *arguments, **options)
+            _restore(self, stage, *arguments, **options)
         finally:
             for out, hash_info in locked:
                 out.hash_info = out.hash_info or hash_info

@@ -10,18 +10,33 @@ no worker lives: at the start, or when the others are done. One that is killed e
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from beatline.commands.experiment_queue import FAILED, RUNNING, WAITING, ExperimentQueue, Task
+from dvc.repo import Repo
+from tqdm import tqdm
+
+from beatline.commands.experiment_queue import (
+    FAILED,
+    RUNNING,
+    SUCCESS,
+    WAITING,
+    ExperimentQueue,
+    Task,
+)
+from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.comparing.revisions import repository
+from beatline.comparing.differences import Compare
+from beatline.comparing.revisions import Revision, repository
 from beatline.reporting.document import counted
 
 POLL = 5.0  # seconds: each look at the queue costs a fifth of one
 REMOVED = "removed"
 PATIENCE = 60.0  # seconds in which a worker takes up what is queued
+MANY = 3  # models of which a metric is printed
 ATTEMPTS = 3  # at an experiment that is killed
 
 
@@ -48,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
             raise UserError("nothing is queued: queue an experiment with `dvc exp run --queue`")
         with queue.held():
             print(f"{counted(len(open_), 'experiment')}, {workers} at a time", flush=True)
-            failed = _Watch(queue, open_, workers).wait()
+            failed = _Watch(repo, queue, open_, workers).wait()
     print(
         f"{len(open_) - failed} ended, {failed} failed: see `make experiments`, `make leaderboard`"
     )
@@ -58,11 +73,12 @@ def run(options: argparse.Namespace) -> int:
 class _Watch:
     """Waits for experiments, and sees to it that somebody runs them."""
 
-    def __init__(self, queue: ExperimentQueue, tasks: list[Task], workers: int) -> None:
-        self.queue, self.workers = queue, workers
+    def __init__(self, repo: Repo, queue: ExperimentQueue, tasks: list[Task], workers: int) -> None:
+        self.repo, self.queue, self.workers = repo, queue, workers
         self.open = {task.revision: task.name for task in tasks}
         self.began: dict[str, float] = {}
         self.failed = 0
+        self.took: list[float] = []  # seconds of each that has ended
         self.attempts: Counter[str] = Counter()
 
     def wait(self) -> int:
@@ -124,13 +140,44 @@ class _Watch:
             if task and (task.state in (WAITING, RUNNING) or self._may_try_again(task)):
                 continue
             del self.open[revision]
-            state = task.state if task else REMOVED
-            print(f"{name}: {state} after {now - self.began.get(revision, now):.0f} s", flush=True)
+            state, seconds = task.state if task else REMOVED, now - self.began.get(revision, now)
+            self.took += [seconds] if revision in self.began else []
+            metrics = self._metrics(task) if task and state == SUCCESS else ""
+            print(f"{name}: {state} after {seconds:.0f} s{metrics}{self._left()}", flush=True)
             if task and state == FAILED:
                 self.failed += 1
                 killed = self.queue.was_killed(task)
                 print(_failure(name, self.queue.log(revision), killed), flush=True)
         return running
+
+    def _metrics(self, task: Task) -> str:
+        """Say of each model that is not as where the experiment began the first metric that is compared."""
+        commit = self.queue.result(task)
+        if commit is None:
+            return ""
+        new, old = (Revision(self.repo, each) for each in (commit, task.entry.baseline_rev))
+        name = params.block(new.params, "compare", Compare).metrics[0]
+        changed = [
+            f"{dataset} {model} {name} {after:.4f}{f' ({before:.4f} before)' if before else ''}"
+            for dataset, model in new.trained
+            if (after := _value(new.metrics(dataset, model), name)) is not None
+            and after != (before := _value(old.metrics(dataset, model), name))
+        ]
+        more = f", and {counted(len(changed) - MANY, 'model')} more" if len(changed) > MANY else ""
+        return "".join(f", {each}" for each in changed[:MANY]) + more
+
+    def _left(self) -> str:
+        """Say how long the others will take, by the mean of those that have ended."""
+        if not (self.open and self.took):
+            return ""
+        now, mean = time.monotonic(), statistics.mean(self.took)
+        left = sum(max(0, mean - now + self.began.get(each, now)) for each in self.open)
+        return f"; about {tqdm.format_interval(left / min(self.workers, len(self.open)))} left"
+
+
+def _value(metrics: dict[str, Any] | None, name: str) -> float | None:
+    rows = metrics["metrics"] if metrics else []
+    return next((row["value"] for row in rows if row["metric"] == name), None)
 
 
 def _failure(name: str, log: Path | None, killed: bool) -> str:

@@ -48,7 +48,7 @@ class Revision:
 
     def __init__(self, repo: Repo, name: str) -> None:
         self.name = name
-        self.commit = None if name == WORKSPACE else _commit(repo, name)
+        self.commit = None if name == WORKSPACE else commit_of(repo, name)
         self.shown_commit = self.commit or repo.scm.get_rev()  # where the web shows its files
         self._files = DVCFileSystem(repo.root_dir, rev=self.commit)
 
@@ -155,7 +155,8 @@ def _warn_once(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def _commit(repo: Repo, name: str) -> str:
+def commit_of(repo: Repo, name: str) -> str:
+    """The commit that a name stands for. Raises UserError if there is none."""
     try:
         if name and (commit := repo.scm.resolve_commit(resolve_rev(repo.scm, name))):
             return commit.hexsha

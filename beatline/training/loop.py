@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
+from tqdm import tqdm
 
 from beatline import metrics, models
 from beatline.common.errors import UserError
@@ -89,7 +90,9 @@ def fit(
         rate = optimizer.param_groups[0]["lr"]
         network.train()
         total = torch.zeros((), device=device)
-        for inputs, targets in _batches(train, task, parameters, generator):
+        batches = _batches(train, task, parameters, generator)
+        doing = f"{label(parameters)}epoch {epoch}/{parameters.epochs}"
+        for inputs, targets in tqdm(batches, doing, steps, False, mininterval=10, delay=10):
             with devices.autocast(dtype, device):
                 outputs = network(inputs)
             loss = losses.for_task(task).loss(outputs.float(), inputs, targets, weights)
@@ -291,9 +294,11 @@ def _monitored(
 
 
 def _progress(row: dict[str, float], parameters: Train, seconds: float) -> str:
+    left = seconds * (parameters.epochs - row["epoch"])
     return (
         f"{label(parameters)}epoch {row['epoch']:3d}/{parameters.epochs}  "
         f"train loss {row['train_loss']:.4f}  "
         f"validation loss {row['validation_loss']:.4f}  AUC {row['validation_auc']:.4f}  "
         f"learning rate {row['learning_rate']:.2e}  {seconds:.1f} s"
+        f"{f', {tqdm.format_interval(left)} left' if left >= 1 else ''}"
     )

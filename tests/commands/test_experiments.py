@@ -69,3 +69,23 @@ def test_without_experiments_it_says_how_to_run_one() -> None:
     """The first thing that a new clone prints."""
     with pytest.raises(UserError, match="dvc exp run -S"):
         experiments.table([_row(None)], 100)
+
+
+def test_what_some_rows_do_not_have_yet_is_one_column() -> None:
+    """A data set that is not committed has dozens of parameters, which no experiment changed."""
+    mine = {f"datasets.mine.{key}": 1.0 for key in "abc"} | {"train.cnn.mine.epochs": 8.0}
+    without = dict.fromkeys(mine, "None")
+    changed = _row("b", {**mine, "train.cnn.mine.epochs": 4.0, EPOCHS: 4.0})
+    text = experiments.table([_row("workspace", mine), _row(None, without), changed], 100)
+    assert text.split().count("there") == 4
+    assert not {"a", "c"} & set(text.split())
+    assert [line.split() for line in text.splitlines()[-2:]] == [
+        ["0b2efde", "8", "-", "-", "-"],
+        ["b", "4", "there", "there", "4"],
+    ]
+
+
+def test_a_null_that_an_experiment_changes_is_shown() -> None:
+    """DVC gives the word None for it, as for what is missing."""
+    text = experiments.table([_row(None, {EPOCHS: "None"}), _row("b", {EPOCHS: 4.0})], 100)
+    assert [line.split()[-1] for line in text.splitlines()[-2:]] == ["-", "4"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -212,7 +213,9 @@ def test_experiments_are_queued_run_compared_and_listed(clone: Clone) -> None:
     ):
         clone.run("dvc", "exp", "run", "--queue", "--name", name, "-S", changed, targets)
     said = clone.run("python", "-m", "beatline", "run-queue", ok=False)
-    assert "again: success after" in said
+    assert re.search(
+        r"^again: success after .*ecg5000 cnn auc 0\.\d+ \(0\.\d+ before\)", said, re.M
+    )
     [failed] = [line for line in said.splitlines() if line.startswith("absurd failed")]
     assert "training diverged" in failed
     log = clone.root / failed.rpartition("its log is ")[2]
@@ -220,6 +223,11 @@ def test_experiments_are_queued_run_compared_and_listed(clone: Clone) -> None:
     assert clone.run("git", "status", "--porcelain") == ""
 
     assert f"parameter {KEY}.seed: 1 → 3" in compare(clone, "main", "again")
+    clone.run("git", "commit", "--quiet", "--allow-empty", "--message", "Later")
+    clone.run("beatline", "experiments", ok=False)
+    listed = clone.run("beatline", "experiments", "--since", "HEAD~1")
+    clone.run("git", "reset", "--quiet", "HEAD~1")
+    assert re.search(r"^ *again ", listed, re.M)
     said = clone.run("python", "-m", "beatline", "leaderboard")
     page = (clone.root / "review/leaderboard.html").read_text()
     for name in ("again", "seed", "untrained", "workspace"):
