@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from beatline.commands.compare import add_sides, sides
+from beatline.commands.sides import add_sides, sides
 from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.comparing import words
