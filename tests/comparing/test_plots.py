@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from beatline.comparing.plots import Plot, collect
 from beatline.comparing.revisions import Revision
+from tests.paths import ROOT
 
 MODELS = ("cnn", "cnn_lstm")
 ROC = "reports/plots/roc/ptbxl.csv"
@@ -125,3 +127,27 @@ def test_a_table_in_json_is_drawn_as_well() -> None:
     (plot,) = collect(Stored("main", {path: old}), Stored("workspace", {path: new})).plots
     assert (plot.dataset, plot.model, len(plot.points)) == ("ptbxl", "cnn", 4)
     assert '"field": "loss"' in json.dumps(plot.spec)
+
+
+def test_a_bar_of_class_counts_is_one_row() -> None:
+    """Rows that share a bar would be added up: records of all splits, as one number."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    plots = [plot for stage in stages for plot in stage.get("do", stage).get("plots", [])]
+    (declared,) = [plot[path] for plot in plots for path in plot if "class_counts" in path]
+    path = "reports/plots/ptbxl/class_counts.csv"
+    tables = [
+        "\n".join(
+            ["split,class,records"]
+            + [f"{split},{name},{n}" for split in ("train", "test") for name in ("MI", "all")]
+        )
+        for n in (1, 2)
+    ]
+    sides = [Stored(name, {path: table}) for name, table in zip("ab", tables, strict=True)]
+    for side in sides:
+        side.plots[path] = declared
+    (plot,) = collect(*sides).plots
+    encoding = plot.spec["spec"]["encoding"]
+    bar = [plot.spec["facet"]["field"], *(encoding[axis]["field"] for axis in ("y", "yOffset"))]
+    assert (
+        len({tuple(point[name] for name in bar) for point in plot.points}) == len(plot.points) == 8
+    )
