@@ -23,6 +23,7 @@ from beatline.comparing.revisions import Revision
 TEMPLATES = ".dvc/plots"
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 BEFORE, AFTER = "#8c8c8c", "#1f86d1"  # to be told apart on white and on black
+PLACE = "place"  # column of a point's place in its table: Vega would sort panels by name
 DASHED, SOLID = [4, 3], [1, 0]
 PAGES_OWN = ("$schema", "title", "config", "data", "params")  # of a chart's specification
 Points = list[dict[str, Any]]
@@ -203,7 +204,8 @@ def _spec(plot: Plot, properties: dict[str, Any], labels: list[str]) -> dict[str
     if isinstance(facet := spec.get("facet"), dict) and "field" in facet:
         # The section of the page says which model it is.
         label = f"split(replace(datum.label, ', {plot.model}', ''), ', ')"
-        facet |= {"sort": None, "header": {"labelExpr": label}}
+        order = {"field": PLACE, "op": "min", "order": "ascending"}
+        facet |= {"sort": order, "header": {"labelExpr": label}}
     return {key: spec[key] for key in spec if key not in PAGES_OWN}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from beatline.common.errors import UserError
-from beatline.comparing.plots import ChangedPlots, Plot, Points
+from beatline.comparing.plots import PLACE, ChangedPlots, Plot, Points
 
 # The report's style, without loading what makes reports.
 STYLE = Path(__file__).parents[1] / "reporting/templates/style.css"
@@ -91,9 +91,9 @@ def _chart(plot: Plot) -> dict[str, Any]:
 def _table(points: Points) -> str:
     text = io.StringIO()
     names = list(dict.fromkeys(name for point in points for name in point))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer = csv.DictWriter(text, [*names, PLACE], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(points)
+    writer.writerows({**point, PLACE: place} for place, point in enumerate(points))
     return text.getvalue()
 
 

@@ -34,7 +34,7 @@ PARAMS = """
 datasets: {ptbxl: {}, mnist: {}}
 train: {cnn: {ptbxl: {}, mnist: {}}, lstm: {ptbxl: {}}}
 """
-CHARTS = 3  # of what `second` changes
+CHARTS = 3  # of what `new` changes
 PHONE, DESKTOP = {"width": 390, "height": 780}, {"width": 1280, "height": 900}
 
 
@@ -70,14 +70,15 @@ def git(root: Path, *command: str) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two commits, tagged `first` and `second`; a third, `moved`, changes nothing but code."""
+    """Two commits, tagged `old` and `new`, which is the other way round in the alphabet; a third,
+    `moved`, changes nothing but code."""
     root = tmp_path_factory.mktemp("project")
     git(root, "init", "--quiet")
     Repo.init(str(root)).close()
     shutil.copytree(ROOT / ".dvc/plots", root / ".dvc/plots")
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "params.yaml").write_text(PARAMS)
-    for tag, second in (("first", False), ("second", True), ("moved", True)):
+    for tag, second in (("old", False), ("new", True), ("moved", True)):
         write(root, second=second)
         (root / "code.py").write_text(tag)
         git(root, "add", "--all")
@@ -97,36 +98,36 @@ def plots(project: Path, *arguments: str) -> str:
 
 def test_just_what_changed_is_in_the_page(project: Path) -> None:
     """Grouped by data set and model; reports and cards, which DVC lists as plots, are none."""
-    html = plots(project, "first", "second")
+    html = plots(project, "old", "new")
     assert re.findall(r'<h3 id="([^"]*)"', html) == ["ptbxl/", "ptbxl/cnn"]
     assert re.findall(r'data-chart="([^"]*)"', html) == [
         f"reports/plots/{kind}/ptbxl.csv/cnn" for kind in ("roc", "confusion", "loss")
     ]
     title = re.search("<h1>(.*?)</h1>", html, re.S)
     assert title
-    for part in (f"{CHARTS} plots of 1 model", "1 plot of", "first", "second"):
+    for part in (f"{CHARTS} plots of 1 model", "1 plot of", "old", "new"):
         assert part in title[1]
 
 
 def test_pictures_stand_before_and_after(project: Path) -> None:
-    sources = re.findall(r'src="data:image/png;base64,([^"]*)"', plots(project, "first", "second"))
+    sources = re.findall(r'src="data:image/png;base64,([^"]*)"', plots(project, "old", "new"))
     path = "reports/figures/ptbxl/comparison.png"
     assert [base64.b64decode(source) for source in sources] == [
         subprocess.run(["git", "show", f"{tag}:{path}"], cwd=project, capture_output=True).stdout
-        for tag in ("first", "second")
+        for tag in ("old", "new")
     ]
 
 
 def test_nothing_changed_is_one_sentence(project: Path) -> None:
-    html = plots(project, "second", "moved")
+    html = plots(project, "new", "moved")
     assert "<script" not in html
     assert "<h2" not in html
-    assert all(name in html for name in ("second", "moved"))
+    assert all(name in html for name in ("new", "moved"))
 
 
 def test_no_such_revision_is_one_sentence(project: Path) -> None:
     with pytest.raises(SystemExit, match=r"nowhere.*git branch"):
-        plots(project, "nowhere", "second")
+        plots(project, "nowhere", "new")
 
 
 def test_missing_libraries_are_named(project: Path, tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_missing_libraries_are_named(project: Path, tmp_path: Path) -> None:
     shutil.copytree(project, tmp_path / "project")
     (tmp_path / "project/.dvc/plots/page.html").unlink()
     with pytest.raises(SystemExit, match=r"page\.html .*git checkout"):
-        plots(tmp_path / "project", "first", "second")
+        plots(tmp_path / "project", "old", "new")
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,7 @@ def browser() -> Iterator[Browser]:
 def opened(browser: Browser, project: Path, **settings: object) -> tuple[Page, list[str]]:
     """The page with all its charts drawn, and every mistake of its scripts and every request to anywhere
     else."""
-    plots(project, "first", "second")
+    plots(project, "old", "new")
     page = browser.new_context(**settings).new_page()  # pyright: ignore[reportArgumentType]
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -179,13 +180,17 @@ def test_charts_are_drawn_and_fit(
     for kind in ("roc", "loss"):
         chart = page.locator(f'[data-chart*="/{kind}/"]')
         names = chart.locator(".role-legend-label text").all_text_contents()
-        assert [name.partition(" ")[0] for name in names] == ["first", "second"]
+        assert [name.partition(" ")[0] for name in names] == ["old", "new"]
     colour = page.locator(".chart .role-axis-label text").first.evaluate(
         "e => e.getAttribute('fill')"
     )
     assert colour == page.evaluate(
         "getComputedStyle(document.documentElement).getPropertyValue('--text')"
     )
+    panels = page.locator('[data-chart*="/confusion/"] tspan', has_text=re.compile("^(old|new) "))
+    places = [(box["y"], box["x"]) for panel in panels.all() if (box := panel.bounding_box())]
+    in_order = [panels.nth(places.index(place)).text_content() or "" for place in sorted(places)]
+    assert [label.partition(" ")[0] for label in in_order] == ["old", "new"] * 2
     before, after = (picture.bounding_box() for picture in page.locator(".pair img").all())
     assert before and after
     assert before["y"] < after["y"] if size is PHONE else before["x"] < after["x"]
