@@ -47,10 +47,10 @@ KEEP :=
 same: $(VENV)/.ready ## does a small run give what BASE's gives? COMMIT=1 records it: nothing is retrained
 	@beatline same '$(BASE)' $(if $(COMMIT),--commit) $(if $(KEEP),--keep '$(KEEP)')
 
-plots: $(VENV)/.ready ## draw the curves of BASE and REVISION in one page that needs no network
-	@dvc plots diff '$(BASE)' $(if $(filter-out workspace,$(REVISION)),'$(REVISION)') --targets reports/plots reports/figures
+plots: $(VENV)/.ready ## show the plots that differ between BASE and REVISION in one page, review/plots.html
+	@beatline plots '$(BASE)' '$(REVISION)'
 
-plots-page: $(VENV)/.ready ## make that page's template anew from pinned packages (needs npm)
+plots-page: $(VENV)/.ready ## pack what draws charts in a browser anew from pinned packages (needs npm)
 	@python .dvc/plots/make_page.py
 
 leaderboard: $(VENV)/.ready ## every revision and experiment in one page, review/leaderboard.html

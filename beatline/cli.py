@@ -28,6 +28,7 @@ COMMANDS = {
     "predict": "predict from recordings in files, a row for each",
     "serve": "answer with the trained models: an API and a page",
     "compare": "compare two revisions: every metric, its interval, a verdict",
+    "plots": "show the plots that differ between two revisions, in one page",
     "gate": "judge a revision by its base: passed, failed (exit status 1) or cannot tell",
     "leaderboard": "write every revision and experiment into one page",
     "experiments": "list the experiments, their metrics and what they changed",

@@ -1,9 +1,9 @@
 """Make the page into which `dvc plots show|diff` puts its drawings, with all inside that draws them.
 
 DVC's own page loads three libraries from a server, and is blank where that cannot be reached.
-`make plots-page` makes .dvc/plots/page.html, which .dvc/config names, anew from their
-published packages (needs npm). The versions are the last of those major versions that DVC's templates
-are written for.
+`make plots-page` makes .dvc/plots/page.html, which .dvc/config names and from which `beatline plots`
+takes the libraries too, anew from their published packages (needs npm). The versions are the last of
+those major versions that DVC's templates are written for.
 """
 
 from __future__ import annotations

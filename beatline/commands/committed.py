@@ -12,8 +12,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import dpath
 from dvc.dependency import ParamsDependency
 from dvc.dvcfile import Lockfile
 from dvc.exceptions import DvcException
@@ -28,6 +29,7 @@ LOCK = "dvc.lock"
 CURE = "run `dvc repro` and commit dvc.lock and reports/"
 # Git writes these lines where two branches changed the same ones.
 CONFLICT = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
+ABSENT = object()  # of a parameter
 SHOWN = 3  # of many files or stages
 
 # Each kind of problem in words; what it is about follows.
@@ -69,6 +71,7 @@ def problems(repo: Repo) -> Iterator[Problem]:
             if isinstance(stage, PipelineStage)
         }
         sources = _sources(Path(repo.root_dir))
+        files: dict[str, Any] = {}
         outs = {out.fs_path: out for stage in stages.values() for out in stage.outs}
         for name in [*stages, *(name for name in locked if name not in stages)]:
             if name not in locked:
@@ -76,7 +79,7 @@ def problems(repo: Repo) -> Iterator[Problem]:
             elif name not in stages:
                 yield Problem(LEFT, name, name)
             else:
-                yield from _problems_of(name, stages[name], outs, sources)
+                yield from _problems_of(name, stages[name], outs, sources, files)
     except DvcException as error:
         raise UserError(f"DVC cannot tell: {_sentence(error)}") from None
 
@@ -91,15 +94,18 @@ def check_no_conflict(content: str) -> None:
 
 
 def _problems_of(
-    name: str, stage: PipelineStage, outs: dict[str, Output], sources: set[str]
+    name: str,
+    stage: PipelineStage,
+    outs: dict[str, Output],
+    sources: set[str],
+    files: dict[str, Any],
 ) -> Iterator[Problem]:
     if stage.cmd_changed:
         yield Problem(COMMAND, str(stage.cmd), name)
     for dependency in stage.deps:
         if isinstance(dependency, ParamsDependency):
-            for keys in dependency.status().values():
-                changed = keys if isinstance(keys, dict) else [str(dependency)]
-                yield from (Problem(PARAMETER, key, name) for key in changed)
+            changed = _changed_parameters(dependency, files)
+            yield from (Problem(PARAMETER, key, name) for key in changed)
         elif kind := _mismatch(dependency, outs, sources):
             yield Problem(kind, str(dependency), name)
     for out in stage.outs:
@@ -107,6 +113,20 @@ def _problems_of(
             yield Problem(NEW, str(out), name)
         elif not out.use_cache and out.workspace_status():
             yield Problem(RESULT, str(out), name)
+
+
+def _changed_parameters(dependency: ParamsDependency, files: dict[str, Any]) -> list[str]:
+    """The parameters that are not as dvc.lock has them. `files` keeps what they were read from: DVC reads
+    params.yaml anew for every stage, which takes longer than all the rest."""
+    locked, path = dependency.hash_info.value, dependency.fs_path
+    if not (dependency.params and isinstance(locked, dict) and dependency.exists):
+        return [str(dependency)] if dependency.status() else []
+    if path not in files:
+        files[path] = ParamsDependency(None, path, repo=dependency.repo).read_params()
+    current = {
+        key: dpath.get(files[path], key, separator=".", default=ABSENT) for key in dependency.params
+    }
+    return [key for key in current if key not in locked or current[key] != locked[key]]
 
 
 def _mismatch(dependency: Output, outs: dict[str, Output], sources: set[str]) -> str | None:

@@ -7,18 +7,17 @@ Several runs on each side, separated by commas, are compared by their means.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from dvc.repo import Repo
 
-from beatline.commands import committed
+from beatline.commands.sides import add_sides, sides
 from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.comparing import page, words
 from beatline.comparing.comparison import compare
 from beatline.comparing.differences import Compare
-from beatline.comparing.revisions import WORKSPACE, Revision, repository
+from beatline.comparing.revisions import Revision, repository
 from beatline.comparing.runs import compare_runs
 
 
@@ -38,12 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_sides(parser: argparse.ArgumentParser) -> None:
-    """Take the two revisions that are compared."""
-    parser.add_argument("base", help="commit, branch, tag or experiment that is compared with")
-    parser.add_argument("revision", nargs="?", default=WORKSPACE, help="default: the workspace")
-
-
 def run(options: argparse.Namespace) -> int:
     """Print the comparison, and write it if a folder is named. Raises UserError if there is no such
     revision."""
@@ -52,12 +45,6 @@ def run(options: argparse.Namespace) -> int:
             return _runs(repo, options)
         before, after = sides(repo, options)
         return _compare(before, after, options)
-
-
-def sides(repo: Repo, options: argparse.Namespace) -> tuple[Revision, Revision]:
-    """The two revisions that the options name. Raises UserError if there is no such one."""
-    before, after = (_revision(repo, name) for name in (options.base, options.revision))
-    return before, after
 
 
 def parameters_of(before: Revision, after: Revision) -> Compare:
@@ -88,13 +75,3 @@ def _compare(before: Revision, after: Revision, options: argparse.Namespace) -> 
         html, markdown = options.folder / page.HTML, options.folder / page.MARKDOWN
         print(f"{html} (open in a browser), {markdown}")
     return 0
-
-
-def _revision(repo: Repo, name: str) -> Revision:
-    if name == WORKSPACE and any(committed.problems(repo)):
-        # On stderr: what is printed may be meant for a comment.
-        print(
-            "warning: the workspace has changes that `dvc repro` has not run: its numbers are older",
-            file=sys.stderr,
-        )
-    return Revision(repo, name)

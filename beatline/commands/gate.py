@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 
-from beatline.commands.compare import add_sides, parameters_of, sides
+from beatline.commands.compare import parameters_of
+from beatline.commands.sides import add_sides, sides
 from beatline.common.errors import UserError
 from beatline.comparing import words
 from beatline.comparing.comparison import CANNOT_TELL, FAILED, compare

@@ -151,7 +151,7 @@ class _Watch:
         return running
 
     def _metrics(self, task: Task) -> str:
-        """Say of each model that is not as where the experiment began the first metric that is compared."""
+        """Say the first metric that is compared, of each model that is not as the experiment found it."""
         commit = self.queue.result(task)
         if commit is None:
             return ""

@@ -50,7 +50,8 @@ class Revision:
         self.name = name
         self.commit = None if name == WORKSPACE else commit_of(repo, name)
         self.shown_commit = self.commit or repo.scm.get_rev()  # where the web shows its files
-        self._files = DVCFileSystem(repo.root_dir, rev=self.commit)
+        # The workspace's own DVC object has read dvc.yaml by the time that its files are asked for.
+        self._files = DVCFileSystem(repo.root_dir if self.commit else repo, rev=self.commit)
 
     @property
     def label(self) -> str:
@@ -89,6 +90,30 @@ class Revision:
                 f"{path} of {self.name} is damaged in DVC's cache: check out {self.name} and run "
                 f"`beatline repair {path}`"
             )
+
+    @cached_property
+    def plots(self) -> dict[str, dict[str, Any]]:
+        """The files that stages declare as plots, each with its properties (template, x, y and so on).
+        Raises UserError if dvc.yaml cannot be read."""
+        repo = self._files.repo
+        try:
+            return {
+                path.lstrip("/"): out.plot if isinstance(out.plot, dict) else {}
+                for out in repo.index.plots
+                for path in self._below(repo.fs.relpath(out.fs_path, repo.root_dir))
+            }
+        except DvcException as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"dvc.yaml of {self.name} cannot be read ({reason}): correct it"
+            ) from None
+
+    def _below(self, path: str) -> list[str]:
+        """The files below a path, or the path itself if DVC cannot list them."""
+        try:
+            return list(self._files.find(path))
+        except DataIndexDirError:
+            return [path]
 
     @cached_property
     def params(self) -> dict[str, Any]:

@@ -1,0 +1,33 @@
+"""The two revisions that a command compares: how they are named, and what they are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from dvc.repo import Repo
+
+from beatline.commands import committed
+from beatline.comparing.revisions import WORKSPACE, Revision
+
+
+def add_sides(parser: argparse.ArgumentParser) -> None:
+    """Take the two revisions that are compared."""
+    parser.add_argument("base", help="commit, branch, tag or experiment that is compared with")
+    parser.add_argument("revision", nargs="?", default=WORKSPACE, help="default: the workspace")
+
+
+def sides(repo: Repo, options: argparse.Namespace) -> tuple[Revision, Revision]:
+    """The two revisions that the options name. Raises UserError if there is no such one."""
+    before, after = (_revision(repo, name) for name in (options.base, options.revision))
+    return before, after
+
+
+def _revision(repo: Repo, name: str) -> Revision:
+    if name == WORKSPACE and any(committed.problems(repo)):
+        # On stderr: what is printed may be meant for a comment.
+        print(
+            "warning: the workspace has changes that `dvc repro` has not run: its numbers are older",
+            file=sys.stderr,
+        )
+    return Revision(repo, name)
