@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from beatline.common import sums
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, names_there_are
 from beatline.common.files import read_json
 from beatline.common.params import Parameters, validated
 from beatline.prediction.tasks import TaskName
 
+FOLDER = Path("data/models")  # with the bundle of each data set and model: ptbxl/cnn
 WEIGHTS, GRAPH = "weights.safetensors", "model.onnx"
 DESCRIPTION, HISTORY = "model.json", "history.csv"
 SEEDS = "seeds"
@@ -169,6 +170,24 @@ class ModelInfo(_Part):
 PROMISED = tuple(  # what model.json holds at least
     name for name, field in ModelInfo.model_fields.items() if field.is_required()
 )
+
+
+def find(name: str) -> Path:
+    """Return the folder of the bundle that is called by its path, or by its name in data/models.
+
+    Raises UserError if there is none, with those that there are.
+    """
+    for folder in (Path(name), FOLDER / name):
+        if (folder / DESCRIPTION).is_file():
+            return folder
+    bundles = sorted(FOLDER.glob(f"*/*/{DESCRIPTION}"))
+    if not bundles:
+        raise UserError(f"there is no trained model {name}, nor any in {FOLDER}: run `dvc repro`")
+    known = [path.parent.relative_to(FOLDER).as_posix() for path in bundles]
+    raise UserError(
+        f"there is no trained model {name} (no {DESCRIPTION}): train it by `dvc repro`, or name another"
+        f"{names_there_are(name, known)}"
+    )
 
 
 def read_model_info(folder: Path) -> dict[str, Any]:

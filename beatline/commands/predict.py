@@ -16,18 +16,17 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from beatline.bundle.model_info import DESCRIPTION
+from beatline.bundle.model_info import find
 from beatline.common.errors import UserError
 from beatline.common.files import write_csv
 from beatline.serving import answers, uploads
 from beatline.serving import model as models
 from beatline.serving.model import Model
-from beatline.serving.problems import Problem, did_you_mean
+from beatline.serving.problems import Problem
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import archives, metadata, wfdb_records
 from beatline.serving.uploads.upload import File, Upload
 
-FOLDER = Path("data/models")
 # Of a file, far beyond what the service takes from strangers: these are the user's own, and her memory.
 LIMITS = Serve(
     features=None,
@@ -62,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print or write the table; 1 if a recording was not predicted. Raises UserError if there is no such
     model, or no such file."""
-    model = models.load(_folder(options.model))
+    model = models.load(find(options.model))
     given = {header: getattr(options, name) for name, header in metadata.HEADERS.items()}
     headers = {header: value for header, value in given.items() if value is not None}
     found = [each for path in options.paths for each in _recordings(path)]
@@ -75,19 +74,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(table.to_string(index=False, float_format="{:.4g}".format, na_rep=""))
     return int(failed > 0)
-
-
-def _folder(name: str) -> Path:
-    """The folder of a bundle that is called by its path or by its name in data/models."""
-    for folder in (Path(name), FOLDER / name):
-        if (folder / DESCRIPTION).is_file():
-            return folder
-    bundles = sorted(FOLDER.glob(f"*/*/{DESCRIPTION}"))
-    if not bundles:
-        raise UserError(f"there is no trained model {name}, nor any in {FOLDER}: run `dvc repro`")
-    known = [path.parent.relative_to(FOLDER).as_posix() for path in bundles]
-    hint = did_you_mean(name, known, "name one of them")
-    raise UserError(f"there is no trained model {name}{hint}: there are {', '.join(known)}")
 
 
 def _recordings(path: Path) -> list[list[Source]]:

@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, names_there_are
 from beatline.common.files import read_json
 from beatline.common.sums import verified
 from beatline.serving import (
@@ -275,7 +275,8 @@ class Service:
 
     def _example(self, dataset: str, name: str) -> bytes:
         """The bytes of a file in the list: no path is made of what a client asks for."""
-        for example in self._examples(dataset):
+        examples = self._examples(dataset)
+        for example in examples:
             if example["name"] == name:
                 try:
                     return verified(self.root / EXAMPLES / dataset / f"{name}.npy").read_bytes()
@@ -283,7 +284,9 @@ class Service:
                     raise unavailable(str(error)) from None
                 except OSError:  # it is being replaced
                     break
-        raise unknown(f"there is no example {shown(name)!r}: the list of examples has all names")
+        word = shown(name)
+        there = names_there_are(word, (example["name"] for example in examples))
+        raise unknown(f"there is no example {word!r}{there}")
 
     async def metrics(self, _: Request) -> Response:
         """Metrics for Prometheus."""

@@ -302,7 +302,13 @@ MISTAKES: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
         422,
         "'rate' holds a text",
     ),
-    "an unknown model": ("/models/ptbxl/cn/predict", b"", {}, 404, "did you mean ptbxl/cnn"),
+    "an unknown model": (
+        "/models/ptbxl/cn/predict",
+        b"",
+        {},
+        404,
+        "ptbxl/cnn.*ecg5000/autoencoder",
+    ),
     "a strange model": ("/models/%2e%2e/%0a/predict", b"", {}, 404, "no model"),
     "not trained": ("/models/ptbxl/lstm/predict", b"", {}, 503, "dvc repro"),
     "an unknown option": (f"{CNN}?explian=true", b"", {}, 422, "did you mean explain"),
@@ -314,6 +320,13 @@ MISTAKES: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
     "an unknown feature": (
         "/predict",
         json.dumps(ROW | {"heart_rat": 1}).encode(),
+        JSON,
+        422,
+        "did you mean heart_rate",
+    ),
+    "a misspelt feature": (
+        "/predict",
+        b'{"heart_rat": 1, "pr_interval": 1, "qrs_duration": 1}',
         JSON,
         422,
         "did you mean heart_rate",
