@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from beatline.common import sums
@@ -204,6 +205,31 @@ def read_model_info(folder: Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{error}; {CURE}") from None
     return model_info
+
+
+def batches(recordings: Any, model_info: dict[str, Any]) -> list[np.ndarray]:
+    """Return recordings as arrays `[N, T, C]`, one unless their lengths differ.
+
+    `recordings`: an array `[N, T, C]`, one recording `[T, C]` (or `[T]` of one channel), a list of
+    recordings, or rows `[N, C]` or one row `[C]` of a table. An array of any other shape comes back with
+    it. Raises UserError if it does not hold numbers.
+    """
+    try:
+        array = np.asarray(recordings)
+    except ValueError:  # of different lengths
+        parts = (batches(recording, model_info) for recording in recordings)
+        return [array for part in parts for array in part]
+    if array.dtype.kind not in "fiub":
+        raise UserError(
+            f"recordings of the type {array.dtype} are no array of numbers: give one, with NaN where a "
+            f"sample is invalid (files are read by beatline.serving.predictor)"
+        )
+    is_table = model_info["dataset"]["length"] == 1
+    if array.ndim == 1 and (is_table or len(model_info["dataset"]["channels"]) == 1):
+        array = array[None] if is_table else array[:, None]
+    if array.ndim == 2:
+        array = array[:, None] if is_table else array[None]
+    return [array]
 
 
 def shape_of(model_info: dict[str, Any]) -> tuple[int, int]:
