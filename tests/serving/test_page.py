@@ -29,19 +29,7 @@ from tests.serving.browser import PHONE, WIDE, answered, chromium, drop, told, v
 LEADS = ["I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 RATE, SECONDS = 100, 10
 R_PEAK, R_TIMES = 1.5, np.arange(0.5, SECONDS)  # mV, s: 60 beats per minute
-TONE, BANDS = 2000, 128  # Hz; mel bands
-SOUND = {
-    "kind": "sound",
-    "channel": "mean",
-    "sampling_rate": 16000,
-    "frame": 1024,
-    "hop": 512,
-    "bands": BANDS,
-    "lowest_frequency": 0.0,
-    "highest_frequency": None,
-    "top_db": 80.0,
-    "contrast_bands": 6,
-}
+TONE, BANDS = 2000, project.BANDS  # Hz; mel bands
 DATASETS: dict[str, dict[str, Any]] = {
     "ptbxl": {
         **project.DATASETS["ptbxl"],
@@ -49,24 +37,7 @@ DATASETS: dict[str, dict[str, Any]] = {
         "sampling_rate": RATE,
         "length": RATE * SECONDS,
     },
-    "mnist": {
-        "title": "digits",
-        "simulated": False,
-        "channels": [f"column {number}" for number in range(1, 29)],
-        "sampling_rate": None,
-        "unit": "share of white",
-        "drawing": "image",
-        "length": 28,
-    },
-    "machine_sound": {
-        "title": "sound",
-        "channels": [f"mel band {number} ({60 * number} Hz)" for number in range(1, BANDS + 1)],
-        "sampling_rate": 31.25,
-        "unit": "dB",
-        "drawing": "spectrogram",
-        "length": 64,
-        "representation": SOUND,
-    },
+    **project.MORE_DATASETS,
 }
 CNN, DETECTOR = "ptbxl/cnn", "ptbxl/autoencoder"
 SERIES, DIGITS, NOISE = "ecg5000/autoencoder", "mnist/cnn", "machine_sound/autoencoder"
