@@ -61,6 +61,7 @@ def create_app(
         title="Beatline",
         version="1",
         description=documentation.DESCRIPTION,
+        servers=[{"url": "."}],  # beside this document, behind whatever prefix a proxy gives
         docs_url=None,
         redoc_url=None,
         lifespan=service.lifespan,

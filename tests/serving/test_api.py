@@ -15,6 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import numpy as np
@@ -184,6 +185,13 @@ def test_damaged_examples(tmp_path: Path) -> None:
                     status = 503 if name == "1.npy" else 404
                     problem(client.get(f"{address}/1"), status, r"1\.npy is damaged|no example '1'")
         assert client.get(f"{address}/1").status_code == 200
+
+
+def test_the_document_says_no_address(client: httpx.Client) -> None:
+    """Behind a proxy's path prefix the API is where its document is, not at the root of the host."""
+    (server,) = client.get("/openapi.json").json()["servers"]
+    address = urljoin("https://ecg.example/under/beatline/openapi.json", server["url"])
+    assert address.rstrip("/") == "https://ecg.example/under/beatline"
 
 
 @pytest.mark.parametrize("name", ["2", "..%2Fptbxl%2F1", "%2e%2e", "1.npy", "%00"])
