@@ -9,9 +9,9 @@ a bundle::
 
     from beatline import bundle
     model = bundle.load("data/models/ptbxl/cnn")
-    predictions = model.predict(recordings)  # [N, T, C] in the data set's unit
+    predictions = model.predict(recordings)  # [N, T, C] or [T, C] in the data set's unit
 
-and ``beatline describe data/models/ptbxl/cnn`` prints what it says of itself.
+and ``beatline describe ptbxl/cnn`` prints what it says of itself.
 """
 
 from __future__ import annotations

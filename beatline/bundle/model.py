@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from safetensors import torch as safetensors
 from torch import nn
 
@@ -23,6 +25,7 @@ from beatline.bundle.model_info import (
     SEEDS,
     WEIGHTS,
     WEIGHTS_SHA256,
+    batches,
     read_model_info,
     shape_of,
 )
@@ -63,14 +66,26 @@ class Bundle:
     def classes(self) -> list[str]:
         return self.description["classes"]
 
-    def predict(self, recordings: np.ndarray) -> Answers:
+    def predict(self, recordings: ArrayLike | Sequence[ArrayLike]) -> Answers:
         """Return predictions for raw recordings `[N, T, C]`, in the unit, the channel order and at the
         sampling rate of the data set (`description["dataset"]`); NaN marks an invalid sample.
+
+        One recording `[T, C]` gives one row; recordings in a list may differ in length; a table may come
+        as `[N, C]`. Files in whatever form are read by :mod:`beatline.serving.predictor`.
 
         Raises UserError if the shape does not fit: other channels, no recordings, fewer samples
         than the window that the model looks at, or more if it looks at whole recordings of one length.
         """
-        recordings = np.asarray(recordings)
+        parts = [self._predict(array) for array in batches(recordings, self.description)]
+        if len(parts) == 1:
+            return parts[0]
+        values, decisions = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("values", "decisions")
+        )
+        return Answers(self.classes, values, decisions)
+
+    def _predict(self, recordings: np.ndarray) -> Answers:
         channels = self.description["dataset"]["channels"]
         shortest, _ = shape_of(self.description)
         shape = list(recordings.shape)

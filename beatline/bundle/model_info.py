@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from beatline.common import sums
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, names_there_are
 from beatline.common.files import read_json
 from beatline.common.params import Parameters, validated
 from beatline.prediction.tasks import TaskName
 
+FOLDER = Path("data/models")  # with the bundle of each data set and model: ptbxl/cnn
 WEIGHTS, GRAPH = "weights.safetensors", "model.onnx"
 DESCRIPTION, HISTORY = "model.json", "history.csv"
 SEEDS = "seeds"
@@ -171,6 +173,24 @@ PROMISED = tuple(  # what model.json holds at least
 )
 
 
+def find(name: str) -> Path:
+    """Return the folder of the bundle that is called by its path, or by its name in data/models.
+
+    Raises UserError if there is none, with those that there are.
+    """
+    for folder in (Path(name), FOLDER / name):
+        if (folder / DESCRIPTION).is_file():
+            return folder
+    bundles = sorted(FOLDER.glob(f"*/*/{DESCRIPTION}"))
+    if not bundles:
+        raise UserError(f"there is no trained model {name}, nor any in {FOLDER}: run `dvc repro`")
+    known = [path.parent.relative_to(FOLDER).as_posix() for path in bundles]
+    raise UserError(
+        f"there is no trained model {name} (no {DESCRIPTION}): train it by `dvc repro`, or name another"
+        f"{names_there_are(name, known)}"
+    )
+
+
 def read_model_info(folder: Path) -> dict[str, Any]:
     """The content of a bundle's model.json. Raises UserError if it is missing or damaged, or if a value
     is none that a model can have."""
@@ -185,6 +205,31 @@ def read_model_info(folder: Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{error}; {CURE}") from None
     return model_info
+
+
+def batches(recordings: Any, model_info: dict[str, Any]) -> list[np.ndarray]:
+    """Return recordings as arrays `[N, T, C]`, one unless their lengths differ.
+
+    `recordings`: an array `[N, T, C]`, one recording `[T, C]` (or `[T]` of one channel), a list of
+    recordings, or rows `[N, C]` or one row `[C]` of a table. An array of any other shape comes back with
+    it. Raises UserError if it does not hold numbers.
+    """
+    try:
+        array = np.asarray(recordings)
+    except ValueError:  # of different lengths
+        parts = (batches(recording, model_info) for recording in recordings)
+        return [array for part in parts for array in part]
+    if array.dtype.kind not in "fiub":
+        raise UserError(
+            f"recordings of the type {array.dtype} are no array of numbers: give one, with NaN where a "
+            f"sample is invalid (files are read by beatline.serving.predictor)"
+        )
+    is_table = model_info["dataset"]["length"] == 1
+    if array.ndim == 1 and (is_table or len(model_info["dataset"]["channels"]) == 1):
+        array = array[None] if is_table else array[:, None]
+    if array.ndim == 2:
+        array = array[:, None] if is_table else array[None]
+    return [array]
 
 
 def shape_of(model_info: dict[str, Any]) -> tuple[int, int]:

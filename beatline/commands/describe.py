@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from beatline import bundle
-from beatline.common.errors import UserError
+from beatline.bundle.model_info import find
 from beatline.common.sums import check
 
 WIDTH = 80
@@ -22,21 +22,16 @@ SIMULATED = "SIMULATED recordings: its scores say nothing about real patients or
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take the bundle's folder."""
-    parser.add_argument("folder", type=Path, help="of the bundle: data/models/ptbxl/cnn")
+    """Take the model."""
+    parser.add_argument("model", help="a bundle's folder, or its name such as ptbxl/cnn")
     parser.add_argument(
         "--json", action="store_true", help="model.json and the files' SHA-256 sums"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it as YAML. Raises UserError if the folder holds no trained model, or a damaged one."""
-    folder: Path = options.folder
-    if not (folder / bundle.DESCRIPTION).is_file():
-        raise UserError(
-            f"{folder} is no trained model (it holds no {bundle.DESCRIPTION}): name a folder "
-            f"such as data/models/ptbxl/cnn, or run `dvc repro` to train it"
-        )
+    """Print it as YAML. Raises UserError if there is no such model, or it is damaged."""
+    folder = find(options.model)
     model_info = bundle.load(folder).description
     sums = check(folder)
     if options.json:

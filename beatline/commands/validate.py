@@ -17,6 +17,7 @@ from beatline.comparing.differences import Compare
 from beatline.evaluation import estimates
 from beatline.lineage.lock import DVC_LOCK, is_sound
 from beatline.preprocessing import normalization, splitting
+from beatline.serving import registry
 from beatline.serving.settings import Serve
 from beatline.training import parameters
 
@@ -34,20 +35,9 @@ def validate(content: dict[str, Any]) -> tuple[int, int]:
     params.block(content, "evaluate", estimates.Evaluate)
     params.block(content, "report", reporting.Report)
     params.block(content, "compare", Compare)
-    _validate_serve(content)
+    model = params.block(content, "serve", Serve).features
+    registry.check_features(model, registry.wanted(content))
     return len(content["datasets"]), len(runs)
-
-
-def _validate_serve(content: dict[str, Any]) -> None:
-    wanted = params.block(content, "serve", Serve).features
-    if wanted is None:
-        return
-    dataset, _, model = wanted.partition("/")
-    if dataset not in content["datasets"] or model not in params.models_of(content, dataset):
-        raise UserError(
-            f"{params.PATH}: serve.features: {wanted} is no model that is trained here: name one "
-            f"that stands under train, as <data set>/<model>, or null"
-        )
 
 
 def _validate_dataset(content: dict[str, Any], name: str) -> None:

@@ -7,10 +7,11 @@ that is ours (a bug) still shows its traceback.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _FULL = ("the disk is full", "writing", "free some space")
@@ -20,6 +21,8 @@ DISK_ERRORS = {  # what is wrong, at what, and the cure
     errno.EROFS: ("the file system is read-only", "writing", "mount it for writing"),
     errno.EIO: ("the disk fails", "using", "see the system's log, mend or replace the disk"),
 }
+
+MOST_NAMES = 30  # in a sentence
 
 
 class UserError(Exception):
@@ -56,6 +59,20 @@ def concerning(key: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint at the known name that is nearest to `word`, in brackets; "" if none is near."""
+    close = difflib.get_close_matches(word, map(str, known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def names_there_are(word: str, known: Iterable[str]) -> str:
+    """Return what a sentence about the unknown name `word` ends with: the nearest, and all there are."""
+    names = list(map(str, known))
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    listed = ", ".join(names[:MOST_NAMES]) or "none"
+    return f"{did_you_mean(word, names)}; known: {listed}{more}"
 
 
 def warn(message: str) -> None:

@@ -8,7 +8,6 @@ sentence that names the key.
 
 from __future__ import annotations
 
-import difflib
 import re
 import reprlib
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, did_you_mean, names_there_are
 
 PATH = Path("params.yaml")
 BLOCKS = (
@@ -74,7 +73,10 @@ def block_of(content: dict[str, Any], key: str) -> Any:
     value: Any = content
     for depth, part in enumerate(parts := key.split("."), 1):
         if not isinstance(value, dict) or part not in value:
-            raise UserError(f"{PATH} has no {'.'.join(parts[:depth])}: add it")
+            there = names_there_are(part, value) if isinstance(value, dict) else ""
+            raise UserError(
+                f"{PATH} has no {'.'.join(parts[:depth])}: add it, or name another{there}"
+            )
         value = value[part]
     return value
 
@@ -120,12 +122,15 @@ def _check_outline(content: Any, path: Path) -> None:
         _check_dataset(name, where, content, path)
         for key, package in (("module", "datasets"), ("kind", "features")):
             if key not in _mapping(block, where, "parameter", path):
+                for other in block:
+                    if hint := did_you_mean(str(other), [key]):
+                        raise UserError(f"{path}: {where}.{other}: unknown parameter{hint}")
                 raise UserError(f"{path} has no {where}.{key}: add it")
             _check_module(block[key], package, f"{where}.{key}", path)
     for model, datasets in _mapping(content["train"], "train", "model", path).items():
         if model not in (modules := _modules("models")):
             raise UserError(
-                f"{path}: train.{model}: there is no such model{_suggestion(str(model), modules)}"
+                f"{path}: train.{model}: there is no such model{names_there_are(str(model), modules)}"
             )
         for dataset in _mapping(datasets or {}, f"train.{model}", "data set", path):
             _check_dataset(dataset, f"train.{model}.{dataset}", content, path)
@@ -135,7 +140,7 @@ def _check_module(name: Any, package: str, where: str, path: Path) -> None:
     if name not in (modules := _modules(package)):
         raise UserError(
             f"{path}: {where}: there is no module {name!r} in beatline/{package}"
-            f"{_suggestion(str(name), modules)}"
+            f"{names_there_are(str(name), modules)}"
         )
 
 
@@ -143,7 +148,7 @@ def _check_dataset(name: Any, where: str, content: Any, path: Path) -> None:
     if name not in content["datasets"]:
         raise UserError(
             f"{path}: {where}: there is no such data set"
-            f"{_suggestion(str(name), list(content['datasets']))}"
+            f"{names_there_are(str(name), content['datasets'])}"
         )
 
 
@@ -161,7 +166,7 @@ def _check_keys(value: Any, known: tuple[str, ...], where: str, path: Path) -> N
     for key in value:
         if key not in known:
             raise UserError(
-                f"{path}: {where}: unknown key {key!r}{_suggestion(str(key), list(known))}"
+                f"{path}: {where}: unknown key {key!r}{names_there_are(str(key), known)}"
             )
 
 
@@ -173,11 +178,6 @@ def _modules(package: str) -> list[str]:
     return sorted(name for name in names if not name.startswith("_"))
 
 
-def _suggestion(wrong: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(wrong, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
-
-
 def _yaml_problem(error: YAMLError | UnicodeDecodeError) -> str:
     """The problem and its line, in one sentence."""
     if not isinstance(error, MarkedYAMLError) or not error.problem:
@@ -187,16 +187,33 @@ def _yaml_problem(error: YAMLError | UnicodeDecodeError) -> str:
 
 
 def _sentence(error: ValidationError, key: str, schema: type[Parameters]) -> str:
-    first = error.errors()[0]
+    first = _first(error.errors())
     location = [str(part) for part in first["loc"]]
     where = ".".join(part for part in (key, *location) if part)[:SHOWN]
+    where = "".join(letter if letter.isprintable() else "?" for letter in where)
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown parameter{_suggestion(location[-1], _fields(schema, location))}"
+        return (
+            f"{where}: unknown parameter{names_there_are(location[-1], _fields(schema, location))}"
+        )
     if first["type"] == "missing":
         return f"{where}: missing, add it"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     got = "" if first["type"] == "value_error" else f", not {_shown(first['input'])}"
+    if first["type"] == "literal_error":
+        got += did_you_mean(_shown(first["input"]), re.findall(r"'([^']+)'", message))
     return f"{where}: {message}{got}"
+
+
+def _first(errors: list[Any]) -> Any:
+    """Return the first error; of a key that is missing and another that is unknown beside it, the one of
+    the unknown key, which is the missing one misspelt if anything is."""
+    block = errors[0]["loc"][:-1]
+    unknown = (
+        error
+        for error in errors
+        if error["type"] == "extra_forbidden" and error["loc"][:-1] == block
+    )
+    return next(unknown, errors[0]) if errors[0]["type"] == "missing" else errors[0]
 
 
 def _shown(value: Any) -> str:

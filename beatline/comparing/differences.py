@@ -35,6 +35,7 @@ from pydantic import Field
 from scipy.special import ndtr, stdtr, stdtrit
 from scipy.stats.qmc import MultivariateNormalQMC
 
+from beatline.common.errors import names_there_are
 from beatline.common.params import Parameters
 from beatline.evaluation import bootstrap
 from beatline.evaluation.predictions import Predictions
@@ -66,7 +67,7 @@ class Compare(Parameters):
     def model_post_init(self, _: Any) -> None:
         for name in (*self.metrics, *self.tolerance):
             if name not in METRICS:
-                raise ValueError(f"there is no metric {name!r} (known: {', '.join(METRICS)})")
+                raise ValueError(f"there is no metric {name!r}{names_there_are(name, METRICS)}")
         if unwatched := [name for name in self.tolerance if name not in self.metrics]:
             raise ValueError(f"tolerance names {unwatched[0]}, which is not among the metrics")
         if wrong := [name for name, value in self.tolerance.items() if value < 0]:

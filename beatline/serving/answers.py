@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from beatline.common.errors import names_there_are
 from beatline.prediction.windows import averaged
 from beatline.preprocessing.normalization import Normalization
 from beatline.serving import explanation, preparation
 from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
 from beatline.serving.model import Check, Model, Outputs, go_on
-from beatline.serving.problems import did_you_mean, listed, shown, too_large, unavailable, unfit
+from beatline.serving.problems import listed, shown, too_large, unavailable, unfit
 from beatline.serving.recording import Notice, Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST
@@ -95,14 +96,13 @@ def respond_rows(model: Model, rows: object, limits: Serve) -> dict[str, Any] | 
 def _row(row: object, names: list[str], where: str) -> list[float]:
     """The features in order, NaN where one is missing."""
     if isinstance(row, dict):
+        if unknown := [name for name in row if name not in names]:
+            word = shown(unknown[0])
+            raise unfit(f"{where} has an unknown feature {word!r}{names_there_are(word, names)}")
         if missing := [name for name in names if name not in row]:
             raise unfit(
                 f"{where} lacks {listed(missing, NAMED)}: give null where a value is not known"
             )
-        if unknown := [name for name in row if name not in names]:
-            word = shown(unknown[0])
-            hint = did_you_mean(word, names, "GET /models lists those there are")
-            raise unfit(f"{where} has an unknown feature {word!r}{hint}")
         values = [row[name] for name in names]
     elif isinstance(row, list):
         if len(row) != len(names):

@@ -61,6 +61,8 @@ def create_app(
         title="Beatline",
         version="1",
         description=documentation.DESCRIPTION,
+        # Where this document is, behind whatever prefix a proxy gives.
+        servers=[{"url": ".", "description": "this server"}],
         docs_url=None,
         redoc_url=None,
         lifespan=service.lifespan,

@@ -52,6 +52,10 @@ FORMATS = {
     **{f"audio/{name}": "Sound, for models of sound." for name in ("wav", "flac", "ogg", "mpeg")},
     **{f"image/{name}": "A drawn digit, for models of digits." for name in ("png", "jpeg")},
 }
+EXAMPLE: Schema = {
+    "description": "The recording.",
+    "content": {"application/json": {"schema": {"type": "object"}}},
+}
 HEADERS: dict[str, tuple[str, Schema]] = {
     "X-Shape": (
         "Of raw float32: 1000,12 (time steps, channels)",

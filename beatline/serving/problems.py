@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -59,13 +57,6 @@ def listed(names: list[str], most: int = 12) -> str:
     """Names for a message, the first of many only."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(shown(name, 30) for name in names[:most]) + more
-
-
-def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """A hint at the name that was meant, in brackets; `otherwise` if none is like it."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    hint = f"did you mean {close[0]}?" if close else otherwise
-    return f" ({hint})" if hint else ""
 
 
 def wording(error: BaseException) -> str:

@@ -14,17 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beatline.bundle.model_info import DESCRIPTION, GRAPH
+from beatline.bundle.model_info import DESCRIPTION, FOLDER, GRAPH
 from beatline.common import params
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, names_there_are
 from beatline.common.sums import SUMS
-from beatline.serving.problems import did_you_mean, unavailable, unknown
+from beatline.serving.problems import unavailable, unknown
 
 if TYPE_CHECKING:
     from beatline.serving.model import Model
     from beatline.serving.telemetry import Telemetry
 
-FOLDER = Path("data/models")
 PREDICTIONS = Path("data/predictions")  # where a model's metrics and their intervals are
 FILES = (DESCRIPTION, GRAPH, SUMS)  # whose stamps show that a bundle has changed
 # The environment variable that tells a worker to take requests only when its models are loaded: it takes
@@ -49,8 +48,10 @@ def wanted(content: dict[str, Any]) -> list[str]:
 def check_features(features: str | None, wanted: Sequence[str]) -> None:
     """Raises UserError if there is a model behind ``POST /predict`` that is none of the trained."""
     if features is not None and features not in wanted:
-        hint = did_you_mean(features, wanted, f"known: {', '.join(wanted) or 'none'}")
-        raise UserError(f"params.yaml: serve.features: {features} is not trained{hint}")
+        hint = names_there_are(features, wanted)
+        raise UserError(
+            f"params.yaml: serve.features: {features} is not trained{hint}: name one, or null"
+        )
 
 
 def stamp(*paths: Path) -> Stamp:
@@ -108,8 +109,7 @@ class Registry:
         key = f"{dataset}/{name}"
         if key not in self._entries:
             word = key[:SHOWN]
-            hint = did_you_mean(word, self._entries)
-            raise unknown(f"there is no model {word!r}{hint}: GET /models lists them")
+            raise unknown(f"there is no model {word!r}{names_there_are(word, self._entries)}")
         return key
 
     def model(self, dataset: str, name: str) -> Model:

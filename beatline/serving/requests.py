@@ -14,9 +14,9 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from beatline.common.errors import names_there_are
 from beatline.serving.problems import (
     Problem,
-    did_you_mean,
     malformed,
     shown,
     too_large,
@@ -42,8 +42,7 @@ def flags(request: Request, names: Sequence[str]) -> dict[str, bool]:
     for name, value in given:
         if name not in chosen:
             word = shown(name)
-            hint = did_you_mean(word, names) or (f" (known: {', '.join(names)})" if names else "")
-            raise unfit(f"unknown query parameter {word!r}{hint}")
+            raise unfit(f"unknown query parameter {word!r}{names_there_are(word, names)}")
         if value not in ("true", "false"):
             raise unfit(f"query parameter {name} must be true or false, not {shown(value)!r}")
         chosen[name] = value == "true"

@@ -6,10 +6,9 @@ answered meanwhile.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,12 +20,10 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from beatline.common.errors import UserError
-from beatline.common.files import read_json
-from beatline.common.sums import verified
 from beatline.serving import (
     answers,
     documentation,
+    examples,
     explanation,
     preparation,
     requests,
@@ -35,7 +32,7 @@ from beatline.serving import (
 )
 from beatline.serving.documentation import problems
 from beatline.serving.model import Check, Model, go_on
-from beatline.serving.problems import shown, too_large, unavailable, unknown, unsupported
+from beatline.serving.problems import too_large, unavailable, unsupported
 from beatline.serving.recording import Recording
 from beatline.serving.registry import Registry
 from beatline.serving.responses import (
@@ -52,8 +49,6 @@ from beatline.serving.supervisor import ending_with_parent
 from beatline.serving.telemetry import Telemetry
 from beatline.serving.work import Lane, Room
 
-log = logging.getLogger("beatline.serving")
-EXAMPLES = Path("data/examples")
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
 THREADS = 2  # for what takes a moment; more would only share the cores
 WAITING = 16  # requests for each kind of work, beyond which a client is asked to come back
@@ -71,6 +66,9 @@ Explain = Annotated[
     bool, Query(description="Also tell which parts of the recording moved the answer (slower).")
 ]
 Show = Annotated[bool, Query(description="Also give the recording as the model looked at it.")]
+AsBody = Annotated[
+    bool, Query(description="As a body in JSON, ready to be sent to `predict`, and not as NPY.")
+]
 Name = Annotated[str, InPath(min_length=1, examples=["1"])]
 
 
@@ -151,9 +149,15 @@ class Service:
         about_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
         listed = list[Available | Unavailable]
         get("/models", self.models, **about_models, response_model=dict[Literal["models"], listed])
-        examples = dict[Literal["examples"], list[Example]]
-        get(f"{MODEL}/examples", self.examples, **about_models, response_model=examples)
-        get(f"{MODEL}/examples/{{name}}", self.example, **about_models, response_class=Npy)
+        all_examples = dict[Literal["examples"], list[Example]]
+        get(f"{MODEL}/examples", self.examples, **about_models, response_model=all_examples)
+        get(
+            f"{MODEL}/examples/{{name}}",
+            self.example,
+            tags=about_models["tags"],
+            responses={**about_models["responses"], 200: documentation.EXAMPLE},
+            response_class=Npy,
+        )
         about_server: dict[str, Any] = {"tags": ["Server"], "responses": problems(422, 503)}
         healthy = dict[Literal["status"], Literal["healthy"]]
         get("/health", self.health, **about_server, response_model=healthy)
@@ -254,36 +258,21 @@ class Service:
     async def examples(self, _: Request, dataset: str, model: str) -> Response:
         """Test recordings to try a model on."""
         self.registry.check_known(dataset, model)
-        return _json({"examples": await asyncio.to_thread(self._examples, dataset)})
+        found = await asyncio.to_thread(examples.listed, self.root, dataset)
+        return _json({"examples": found})
 
-    async def example(self, _: Request, dataset: str, model: str, name: Name) -> Response:
-        """A test recording as an NPY file, ready to be sent to its model."""
-        self.registry.check_known(dataset, model)
-        return Npy(await asyncio.to_thread(self._example, dataset, name))
-
-    def _examples(self, dataset: str) -> list[dict[str, Any]]:
-        """Return the listed examples: none while DVC is writing the folder, if there is no folder, or if
-        they are damaged, which is logged."""
-        path = self.root / EXAMPLES / dataset / "examples.json"
-        with suppress(OSError, KeyError, TypeError):
-            try:
-                return list(read_json(verified(path))["examples"])
-            except UserError as error:
-                if path.exists():
-                    log.warning("no examples of %s: %s", dataset, error)
-        return []
-
-    def _example(self, dataset: str, name: str) -> bytes:
-        """The bytes of a file in the list: no path is made of what a client asks for."""
-        for example in self._examples(dataset):
-            if example["name"] == name:
-                try:
-                    return verified(self.root / EXAMPLES / dataset / f"{name}.npy").read_bytes()
-                except UserError as error:
-                    raise unavailable(str(error)) from None
-                except OSError:  # it is being replaced
-                    break
-        raise unknown(f"there is no example {shown(name)!r}: the list of examples has all names")
+    async def example(
+        self, _: Request, dataset: str, model: str, name: Name, json: AsBody = False
+    ) -> Response:
+        """A test recording, ready to be sent to its model; a row of features, to `/predict`."""
+        key = self.registry.check_known(dataset, model)
+        example, npy = await asyncio.to_thread(examples.read, self.root, dataset, name)
+        if not json:
+            return Npy(npy)
+        features = None
+        if key == self.limits.features:
+            features = self.registry.model(dataset, model).model_info["dataset"]["channels"]
+        return await asyncio.to_thread(lambda: _json(examples.body(example, npy, features)))
 
     async def metrics(self, _: Request) -> Response:
         """Metrics for Prometheus."""

@@ -29,7 +29,7 @@ from beatline.prediction import inference, losses, tasks
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.windows import Windows
 from beatline.preprocessing import normalization
-from tests.bundle.bundles import CHANNELS, HISTORY, LENGTH, WINDOW, made, raw_recordings
+from tests.bundle.bundles import CHANNELS, DATASET, HISTORY, LENGTH, WINDOW, made, raw_recordings
 from tests.damage import flipped, places
 from tests.parameters import ARCHITECTURES
 from tests.paths import ROOT
@@ -108,6 +108,53 @@ def test_longer_recordings_and_lists(saved: Path) -> None:
         model.predict(raw_recordings(2)).values,
         rtol=1e-4,
     )
+
+
+def test_one_recording_without_a_batch(saved: Path) -> None:
+    """`[T, C]` is one recording, and gives one row: that of `[1, T, C]`, bit for bit."""
+    model, recording = bundle.load(saved), raw_recordings()[0]
+    alone, batch = model.predict(recording), model.predict(recording[None])
+    assert alone.values.shape == alone.decisions.shape == (1, 3)
+    assert np.array_equal(alone.values, batch.values)
+    assert np.array_equal(alone.decisions, batch.decisions)
+
+
+def test_recordings_of_different_lengths(saved: Path) -> None:
+    """A list has a row for each, in its order: arrays, or lists of numbers."""
+    model, longest = bundle.load(saved), np.tile(raw_recordings(1)[0], (3, 1))
+    recordings = [longest[:20], longest, longest[:20], longest[:11]]
+    expected = np.concatenate([model.predict(one[None]).values for one in recordings])
+    for given in (
+        recordings,
+        tuple(recordings),
+        [np.nan_to_num(one).tolist() for one in recordings[2:]],
+    ):
+        answers = model.predict(given)
+        assert answers.values.shape == answers.decisions.shape == (len(given), 3)
+    np.testing.assert_allclose(model.predict(recordings).values, expected, rtol=1e-5)
+
+
+def test_rows_of_a_table(tmp_path: Path) -> None:
+    """Where a recording is one row of features, `[N, C]` are N recordings, and not one of N steps."""
+    dataset = {**DATASET, "length": 1}
+    network, description = made(
+        "mlp", "multiclass", dataset=dataset, windows={**WINDOW, "length": 0}
+    )
+    bundle.save(tmp_path / "model", network, description, HISTORY)
+    model, rows = bundle.load(tmp_path / "model"), np.nan_to_num(raw_recordings()[0])
+    expected = model.predict(rows[:, None])
+    assert expected.values.shape == (LENGTH, 3)
+    assert np.array_equal(model.predict(rows).values, expected.values)
+    assert model.predict(rows[3]).values.shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["a.hea", Path("a.hea"), ["a.hea", np.zeros((23, 3))], [None], {}]
+)
+def test_what_is_no_array(saved: Path, wrong: Any) -> None:
+    """A path is not read here: the message names what reads it."""
+    with pytest.raises(UserError, match=r"beatline\.serving\.predictor"):
+        bundle.load(saved).predict(wrong)
 
 
 @pytest.mark.parametrize(
@@ -208,10 +255,10 @@ def test_what_is_remembered_comes_back(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     "shape",
-    [(9, LENGTH, 2), (LENGTH, 3), (1, 3, LENGTH), (0, LENGTH, 3), (1, 0, 3), (1, 9, 3)],
+    [(9, LENGTH, 2), (LENGTH,), (3, LENGTH), (1, 3, LENGTH), (0, LENGTH, 3), (1, 0, 3), (1, 9, 3)],
 )
 def test_wrong_shapes_are_refused(saved: Path, shape: tuple[int, ...]) -> None:
-    """Other leads, no batch axis, axes in another order, nothing at all, or too short."""
+    """Other leads, no axis of leads, axes in another order, nothing at all, or too short."""
     with pytest.raises(
         UserError, match=r"of shape \[.*\] do not fit: .*10 and the 3 channels I, II, V1"
     ):

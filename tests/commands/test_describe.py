@@ -182,11 +182,23 @@ def test_exclusive_classes_have_no_thresholds(tmp_path: Path) -> None:
     assert "sections: [a, b]" in run(folder)
 
 
+def test_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model in data/models is called as everywhere else; a wrong name is told with the nearest and with
+    those that there are."""
+    identity = {"data": DATA, "code": CODE, "environment": {}}
+    for name in ("ptbxl/cnn", "mnist/lstm"):
+        save(tmp_path / "data/models" / name, identity)
+    monkeypatch.chdir(tmp_path)
+    assert run("ptbxl/cnn") == run("data/models/ptbxl/cnn")
+    with pytest.raises(SystemExit, match=r"did you mean ptbxl/cnn\?.*mnist/lstm"):
+        run("ptbxxl/cnn")
+
+
 def test_wrong_folders(folder: Path, tmp_path: Path) -> None:
     """None, one of something else, a file, and a damaged bundle: one sentence, no traceback."""
     (tmp_path / "empty").mkdir()
     for wrong in (tmp_path / "nowhere", tmp_path / "empty", folder / bundle.WEIGHTS):
-        with pytest.raises(SystemExit, match=rf"^error: {wrong} is no trained model .*$"):
+        with pytest.raises(SystemExit, match=rf"^error: .*no trained model {wrong}\b.*$"):
             run(wrong)
     weights = folder / bundle.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-2] + b"xx")

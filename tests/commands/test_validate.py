@@ -167,6 +167,6 @@ def test_the_model_behind_predict_is_trained() -> None:
     content = parameters.content()
     content["serve"]["features"] = "ecg5000/mlp"
     with pytest.raises(
-        UserError, match=r"serve\.features: ecg5000/mlp is no model that is trained"
+        UserError, match=r"serve\.features: ecg5000/mlp is not trained.*known: ecg5000/cnn"
     ):
         validate.validate(content)

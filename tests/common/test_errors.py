@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from beatline.common.errors import UserError, reporting_mistakes, warn
+from beatline.common.errors import UserError, names_there_are, reporting_mistakes, warn
 from tests.paths import ROOT
 
 
@@ -81,3 +81,14 @@ def test_warning(capsys: pytest.CaptureFixture[str]) -> None:
     """A warning stands among the lines of its stage."""
     warn("class X is left out")
     assert capsys.readouterr().out == "warning: class X is left out\n"
+
+
+def test_names_there_are() -> None:
+    """The nearest name, if one is near, and those there are, the first of very many."""
+    near = names_there_are("ptbxxl", ["mnist", "ptbxl"])
+    assert "did you mean ptbxl?" in near and "mnist, ptbxl" in near
+    far = names_there_are("whale", ["mnist", "ptbxl"])
+    assert "did you mean" not in far and "mnist, ptbxl" in far
+    assert "none" in names_there_are("whale", [])
+    many = names_there_are("c999", (f"c{number}" for number in range(1000)))
+    assert "did you mean c999?" in many and len(many) < 300 and "970 more" in many

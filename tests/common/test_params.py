@@ -217,7 +217,69 @@ def test_wrong_value_names_key_and_value(change: dict[str, Any], expected: str) 
     content = {"split": {**SPLIT, "seed": 1, **change}}
     with pytest.raises(UserError) as error:
         params.block(content, "split", splitting.Split)
-    assert str(error.value) == f"params.yaml: {expected}"
+    assert str(error.value).startswith(f"params.yaml: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("change", "remove", "wrong"),
+    [
+        ({"sed": 1}, "seed", "split.sed"),
+        ({"tran": 0.7, "trains": 0.7}, "train", "split.tran"),
+    ],
+)
+def test_misspelt_key_that_is_missing(change: dict[str, Any], remove: str, wrong: str) -> None:
+    """One mistake is one complaint: the key that was meant, not that it is missing."""
+    block = {"seed": 1, **SPLIT, **change}
+    del block[remove]
+    with pytest.raises(UserError, match=rf"{wrong}: .*did you mean {remove}\?") as error:
+        params.block({"split": block}, "split", splitting.Split)
+    assert "missing" not in str(error.value)
+
+
+def test_misspelt_key_in_a_block_of_a_block() -> None:
+    """So it is in a block inside, and where the parameters of all models stand beside a model's own."""
+    content = parameters.content()
+    block = content["train"]["cnn"]["ecg5000"]
+    block["optimizer"]["learning_ratee"] = block["optimizer"].pop("learning_rate")
+    with pytest.raises(UserError, match=r"optimizer\.learning_ratee: .*did you mean learning_rate"):
+        parameters_of(content, "cnn", "ecg5000")
+    block["optimizer"]["learning_rate"] = block["optimizer"].pop("learning_ratee")
+    block["epoks"] = block.pop("epochs")
+    with pytest.raises(UserError, match=r"ecg5000\.epoks: .*did you mean epochs"):
+        parameters_of(content, "cnn", "ecg5000")
+
+
+def test_misspelt_key_of_the_outline(tmp_path: Path) -> None:
+    """A key that is looked at before its block has a schema."""
+    wrong = {"module": "ucr", "kinds": "sound"}
+    message = sentence_of(tmp_path, changed(lambda c: c["extract_features"].update(ecg5000=wrong)))
+    assert "extract_features.ecg5000.kinds" in message and "did you mean kind?" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest", "others"),
+    [
+        ("datasets.mnits.split", "mnist", ["ptbxl", "ecg5000"]),
+        ("train.cn.ptbxl", "cnn", ["lstm"]),
+        ("train.cnn.ecg500", "ecg5000", ["ptbxl"]),
+    ],
+)
+def test_wrong_name_of_a_stage(key: str, nearest: str, others: list[str]) -> None:
+    """Who calls a stage by hand for a data set or a model that is none sees those that there are."""
+    content = {
+        "datasets": {"ptbxl": {}, "ecg5000": {}, "mnist": {"split": {}}},
+        "train": {"cnn": {"ptbxl": {}, "ecg5000": {}}, "lstm": {}},
+    }
+    with pytest.raises(UserError, match=rf"did you mean {nearest}\?") as error:
+        params.block_of(content, key)
+    assert all(name in str(error.value) for name in others)
+
+
+def test_wrong_choice_names_the_nearest() -> None:
+    """A value that is one of several words."""
+    block = {**SPLIT, "seed": 1, "by": "patients"}
+    with pytest.raises(UserError, match=r"split\.by: .*did you mean patient\?"):
+        params.block({"split": block}, "split", splitting.Split)
 
 
 def test_missing_key_is_named() -> None:

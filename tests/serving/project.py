@@ -80,6 +80,40 @@ DATASETS: dict[str, dict[str, Any]] = {
         "length": 1,
     },
 }
+BANDS = 128  # of mel
+SOUND = {
+    "kind": "sound",
+    "channel": "mean",
+    "sampling_rate": 16000,
+    "frame": 1024,
+    "hop": 512,
+    "bands": BANDS,
+    "lowest_frequency": 0.0,
+    "highest_frequency": None,
+    "top_db": 80.0,
+    "contrast_bands": 6,
+}
+# Of tests that add their bundles.
+MORE_DATASETS: dict[str, dict[str, Any]] = {
+    "mnist": {
+        "title": "digits",
+        "simulated": False,
+        "channels": [f"column {number}" for number in range(1, 29)],
+        "sampling_rate": None,
+        "unit": "share of white",
+        "drawing": "image",
+        "length": 28,
+    },
+    "machine_sound": {
+        "title": "sound",
+        "channels": [f"mel band {number} ({60 * number} Hz)" for number in range(1, BANDS + 1)],
+        "sampling_rate": 31.25,
+        "unit": "dB",
+        "drawing": "spectrogram",
+        "length": 64,
+        "representation": SOUND,
+    },
+}
 TASKS = {"cnn": "multilabel", "autoencoder": "reconstruction", "mlp": "multiclass"}
 TRAINED = ["ptbxl/cnn", "ecg5000/autoencoder", "ecg_features/mlp"]
 MISSING = "ptbxl/lstm"  # wanted, and not trained yet
@@ -100,7 +134,7 @@ def save(folder: Path, key: str, seed: int = 1) -> None:
     recordings = raw_recordings(dataset)
     how = normalization.Normalize(recordings="x", per="channel", invalid="mean")
     fitted = normalization.fit([recordings], how)
-    task = TASKS[name]
+    task = TASKS.get(key) or TASKS[name]
     classes = ["anomaly"] if task == "reconstruction" else CLASSES
     windows = {"length": 60 if dataset == "ptbxl" else 0, "stride": 60, "aggregate": "mean"}
     description = {

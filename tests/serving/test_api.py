@@ -15,6 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import numpy as np
@@ -186,6 +187,13 @@ def test_damaged_examples(tmp_path: Path) -> None:
         assert client.get(f"{address}/1").status_code == 200
 
 
+def test_the_document_says_no_address(client: httpx.Client) -> None:
+    """Behind a proxy's path prefix the API is where its document is, not at the root of the host."""
+    (server,) = client.get("/openapi.json").json()["servers"]
+    address = urljoin("https://ecg.example/under/beatline/openapi.json", server["url"])
+    assert address.rstrip("/") == "https://ecg.example/under/beatline"
+
+
 @pytest.mark.parametrize("name", ["2", "..%2Fptbxl%2F1", "%2e%2e", "1.npy", "%00"])
 def test_no_path_is_made_of_a_request(client: httpx.Client, name: str) -> None:
     """Only names in the list of examples are found, and files of the page inside its folder."""
@@ -302,7 +310,13 @@ MISTAKES: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
         422,
         "'rate' holds a text",
     ),
-    "an unknown model": ("/models/ptbxl/cn/predict", b"", {}, 404, "did you mean ptbxl/cnn"),
+    "an unknown model": (
+        "/models/ptbxl/cn/predict",
+        b"",
+        {},
+        404,
+        "ptbxl/cnn.*ecg5000/autoencoder",
+    ),
     "a strange model": ("/models/%2e%2e/%0a/predict", b"", {}, 404, "no model"),
     "not trained": ("/models/ptbxl/lstm/predict", b"", {}, 503, "dvc repro"),
     "an unknown option": (f"{CNN}?explian=true", b"", {}, 422, "did you mean explain"),
@@ -314,6 +328,13 @@ MISTAKES: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
     "an unknown feature": (
         "/predict",
         json.dumps(ROW | {"heart_rat": 1}).encode(),
+        JSON,
+        422,
+        "did you mean heart_rate",
+    ),
+    "a misspelt feature": (
+        "/predict",
+        b'{"heart_rat": 1, "pr_interval": 1, "qrs_duration": 1}',
         JSON,
         422,
         "did you mean heart_rate",

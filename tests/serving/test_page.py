@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+import subprocess
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,19 +31,7 @@ from tests.serving.browser import PHONE, WIDE, answered, chromium, drop, told, v
 LEADS = ["I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 RATE, SECONDS = 100, 10
 R_PEAK, R_TIMES = 1.5, np.arange(0.5, SECONDS)  # mV, s: 60 beats per minute
-TONE, BANDS = 2000, 128  # Hz; mel bands
-SOUND = {
-    "kind": "sound",
-    "channel": "mean",
-    "sampling_rate": 16000,
-    "frame": 1024,
-    "hop": 512,
-    "bands": BANDS,
-    "lowest_frequency": 0.0,
-    "highest_frequency": None,
-    "top_db": 80.0,
-    "contrast_bands": 6,
-}
+TONE, BANDS = 2000, project.BANDS  # Hz; mel bands
 DATASETS: dict[str, dict[str, Any]] = {
     "ptbxl": {
         **project.DATASETS["ptbxl"],
@@ -49,24 +39,7 @@ DATASETS: dict[str, dict[str, Any]] = {
         "sampling_rate": RATE,
         "length": RATE * SECONDS,
     },
-    "mnist": {
-        "title": "digits",
-        "simulated": False,
-        "channels": [f"column {number}" for number in range(1, 29)],
-        "sampling_rate": None,
-        "unit": "share of white",
-        "drawing": "image",
-        "length": 28,
-    },
-    "machine_sound": {
-        "title": "sound",
-        "channels": [f"mel band {number} ({60 * number} Hz)" for number in range(1, BANDS + 1)],
-        "sampling_rate": 31.25,
-        "unit": "dB",
-        "drawing": "spectrogram",
-        "length": 64,
-        "representation": SOUND,
-    },
+    **project.MORE_DATASETS,
 }
 CNN, DETECTOR = "ptbxl/cnn", "ptbxl/autoencoder"
 SERIES, DIGITS, NOISE = "ecg5000/autoencoder", "mnist/cnn", "machine_sound/autoencoder"
@@ -285,7 +258,7 @@ def test_the_decision_stands_in_words_and_in_a_table(
         answered(page)
         rows = page.get_by_role("table", name="Probabilities").get_by_role("row").all()[1:]
         for row, (name, value) in zip(rows, answer["probabilities"].items(), strict=True):
-            assert row.get_by_role("rowheader").inner_text() == name
+            assert row.get_by_role("rowheader").inner_text().split("\n")[0] == name
             cells = row.get_by_role("cell").all_inner_texts()
             assert cells[0] == percent(value)
             assert cells[-2:] == [percent(1 / 3), "yes" if answer["decisions"][name] else "no"]
@@ -848,3 +821,89 @@ def test_a_screen_reader_is_told_what_everything_is(
             assert page.evaluate("document.documentElement.scrollWidth") <= WIDE["width"], model
         assert page.locator("html").get_attribute("lang") == "en"
         assert page.get_by_role("alert").count() == 1
+
+
+# ---------------------------------------------------------------- words, and what is taken along
+
+
+@pytest.mark.parametrize(("model", "times"), [(SERIES, 2), (DIGITS, 0)])
+def test_what_is_no_medicine_does_not_speak_of_it(
+    browser: Browser, url: str, model: str, times: int
+) -> None:
+    """The reservation stands where a recording may be a person's, in the head and in the answer."""
+    with visit(browser, url, model) as page:
+        drop(page, {"digit.png": digit()[0]} if model == DIGITS else {"a.csv": series()})
+        answered(page)
+        assert page.locator("body").inner_text().count("No medical device") == times
+        page.get_by_label("Data set and model").select_option(CNN)
+        expect(page.locator("#device")).to_be_visible()
+
+
+def test_classes_of_ecgs_are_spelled_out(
+    browser: Browser, url: str, record: dict[str, bytes]
+) -> None:
+    """Where the choice of the model is explained, and beside each probability."""
+    with visit(browser, url, CNN) as page:
+        assert "MI (myocardial infarction)" in page.locator("#description").inner_text()
+        drop(page, record)
+        answered(page)
+        heads = page.locator("#numbers tbody th").all_inner_texts()
+        assert [head.split("\n")[0].strip() for head in heads] == project.CLASSES
+        assert "conduction disturbance" in heads[2]
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+@pytest.mark.parametrize("sent", ["record", "example", "row", "odd name"])
+def test_the_command_of_an_answer_gives_that_answer(
+    browser: Browser, url: str, record: dict[str, bytes], sent: str, tmp_path: Path
+) -> None:
+    """What is copied can be pasted where the files lie, whatever they are called, and the downloaded
+    answer is the one that the server gives then."""
+    model = TABLE if sent == "row" else CNN
+    with visit(browser, url, model, permissions=["clipboard-read", "clipboard-write"]) as page:
+        if sent == "example":
+            page.locator("#examples button").first.click()
+        elif sent == "row":
+            page.locator("#values").fill(json.dumps(ROW))
+            page.get_by_role("button", name="Ask about this row").click()
+        else:
+            files = record
+            if sent == "odd name":
+                samples = np.zeros((RATE * SECONDS, len(LEADS)))
+                samples[::50] = 1.0
+                file = io.BytesIO()
+                np.save(file, samples)
+                files = {'o\'clock $x "1".npy': file.getvalue()}
+            for name, content in files.items():
+                (tmp_path / name).write_bytes(content)
+            drop(page, files)
+        answered(page)
+        page.get_by_role("button", name="Copy as curl").click()
+        expect(page.locator(".command")).to_be_visible()
+        command = page.evaluate("navigator.clipboard.readText()")
+        assert command == page.locator(".command").inner_text()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download the answer").click()
+        answer = json.loads(download.value.path().read_text())
+    done = subprocess.run(["bash", "-euc", command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
+    assert again["probabilities"] == answer["probabilities"] and again["model"] == answer["model"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_documentation_is_as_dark_as_the_page(browser: Browser, url: str, scheme: str) -> None:
+    """And asks this server, under whatever address it was found."""
+    context = browser.new_context(viewport=WIDE, color_scheme=scheme)  # pyright: ignore
+    page = context.new_page()
+    page.goto(f"{url}/docs")
+    page.wait_for_selector(".opblock")
+    shade = "getComputedStyle(document.querySelector('.swagger-ui .info p')).color"
+    light_text = sum(map(int, re.findall(r"\d+", page.evaluate(shade))[:3])) > 3 * 128
+    assert light_text == (scheme == "dark")
+    page.locator(".opblock", has_text="/health").first.click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".request-url")).to_contain_text(f"{url}/health")
+    expect(page.locator(".live-responses-table .response-col_status").last).to_have_text("200")
+    context.close()

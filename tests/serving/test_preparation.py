@@ -270,6 +270,21 @@ def test_wrong_leads_are_refused_by_name() -> None:
     assert "looks at 1" in refused(Recording(samples), SERIES)
 
 
+@pytest.mark.parametrize(
+    "form", ["Lead {}", "lead {}", "ECG Lead {}", "LEAD_{}", "MDC_ECG_LEAD_{}"]
+)
+def test_leads_that_are_called_leads(form: str) -> None:
+    """Lead II and lead aVR are the leads II and AVR, in whatever order and file; each counts once."""
+    samples = np.random.default_rng(0).normal(size=(1000, 12)).round(3)
+    order = np.random.default_rng(1).permutation(12)
+    names = [form.format(LEADS[number].replace("AV", "aV")) for number in order]
+    found = prepared(upload(csv(samples[:, order], names), "text/csv"), ECG)
+    np.testing.assert_allclose(found.samples, samples)
+    assert "dropped" not in codes(found)
+    twice = Recording(np.hstack([samples, samples[:, :1]]), [*LEADS, form.format("I")])
+    assert "two channels called I" in refused(twice, ECG)
+
+
 def test_channels_without_names_of_their_own_are_counted() -> None:
     """`channel 1` of an archive is no name that a stranger's file could have."""
     found = prepared(Recording(np.arange(140.0)[:, None], ["ECG"]), SERIES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, names_there_are
 
 FOLDS: dict[float, str] = {**dict.fromkeys(range(1, 9), "train"), 9: "validation", 10: "test"}
 COLUMNS = (
@@ -83,8 +83,8 @@ def superclasses(
     known = sorted(set(diagnostic.values()))
     if wrong := [name for name in classes if name not in known]:
         raise UserError(
-            f"aggregate_labels.classes: {wrong[0]!r} is no diagnostic class "
-            f"(known: {', '.join(known)})"
+            f"aggregate_labels.classes: {wrong[0]!r} is no diagnostic class"
+            f"{names_there_are(wrong[0], known)}"
         )
     per_record = [
         _classes_of(codes, ecg_id, diagnostic, set(table.index), min_likelihood)

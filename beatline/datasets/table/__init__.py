@@ -6,7 +6,6 @@ is derived: the extract_features stage measured it on another data set's recordi
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from beatline import datasets
-from beatline.common.errors import UserError, warn
+from beatline.common.errors import UserError, names_there_are, warn
 from beatline.common.files import read_json
 from beatline.common.params import Parameters
 from beatline.common.sums import verified
@@ -229,9 +228,8 @@ def _columns(parameters: Download, names: list[str], channels: list[str], where:
 
 def _require(name: str, key: str, names: list[str], where: str) -> None:
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        suggestion = f"did you mean {close[0]}?" if close else f"it has {', '.join(names[:20])}"
-        raise UserError(f"{where} has no column {name}, which {key} names ({suggestion})")
+        there = names_there_are(name, names)
+        raise UserError(f"{where} has no column {name}, which {key} names{there}")
 
 
 # ---------------------------------------------------------------- labels

@@ -1,17 +1,18 @@
 // An answer in words and in numbers.
 
 import { html, svg } from "./elements.js";
-import { list, number, percent } from "./words.js";
+import { list, number, ofPeople, percent, spelledOut } from "./words.js";
 
 const BAR = 220;
 
 /** The decision in a sentence or two, and what to know about it. */
 export function inWords(answer, source) {
-  const { model, warnings } = answer;
+  const { model, recording, warnings } = answer;
+  const reserved = reservation(model.simulated, ofPeople(recording?.drawing));
   return [
     html("p", { class: "quiet" }, `${source}, asked of ${model.dataset} / ${model.name}.`),
     html("p", { class: "verdict" }, verdict(answer)),
-    html("p", { class: "small" }, reservation(model.simulated)),
+    reserved ? html("p", { class: "small" }, reserved) : null,
     warnings.length ? warningList(warnings) : null,
   ].filter(Boolean);
 }
@@ -42,11 +43,16 @@ export function verdict(answer) {
   return `Decided for ${list(texts)}: ${reach}.`;
 }
 
-function reservation(simulated) {
-  const device = "No medical device.";
-  if (!simulated) return device;
-  return `${device} This model was trained on simulated data: its answers say nothing about real ` +
-    "patients or machines.";
+function reservation(simulated, person) {
+  const about = person ? "patients" : "machines";
+  return [
+    person ? "No medical device." : "",
+    simulated
+      ? `This model was trained on simulated data: its answers say nothing about real ${about}.`
+      : "",
+  ]
+    .filter(Boolean)
+    .join(" ");
 }
 
 function warningList(warnings) {
@@ -64,14 +70,15 @@ export function inNumbers(answer) {
 }
 
 function probabilityTable({ probabilities, thresholds, decisions, class: best }) {
-  const rows = Object.entries(probabilities).map(([name, value]) => {
+  const rows = Object.entries(probabilities).map(([name, value], _, all) => {
+    const stands = spelledOut(name, all.map(([other]) => other));
     const threshold = thresholds?.[name];
     const decided = decisions ? decisions[name] : name === best;
     const words = decisions ? (decided ? "yes" : "no") : decided ? "most probable" : "";
     return html(
       "tr",
       { class: decided ? "decided" : null },
-      html("th", { scope: "row" }, name),
+      html("th", { scope: "row" }, name, stands ? html("small", {}, ` ${stands}`) : null),
       html("td", { class: "right" }, percent(value)),
       html("td", { class: "bar-cell", "aria-hidden": "true" }, bar(value, threshold, decided)),
       thresholds ? html("td", { class: "right" }, percent(threshold)) : null,

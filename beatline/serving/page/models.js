@@ -1,7 +1,7 @@
 // The list of models, and what a model says of itself.
 
 import { html } from "./elements.js";
-import { capital, list, number } from "./words.js";
+import { capital, list, number, spelledOut } from "./words.js";
 
 const METRICS = {
   auc: "AUC",
@@ -12,14 +12,19 @@ const METRICS = {
 };
 
 const TASKS = {
-  multilabel: (classes) => `decides for each of ${list(classes)} whether a recording shows it`,
-  multiclass: (classes) => `tells which one of ${list(classes)} a recording is`,
+  multilabel: (classes) => `decides for each of ${list(classes.map(withWords))} whether a recording shows it`,
+  multiclass: (classes) => `tells which one of ${list(classes.map(withWords))} a recording is`,
   binary: (classes) => `decides whether a recording shows “${list(classes)}”`,
   reconstruction: () =>
     "detects anomalies: it has learned to copy normal recordings, and what it copies badly is not normal",
   neighbours: () =>
     "detects anomalies: what is far from all normal recordings it has learned is not normal",
 };
+
+function withWords(name, _, classes) {
+  const words = spelledOut(name, classes);
+  return words ? `${name} (${words})` : name;
+}
 
 export function keyOf({ dataset, name }) {
   return `${dataset}/${name}`;

@@ -4,16 +4,17 @@ import { inNumbers, inWords, verdict } from "./answers.js";
 import { figure } from "./drawings.js";
 import { html } from "./elements.js";
 import { description, fill, keyOf } from "./models.js";
-import { exampleRequest, examples, models, predict, Refused } from "./service.js";
+import { exampleAddress, exampleRequest, examples, models, predict, Refused } from "./service.js";
+import { takeAlong } from "./take.js";
 import { formats, requestOf, rowRequest } from "./uploads.js";
-import { list } from "./words.js";
+import { list, ofPeople } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const state = {
   models: [],
   model: null, // the chosen one
-  // What was asked last: `make` a request, `source` in words, the `files` it is of, whether it `fills`
-  // the form.
+  // What was asked last: `make` a request, `source` in words, the `files` it is of, the `example`
+  // that it is.
   last: null,
   asking: null, // an AbortController while an answer is awaited
   stop: () => {}, // ends the drawing of the answer that is shown
@@ -62,6 +63,7 @@ async function choose(model) {
   at("model").value = keyOf(model);
   at("description").replaceChildren(...description(model));
   at("formats").textContent = formats(model.input);
+  at("device").hidden = !ofPeople(model.input.drawing);
   at("row").hidden = model.input.drawing !== "features";
   clearProblem();
   if (before?.dataset !== model.dataset) {
@@ -145,7 +147,7 @@ function askExample(example) {
   ask({
     make: () => exampleRequest(keyOf(state.model), example),
     source: `Example ${name}, the test record ${record} labelled ${truth(labels)}`,
-    fills: true,
+    example,
   });
 }
 
@@ -164,7 +166,7 @@ async function ask(question) {
     if (asking.signal.aborted) return;
     const answer = await predict(keyOf(state.model), request, asking.signal);
     if (asking.signal.aborted) return;
-    show(answer, question);
+    show(answer, question, request);
   } catch (error) {
     if (asking.signal.aborted) return;
     at("status").textContent = "";
@@ -186,7 +188,7 @@ function busy(waiting) {
   at("answer").setAttribute("aria-busy", String(waiting));
 }
 
-function show(answer, question) {
+function show(answer, question, request) {
   state.stop();
   at("answer").hidden = false;
   at("status").className = "spoken"; // the answer below says the same
@@ -194,7 +196,12 @@ function show(answer, question) {
   at("words").replaceChildren(...inWords(answer, question.source));
   at("numbers").replaceChildren(inNumbers(answer));
   state.stop = answer.recording ? figure(at("figure"), answer) : () => {};
-  if (question.fills && !at("row").hidden) fillRow(answer.recording);
+  const { example } = question;
+  const key = keyOf(state.model);
+  at("take").replaceChildren(
+    ...takeAlong(key, request, answer, example && exampleAddress(key, example)),
+  );
+  if (example && !at("row").hidden) fillRow(answer.recording);
   at("answer-heading").focus({ preventScroll: true });
   at("answer").scrollIntoView({ behavior: quiet() ? "auto" : "smooth", block: "start" });
 }

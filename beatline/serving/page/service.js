@@ -17,9 +17,13 @@ export async function examples(key) {
   return (await (await asked(`models/${key}/examples`)).json()).examples;
 }
 
+export function exampleAddress(key, { name }) {
+  return `models/${key}/examples/${encodeURIComponent(name)}`;
+}
+
 /** An example as a request that can be sent back. */
 export async function exampleRequest(key, example) {
-  const address = `models/${key}/examples/${encodeURIComponent(example.name)}`;
+  const address = exampleAddress(key, example);
   const headers = { "Content-Type": "application/x-npy" };
   if (example.sampling_rate) headers["X-Sampling-Rate"] = String(example.sampling_rate);
   return { headers, body: await (await asked(address)).arrayBuffer() };

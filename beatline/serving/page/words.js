@@ -22,6 +22,26 @@ export function list(names) {
   return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
 
+const SUPERCLASSES = {
+  NORM: "normal ECG",
+  MI: "myocardial infarction",
+  STTC: "ST/T change",
+  CD: "conduction disturbance",
+  HYP: "hypertrophy",
+};
+
+/** What a class stands for, or null: the diagnostic superclasses of ECGs (Wagner et al. 2020), where all
+ * `classes` are some of them. Other names stand for themselves. */
+export function spelledOut(name, classes) {
+  const known = classes.length > 1 && classes.every((one) => Object.hasOwn(SUPERCLASSES, one));
+  return known ? SUPERCLASSES[name] : null;
+}
+
+/** Whether a recording may be a person's. Those of an unknown kind may. */
+export function ofPeople(drawing) {
+  return drawing !== "image" && drawing !== "spectrogram";
+}
+
 /** The first letter as a sentence begins. */
 export function capital(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);

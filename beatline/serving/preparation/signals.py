@@ -22,6 +22,7 @@ from beatline.serving.uploads.images import GREY_LEVEL
 MOST_RESAMPLED = 50  # times higher or lower a sampling rate may be
 SAY_RATE = 'say it by the header X-Sampling-Rate (or "sampling_rate" in JSON)'
 _GENERIC = re.compile(r"(channel|column) \d+")  # names of channels that have none
+_LEAD = re.compile(r"(mdc_)?(ecg[ _])?lead[ _-]*(?=\w)")  # before the name of a lead
 _LOOKS_AT = {
     "twelve_leads": "ECGs of twelve leads",
     "trace": "signals",
@@ -74,16 +75,19 @@ def _ordered(recording: Recording, dataset: Mapping[str, Any], notices: list[Not
         raise unfit(f"an image does not fit: the model looks at {_LOOKS_AT[dataset['drawing']]}")
     if recording.channels is None or all(map(_GENERIC.fullmatch, wanted)):
         return _as_many(recording, wanted)
-    names = [name.strip().casefold() for name in recording.channels]
-    asked = [name.casefold() for name in wanted]
-    if missing := [name for name in wanted if name.casefold() not in names]:
+    names, asked = (
+        [_plain(name) for name in channels] for channels in (recording.channels, wanted)
+    )
+    if missing := [name for name, plain in zip(wanted, asked, strict=True) if plain not in names]:
         raise unfit(
             f"the recording has no {listed(missing)} among its channels {listed(recording.channels)}: "
             f"the model needs {listed(wanted)}"
         )
-    if twice := [name for name in wanted if names.count(name.casefold()) > 1]:
+    if twice := [name for name, plain in zip(wanted, asked, strict=True) if names.count(plain) > 1]:
         raise unfit(f"the recording has two channels called {twice[0]}: leave one out")
-    if extra := [name for name in recording.channels if name.strip().casefold() not in asked]:
+    if extra := [
+        name for name, plain in zip(recording.channels, names, strict=True) if plain not in asked
+    ]:
         message = f"the model does not look at {listed(extra)}: left out"
         notices.append(Notice("dropped", message))
     if names == asked:
@@ -91,6 +95,12 @@ def _ordered(recording: Recording, dataset: Mapping[str, Any], notices: list[Not
     order = [names.index(name) for name in asked]
     units = recording.units and [recording.units[column] for column in order]
     return replace(recording, samples=recording.samples[:, order], channels=wanted, units=units)
+
+
+def _plain(name: str) -> str:
+    """Return a channel's name as names are compared: "Lead aVR" and "AVR" are one lead."""
+    plain = name.strip().casefold()
+    return plain[match.end() :] if (match := _LEAD.match(plain)) else plain
 
 
 def _as_many(recording: Recording, wanted: list[str]) -> Recording:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from beatline.serving.problems import did_you_mean, listed, malformed, shown, too_large, unfit
+from beatline.common.errors import names_there_are
+from beatline.serving.problems import listed, malformed, shown, too_large, unfit
 from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size, two_dimensional
@@ -70,10 +71,8 @@ def _parsed(content: bytes, where: str) -> Any:
 def _check_keys(document: dict[str, Any], where: str) -> None:
     unknown = [shown(key) for key in document if key not in KEYS]
     if unknown:
-        hint = did_you_mean(unknown[0], KEYS)
-        raise unfit(
-            f"{where} has the unknown key {unknown[0]!r}{hint}: the keys are {', '.join(KEYS)}"
-        )
+        there = names_there_are(unknown[0], KEYS)
+        raise unfit(f"{where} has the unknown key {unknown[0]!r}{there}")
     if "signal" not in document:
         raise unfit(f"{where} has no key signal: put the array of samples there")
 

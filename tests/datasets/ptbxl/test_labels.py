@@ -118,7 +118,7 @@ def test_normal_is_nothing_but_normal() -> None:
 def test_unknown_class_is_an_error() -> None:
     """A superclass that scp_statements.csv does not define: the key, and what there is."""
     with pytest.raises(
-        UserError, match=r"aggregate_labels\.classes: 'HYPE' .* \(known: MI, NORM, STTC\)"
+        UserError, match=r"aggregate_labels\.classes: 'HYPE' .* known: MI, NORM, STTC"
     ):
         superclasses(rows_of("{}"), STATEMENTS, ["NORM", "HYPE"], 0)
 

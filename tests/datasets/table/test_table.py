@@ -210,7 +210,7 @@ def test_names_in_parquet_are_exact() -> None:
         (b"a,b,label\n1,2,\xe9\n", "is not UTF-8 text"),
         (b"\x89PNG\r\n\x1a\n\0\0", "is no CSV file"),
         (b"PAR1 and then nothing that is", "is no Parquet file, or is damaged"),
-        ("b,label\n1,x\n", "table.csv has no column a, which features names (it has b, label)"),
+        ("b,label\n1,x\n", "table.csv has no column a, which features names; known: b, label"),
         ("A,b,lable\n1,1,x\n", "has no column label, which label names (did you mean lable?)"),
     ],
 )  # fmt: skip
