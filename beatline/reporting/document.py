@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
 from beatline.common.markdown import text
-from beatline.drawings.figures import COLOURS, png
+from beatline.drawings.figures import COLOURS, png, svg
 from beatline.evaluation.curves import KINDS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -54,7 +54,7 @@ TASKS = {  # of data sets and models: in words
 
 @dataclass
 class Document:
-    """`markdown`; `figures`: PNG bytes by path relative to report.md; `curves`: tables by kind and
+    """`markdown`; `figures`: PNG or SVG bytes by path relative to report.md; `curves`: tables by kind and
     data set; `cards`: Markdown by path relative to report.md."""
 
     blocks: list[str] = field(default_factory=list)
@@ -81,9 +81,15 @@ class Document:
     def add_figure(
         self, name: str, figure: Figure, alt: str, sentence: str, colours: int = COLOURS
     ) -> None:
-        """`colours`: of the palette of the PNG."""
-        path = f"{FIGURES}/{name}.png"
-        self.figures[path] = png(figure, colours)
+        """Add a PNG; `colours`: of its palette."""
+        self._add_picture(f"{FIGURES}/{name}.png", png(figure, colours), alt, sentence)
+
+    def add_drawing(self, name: str, figure: Figure, alt: str, sentence: str) -> None:
+        """Add an SVG: of a figure with few marks, of which it is small, and follows dark mode."""
+        self._add_picture(f"{FIGURES}/{name}.svg", svg(figure), alt, sentence)
+
+    def _add_picture(self, path: str, content: bytes, alt: str, sentence: str) -> None:
+        self.figures[path] = content
         self.add(f"![{alt}]({path})", sentence)
 
 
