@@ -160,6 +160,37 @@ def comparison(
     return figure
 
 
+def overview(
+    groups: Mapping[str, Sequence[tuple[str, float, float, float]]], colours: Mapping[str, str]
+) -> Figure:
+    """Dots and whiskers, a line for each model below the heading of its group.
+
+    `groups`: model, value, low, high, by heading.
+    """
+    lines = sum(len(rows) + 1 for rows in groups.values())
+    names = [*groups, *(row[0] for rows in groups.values() for row in rows)]
+    width, left, height = 6.5, 0.2 + 0.085 * max(map(len, names)), 0.2 * lines
+    figure = Figure(figsize=(width, height + 0.4), dpi=DPI)
+    axes = panel(figure, left, 0.3, width - left - 0.2, height)
+    labels: list[str] = []
+    for heading, rows in groups.items():
+        axes.axhline(len(labels) - 0.5, color=RULE, linewidth=0.7)
+        labels.append(heading)
+        for model, value, low, high in rows:
+            y, colour = len(labels), colours[model]
+            labels.append(model)
+            axes.plot([low, high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
+            axes.plot(value, y, "o", color=colour, markersize=4.5)
+    axes.set_yticks(range(lines), labels, size=9)
+    for label in axes.get_yticklabels():
+        label.set(fontweight="bold" if label.get_text() in groups else "normal")
+    axes.set_ylim(lines - 0.5, -0.5)
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
+    axes.tick_params(axis="x", labelsize=8.5)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
 def seeds(
     rows: Sequence[tuple[str, float, float, float, Sequence[float]]],
     colours: Mapping[str, str],
@@ -346,7 +377,7 @@ def png(figure: Figure, colours: int = COLOURS) -> bytes:
     return target.getvalue()
 
 
-_SVG = {
+_SVG: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: smaller, searched and read aloud
     "svg.hashsalt": "beatline",  # identifiers depend on what is drawn alone
     "font.sans-serif": ["DejaVu Sans", "Verdana"],  # which are equally wide

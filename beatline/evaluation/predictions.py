@@ -75,6 +75,11 @@ class Predictions:
         """0/1 `[N, K]`."""
         return self._columns(" decided")
 
+    @property
+    def wrong(self) -> np.ndarray:
+        """Which records `[N]` have a decision that differs from its label."""
+        return (self.targets != self.decisions).any(axis=1)
+
     def _columns(self, ending: str) -> np.ndarray:
         names = [f"{name}{ending}" for name in self.classes]
         # In one layout, whatever the table's: sums of floats depend on it in their last digit.
@@ -141,8 +146,8 @@ def write(folder: Path, predictions: Predictions) -> None:
             f"the data, and run `dvc repro`"
         )
     table = predictions.table.copy()
-    wrong = (predictions.targets != predictions.decisions).any(axis=1).astype(np.int8)
-    table.insert(table.columns.tolist().index(predictions.classes[0]), WRONG, wrong)
+    place = table.columns.tolist().index(predictions.classes[0])
+    table.insert(place, WRONG, predictions.wrong.astype(np.int8))
     write_csv(folder / FILE, table, digits=9)
 
 

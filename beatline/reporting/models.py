@@ -183,7 +183,6 @@ def add_model(
     percent: str,
 ) -> None:
     name = model.model
-    document.add(f"### {heading(results, model)}", summary(model))
     stem, alt = f"{results.name}/{name}", f"{text(results.name)}, {text(name)}"
     if len(model.history) > 1:
         _add_history(document, stem, alt, model, tables, colour)

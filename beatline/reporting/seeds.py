@@ -52,7 +52,7 @@ def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str,
     if not any(map(several, results.models)):
         return
     document.add(f"### {text(results.name)}: seeds", spreads(results))
-    metric = "accuracy" if results.exclusive else "auc"
+    metric = results.main_metric
     rows = [
         (model.model, first["value"], first["low"], first["high"], values_of(model, metric))
         for model in results.models
@@ -74,7 +74,7 @@ def picture_of_seeds(results: DatasetResults, pictures: Mapping[str, bytes]) -> 
     path = f"figures/{results.name}/seeds.svg"
     if path not in pictures:
         return ""
-    measure = METRICS["accuracy" if results.exclusive else "auc"]
+    measure = METRICS[results.main_metric]
     return (
         f"![{text(results.name)}: {measure} with each seed](../{path})\n\n{_how_to_read(measure)}"
     )

@@ -117,7 +117,7 @@ def test_detectors_are_not_compared_with_classifiers_unsaid(document: Document) 
     found = table(section(document, "beats: comparison of models"), "")
     assert found["task"] == {"": "task", "cnn": "binary", "autoencoder": "reconstruction"}
     assert found["pAUC"]["cnn"] == "–"  # noqa: RUF001
-    assert "do not compare" in document.markdown.split("\n## ")[0]
+    assert "do not compare" in section(document, "Summary of results")
 
 
 @pytest.mark.usefixtures("without_pictures")
