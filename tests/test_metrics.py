@@ -467,7 +467,7 @@ def test_multilabel_evaluation_agrees_with_scikit_learn() -> None:
         "precision": sk.precision_score(labels, decisions, average="macro"),
         "accuracy": np.mean(labels == decisions),
         "brier": np.mean((labels - p) ** 2),
-        "ece": metrics.expected_calibration_error(labels, p).mean(),
+        "calibration_error": _rms_of_pairs(labels, p),
     }
     assert macro == pytest.approx(expected, abs=1e-12)
     assert list(result["parts"]) == ["a", "b", "c"]
@@ -720,3 +720,81 @@ def test_resamples_without_a_class_have_no_mean() -> None:
         parts = [sk.roc_auc_score(labels[:, k], scores[:, k], sample_weight=row) for k in (0, 1)]
         assert value == pytest.approx(np.mean(parts))
     assert np.isnan(overall).any()
+
+
+# ---------------------------------------------------------------- calibration, without what chance adds
+
+
+def _rms_of_pairs(labels: np.ndarray, p: np.ndarray) -> float:
+    """The definition, pair by pair: products of the errors of two records in one bin."""
+    squares = []
+    for errors, stated in zip((labels - p).T, p.T, strict=True):
+        place = np.clip(np.ceil(15 * stated - 1e-9), 1, 15)
+        total = 0.0
+        for number in range(1, 16):
+            inside = errors[place == number]
+            products = np.outer(inside, inside)
+            pairs = len(inside) * (len(inside) - 1)
+            mean = (products.sum() - np.trace(products)) / pairs if pairs else 0.0
+            total += len(inside) * mean
+        squares.append(total / len(errors))
+    return max(float(np.mean(squares)), 0.0) ** 0.5
+
+
+def _calibrated(
+    groups: int, of_a_group: int, distance: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities that are `distance` too high, groups; all records of a group have the same
+    label and probability, as one patient's may."""
+    truth = rng.uniform(0.2, 0.8, groups)
+    labels = rng.random(groups) < truth
+    repeated = np.arange(groups).repeat(of_a_group)
+    stated = (truth + distance)[repeated][:, None]
+    return labels[repeated][:, None].astype(float), stated, repeated
+
+
+@pytest.mark.parametrize("of_a_group", [1, 3])
+@pytest.mark.parametrize("distance", [0.0, 0.1])
+def test_the_squared_calibration_error_is_right_on_average(
+    of_a_group: int, distance: float
+) -> None:
+    """About 0 of perfect probabilities, however few records there are; and the true one otherwise. The
+    plain error is neither."""
+    rng = np.random.default_rng(5)
+    values, plain = [], []
+    for _ in range(400):
+        labels, p, groups = _calibrated(60, of_a_group, distance, rng)
+        once = np.ones((1, len(p)), dtype=np.uint16)
+        values.append(bootstrap.squared_calibration_error(labels, p, groups, once)[0, 0])
+        plain.append(metrics.expected_calibration_error(labels, p)[0])
+    spread = np.std(values, ddof=1) / len(values) ** 0.5
+    assert np.mean(values) == pytest.approx(distance**2, abs=3 * spread)
+    assert spread < 2e-3
+    assert np.mean(plain) > distance + 0.05
+
+
+@pytest.mark.parametrize("of_a_group", [1, 3])
+@pytest.mark.parametrize("distance", [0.0, 0.2])
+def test_intervals_of_the_calibration_error_hold_value_and_truth(
+    of_a_group: int, distance: float
+) -> None:
+    """Of every simulated test set the value lies within its own interval, and about as often as the
+    interval promises, the truth does."""
+    rng = np.random.default_rng(6)
+    held = []
+    for _ in range(80):
+        labels, p, groups = _calibrated(150, of_a_group, distance, rng)
+        weights = bootstrap.once_and_resampled(groups, 200, 0)
+        values = bootstrap.squared_calibration_error(labels, p, groups, weights)[:, 0]
+        low, high = bootstrap.percentile_interval(values[1:])
+        assert low < values[0] < high
+        held.append(low <= distance**2 <= high)
+    assert np.mean(held) >= 0.88
+
+
+def test_a_bin_of_one_group_tells_nothing_of_calibration() -> None:
+    """One record far from its label might be chance alone."""
+    weights = bootstrap.once_and_resampled(["a", "b"], 20, 0)
+    labels, p = np.array([[1.0], [0.0]]), np.array([[0.1], [0.9]])
+    alone = bootstrap.squared_calibration_error(labels, p, ["a", "b"], weights)
+    assert alone[0] == 0

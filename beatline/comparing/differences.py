@@ -34,9 +34,10 @@ from beatline.evaluation.predictions import Predictions
 from beatline.metrics import Array
 
 METRICS = ("auc", "pauc", "harmonic_mean", "average_precision")
-METRICS += ("f1", "recall", "precision", "accuracy", "brier", "ece")
-LOWER_IS_BETTER = ("brier", "ece")
-OF_ALL_RECORDS = ("accuracy", "brier", "ece")  # metrics to which every record adds alike
+METRICS += ("f1", "recall", "precision", "accuracy", "brier", "calibration_error")
+LOWER_IS_BETTER = ("brier", "calibration_error")
+# Metrics to which every record adds alike.
+OF_ALL_RECORDS = ("accuracy", "brier", "calibration_error")
 BETTER, WORSE, SAME = "better", "worse", "no evidence of a difference"
 UNDEFINED = "undefined"
 FEWEST_GROUPS = 10  # from which a spread can be judged

@@ -43,7 +43,7 @@ METRICS = {  # in the estimates: in the report
     "recall": "recall",
     "f1": "F1",
     "brier": "Brier score",
-    "ece": "expected calibration error",
+    "calibration_error": "calibration error",
 }
 TASKS = {  # of data sets and models: in words
     "multilabel": "several classes may hold at once",

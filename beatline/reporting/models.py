@@ -37,7 +37,7 @@ OF_PARTS = (
     "pauc",
     "average_precision",
     "brier",
-    "ece",
+    "calibration_error",
 )
 COUNTS = {
     "tp": "true positives",
