@@ -188,7 +188,7 @@ def _add_summary(
             header=[
                 "model",
                 *map(METRICS.get, COMPARED),
-                "test records",
+                "records",
                 "predictions",
             ],
             rows=rows,
