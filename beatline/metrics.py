@@ -176,33 +176,9 @@ def brier(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None
     return _weighted_mean((p - flags) ** 2, weights)
 
 
-def expected_calibration_error(
-    labels: ArrayLike,
-    probabilities: ArrayLike,
-    bins: int = 15,
-    weights: ArrayLike | None = None,
-) -> Array:
-    """How far stated probabilities are from observed frequencies, averaged over records.
-
-    ECE = sum over bins m of |B_m| / N * |frequency of positives in B_m - mean probability in B_m|,
-    with `bins` equally wide bins ((m - 1) / bins, m / bins], and 0 in the first (Guo et al., "On
-    Calibration of Modern Neural Networks", ICML 2017, eq. 3). It is taken of each class against the
-    rest, so that it also serves labels that do not exclude each other; its mean over classes is the
-    classwise ECE of Kull et al. (NeurIPS 2019).
-
-    [K], or [R, K] with weights. Raises ValueError for probabilities outside [0, 1].
-    """
-    flags, p = _checked_probabilities(labels, probabilities)
-    columns = []
-    for k in range(flags.shape[1]):
-        in_bin = _bin_of(p[:, k], bins)[:, None] == np.arange(bins)
-        # |B_m| / N times a difference of means over B_m is the mean over all N of the differences.
-        gaps = _weighted_mean(in_bin * (flags[:, k] - p[:, k])[:, None], weights)
-        columns.append(np.abs(gaps).sum(axis=-1))
-    return np.stack(columns, axis=-1)
-
-
-def _bin_of(probabilities: Array, bins: int) -> NDArray[np.intp]:
+def calibration_bins(probabilities: Array, bins: int = 15) -> NDArray[np.intp]:
+    """The bin of each probability, from 0: `bins` equally wide ones, (m / bins, (m + 1) / bins], and 0 in
+    the first (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017)."""
     inner_edges = np.linspace(0, 1, bins + 1)[1:-1]
     return np.searchsorted(inner_edges, probabilities, side="left")
 
@@ -403,10 +379,10 @@ def calibration_points(
 ) -> CalibrationPoints:
     """Stated probability against observed frequency of one class, labels [N], probabilities [N].
 
-    The bins are those of :func:`expected_calibration_error`; empty ones are left out.
+    The bins are those of :func:`calibration_bins`; empty ones are left out.
     """
     flags, p = _checked_probabilities(_column(labels), _column(probabilities))
-    in_bin = _bin_of(p[:, 0], bins)
+    in_bin = calibration_bins(p[:, 0], bins)
     records = np.bincount(in_bin, minlength=bins)
     used = np.flatnonzero(records)
     stated = np.bincount(in_bin, weights=p[:, 0], minlength=bins)[used]

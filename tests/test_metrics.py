@@ -99,28 +99,19 @@ def test_brier_equals_scikit_learn(data: tuple[np.ndarray, np.ndarray]) -> None:
 
 @given(_predictions(), st.integers(1, 20))
 @settings(max_examples=50, deadline=None)
-def test_calibration_error_follows_its_definition(
+def test_calibration_points_follow_their_definition(
     data: tuple[np.ndarray, np.ndarray], bins: int
 ) -> None:
-    """ECE bin by bin as Guo et al. write it, a probability on an edge in the lower bin."""
+    """Bin by bin as Guo et al. write it, a probability on an edge in the lower bin."""
     labels, p = data
     edges = np.linspace(0, 1, bins + 1)
-    expected = 0.0
+    expected = []
     for m in range(bins):
         members = (p > edges[m]) & (p <= edges[m + 1]) | ((m == 0) & (p == 0))
         if members.any():
-            gap = abs(labels[members].mean() - p[members].mean())
-            expected += members.sum() / len(p) * gap
-    assert_allclose(metrics.expected_calibration_error(labels, p, bins), expected, **EXACT)
-
-
-def test_calibration_error_of_known_cases() -> None:
-    """0 for perfectly calibrated probabilities, 1 for certainty that is always wrong."""
-    calibrated = metrics.expected_calibration_error([[1], [0], [0], [0]], [[0.25]] * 4)
-    assert_allclose(calibrated, 0, **EXACT)
-    assert_allclose(metrics.expected_calibration_error([[0], [0]], [[1.0], [1.0]]), 1, **EXACT)
-    on_edge = metrics.expected_calibration_error([[1], [0]], [[0.5], [0.4]], bins=2)
-    assert_allclose(on_edge, 0.05, **EXACT)
+            expected.append((p[members].mean(), labels[members].mean(), members.sum()))
+    found = metrics.calibration_points(labels[:, 0], p[:, 0], bins)
+    assert_allclose(np.transpose(found), expected, **EXACT)
 
 
 def test_multiclass_accuracy_is_the_fraction_that_is_right() -> None:
@@ -145,7 +136,6 @@ def test_order_of_records_does_not_matter(data: tuple[np.ndarray, np.ndarray], s
         metrics.partial_auc,
         metrics.average_precision,
         metrics.brier,
-        metrics.expected_calibration_error,
         metrics.choose_thresholds,
     ):
         assert_allclose(metric(labels[shuffled], p[shuffled]), metric(labels, p), **EXACT)
@@ -253,15 +243,6 @@ def test_long_curves_are_thinned_without_a_visible_change(seed: int) -> None:
         metrics.roc_curve_points(labels[:, 0], scores[:, 0], max_points=1)
 
 
-def test_calibration_points_add_up_to_the_error() -> None:
-    """The plot shows the bins that the ECE is made of."""
-    labels, p = _simulated(500, 1, seed=3)
-    stated, observed, records = metrics.calibration_points(labels[:, 0], p[:, 0])
-    assert records.sum() == 500
-    error = np.sum(records * np.abs(stated - observed)) / 500
-    assert_allclose(error, metrics.expected_calibration_error(labels, p)[0], **EXACT)
-
-
 # ---------------------------------------------------------------- bootstrap
 
 
@@ -331,11 +312,6 @@ def test_every_resample_equals_the_records_written_out() -> None:
             p,
         ),
         (resampled(metrics.brier, labels, p, weights=weights), metrics.brier, p),
-        (
-            resampled(metrics.expected_calibration_error, labels, p, weights=weights),
-            metrics.expected_calibration_error,
-            p,
-        ),
     ]
     for r, w in enumerate(weights):
         rows = np.repeat(np.arange(80), w)
@@ -467,7 +443,7 @@ def test_multilabel_evaluation_agrees_with_scikit_learn() -> None:
         "precision": sk.precision_score(labels, decisions, average="macro"),
         "accuracy": np.mean(labels == decisions),
         "brier": np.mean((labels - p) ** 2),
-        "ece": metrics.expected_calibration_error(labels, p).mean(),
+        "calibration_error": _rms_of_pairs(labels, p),
     }
     assert macro == pytest.approx(expected, abs=1e-12)
     assert list(result["parts"]) == ["a", "b", "c"]
@@ -720,3 +696,82 @@ def test_resamples_without_a_class_have_no_mean() -> None:
         parts = [sk.roc_auc_score(labels[:, k], scores[:, k], sample_weight=row) for k in (0, 1)]
         assert value == pytest.approx(np.mean(parts))
     assert np.isnan(overall).any()
+
+
+# ---------------------------------------------------------------- calibration, without what chance adds
+
+
+def _rms_of_pairs(labels: np.ndarray, p: np.ndarray) -> float:
+    """The definition, pair by pair: products of the errors of two records in one bin."""
+    squares = []
+    for errors, stated in zip((labels - p).T, p.T, strict=True):
+        place = np.clip(np.ceil(15 * stated - 1e-9), 1, 15)
+        total = 0.0
+        for number in range(1, 16):
+            inside = errors[place == number]
+            products = np.outer(inside, inside)
+            pairs = len(inside) * (len(inside) - 1)
+            mean = (products.sum() - np.trace(products)) / pairs if pairs else 0.0
+            total += len(inside) * mean
+        squares.append(total / len(errors))
+    return max(float(np.mean(squares)), 0.0) ** 0.5
+
+
+def _calibrated(
+    groups: int, of_a_group: int, distance: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities that are `distance` too high, groups; all records of a group have the same
+    label and probability, as one patient's may."""
+    truth = rng.uniform(0.2, 0.8, groups)
+    labels = rng.random(groups) < truth
+    repeated = np.arange(groups).repeat(of_a_group)
+    stated = (truth + distance)[repeated][:, None]
+    return labels[repeated][:, None].astype(float), stated, repeated
+
+
+@pytest.mark.parametrize("of_a_group", [1, 3])
+@pytest.mark.parametrize("distance", [0.0, 0.1])
+def test_the_squared_calibration_error_is_right_on_average(
+    of_a_group: int, distance: float
+) -> None:
+    """About 0 of perfect probabilities, however few records there are; and the true one otherwise. The
+    plain error is neither."""
+    rng = np.random.default_rng(5)
+    values, plain = [], []
+    for _ in range(400):
+        labels, p, groups = _calibrated(60, of_a_group, distance, rng)
+        once = np.ones((1, len(p)), dtype=np.uint16)
+        values.append(bootstrap.squared_calibration_error(labels, p, groups, once)[0, 0])
+        stated, observed, records = metrics.calibration_points(labels[:, 0], p[:, 0])
+        plain.append(np.sum(records * np.abs(stated - observed)) / len(p))
+    spread = np.std(values, ddof=1) / len(values) ** 0.5
+    assert np.mean(values) == pytest.approx(distance**2, abs=3 * spread)
+    assert spread < 2e-3
+    assert np.mean(plain) > distance + 0.05
+
+
+@pytest.mark.parametrize("of_a_group", [1, 3])
+@pytest.mark.parametrize("distance", [0.0, 0.2])
+def test_intervals_of_the_calibration_error_hold_value_and_truth(
+    of_a_group: int, distance: float
+) -> None:
+    """Of every simulated test set the value lies within its own interval, and about as often as the
+    interval promises, the truth does."""
+    rng = np.random.default_rng(6)
+    held = []
+    for _ in range(80):
+        labels, p, groups = _calibrated(150, of_a_group, distance, rng)
+        weights = bootstrap.once_and_resampled(groups, 200, 0)
+        values = bootstrap.squared_calibration_error(labels, p, groups, weights)[:, 0]
+        low, high = bootstrap.percentile_interval(values[1:])
+        assert low < values[0] < high
+        held.append(low <= distance**2 <= high)
+    assert np.mean(held) >= 0.88
+
+
+def test_a_bin_of_one_group_tells_nothing_of_calibration() -> None:
+    """One record far from its label might be chance alone."""
+    weights = bootstrap.once_and_resampled(["a", "b"], 20, 0)
+    labels, p = np.array([[1.0], [0.0]]), np.array([[0.1], [0.9]])
+    alone = bootstrap.squared_calibration_error(labels, p, ["a", "b"], weights)
+    assert alone[0] == 0

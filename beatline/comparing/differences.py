@@ -42,9 +42,13 @@ from beatline.evaluation.predictions import Predictions
 from beatline.metrics import Array
 
 METRICS = ("auc", "pauc", "harmonic_mean", "average_precision")
-METRICS += ("f1", "recall", "precision", "accuracy", "brier", "ece")
-LOWER_IS_BETTER = ("brier", "ece")
-OF_ALL_RECORDS = ("accuracy", "brier", "ece")  # metrics to which every record adds alike
+METRICS += ("f1", "recall", "precision", "accuracy", "brier", "calibration_error")
+LOWER_IS_BETTER = ("brier", "calibration_error")
+OF_ALL_RECORDS = (
+    "accuracy",
+    "brier",
+    "calibration_error",
+)  # metrics to which every record adds alike
 FEWEST_GROUPS = 10  # from which a spread can be judged
 DRAWS = 2**15  # of a family's smallest p-value
 

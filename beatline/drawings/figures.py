@@ -1,4 +1,4 @@
-"""Pictures for the report, as PNG files whose bytes depend on nothing but what they show.
+"""Pictures for the report, as PNG and SVG files whose bytes depend on nothing but what they show.
 
 Here are those of curves and comparisons, drawn from the tables of
 :mod:`beatline.evaluation.curves`, each model
@@ -10,14 +10,16 @@ colour-blindness can tell apart; lines also differ in dashes). How recordings ar
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rcParams
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -29,6 +31,7 @@ COLUMNS = 6  # of panels beside each other, at most
 MARKED = 50  # epochs, at most, that get a dot each
 COLOURS = 128  # of a PNG's palette: fewer bytes, and nothing to see of it
 INK, PALE, RULE = "#1a1a1a", "#8a8a8a", "#d9d9d9"
+ON_SHADE = "#1b1b1b"  # ink on a shade of its own, which is light in dark mode too
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#999933")
 DASHES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1.2, 1)))
 
@@ -154,6 +157,37 @@ def comparison(
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(measure, size=8)
     _legend(figure, colours, markers=True)
+    return figure
+
+
+def overview(
+    groups: Mapping[str, Sequence[tuple[str, float, float, float]]], colours: Mapping[str, str]
+) -> Figure:
+    """Dots and whiskers, a line for each model below the heading of its group.
+
+    `groups`: model, value, low, high, by heading.
+    """
+    lines = sum(len(rows) + 1 for rows in groups.values())
+    names = [*groups, *(row[0] for rows in groups.values() for row in rows)]
+    width, left, height = 6.5, 0.2 + 0.085 * max(map(len, names)), 0.2 * lines
+    figure = Figure(figsize=(width, height + 0.4), dpi=DPI)
+    axes = panel(figure, left, 0.3, width - left - 0.2, height)
+    labels: list[str] = []
+    for heading, rows in groups.items():
+        axes.axhline(len(labels) - 0.5, color=RULE, linewidth=0.7)
+        labels.append(heading)
+        for model, value, low, high in rows:
+            y, colour = len(labels), colours[model]
+            labels.append(model)
+            axes.plot([low, high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
+            axes.plot(value, y, "o", color=colour, markersize=4.5)
+    axes.set_yticks(range(lines), labels, size=9)
+    for label in axes.get_yticklabels():
+        label.set(fontweight="bold" if label.get_text() in groups else "normal")
+    axes.set_ylim(lines - 0.5, -0.5)
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
+    axes.tick_params(axis="x", labelsize=8.5)
+    axes.tick_params(axis="y", length=0)
     return figure
 
 
@@ -285,8 +319,8 @@ def _confusion(axes: Axes, table: pd.DataFrame, _: Mapping[str, str]) -> None:
     axes.imshow(share, cmap="Greys", vmin=0, vmax=1.15, aspect="auto")
     size = 8.5 if len(values) <= 2 else 7.5
     for (i, j), count in np.ndenumerate(counts):
-        shade = "white" if share[i, j] > 0.55 else INK
-        axes.text(j, i, f"{count:,}", ha="center", va="center", size=size, color=shade)
+        ink = "white" if share[i, j] > 0.55 else ON_SHADE
+        axes.text(j, i, f"{count:,}", ha="center", va="center", size=size, color=ink)
     axes.set_xticks(range(len(values)), values, size=7.5)
     axes.set_yticks(range(len(values)), values, size=7.5)
     axes.tick_params(length=0)
@@ -341,6 +375,48 @@ def png(figure: Figure, colours: int = COLOURS) -> bytes:
     target = io.BytesIO()
     image.save(target, "PNG", compress_level=9, dpi=(figure.dpi, figure.dpi))
     return target.getvalue()
+
+
+_SVG: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: smaller, searched and read aloud
+    "svg.hashsalt": "beatline",  # identifiers depend on what is drawn alone
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],  # which are equally wide
+}
+# Inside the file, so that a picture in Markdown goes dark as the page does. Its paper goes with it: on
+# Git hosts the reader's theme may be another than the system's.
+_DARK = """<style>
+@media (prefers-color-scheme: dark) {
+path[style*="fill: #ffffff"] { fill: #14171a !important }
+text:not([style*="fill:"]), text[style*="fill: #1a1a1a"] { fill: #dfe3e8 !important }
+[style*="stroke: #1a1a1a"] { stroke: #dfe3e8 !important }
+[style*="stroke: #d9d9d9"] { stroke: #383e45 !important }
+[style*="fill: #0072b2"] { fill: #3d9ad1 !important }
+[style*="stroke: #0072b2"] { stroke: #3d9ad1 !important }
+[style*="fill: #882255"] { fill: #c9568f !important }
+[style*="stroke: #882255"] { stroke: #c9568f !important }
+}
+</style>
+"""
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG that follows light and dark mode: the same bytes for the same figure."""
+    target = io.StringIO()
+    with rc_context(_SVG):
+        # Without what would be written of software and date.
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(target, metadata=nothing)
+    text = target.getvalue()
+    head, start, rest = text[text.index("<svg") :].partition(">\n")
+    return (head + start + _DARK + _TAG.sub(_to_hundredths, rest)).encode()
+
+
+_TAG = re.compile(r"<(?:path|rect|text|use) [^>]*>")
+
+
+def _to_hundredths(tag: re.Match[str]) -> str:
+    """A tag whose coordinates keep two digits, in points; the text between tags is left alone."""
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0])
 
 
 def panel(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:

@@ -26,6 +26,7 @@ from beatline.metrics import Array, Confusion
 # Weights worked on at a time. Some ten arrays of 8 bytes per weight are needed, so below 100 MB.
 # Scores are sorted once per block: smaller blocks would sort large test sets too often.
 BLOCK = 2**20
+BINS = 15  # of probabilities, equally wide
 
 
 def group_weights(
@@ -97,6 +98,60 @@ def macro_mean(values: Array) -> Array:
     return values[:, defined].mean(axis=1)
 
 
+# ---------------------------------------------------------------- calibration
+
+
+def squared_calibration_error(
+    labels: Array, probabilities: Array, groups: ArrayLike, weights: NDArray[Any]
+) -> Array:
+    """Squared distance of stated probabilities from observed frequencies, without what chance adds.
+
+    The distance is that of the means over bins of probabilities, averaged over records. Even of perfect
+    probabilities it is above 0, since a bin's frequency is one of few records; and drawing records again
+    adds as much once more, so that a plain bootstrap interval lies above the value. Both are taken off:
+    a bin's squared distance is estimated by the products of pairs of its records (the debiased
+    estimator of Kumar, Liang & Ma, "Verified Uncertainty Calibration", NeurIPS 2019, section 4), pairs
+    of different `groups` [N], for records of one patient share their errors; and from resamples the
+    variance of the bins' means over groups. Perfect probabilities have 0 on average, and so values below
+    0 too. A bin of one group tells nothing, and counts as 0.
+
+    [R, K], where the first of the `weights` [R, N] counts every record once.
+    """
+    places = metrics.calibration_bins(probabilities, BINS)  # [N, K]
+    group_of_record = np.unique(np.asarray(groups), return_inverse=True)[1]
+    columns = []
+    for k, gaps in enumerate((labels - probabilities).T):
+        in_bin = (places[:, k, None] == np.arange(BINS)).astype(np.float64)
+        plain = resampled(_squared_gaps, in_bin, gaps, weights=weights)
+        columns.append(plain - _added_by_chance(in_bin, gaps, group_of_record, len(weights)))
+    return np.stack(columns, axis=-1)
+
+
+def _squared_gaps(in_bin: Array, gaps: Array, weights: NDArray[Any]) -> Array:
+    """The squared mean of the `gaps` [N] in each bin of `in_bin` [N, B], averaged over records: [R]."""
+    counts = weights.astype(np.float64)
+    records = counts @ in_bin
+    squares = (counts @ (in_bin * gaps[:, None])) ** 2
+    means = np.divide(squares, records, out=np.zeros_like(records), where=records > 0)
+    return means.sum(axis=1) / counts.sum(axis=1)
+
+
+def _added_by_chance(in_bin: Array, gaps: Array, groups: NDArray[np.intp], rows: int) -> Array:
+    """What chance adds to :func:`_squared_gaps`: [R], of the records themselves and of resamples."""
+    size = groups.max() + 1
+    records, sums = np.zeros((size, BINS)), np.zeros((size, BINS))  # of each group in each bin
+    np.add.at(records, groups, in_bin)
+    np.add.at(sums, groups, in_bin * gaps[:, None])
+    n, total = records.sum(axis=0), sums.sum(axis=0)
+    mean = total / np.maximum(n, 1)
+    pairs, products = n**2 - (records**2).sum(axis=0), total**2 - (sums**2).sum(axis=0)
+    unbiased = np.divide(products, pairs, out=np.zeros(BINS), where=pairs > 0)
+    once = n @ (mean**2 - unbiased) / len(gaps)
+    variance = ((sums - mean * records) ** 2).sum(axis=0) / np.maximum(n, 1) ** 2
+    again = n @ variance / len(gaps)
+    return once + again * (np.arange(rows) > 0)
+
+
 # ---------------------------------------------------------------- all metrics of a model
 
 
@@ -112,7 +167,8 @@ class Resampled:
 def measure(predictions: Predictions, weights: NDArray[Any], max_fpr: float) -> Resampled:
     """Every metric of a model with each of the `weights` [R, N].
 
-    Of classes: auc, average_precision, f1, recall, precision, accuracy, brier and ece. Overall is the
+    Of classes: auc, average_precision, f1, recall, precision, accuracy, brier and calibration_error, the
+    root of :func:`squared_calibration_error` (0 where that is below 0). Overall is the
     mean over the classes where the metric is defined (macro average), except that the accuracy of
     exclusive classes is the fraction of records that are right. A class without positives has no
     precision, recall or F1 (NaN, not 0: an interval would otherwise measure how often a rare class is
@@ -136,9 +192,13 @@ def _classification(predictions: Predictions, weights: NDArray[Any]) -> Resample
         **_ranking_metrics(labels, scores, weights),
         **_decision_metrics(labels, decisions, weights),
         "brier": resampled(metrics.brier, labels, scores, weights=weights),
-        "ece": resampled(metrics.expected_calibration_error, labels, scores, weights=weights),
     }
+    groups = predictions.table["group"].to_numpy()
+    squared = squared_calibration_error(labels, scores, groups, weights)
+    values["calibration_error"] = _root(squared)
     overall = {name: macro_mean(value) for name, value in values.items()}
+    # Before the root: what is below 0 in one class makes up for what is above it by chance in another.
+    overall["calibration_error"] = _root(macro_mean(squared))
     if predictions.exclusive:
         accuracy = resampled(metrics.multiclass_accuracy, labels, decisions, weights=weights)
         overall["accuracy"] = accuracy
@@ -149,6 +209,10 @@ def _classification(predictions: Predictions, weights: NDArray[Any]) -> Resample
         for k, name in enumerate(predictions.classes)
     }
     return Resampled(overall, parts)
+
+
+def _root(squared: Array) -> Array:
+    return np.sqrt(np.maximum(squared, 0))
 
 
 def _detection(predictions: Predictions, weights: NDArray[Any], max_fpr: float) -> Resampled:

@@ -1,9 +1,9 @@
 """The predictions of a model on test records: predictions.csv is written and read here alone.
 
 It has a row per record: `record, group, normal`, the column that tells sections (machines) apart, if
-the data set has one, then for each class `<class>` (the label), `<class> predicted` (probability or
-anomaly score) and `<class> decided`. Which columns are meant is told by what lies beside it, model.json
-or the metrics file; any further one is passed over.
+the data set has one, `wrong` (1 if any decision differs from its label), then for each class `<class>`
+(the label), `<class> predicted` (probability or anomaly score) and `<class> decided`. Which columns are
+meant is told by what lies beside it, model.json or the metrics file; any further one is passed over.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from beatline.common.sums import verified
 from beatline.prediction import tasks
 
 FILE = "predictions.csv"
+WRONG = "wrong"  # for people who filter the table; who reads it here compares labels and decisions
 _CURE = "run `beatline repair data/predictions`"
 
 
@@ -73,6 +74,11 @@ class Predictions:
     def decisions(self) -> np.ndarray:
         """0/1 `[N, K]`."""
         return self._columns(" decided")
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """Which records `[N]` have a decision that differs from its label."""
+        return (self.targets != self.decisions).any(axis=1)
 
     def _columns(self, ending: str) -> np.ndarray:
         names = [f"{name}{ending}" for name in self.classes]
@@ -130,8 +136,19 @@ def made(
 
 
 def write(folder: Path, predictions: Predictions) -> None:
-    """Write predictions.csv into a folder. Nine digits tell any two float32 apart."""
-    write_csv(folder / FILE, predictions.table, digits=9)
+    """Write predictions.csv into a folder. Nine digits tell any two float32 apart.
+
+    UserError if a class or section column has the name of the column :data:`WRONG`.
+    """
+    if WRONG in predictions.table.columns:
+        raise UserError(
+            f"a class is called {WRONG}, which is a column of {FILE}: give the class another name in "
+            f"the data, and run `dvc repro`"
+        )
+    table = predictions.table.copy()
+    place = table.columns.tolist().index(predictions.classes[0])
+    table.insert(place, WRONG, predictions.wrong.astype(np.int8))
+    write_csv(folder / FILE, table, digits=9)
 
 
 def read(folder: Path, model_info: Mapping[str, Any]) -> Predictions:

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from beatline.common.params import Parameters
 from beatline.drawings import figures
-from beatline.evaluation import curves
+from beatline.evaluation import curves, predictions
+from beatline.evaluation.results import Evaluated
 from beatline.reporting.data import add_data
 from beatline.reporting.data_card import data_card, data_card_path
 from beatline.reporting.document import (
@@ -24,6 +25,7 @@ from beatline.reporting.document import (
     FIGURES,
     METRICS,
     Document,
+    anchor,
     as_yaml,
     estimate,
     fill,
@@ -41,13 +43,15 @@ from beatline.reporting.identity import (
 )
 from beatline.reporting.mistakes import add_mistakes, add_reconstructions
 from beatline.reporting.model_card import model_card, model_card_path
-from beatline.reporting.models import add_comparison, add_model, percent
+from beatline.reporting.models import add_comparison, add_model, percent, summary
 from beatline.reporting.page import page
 from beatline.reporting.results import DatasetResults, heading, read, warn_of_stale
 from beatline.reporting.seeds import several
 
 __all__ = ["CARDS", "FIGURES", "Document", "Report", "compose", "own_identity", "page"]
 
+TITLE = "Beatline report"
+BACK = f"[Back to the top](#{anchor(TITLE)})"
 COMPARED = ("auc", "average_precision", "f1", "accuracy")
 
 
@@ -70,7 +74,9 @@ def compose(
     datasets = [read(content, name, root) for name in content["datasets"]]
     colours = figures.colours_of(list(content["train"]))
     document = Document()
-    _add_opening(document, datasets, percent(content["evaluate"]))
+    _add_opening(document, datasets)
+    _add_summary(document, datasets, colours, percent(content["evaluate"]))
+    document.add_contents()
     for results in datasets:
         document.add(f"## {text(results.name)}")
         _add_links_to_cards(document, results)
@@ -78,6 +84,7 @@ def compose(
         if results.models:
             _add_models(document, results, colours, content, parameters, root)
         _add_cards(document, results, content, root)
+        document.add(BACK)
     _add_closing(document, datasets, content, identity)
     return document
 
@@ -117,26 +124,57 @@ def _add_models(
     add_comparison(document, results, tables, colours, content["evaluate"])
     for model in results.models:
         colour = colours[model.model]
-        add_model(document, results, model, tables, colour, percent(content["evaluate"]))
-        add_reconstructions(document, results, model, colour, root)
-        if parameters.mistakes:
-            add_mistakes(document, results, model, colour, parameters.mistakes, root)
-        document.add(f"Parameters, from `train.{model.model}.{results.name}` and `training`:")
-        architecture = model.description["architecture"]["parameters"]
-        document.add(as_yaml({"architecture": architecture, **model.description["training"]}))
+        document.add(f"### {heading(results, model)}", summary(model))
+        document.add(fill("predictions", model=model, path=_predictions(results, model)))
+        with document.folded("Figures, metrics and parameters"):
+            add_model(document, results, model, tables, colour, percent(content["evaluate"]))
+            add_reconstructions(document, results, model, colour, root)
+            if parameters.mistakes:
+                add_mistakes(document, results, model, colour, parameters.mistakes, root)
+            document.add(f"Parameters, from `train.{model.model}.{results.name}` and `training`:")
+            architecture = model.description["architecture"]["parameters"]
+            document.add(as_yaml({"architecture": architecture, **model.description["training"]}))
 
 
-def _add_opening(document: Document, datasets: Sequence[DatasetResults], percent: str) -> None:
+def _predictions(results: DatasetResults, model: Evaluated) -> str:
+    """The path of a model's predictions, relative to report.md."""
+    return f"../data/predictions/{results.name}/{model.model}/{predictions.FILE}"
+
+
+def _add_opening(document: Document, datasets: Sequence[DatasetResults]) -> None:
+    """Say first which recordings are made up."""
+    names: dict[str, list[str]] = {"simulated": [], "real": []}
+    for results in datasets:
+        names[results.reality].append(f"**{text(results.name)}**")
+    document.add(fill("opening", title=TITLE, **names))
+
+
+def _add_summary(
+    document: Document,
+    datasets: Sequence[DatasetResults],
+    colours: Mapping[str, str],
+    percent: str,
+) -> None:
+    """Every model at a glance: a figure of its main metric, and a row of a table."""
+    document.add("## Summary of results")
+    if groups := {_group(results): rows for results in datasets if (rows := _overview(results))}:
+        document.add_drawing(
+            "summary",
+            figures.overview(groups, colours),
+            "The main metric of every model with its interval, by data set",
+            f"The main metric of every model on the test records of its data set, with its {percent} "
+            f"interval.",
+        )
     grouped: dict[str, list[str]] = {}
     for results in datasets:
         if results.groups:
             grouped.setdefault(results.groups, []).append(text(results.name))
     rows = [
         [
-            link(text(results.name)),
-            link(heading(results, model), model.model),
+            link(heading(results, model)),
             *(estimate(model.estimates["overall"].get(metric)) for metric in COMPARED),
             f"{len(model.table):,}",
+            f"[CSV]({_predictions(results, model)})",
         ]
         for results in datasets
         for model in results.models
@@ -144,21 +182,37 @@ def _add_opening(document: Document, datasets: Sequence[DatasetResults], percent
     models = [model for results in datasets for model in results.models]
     document.add(
         fill(
-            "opening",
-            datasets=datasets,
-            simulated=[
-                f"**{text(results.name)}**"
-                for results in datasets
-                if results.dataset_info["simulated"]
-            ],
+            "summary_of_results",
             percent=percent,
             drawn=[f"{group} by {group} in {spoken(names)}" for group, names in grouped.items()],
-            header=["data set", "model", *map(METRICS.get, COMPARED), "test records"],
+            header=[
+                "model",
+                *map(METRICS.get, COMPARED),
+                "records",
+                "predictions",
+            ],
             rows=rows,
             revisions=revisions(datasets) if models else "",
             one_seed_each=not any(map(several, models)),
         )
     )
+
+
+def _group(results: DatasetResults) -> str:
+    simulated = ", simulated" if results.reality == "simulated" else ""
+    return f"{results.name}: {METRICS[results.main_metric]}{simulated}"
+
+
+def _overview(results: DatasetResults) -> list[tuple[str, float, float, float]]:
+    """Name, main metric and interval of each model that has one."""
+    estimates = {
+        model.model: model.estimates["overall"][results.main_metric] for model in results.models
+    }
+    return [
+        (name, value["value"], value["low"], value["high"])
+        for name, value in estimates.items()
+        if value["value"] is not None
+    ]
 
 
 def _add_closing(

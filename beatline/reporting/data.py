@@ -16,8 +16,11 @@ SECTIONS = 4  # machines of which examples are drawn, at most
 
 
 def add_data(document: Document, results: DatasetResults) -> None:
-    document.add(fill("data", data=DataFacts(results)))
-    _add_examples(document, results)
+    facts = DataFacts(results)
+    document.add(fill("data", data=facts))
+    with document.folded("Records, splits, normalization and examples"):
+        document.add(fill("data_details", data=facts))
+        _add_examples(document, results)
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
 from beatline.common.markdown import text
-from beatline.drawings.figures import COLOURS, png
+from beatline.drawings.figures import COLOURS, png, svg
 from beatline.evaluation.curves import KINDS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -40,7 +43,7 @@ METRICS = {  # in the estimates: in the report
     "recall": "recall",
     "f1": "F1",
     "brier": "Brier score",
-    "ece": "expected calibration error",
+    "calibration_error": "calibration error",
 }
 TASKS = {  # of data sets and models: in words
     "multilabel": "several classes may hold at once",
@@ -54,10 +57,11 @@ TASKS = {  # of data sets and models: in words
 
 @dataclass
 class Document:
-    """`markdown`; `figures`: PNG bytes by path relative to report.md; `curves`: tables by kind and
+    """`markdown`; `figures`: PNG or SVG bytes by path relative to report.md; `curves`: tables by kind and
     data set; `cards`: Markdown by path relative to report.md."""
 
     blocks: list[str] = field(default_factory=list)
+    contents_at: int | None = None  # the block before which the Markdown has its contents
     figures: dict[str, bytes] = field(default_factory=dict)
     curves: dict[str, dict[str, pd.DataFrame]] = field(
         default_factory=lambda: {kind: {} for kind in KINDS}
@@ -66,11 +70,44 @@ class Document:
 
     @property
     def markdown(self) -> str:
+        blocks = list(self.blocks)
+        if self.contents_at is not None:
+            blocks.insert(self.contents_at, _contents(self.headings))
+        return "\n\n".join(blocks) + "\n"
+
+    @property
+    def body(self) -> str:
+        """The Markdown without contents."""
         return "\n\n".join(self.blocks) + "\n"
+
+    @property
+    def headings(self) -> list[Heading]:
+        """Those of sections, each with those of its parts."""
+        tokens = MarkdownIt("commonmark").enable("table").parse(self.body)
+        found: list[Heading] = []
+        for opening, content in pairwise(tokens):
+            if opening.type != "heading_open":
+                continue
+            if opening.tag == "h2":
+                found.append(Heading(content.content, []))
+            elif opening.tag == "h3" and found:
+                found[-1].parts.append(content.content)
+        return found
 
     def add(self, *paragraphs: str) -> None:
         """Append what is not empty."""
         self.blocks += filter(None, paragraphs)
+
+    def add_contents(self) -> None:
+        """Let the Markdown list its sections here; the page has them at its side."""
+        self.contents_at = len(self.blocks)
+
+    @contextmanager
+    def folded(self, label: str) -> Iterator[None]:
+        """What is added within is folded away under the `label`, of plain words."""
+        self.add(f"<details>\n<summary>{label}</summary>")
+        yield
+        self.add("</details>")
 
     def add_table(
         self, header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1
@@ -81,10 +118,40 @@ class Document:
     def add_figure(
         self, name: str, figure: Figure, alt: str, sentence: str, colours: int = COLOURS
     ) -> None:
-        """`colours`: of the palette of the PNG."""
-        path = f"{FIGURES}/{name}.png"
-        self.figures[path] = png(figure, colours)
+        """Add a PNG; `colours`: of its palette."""
+        self._add_picture(f"{FIGURES}/{name}.png", png(figure, colours), alt, sentence)
+
+    def add_drawing(self, name: str, figure: Figure, alt: str, sentence: str) -> None:
+        """Add an SVG: of a figure with few marks, of which it is small, and follows dark mode."""
+        self._add_picture(f"{FIGURES}/{name}.svg", svg(figure), alt, sentence)
+
+    def _add_picture(self, path: str, content: bytes, alt: str, sentence: str) -> None:
+        self.figures[path] = content
         self.add(f"![{alt}]({path})", sentence)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """The title of a section and those of its `parts`, as Markdown."""
+
+    title: str
+    parts: list[str]
+
+    def label(self, part: str) -> str:
+        """The title of a part, without that of its section before it."""
+        return part.removeprefix(f"{self.title}: ")
+
+
+def _contents(headings: Iterable[Heading]) -> str:
+    lines = [
+        f"- {link(heading.title)}"
+        + (": " if heading.parts else "")
+        + " · ".join(f"[{heading.label(part)}](#{anchor(part)})" for part in heading.parts)
+        for heading in headings
+    ]
+    return "\n".join(
+        ["<details open>", "<summary>Contents</summary>", "", *lines, "", "</details>"]
+    )
 
 
 def fill(template: str, **values: Any) -> str:

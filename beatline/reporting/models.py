@@ -37,7 +37,7 @@ OF_PARTS = (
     "pauc",
     "average_precision",
     "brier",
-    "ece",
+    "calibration_error",
 )
 COUNTS = {
     "tp": "true positives",
@@ -76,7 +76,7 @@ def add_comparison(
     )
     rows, measure = _rows_of_comparison(results)
     if rows:  # none where the test records are all alike
-        document.add_figure(
+        document.add_drawing(
             f"{results.name}/comparison",
             figures.comparison(
                 rows,
@@ -183,7 +183,6 @@ def add_model(
     percent: str,
 ) -> None:
     name = model.model
-    document.add(f"### {heading(results, model)}", summary(model))
     stem, alt = f"{results.name}/{name}", f"{text(results.name)}, {text(name)}"
     if len(model.history) > 1:
         _add_history(document, stem, alt, model, tables, colour)
@@ -221,7 +220,7 @@ def _add_history(
     colour: str,
 ) -> None:
     step = _step(model)
-    document.add_figure(
+    document.add_drawing(
         f"{stem}_history",
         figures.history(tables, model.model, model.description["best_epoch"], colour, step),
         f"{alt}: training, {step} by {step}",
@@ -244,14 +243,14 @@ def _add_decisions(
     kinds, sentence = ("confusion", "scores"), f"{_CONFUSION}; {_SCORES}"
     if model.exclusive:
         table = tables["confusion"]
-        document.add_figure(
+        document.add_drawing(
             f"{stem}_confusion",
             figures.confusion_matrix(table.loc[table["model"] == model.model, :]),
             f"{alt}: confusion matrix",
             f"On the test records: {_CONFUSION}.",
         )
         kinds, sentence = ("scores",), _SCORES
-    document.add_figure(
+    document.add_drawing(
         f"{stem}_decisions",
         figures.panels(kinds, tables, {model.model: colour}),
         f"{alt}: {' matrices and '.join(kinds).replace('scores', 'score histograms')}",

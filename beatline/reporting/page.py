@@ -1,4 +1,8 @@
-"""The report as one HTML file that needs nothing else to be read, its cards folded in."""
+"""The report as one HTML file that needs nothing else to be read, its cards folded in.
+
+Contents stand beside it. A script of its own opens sections that a link leads to, sorts tables and
+enlarges figures; without it, all can be read.
+"""
 
 from __future__ import annotations
 
@@ -20,25 +24,46 @@ from beatline.reporting.document import CARDS, JINJA, TEMPLATES, Document, ancho
 REPORT = "report.md"
 
 STYLE = (TEMPLATES / "style.css").read_text()
+SCRIPT = (TEMPLATES / "page.js").read_text()
+KINDS = {"png": "image/png", "svg": "image/svg+xml"}  # of figures
+# What Document.folded writes, and the only HTML that the Markdown may hold.
+_FOLD = re.compile(r"<details>\s<summary>[^<>&]*</summary>\s*|</details>\s*")
 
 
 def page(document: Document) -> str:
-    """The report as one HTML file: style, figures and cards are inside, no script, nothing is fetched."""
-    title = document.markdown.partition("\n")[0].lstrip("# ").replace("\\", "")
-    body = _rendered(document, document.markdown, "")
-    return JINJA.get_template("page.html.j2").render(title=title, style=STYLE, body=body)
+    """The report as one HTML file: style, script, figures and cards are inside, nothing is fetched."""
+    return JINJA.get_template("page.html.j2").render(
+        title=_plain(document.body.partition("\n")[0].lstrip("# ")),
+        contents=[
+            (
+                (_plain(heading.title), anchor(heading.title)),
+                [(_plain(heading.label(part)), anchor(part)) for part in heading.parts],
+            )
+            for heading in document.headings
+        ],
+        style=STYLE,
+        script=SCRIPT,
+        body=_rendered(document, document.body, ""),
+    )
+
+
+def _plain(markdown: str) -> str:
+    """The characters that Markdown of one line shows, where only backslashes mark anything up."""
+    return re.sub(r"\\(.)", r"\1", markdown)
 
 
 def _rendered(document: Document, markdown: str, card: str) -> str:
     """The HTML of the report's Markdown, or that of the `card` with this path."""
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser = MarkdownIt("commonmark", {"html": True}).enable("table")
     rules: dict[str, Callable[..., str]] = {
         "image": partial(_inlined, document.figures),
         "table_open": lambda *_: '<div class="table" tabindex="0">\n<table>\n',
         "table_close": lambda *_: "</table>\n</div>\n",
         "heading_open": partial(_with_anchor, card),
         "heading_close": lambda tokens, number, *_: f"</{_lowered(tokens[number].tag, card)}>\n",
-        "link_open": partial(_within_page, card),
+        "link_open": partial(_within_page, document, card),
+        "html_block": _only_folds,
+        "html_inline": lambda tokens, number, *_: html.escape(tokens[number].content),
     }
     for name, rule in rules.items():
         # Markdown's renderer hands itself to its rules, none of which needs it.
@@ -65,7 +90,7 @@ def _folded(document: Document, paragraph: str) -> str:
 
 def _card(document: Document, path: str) -> str:
     heading, _, rest = document.cards[path].partition("\n")
-    title = html.escape(re.sub(r"\\(.)", r"\1", heading.lstrip("# ")))
+    title = html.escape(_plain(heading.lstrip("# ")))
     body = _rendered(document, rest, path)
     return f'<details id="{_place(path)}">\n<summary>{title}</summary>\n<div>\n{body}</div>\n</details>'
 
@@ -80,16 +105,32 @@ def _lowered(tag: str, card: str) -> str:
     return f"h{int(tag[1]) + 1}" if card else tag
 
 
-def _within_page(card: str, tokens: Sequence[Token], number: int, *_: Any) -> str:
-    """A link to the report's file or to a card's goes to where they are in the page."""
-    path, fragment = urldefrag(str(tokens[number].attrs["href"]))
+def _within_page(
+    document: Document, card: str, tokens: Sequence[Token], number: int, *_: Any
+) -> str:
+    """A link to the report's file or to a card's goes to where they are in the page; another stays."""
+    href = str(tokens[number].attrs["href"])
+    path, fragment = urldefrag(href)
     name = path.rsplit("/", 1)[-1]
+    linked = f"{CARDS}/{name}" if name else card
     if name == REPORT or not (path or card):
-        target = fragment
-    else:
-        place = _place(f"{CARDS}/{name}" if name else card)
-        target = f"{place}/{fragment}" if fragment else place
-    return f'<a href="#{html.escape(target)}">'
+        href = f"#{fragment}"
+    elif linked in document.cards:
+        href = f"#{_place(linked)}" + (f"/{fragment}" if fragment else "")
+    return f'<a href="{html.escape(href)}">'
+
+
+def _only_folds(tokens: Sequence[Token], number: int, *_: Any) -> str:
+    """HTML that folds a part of the report away; any other is shown as text."""
+    content = tokens[number].content
+    if not _FOLD.fullmatch(content):
+        return f"<p>{html.escape(content)}</p>\n"
+    if content.startswith("</"):
+        return "</div>\n</details>\n"
+    return f"{content.strip().replace('<details>', FOLDED)}\n<div>\n"
+
+
+FOLDED = '<details class="fold">'
 
 
 # ---------------------------------------------------------------- figures, headings
@@ -103,10 +144,11 @@ def _inlined(
     env: EnvType,
 ) -> str:
     token = tokens[number]
-    content = pictures[str(token.attrs["src"]).removeprefix("../")]
+    path = str(token.attrs["src"]).removeprefix("../")
     alt = RendererHTML().renderInlineAsText(token.children, options, env)
-    data = base64.b64encode(content).decode()
-    return f'<figure><img alt="{html.escape(alt)}" src="data:image/png;base64,{data}"></figure>'
+    kind = KINDS[path.rpartition(".")[2]]
+    data = base64.b64encode(pictures[path]).decode()
+    return f'<figure><img alt="{html.escape(alt)}" src="data:{kind};base64,{data}"></figure>'
 
 
 def _with_anchor(card: str, tokens: Sequence[Token], number: int, *_: Any) -> str:

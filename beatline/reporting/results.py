@@ -60,6 +60,11 @@ class DatasetResults:
         return self.dataset_info["task"] == "multiclass"
 
     @property
+    def main_metric(self) -> str:
+        """What models are judged by first."""
+        return "accuracy" if self.exclusive else "auc"
+
+    @property
     def groups(self) -> str | None:
         """The noun for one group of records; None if each record is a group of its own."""
         if pd.concat([self.splits[split].table["group"] for split in SPLITS]).is_unique:

@@ -52,7 +52,7 @@ def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str,
     if not any(map(several, results.models)):
         return
     document.add(f"### {text(results.name)}: seeds", spreads(results))
-    metric = "accuracy" if results.exclusive else "auc"
+    metric = results.main_metric
     rows = [
         (model.model, first["value"], first["low"], first["high"], values_of(model, metric))
         for model in results.models
@@ -60,7 +60,7 @@ def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str,
     ]
     if rows:
         measure = METRICS[metric]
-        document.add_figure(
+        document.add_drawing(
             f"{results.name}/seeds",
             figures.seeds(rows, colours, f"{measure} on test records"),
             f"{text(results.name)}: {measure} of each model with each seed, beside the interval of the "
@@ -71,10 +71,10 @@ def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str,
 
 def picture_of_seeds(results: DatasetResults, pictures: Mapping[str, bytes]) -> str:
     """The report's figure of seeds, for a card; empty if there is none."""
-    path = f"figures/{results.name}/seeds.png"
+    path = f"figures/{results.name}/seeds.svg"
     if path not in pictures:
         return ""
-    measure = METRICS["accuracy" if results.exclusive else "auc"]
+    measure = METRICS[results.main_metric]
     return (
         f"![{text(results.name)}: {measure} with each seed](../{path})\n\n{_how_to_read(measure)}"
     )

@@ -29,7 +29,7 @@ from beatline.evaluation.estimates import Evaluate, measured
 from beatline.evaluation.predictions import Predictions
 from beatline.prediction import tasks
 
-METRICS = ["auc", "pauc", "average_precision", "f1", "accuracy", "brier", "ece"]
+METRICS = ["auc", "pauc", "average_precision", "f1", "accuracy", "brier", "calibration_error"]
 
 
 def parameters(**changed: Any) -> Compare:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import cast
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
 from beatline.drawings import figures
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def _xy(line: Line2D) -> tuple[np.ndarray, np.ndarray]:
@@ -24,6 +28,33 @@ def test_a_png_holds_no_date_no_software_and_is_the_same_twice() -> None:
     assert once == again
     assert _chunks(once) <= {"IHDR", "PLTE", "pHYs", "IDAT", "IEND"}
     assert len(once) < 100_000
+
+
+def test_an_svg_keeps_its_text_and_is_the_same_twice() -> None:
+    """Names and numbers of users stand as they are, also those that look like coordinates; no date, no
+    version, nothing to be fetched; and dark mode is in the file, for Markdown has no style."""
+    name = "class 0.123456 <b>"
+    rows = [(name, "m", 0.8, 0.7, 0.95)]
+    drawn = [figures.comparison(rows, [name], {"m": "#0072B2"}, "AUC") for _ in range(2)]
+    once, again = map(figures.svg, drawn)
+    assert once == again
+    texts = [node.text for node in ElementTree.fromstring(once).iter(f"{SVG}text")]
+    assert name in texts
+    assert "0.80" in texts
+    assert b"prefers-color-scheme: dark" in once
+    assert not re.search(rb"matplotlib v|20\d\d-|https?://(?!www\.w3\.org/)", once)
+
+
+def test_what_is_written_on_a_shade_stays_dark_in_dark_mode() -> None:
+    """The shade of a cell stays light there, and light ink on it would not be seen."""
+    table = pd.DataFrame(
+        [("no", "no", 9), ("no", "yes", 1), ("yes", "no", 4), ("yes", "yes", 6)],
+        columns=["actual", "predicted", "records"],
+    )
+    tree = ElementTree.fromstring(figures.svg(figures.confusion_matrix(table)))
+    counts = [node for node in tree.iter(f"{SVG}text") if node.text in ("1", "4")]
+    assert len(counts) == 2
+    assert not any(figures.INK in node.attrib["style"] for node in counts)
 
 
 def _chunks(png: bytes) -> set[str]:

@@ -187,7 +187,7 @@ def test_intervals(task: str) -> None:
     narrow = EVALUATE.model_copy(update={"confidence": 0.5})
     narrower = estimates.estimates(model, table, narrow)
     for name, estimate in found["overall"].items():
-        assert estimate["low"] <= estimate["value"] <= estimate["high"] or name == "ece"
+        assert estimate["low"] <= estimate["value"] <= estimate["high"], name
         inner = narrower["overall"][name]
         assert estimate["low"] <= inner["low"] <= inner["high"] <= estimate["high"]
     assert estimates.estimates(model, table, EVALUATE) == found
@@ -301,7 +301,7 @@ def test_metrics_file(task: str, sections: str | None, tmp_path: Path) -> None:
     assert content["simulated"] is True
     assert list(content)[4:] == ["metrics", "parts", "subgroups", "seeds", "about"]
     known = {"auc", "average_precision", "f1", "recall", "precision", "accuracy"}
-    of_task = {"pauc"} if task in DETECTORS else {"brier", "ece"}
+    of_task = {"pauc"} if task in DETECTORS else {"brier", "calibration_error"}
     overall = {row["metric"]: row for row in content["metrics"]}
     means = {"harmonic_mean"} if task in DETECTORS and sections else set()
     assert overall.keys() == known | of_task | means

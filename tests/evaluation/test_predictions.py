@@ -155,3 +155,39 @@ def test_all_that_is_known_of_a_model_is_read(tmp_path: Path) -> None:
     (durations / "predict.json").unlink()
     with pytest.raises(UserError, match=r"predict\.json is missing"):
         results.load("cnn", tmp_path, tmp_path, durations)
+
+
+@pytest.mark.parametrize("model_info", CASES, ids=str)
+def test_the_table_says_which_records_are_wrong(tmp_path: Path, model_info: dict[str, Any]) -> None:
+    """A person filters by one column, whatever the task, and finds those whose decisions differ."""
+    predicted = predicted_by(model_info)
+    predictions.write(tmp_path, predicted)
+    table = pd.read_csv(tmp_path / predictions.FILE)
+    wrong = [
+        any(row[name] != row[f"{name} decided"] for name in model_info["classes"])
+        for _, row in table.iterrows()
+    ]
+    assert table["wrong"].tolist() == list(map(int, wrong))
+    assert sum(wrong) > 0
+
+
+def test_predictions_of_before_the_column_wrong_are_read(tmp_path: Path) -> None:
+    """Older files lie in caches and at older revisions; they compare with new ones."""
+    model_info = CASES[0]
+    predicted = predicted_by(model_info)
+    predictions.write(tmp_path, predicted)
+    new = (tmp_path / predictions.FILE).read_bytes()
+    old = predicted.table.to_csv(index=False).encode()
+    assert b"wrong" not in old
+    for told_by in (model_info, told(predicted)):
+        before, after = (predictions.parse(content, told_by, "here") for content in (old, new))
+        assert list(before.table.columns) == list(after.table.columns)
+        np.testing.assert_array_equal(before.decisions, after.decisions)
+        np.testing.assert_allclose(before.scores, after.scores, rtol=1e-6)
+
+
+def test_a_class_called_as_the_column_is_refused(tmp_path: Path) -> None:
+    """Two columns of one name would be read as one."""
+    with pytest.raises(UserError, match=r"class is called wrong.*another name"):
+        predictions.write(tmp_path, predicted_by(info("multilabel", ["right", "wrong"])))
+    assert not list(tmp_path.iterdir())

@@ -25,5 +25,6 @@ def document(root: Path) -> Document:
 
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares a test that reads the text alone the time that PNG files take."""
-    monkeypatch.setattr("beatline.reporting.document.png", lambda *_: b"")
+    """Spares a test that reads the text alone the time that figures take."""
+    for name in ("png", "svg"):
+        monkeypatch.setattr(f"beatline.reporting.document.{name}", lambda *_: b"")

@@ -18,6 +18,11 @@ def section(document: Document | str, heading: str) -> str:
     return found[heading]
 
 
+def before(document: Document, heading: str) -> str:
+    """The text above a section of the report."""
+    return document.markdown.split(f"\n## {heading}\n")[0]
+
+
 def table(text: str, header: str) -> Table:
     """The table in `text` whose header begins with `header` (empty: the first); links are labels."""
     return {next(iter(row.values())): row for row in rows(text, header)}

@@ -65,9 +65,9 @@ def test_outside_of_git_there_is_no_revision(document: Document) -> None:
 
 
 def test_every_table_of_metrics_names_what_made_it(document: Document) -> None:
-    """The opening's, those of comparison and those of the models."""
+    """The summary's, those of comparison and those of the models."""
     line = "[Made by](#what-made-these-numbers) "
-    assert line in document.markdown.split("\n## ")[0]
+    assert line in section(document, "Summary of results")
     made = "revision `0123456` (clean) from data `dddddddddddd`."
     for model in ("cnn", "autoencoder"):
         assert line + made in section(document, f"hearts: {model}")

@@ -8,7 +8,7 @@ const METRICS = {
   pauc: "partial AUC",
   f1: "F1",
   brier: "Brier score",
-  ece: "expected calibration error",
+  calibration_error: "calibration error",
 };
 
 const TASKS = {
