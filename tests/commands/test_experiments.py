@@ -73,9 +73,8 @@ def test_without_experiments_it_says_how_to_run_one() -> None:
 
 def test_what_some_rows_do_not_have_yet_is_one_column() -> None:
     """A data set that is not committed has dozens of parameters, which no experiment changed."""
-    mine: dict[str, float | str] = {f"datasets.mine.{key}": 1.0 for key in "abc"} | {
-        "train.cnn.mine.epochs": 8.0
-    }
+    names = ("datasets.mine.a", "datasets.mine.b", "datasets.mine.c", "train.cnn.mine.epochs")
+    mine: dict[str, float | str] = dict.fromkeys(names, 8.0)
     without: dict[str, float | str] = dict.fromkeys(mine, "None")
     changed = _row("b", {**mine, "train.cnn.mine.epochs": 4.0, EPOCHS: 4.0})
     text = experiments.table([_row("workspace", mine), _row(None, without), changed], 100)
