@@ -27,9 +27,7 @@ from beatline.commands.experiment_queue import (
     ExperimentQueue,
     Task,
 )
-from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.comparing.differences import Compare
 from beatline.comparing.revisions import Revision, repository
 from beatline.reporting.document import counted
 
@@ -151,20 +149,18 @@ class _Watch:
         return running
 
     def _metrics(self, task: Task) -> str:
-        """Say the first metric that is compared, of each model that is not as the experiment found it."""
+        """Say the first metric of each model that is not as the experiment found it."""
         commit = self.queue.result(task)
         if commit is None:
             return ""
         new, old = (Revision(self.repo, each) for each in (commit, task.entry.baseline_rev))
-        name = params.block(new.params, "compare", Compare).metrics[0]
         changed = [
-            f"{dataset} {model} {name} {after:.4f}{f' ({before:.4f} before)' if before else ''}"
+            f", {dataset} {model} {_first(after)} ({_first(before)} before)"
             for dataset, model in new.trained
-            if (after := _value(new.metrics(dataset, model), name)) is not None
-            and after != (before := _value(old.metrics(dataset, model), name))
+            if (after := new.metrics(dataset, model)) != (before := old.metrics(dataset, model))
         ]
         more = f", and {counted(len(changed) - MANY, 'model')} more" if len(changed) > MANY else ""
-        return "".join(f", {each}" for each in changed[:MANY]) + more
+        return "".join(changed[:MANY]) + more or ", no metric changed"
 
     def _left(self) -> str:
         """Say how long the others will take, by the mean of those that have ended."""
@@ -175,9 +171,9 @@ class _Watch:
         return f"; about {tqdm.format_interval(left / min(self.workers, len(self.open)))} left"
 
 
-def _value(metrics: dict[str, Any] | None, name: str) -> float | None:
-    rows = metrics["metrics"] if metrics else []
-    return next((row["value"] for row in rows if row["metric"] == name), None)
+def _first(metrics: dict[str, Any] | None) -> str:
+    row = metrics["metrics"][0] if metrics else {"metric": "no metric", "value": None}
+    return row["metric"] if row["value"] is None else f"{row['metric']} {row['value']:.4f}"
 
 
 def _failure(name: str, log: Path | None, killed: bool) -> str:

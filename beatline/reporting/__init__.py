@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from tqdm import tqdm
 
 from beatline.common.params import Parameters
 from beatline.drawings import figures
@@ -77,7 +78,7 @@ def compose(
     _add_opening(document, datasets)
     _add_summary(document, datasets, colours, percent(content["evaluate"]))
     document.add_contents()
-    for results in datasets:
+    for results in tqdm(datasets, "report", unit=" data sets", mininterval=5):
         document.add(f"## {text(results.name)}")
         _add_links_to_cards(document, results)
         add_data(document, results)
