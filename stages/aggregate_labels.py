@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from beatline import datasets
 from beatline.common import params, sums
-from beatline.common.errors import UserError, concerning, reporting_mistakes
+from beatline.common.errors import UserError, concerning, run_stage
 from beatline.common.files import replacing, write_csv, write_json
 from beatline.sources.pack import Pack
 
@@ -41,5 +40,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    with reporting_mistakes():
-        main(sys.argv[1])
+    run_stage(main)

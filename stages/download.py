@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from beatline import datasets
 from beatline.common import params
-from beatline.common.errors import concerning, reporting_mistakes
+from beatline.common.errors import concerning, run_stage
 from beatline.sources.pack import PackWriter
 
 WORKSPACE = Path("data/downloads")  # survives the stage: a broken download goes on from there
@@ -30,5 +29,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    with reporting_mistakes():
-        main(sys.argv[1])
+    run_stage(main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from beatline import models
 from beatline.bundle import WEIGHTS_SHA256, Bundle
 from beatline.bundle import model as bundle  # now, since identity sums what is loaded
 from beatline.common import params, sums
-from beatline.common.errors import reporting_mistakes
+from beatline.common.errors import run_stage
 from beatline.common.files import replacing, write_csv, write_json
 from beatline.evaluation import estimates, predictions, reconstructions
 from beatline.evaluation.estimates import Evaluate
@@ -85,5 +84,4 @@ def other_seeds(folder: Path, test: SplitArrays, parameters: Evaluate) -> list[d
 
 
 if __name__ == "__main__":
-    with reporting_mistakes():
-        main(*sys.argv[1:])
+    run_stage(main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 
 from beatline import datasets
 from beatline.common import params, sums
-from beatline.common.errors import UserError, reporting_mistakes
+from beatline.common.errors import UserError, run_stage
 from beatline.common.files import read_csv, read_json, replacing, write_json
 from beatline.sources.pack import Pack
 
@@ -55,5 +54,4 @@ def choose(table: pd.DataFrame, classes: list[str], sections: str | None) -> dic
 
 
 if __name__ == "__main__":
-    with reporting_mistakes():
-        main(sys.argv[1])
+    run_stage(main)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from beatline import datasets, features
 from beatline.common import params, sums
-from beatline.common.errors import concerning, reporting_mistakes
+from beatline.common.errors import concerning, run_stage
 from beatline.common.files import read_csv, read_json, replacing, write_json
 from beatline.features import Recorded
 from beatline.sources.pack import Pack
@@ -38,5 +37,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    with reporting_mistakes():
-        main(sys.argv[1])
+    run_stage(main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from beatline import datasets
 from beatline.common import params, sums
-from beatline.common.errors import UserError, concerning, reporting_mistakes
+from beatline.common.errors import UserError, concerning, run_stage
 from beatline.common.files import read_csv, read_json
 from beatline.preprocessing import arrays, normalization, splitting
 from beatline.preprocessing.arrays import Reader
@@ -94,5 +93,4 @@ class _Counted:
 
 
 if __name__ == "__main__":
-    with reporting_mistakes():
-        main(sys.argv[1])
+    run_stage(main)

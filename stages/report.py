@@ -6,7 +6,7 @@ from pathlib import Path
 
 from beatline import reporting
 from beatline.common import params
-from beatline.common.errors import reporting_mistakes
+from beatline.common.errors import run_stage
 from beatline.common.files import replacing, write_csv
 
 REPORTS = Path("reports")
@@ -37,5 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reporting_mistakes():
-        main()
+    run_stage(main)

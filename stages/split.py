@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 
 from beatline.common import params, sums
-from beatline.common.errors import concerning, reporting_mistakes
+from beatline.common.errors import concerning, run_stage
 from beatline.common.files import read_csv, read_json, write_csv, write_json
 from beatline.preprocessing import splitting
 
@@ -42,5 +41,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    with reporting_mistakes():
-        main(sys.argv[1])
+    run_stage(main)

@@ -6,7 +6,6 @@ folder `seeds`. An interrupted training goes on after its last completed epoch.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import nn
 from beatline import models
 from beatline.bundle import model as bundle  # now, since identity sums what is loaded
 from beatline.common import params, sums
-from beatline.common.errors import reporting_mistakes
+from beatline.common.errors import run_stage
 from beatline.common.files import replacing
 from beatline.lineage import record
 from beatline.models import Learning
@@ -116,5 +115,4 @@ def save(folder: Path, trained: list[Trained]) -> None:
 
 
 if __name__ == "__main__":
-    with reporting_mistakes():
-        main(*sys.argv[1:])
+    run_stage(main)

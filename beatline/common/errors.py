@@ -1,6 +1,6 @@
 """Mistakes that a user can mend, told in one sentence.
 
-Every stage runs inside :func:`reporting_mistakes`, so a wrong parameter or a broken file ends in
+Every stage is called by :func:`run_stage`, so a wrong parameter or a broken file ends in
 ``error: <what is wrong, where, and what to do>`` and exit status 1 instead of a traceback. An error
 that is ours (a bug) still shows its traceback.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import inspect
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -49,6 +50,22 @@ def reporting_mistakes() -> Iterator[None]:
         reason, doing, cure = DISK_ERRORS[error.errno]
         where = f" while {doing} {error.filename}" if error.filename else ""
         sys.exit(f"error: {reason}{where}: {cure} and run the command again")
+
+
+def run_stage(main: Callable[..., None]) -> None:
+    """Call a stage's `main` with the arguments of the command line, inside :func:`reporting_mistakes`."""
+    with reporting_mistakes():
+        signature, given = inspect.signature(main), sys.argv[1:]
+        try:
+            signature.bind(*given)
+        except TypeError:
+            spec = sys.modules["__main__"].__spec__
+            takes = " ".join(f"<{name}>" for name in signature.parameters) or "no arguments"
+            raise UserError(
+                f"`python -m {spec.name if spec else sys.argv[0]}` takes {takes}, not "
+                f"{' '.join(given) or 'none'}: `dvc repro --dry` prints how each stage is called"
+            ) from None
+        main(*given)
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import yaml
 
 from beatline.common.errors import reporting_mistakes
 from tests import parameters
+from tests.paths import ROOT
 
 MODULES = ("ptbxl", "ucr", "mnist", "table", "sound")
 COLUMNS = {
@@ -100,3 +104,12 @@ def test_what_cannot_be_measured() -> None:
     sentence = _refused("extract_features")
     assert sentence.startswith("error: extract_features.mine: ")
     assert "set `channel`" in sentence
+
+
+@pytest.mark.parametrize("given", [[], ["cnn"], ["cnn", "ptbxl", "more"]], ids=len)
+def test_a_stage_says_what_it_takes(given: list[str]) -> None:
+    """Whoever calls one by hand learns what it wants, not that a position is missing."""
+    command = [sys.executable, "-m", "stages.train", *given]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert re.fullmatch(r"error: .*stages\.train.* takes <model> <name>.*\n", ended.stderr)
