@@ -12,7 +12,7 @@ import errno
 import inspect
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 _FULL = ("the disk is full", "writing", "free some space")
