@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from dvc.repo import Repo
 
 from beatline.comparing import words
@@ -39,6 +42,15 @@ def _is_other(before: Revision, after: Revision, dataset: str, model: str) -> bo
     path = f"reports/metrics/{dataset}/{model}.json"
     if before.content(path) == after.content(path):
         return False
-    trained = f"train_{model}@{dataset}"
-    old, new = (revision.stages.get(trained, {}) for revision in (before, after))
-    return bool(old) and all(old.get(key) == new.get(key) for key in ("cmd", "deps", "params"))
+    return all(
+        _given(before.stages.get(stage)) == _given(after.stages.get(stage))
+        for stage in (f"train_{model}@{dataset}", f"evaluate_{model}@{dataset}")
+    )
+
+
+def _given(entry: Mapping[str, Any] | None) -> Any:
+    """Command, parameters, and code and data, of what a stage has read; not what other stages trained."""
+    if entry is None:
+        return None
+    deps = [dep for dep in entry["deps"] if not dep["path"].startswith("data/models")]
+    return entry["cmd"], entry.get("params"), deps

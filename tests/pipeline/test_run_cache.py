@@ -68,3 +68,12 @@ def test_with_a_lock_of_another_machine_nothing_is_trained(clone: Clone) -> None
     assert re.search(r"^1 model of 2 came out other .* No difference is beyond", printed, re.M)
     clone.run("git", "checkout", "HEAD", "--", "dvc.lock", "reports")
     assert not ran(clone.run("beatline", "repro", TARGET))
+
+
+def test_what_a_change_of_code_made_is_no_other_machine(clone: Clone) -> None:
+    """Metrics that are measured in another way are not told as those of another processor."""
+    code = clone.root / "beatline/evaluation/mistakes.py"
+    code.write_text(code.read_text() + "# changed\n")
+    printed = clone.run("beatline", "repro", TARGET)
+    assert ran(printed) == [TARGET]
+    assert "came out other" not in printed
