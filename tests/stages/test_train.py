@@ -45,6 +45,7 @@ TREES: dict[str, Any] = {
     "features": 0.2,
     "monitor": "epoch",
 }
+FILES = (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH, bundle.FAMILIARITY)
 OUTPUT, CHECKPOINTS = Path("data/models/ecg5000/cnn"), Path("data/checkpoints")
 
 
@@ -237,7 +238,7 @@ def test_every_seed_is_a_run_of_its_own(model: str) -> None:
         change(model, seed=seed, seeds=1)
         train.main(model, "ecg5000")
         assert not (output / "seeds").exists()
-        for name in (bundle.WEIGHTS, bundle.HISTORY):
+        for name in (bundle.WEIGHTS, bundle.HISTORY, bundle.FAMILIARITY):
             assert (output / name).read_bytes() == (folder / name).read_bytes()
         alone, among = (read_json(place / bundle.DESCRIPTION) for place in (output, folder))
         assert among["training"].pop("seeds") == 3 and alone["training"].pop("seeds") == 1
@@ -267,7 +268,5 @@ def test_all_seeds_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(list(CHECKPOINTS.rglob("*.state"))) == 2
     train.main("cnn", "ecg5000")
     assert written(OUTPUT).keys() == {
-        f"{place}{name}"
-        for place in ("", "seeds/2/")
-        for name in (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH, sums.SUMS)
+        f"{place}{name}" for place in ("", "seeds/2/") for name in (*FILES, sums.SUMS)
     }
