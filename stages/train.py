@@ -63,9 +63,7 @@ def main(model: str, name: str) -> None:
             network, learned, history = train(model_info, data, seed_parameters, state, key)
             trained.append((network, learned | {"identity": identity}, history))
             earlier += state.earlier
-        train_recordings, validation_recordings = data.train.recordings, data.validation.recordings
-        dataset = model_info["dataset"]
-        save(output, trained, familiarity.fit(train_recordings, validation_recordings, dataset))
+        save(output, trained, familiarity.fit(*data.signals, model_info["dataset"]))
         seconds = time.perf_counter() - began + earlier
         # Durations differ from run to run: they stay out of what metrics and bundles hold.
         durations = Path(f"data/durations/{name}/{model}/train.json")

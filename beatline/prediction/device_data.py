@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +25,6 @@ class Recordings:
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield each recording `[T, C]` where it was read from, not on the device."""
-        return (self._signals[row] for row in self._rows)
 
     def batch(
         self, positions: torch.Tensor, starts: torch.Tensor | None = None, length: int = 0

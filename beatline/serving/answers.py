@@ -164,7 +164,7 @@ def _far(model: Model, signal: np.ndarray) -> Notice | None:
     )
     return Notice(
         "unfamiliar",
-        f"the recording is far from those that this model has learned from (distance {distance:.3g}; "
+        f"the recording is far from the training recordings (distance {distance:.3g}; "
         f"{SHARE:.1%} of validation recordings are below {known.threshold:.3g}): {means}",
     )
 

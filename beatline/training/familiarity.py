@@ -22,6 +22,8 @@ def fit(
 ) -> Familiarity | None:
     """Fit the distance to normalized recordings `[T, C]`, and its threshold to those of validation.
 
+    A detector's too to all that the data set has for training: an anomaly of a known kind is not foreign.
+
     The covariance is shrunk (Ledoit & Wolf 2004, J. Multivariate Anal. 88), since there may be more
     features than recordings. None, with a warning, if there are too many features.
     """

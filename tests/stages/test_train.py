@@ -248,6 +248,23 @@ def test_every_seed_is_a_run_of_its_own(model: str) -> None:
     assert len(weights) == 3
 
 
+def test_all_models_of_a_data_set_have_one_distance_to_its_training_recordings() -> None:
+    """A detector's too, which learns from normal ones alone: known anomalies are no foreign recordings.
+    The data set has both."""
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["train"]["autoencoder"] = {
+        "ecg5000": {**CNN, "architecture": parameters.ARCHITECTURES["autoencoder"], "augment": {}}
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    assert len(np.unique(arrays.load_split(Path("data/normalized/ecg5000/train")).anomalies())) == 2
+    for model_name in ("cnn", "autoencoder"):
+        train.main(model_name, "ecg5000")
+    files = [
+        Path(f"data/models/ecg5000/{name}") / bundle.FAMILIARITY for name in ("cnn", "autoencoder")
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_all_seeds_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full at the last bundle leaves the old ones as they were, and the trained networks
     where the next run finds them."""
