@@ -193,6 +193,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.ecg_features
 	python -m benchmarks.mnist
 	python -m benchmarks.detectors
+	python -m benchmarks.familiarity
 	python -m benchmarks.compare
 	python -m benchmarks.no_op_repro
 	python -m benchmarks.sums

@@ -21,7 +21,8 @@ from beatline.common.files import replacing
 from beatline.lineage import record
 from beatline.models import Learning
 from beatline.prediction import devices, inference
-from beatline.training import checkpoint, loop
+from beatline.prediction.familiarity import Familiarity
+from beatline.training import checkpoint, familiarity, loop
 from beatline.training.data import PARTS, TrainingData, load_training_data
 from beatline.training.parameters import parameters_of
 
@@ -61,7 +62,7 @@ def main(model: str, name: str) -> None:
             network, learned, history = train(model_info, data, seed_parameters, state, key)
             trained.append((network, learned | {"identity": identity}, history))
             earlier += state.earlier
-        save(output, trained)
+        save(output, trained, familiarity.fit(*data.signals, model_info["dataset"]))
         seconds = time.perf_counter() - began + earlier
         # Durations differ from run to run: they stay out of what metrics and bundles hold.
         durations = Path(f"data/durations/{name}/{model}/train.json")
@@ -104,13 +105,13 @@ def train(
     return network, model_info | learned, history
 
 
-def save(folder: Path, trained: list[Trained]) -> None:
-    """Write the bundles of all seeds, or none."""
+def save(folder: Path, trained: list[Trained], known: Familiarity | None) -> None:
+    """Write the bundles of all seeds, or none. `known`: the distance to the training recordings."""
     with replacing(folder) as beside:
         for number, (network, model_info, history) in enumerate(trained):
             seed = str(model_info["training"]["seed"])
             target = beside / "seeds" / seed if number else beside
-            bundle.save(target, network, model_info, history)
+            bundle.save(target, network, model_info, history, known)
         sums.seal(beside)  # with the bundles of other seeds
 
 

@@ -3,9 +3,9 @@
 ``weights.safetensors`` holds the tensors, ``model.json`` everything else that leads from a raw
 recording to a prediction and what made the model, ``history.csv`` a row per epoch of training, and
 ``model.onnx`` the network as an ONNX graph, for predictions without torch
-(:mod:`beatline.serving`). The folder ``seeds`` holds the bundles of other seeds, each called after its
-seed, if there are any. One call loads
-a bundle::
+(:mod:`beatline.serving`). ``familiarity.safetensors`` tells which recordings are far from those of the
+training (:mod:`beatline.prediction.familiarity`). The folder ``seeds`` holds the bundles of other
+seeds, each called after its seed, if there are any. One call loads a bundle::
 
     from beatline import bundle
     model = bundle.load("data/models/ptbxl/cnn")
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from beatline.bundle.model_info import (
     DESCRIPTION,
+    FAMILIARITY,
     FORMAT,
     GRAPH,
     GRAPH_SHA256,
@@ -34,7 +35,7 @@ from beatline.bundle.model_info import (
 if TYPE_CHECKING:
     from beatline.bundle.model import Answers, Bundle, load, network_of, other_seeds, save
 
-__all__ = ["DESCRIPTION", "FORMAT", "GRAPH", "GRAPH_SHA256", "HISTORY", "SEEDS"]
+__all__ = ["DESCRIPTION", "FAMILIARITY", "FORMAT", "GRAPH", "GRAPH_SHA256", "HISTORY", "SEEDS"]
 __all__ += ["WEIGHTS", "WEIGHTS_SHA256", "shape_of"]
 __all__ += ["Answers", "Bundle", "load", "network_of", "other_seeds", "save"]
 

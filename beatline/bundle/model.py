@@ -18,6 +18,8 @@ from torch import nn
 from beatline import models
 from beatline.bundle.model_info import (
     DESCRIPTION,
+    FAMILIARITY,
+    FAMILIARITY_SHA256,
     FORMAT,
     GRAPH,
     GRAPH_SHA256,
@@ -26,6 +28,7 @@ from beatline.bundle.model_info import (
     WEIGHTS,
     WEIGHTS_SHA256,
     batches,
+    read_familiarity,
     read_model_info,
     shape_of,
 )
@@ -37,6 +40,7 @@ from beatline.export import onnx_graph
 from beatline.export.onnx_graph import NotExported
 from beatline.prediction import devices, inference, tasks
 from beatline.prediction.device_data import Recordings
+from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.windows import Windows, averaged, starts
 from beatline.preprocessing.normalization import Normalization
 
@@ -53,10 +57,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded model. `description` is the content of model.json."""
+    """A loaded model. `description` is the content of model.json; `familiarity` tells which recordings
+    are far from those of the training, None of bundles of older versions."""
 
     network: nn.Module
     description: dict[str, Any]
+    familiarity: Familiarity | None = None
 
     @property
     def task(self) -> tasks.Task:
@@ -148,9 +154,14 @@ class Bundle:
 
 
 def save(
-    folder: Path, network: nn.Module, model_info: dict[str, Any], history: pd.DataFrame
+    folder: Path,
+    network: nn.Module,
+    model_info: dict[str, Any],
+    history: pd.DataFrame,
+    known: Familiarity | None = None,
 ) -> None:
-    """Write a bundle. `model_info` needs what :data:`beatline.bundle.model_info.PROMISED` names.
+    """Write a bundle. `model_info` needs what :data:`beatline.bundle.model_info.PROMISED` names;
+    `known`: the distance to its training recordings, if it is to tell which are far.
 
     A network that cannot be exported gets no ONNX graph and a warning: it works, but cannot be served.
     """
@@ -159,12 +170,16 @@ def save(
     sums: dict[str, str | None] = {WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest()}
     graph = _graph(network, model_info)
     sums[GRAPH_SHA256] = hashlib.sha256(graph).hexdigest() if graph else None
+    distance = known.to_bytes() if known else None
+    sums[FAMILIARITY_SHA256] = hashlib.sha256(distance).hexdigest() if distance else None
     with replacing(folder) as beside:
         beside.mkdir()
         # As bytes: save_file would not report a full disk as an OSError.
         (beside / WEIGHTS).write_bytes(weights)
         if graph:
             (beside / GRAPH).write_bytes(graph)
+        if distance:
+            (beside / FAMILIARITY).write_bytes(distance)
         # Seventeen digits tell any two numbers apart: the normalization must come back as it was.
         content = {"format": FORMAT, **model_info, **sums}
         write_json(beside / DESCRIPTION, content, digits=17)
@@ -197,7 +212,7 @@ def load(folder: Path | str) -> Bundle:
         raise UserError(
             f"{weights} does not fit {DESCRIPTION} ({type(error).__name__}): train the model again"
         ) from None
-    return Bundle(network.eval(), model_info)
+    return Bundle(network.eval(), model_info, read_familiarity(folder, model_info))
 
 
 def other_seeds(folder: Path) -> list[Path]:

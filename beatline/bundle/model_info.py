@@ -12,13 +12,17 @@ from beatline.common import sums
 from beatline.common.errors import UserError, names_there_are
 from beatline.common.files import read_json
 from beatline.common.params import Parameters, validated
+from beatline.prediction import familiarity
+from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.tasks import TaskName
 
 FOLDER = Path("data/models")  # with the bundle of each data set and model: ptbxl/cnn
 WEIGHTS, GRAPH = "weights.safetensors", "model.onnx"
+FAMILIARITY = "familiarity.safetensors"
 DESCRIPTION, HISTORY = "model.json", "history.csv"
 SEEDS = "seeds"
 WEIGHTS_SHA256, GRAPH_SHA256 = "weights_sha256", "graph_sha256"  # in model.json
+FAMILIARITY_SHA256 = "familiarity_sha256"  # there too
 FORMAT = 3
 MOST_VALUES = 1 << 26  # samples times channels of a recording: sixteen times what the service takes
 CURE = "train the model again"  # its bytes are those that were written, so no copy is better
@@ -138,6 +142,7 @@ class ModelInfo(_Part):
     identity: _Identity
     weights_sha256: Sha256
     graph_sha256: Sha256 | None = None
+    familiarity_sha256: Sha256 | None = None  # bundles had none at first
 
     @field_validator("classes")
     @classmethod
@@ -205,6 +210,15 @@ def read_model_info(folder: Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{error}; {CURE}") from None
     return model_info
+
+
+def read_familiarity(folder: Path, model_info: dict[str, Any]) -> Familiarity | None:
+    """Return a bundle's distance to its training recordings, None if it has none, as those of
+    older versions. Raises UserError if it is missing or damaged."""
+    expected = model_info.get(FAMILIARITY_SHA256)
+    if expected is None:
+        return None
+    return familiarity.load(folder / FAMILIARITY, expected, model_info["dataset"])
 
 
 def batches(recordings: Any, model_info: dict[str, Any]) -> list[np.ndarray]:

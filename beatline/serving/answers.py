@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from beatline.common.errors import names_there_are
+from beatline.prediction.familiarity import SHARE
 from beatline.prediction.windows import averaged
 from beatline.preprocessing.normalization import Normalization
 from beatline.serving import explanation, preparation
@@ -46,7 +47,7 @@ def respond(
     )
     signal = model.normalized(prepared.samples)
     outputs = model.outputs(signal, check)
-    far = preparation.far(signal, dataset["typical"])
+    far = _far(model, signal)
     length = prepared.length  # beyond it a sound is repeated, which no answer covers
     answer = {
         "model": model.identity,
@@ -136,7 +137,7 @@ def _row_answer(
     if unknown := [dataset["channels"][number] for number in np.flatnonzero(np.isnan(row))]:
         means = f"{listed(unknown, NAMED)}: what training rows have in the middle stands in"
         notices.append(Notice("missing", f"without a value: {means}"))
-    if far := preparation.far(signal, dataset["typical"]):
+    if far := _far(model, signal):
         notices.append(far)
     return {
         "predicted_class": predicted,
@@ -145,6 +146,27 @@ def _row_answer(
         "model": model.identity,
         "warnings": list(map(vars, notices)),
     }
+
+
+def _far(model: Model, signal: np.ndarray) -> Notice | None:
+    """A notice if a normalized recording `[T, C]` is far from those of the training: in amplitude, or
+    in whatever its distance is taken of."""
+    if notice := preparation.far(signal, model.model_info["dataset"]["typical"]):
+        return notice
+    known = model.familiarity
+    distance = known.distance(signal, model.model_info["dataset"]) if known else 0.0
+    if known is None or not distance > known.threshold:
+        return None
+    means = (
+        "it may be of another kind, and not only an anomaly"
+        if model.detects
+        else ("the answer may mean nothing")
+    )
+    return Notice(
+        "unfamiliar",
+        f"the recording is far from the training recordings (distance {distance:.3g}; "
+        f"{SHARE:.1%} of validation recordings are below {known.threshold:.3g}): {means}",
+    )
 
 
 def _decided(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> dict[str, Any]:

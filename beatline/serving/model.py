@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from beatline.bundle.model_info import (
     GRAPH_SHA256,
     MOST_VALUES,
     WEIGHTS_SHA256,
+    read_familiarity,
     read_model_info,
     shape_of,
 )
@@ -31,6 +33,7 @@ from beatline.export.limits import BeyondLimits, Needs
 from beatline.export.session import WINDOWS, open_session
 from beatline.features import sound
 from beatline.prediction import tasks
+from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows, aggregated, starts
 from beatline.preprocessing.normalization import Normalization
@@ -77,7 +80,8 @@ class Cost:
 @dataclass(frozen=True)
 class Model:
     """`dataset`, `name`: as in data/models/<data set>/<model>. `model_info`: of model.json. `needs`: of
-    its ONNX graph, whose `cost` is measured when it is loaded."""
+    its ONNX graph, whose `cost` is measured when it is loaded. `familiarity`: tells
+    which recordings are far from those of the training; bundles of older versions have none."""
 
     dataset: str
     name: str
@@ -87,6 +91,7 @@ class Model:
     windows: Windows
     needs: Needs
     cost: Cost
+    familiarity: Familiarity | None = None
 
     @property
     def task(self) -> str:
@@ -227,6 +232,7 @@ def load(folder: Path) -> Model:
         windows=Windows(**model_info["windows"]),
         needs=replace(needs, batch=min(needs.batch, BATCH)),
         cost=Cost(0, 0),
+        familiarity=read_familiarity(folder, model_info),
     )
     try:
         return replace(model, cost=_measured(model, shape))
@@ -306,6 +312,7 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
             "sound": sound,
         },
         "thresholds": thresholds(model),
+        "far_from": _far_from(model),
         "metrics": _metrics(estimates, model_info[WEIGHTS_SHA256]),
         "parameters": model_info.get("parameters"),
         "identity": {
@@ -322,6 +329,13 @@ def thresholds(model: Model) -> dict[str, float] | None:
     """Return the threshold of each class; None if the most probable class is decided."""
     values = model.model_info["thresholds"]
     return dict(zip(model.classes, values, strict=True)) if values else None
+
+
+def _far_from(model: Model) -> float | None:
+    """Return the distance from which on recordings are told to be far from those of the training; None
+    if the model tells none."""
+    known = model.familiarity
+    return known.threshold if known and math.isfinite(known.threshold) else None
 
 
 def _metrics(path: Path, weights: str) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beatline.bundle.model_info import DESCRIPTION, FOLDER, GRAPH
+from beatline.bundle.model_info import DESCRIPTION, FAMILIARITY, FOLDER, GRAPH
 from beatline.common import params
 from beatline.common.errors import UserError, names_there_are
 from beatline.common.sums import SUMS
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from beatline.serving.telemetry import Telemetry
 
 PREDICTIONS = Path("data/predictions")  # where a model's metrics and their intervals are
-FILES = (DESCRIPTION, GRAPH, SUMS)  # whose stamps show that a bundle has changed
+FILES = (DESCRIPTION, GRAPH, FAMILIARITY, SUMS)  # whose stamps show that a bundle has changed
 # The environment variable that tells a worker to take requests only when its models are loaded: it takes
 # the place of another, beside workers that answer.
 LOAD_FIRST = "BEATLINE_LOAD_FIRST"

@@ -147,6 +147,8 @@ class Available(Object):
     simulated: bool
     input: Input
     thresholds: dict[str, float] | None
+    far_from: float | None
+    """The distance to the training recordings beyond which an answer warns; null: it never does."""
     metrics: dict[str, dict[Literal["value", "low", "high"], float | None]] | None
     parameters: Count | None
     identity: dict[Literal["revision", "clean", "data", "code", "weights"], str | bool | None]

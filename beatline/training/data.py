@@ -39,7 +39,9 @@ DESCRIBED = (  # of dataset.json
 @dataclass(frozen=True)
 class TrainingData:
     """`sections`: what is learned to be told apart, by a model that learns that: its targets for training
-    are of sections, those for validation of anomalies. `dataset`: the data set's dataset.json."""
+    are of sections, those for validation of anomalies. `dataset`: the data set's dataset.json. `signals`:
+    all recordings `[N, T, C]` of training, those too that a detector does not learn from, and of
+    validation, memory-mapped."""
 
     task: Task
     classes: list[str]
@@ -47,6 +49,7 @@ class TrainingData:
     train: Examples
     validation: Examples
     dataset: dict[str, Any]
+    signals: tuple[np.ndarray, np.ndarray]
 
     @property
     def description(self) -> dict[str, Any]:
@@ -92,6 +95,7 @@ def load_training_data(folder: Path, model: str, key: str, device: torch.device)
             Recordings(validation.signals, everything, device), _targets(validation, task, classes)
         ),
         dataset,
+        (train.signals, validation.signals),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from beatline import bundle, models
+from beatline.prediction.familiarity import Familiarity, features
 from beatline.preprocessing import normalization
 from tests.parameters import ARCHITECTURES
 
@@ -74,6 +75,13 @@ def made(
             network.eval()
             network.build_memory_bank([windows])
     return network, description
+
+
+def familiarity(model_info: dict[str, Any], threshold: float = 1.0) -> Familiarity:
+    """The distance to recordings at the mean of each channel, which no other ones are near."""
+    size = len(features(np.zeros((LENGTH, len(CHANNELS))), model_info["dataset"]))
+    mean, whitening = np.zeros(size, np.float32), np.eye(size, dtype=np.float32)
+    return Familiarity(mean, whitening, threshold)
 
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "train_loss": [0.5, 0.25]})

@@ -29,7 +29,16 @@ from beatline.prediction import inference, losses, tasks
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.windows import Windows
 from beatline.preprocessing import normalization
-from tests.bundle.bundles import CHANNELS, DATASET, HISTORY, LENGTH, WINDOW, made, raw_recordings
+from tests.bundle.bundles import (
+    CHANNELS,
+    DATASET,
+    HISTORY,
+    LENGTH,
+    WINDOW,
+    familiarity,
+    made,
+    raw_recordings,
+)
 from tests.damage import flipped, places
 from tests.parameters import ARCHITECTURES
 from tests.paths import ROOT
@@ -286,6 +295,43 @@ def test_weights_are_safetensors(saved: Path) -> None:
         "model.onnx",
         "weights.safetensors",
     ]
+
+
+def test_distance_to_the_training_comes_back(tmp_path: Path) -> None:
+    """Bit for bit, and no bundle needs it: those of older versions have none and say nothing of it."""
+    network, description = made()
+    known = familiarity(description)
+    for name, among in (("with", [known]), ("without", [])):
+        bundle.save(tmp_path / name, network, description, HISTORY, *among)
+    loaded = bundle.load(tmp_path / "with").familiarity
+    assert loaded and loaded.to_bytes() == known.to_bytes()
+    assert bundle.load(tmp_path / "without").familiarity is None
+    path = tmp_path / "without" / bundle.DESCRIPTION
+    content = json.loads(path.read_text())
+    del content["familiarity_sha256"]
+    path.write_text(json.dumps(content))
+    sums.seal(tmp_path / "without")
+    assert bundle.load(tmp_path / "without").familiarity is None
+
+
+def test_damaged_distance_to_the_training_is_noticed(tmp_path: Path) -> None:
+    """Wherever a bit flips, or if the file is of another model, or lost."""
+    network, description = made()
+    bundle.save(tmp_path, network, description, HISTORY, familiarity(description))
+    path = tmp_path / bundle.FAMILIARITY
+    for place in places(path, 20):
+        with (
+            flipped(path, place),
+            pytest.raises(UserError, match=r"familiarity\.safetensors .*beatline repair"),
+        ):
+            bundle.load(tmp_path)
+    path.write_bytes(familiarity(description, threshold=2).to_bytes())
+    sums.seal(tmp_path)
+    with pytest.raises(UserError, match=r"familiarity\.safetensors .*train the model again"):
+        bundle.load(tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match=r"familiarity\.safetensors .*beatline repair"):
+        bundle.load(tmp_path)
 
 
 def test_changed_weights_are_noticed(saved: Path) -> None:

@@ -15,12 +15,21 @@ from beatline import bundle
 from beatline.bundle import model_info
 from beatline.common import sums
 from beatline.common.errors import UserError
+from beatline.preprocessing import normalization
 from beatline.serving import answers, explanation, model, preparation
 from beatline.serving.model import Model
 from beatline.serving.problems import Problem
 from beatline.serving.recording import Prepared, Recording
 from beatline.serving.settings import Serve
-from tests.bundle.bundles import CHANNELS, DATASET, HISTORY, LENGTH, made, raw_recordings
+from tests.bundle.bundles import (
+    CHANNELS,
+    DATASET,
+    HISTORY,
+    LENGTH,
+    familiarity,
+    made,
+    raw_recordings,
+)
 from tests.parameters import content
 
 LIMITS = Serve.model_validate(content()["serve"])
@@ -255,6 +264,38 @@ def test_recordings_far_from_the_training_are_warned_of(tmp_path: Path) -> None:
     assert [w["code"] for w in answered(loaded, far)["warnings"]] == ["far"]
 
 
+@pytest.mark.parametrize(("name", "task"), [("cnn", "multilabel"), ("embedding", "neighbours")])
+def test_recordings_of_another_kind_are_warned_of(tmp_path: Path, name: str, task: str) -> None:
+    """Beyond the threshold of the distance to the training recordings, with both numbers, and only
+    there; a bundle of an older version warns of no distance. The list of models says which do."""
+    network, description = made(name, task)
+    recording = raw_recordings(2)[1]
+    normalized = normalization.Normalization(**description["normalization"]).apply(recording)
+    distance = familiarity(description).distance(normalized, description["dataset"])
+    for threshold, codes in ((0.99 * distance, ["unfamiliar"]), (1.01 * distance, []), (None, [])):
+        known = [familiarity(description, threshold)] if threshold else []
+        bundle.save(tmp_path / "m", network, description, HISTORY, *known)
+        loaded = model.load(tmp_path / "m")
+        warnings = answered(loaded, recording)["warnings"]
+        assert [warning["code"] for warning in warnings] == codes
+        for number in (distance, threshold) if warnings else ():
+            assert f"{number:.3g}" in warnings[0]["message"]
+        far_from = model.summary(loaded, tmp_path / "none")["far_from"]
+        assert far_from == (pytest.approx(threshold) if threshold else None)
+
+
+def test_a_distance_of_two_bundles_is_refused(tmp_path: Path) -> None:
+    """The service reads a folder while it is replaced: never the distance of another model."""
+    network, description = made()
+    for number in (1, 2):
+        known = familiarity(description, number)
+        bundle.save(tmp_path / str(number), network, description, HISTORY, known)
+    shutil.copy(tmp_path / "1" / bundle.FAMILIARITY, tmp_path / "2" / bundle.FAMILIARITY)
+    sums.seal(tmp_path / "2")
+    with pytest.raises(UserError, match=r"familiarity\.safetensors .*another SHA-256"):
+        model.load(tmp_path / "2")
+
+
 TABLE = {"length": 1, "drawing": "features", "sampling_rate": None}
 WHOLE = {"length": 0, "stride": 1, "aggregate": "mean"}
 
@@ -295,6 +336,22 @@ def test_a_binary_table_model_decides_by_its_threshold(tmp_path: Path) -> None:
     assert isinstance(answer, dict)
     assert (answer["predicted_class"], answer["class"]) == (1, "sick")
     assert answer["probability"] == pytest.approx(value, rel=1e-5)
+
+
+def test_rows_far_from_the_training_are_warned_of(tmp_path: Path) -> None:
+    """Row by row."""
+    folder = saved(tmp_path, "mlp", "multiclass", dataset=TABLE, windows=WHOLE)
+    known = familiarity(model_info.read_model_info(folder), 3.0)
+    rows = raw_recordings()[1:3, 0].astype(float)
+    loaded = dataclasses.replace(model.load(folder), familiarity=known)
+    mean, deviation = (
+        np.array(loaded.model_info["normalization"][key]) for key in ("mean", "standard_deviation")
+    )
+    rows = mean + deviation * [[0.5, 0.5, 0.5], [3, -3, 3]]
+    found = answers.respond_rows(loaded, rows.tolist(), LIMITS)
+    assert isinstance(found, list)
+    codes = [[warning["code"] for warning in answer["warnings"]] for answer in found]
+    assert codes == [[], ["unfamiliar"]]
 
 
 def test_missing_values_are_filled_as_in_training(table: Path) -> None:

@@ -45,6 +45,7 @@ TREES: dict[str, Any] = {
     "features": 0.2,
     "monitor": "epoch",
 }
+FILES = (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH, bundle.FAMILIARITY)
 OUTPUT, CHECKPOINTS = Path("data/models/ecg5000/cnn"), Path("data/checkpoints")
 
 
@@ -237,7 +238,7 @@ def test_every_seed_is_a_run_of_its_own(model: str) -> None:
         change(model, seed=seed, seeds=1)
         train.main(model, "ecg5000")
         assert not (output / "seeds").exists()
-        for name in (bundle.WEIGHTS, bundle.HISTORY):
+        for name in (bundle.WEIGHTS, bundle.HISTORY, bundle.FAMILIARITY):
             assert (output / name).read_bytes() == (folder / name).read_bytes()
         alone, among = (read_json(place / bundle.DESCRIPTION) for place in (output, folder))
         assert among["training"].pop("seeds") == 3 and alone["training"].pop("seeds") == 1
@@ -245,6 +246,23 @@ def test_every_seed_is_a_run_of_its_own(model: str) -> None:
         assert bundle.load(folder).classes == ["anomaly"]
         weights.add(sha256(folder / bundle.WEIGHTS))
     assert len(weights) == 3
+
+
+def test_all_models_of_a_data_set_have_one_distance_to_its_training_recordings() -> None:
+    """A detector's too, which learns from normal ones alone: known anomalies are no foreign recordings.
+    The data set has both."""
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["train"]["autoencoder"] = {
+        "ecg5000": {**CNN, "architecture": parameters.ARCHITECTURES["autoencoder"], "augment": {}}
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    assert len(np.unique(arrays.load_split(Path("data/normalized/ecg5000/train")).anomalies())) == 2
+    for model_name in ("cnn", "autoencoder"):
+        train.main(model_name, "ecg5000")
+    files = [
+        Path(f"data/models/ecg5000/{name}") / bundle.FAMILIARITY for name in ("cnn", "autoencoder")
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_all_seeds_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +285,5 @@ def test_all_seeds_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(list(CHECKPOINTS.rglob("*.state"))) == 2
     train.main("cnn", "ecg5000")
     assert written(OUTPUT).keys() == {
-        f"{place}{name}"
-        for place in ("", "seeds/2/")
-        for name in (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH, sums.SUMS)
+        f"{place}{name}" for place in ("", "seeds/2/") for name in (*FILES, sums.SUMS)
     }

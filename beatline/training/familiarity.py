@@ -1,0 +1,64 @@
+"""The fit of the distance by which a recording is told that is far from those of the training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.covariance import LedoitWolf
+
+from beatline.common.errors import warn
+from beatline.prediction.familiarity import MOST_FEATURES, SHARE, Familiarity, features
+
+LEAST_VARIANCE = 1e-3  # of the mean one: what hardly varied counts as if it had a little more
+RIDGE = 1e-6  # so that there is an inverse even if all recordings are alike
+
+
+def fit(
+    train: Iterable[np.ndarray], validation: Iterable[np.ndarray], dataset: Mapping[str, Any]
+) -> Familiarity | None:
+    """Fit the distance to normalized recordings `[T, C]`, and its threshold to those of validation.
+
+    A detector's too to all that the data set has for training: an anomaly of a known kind is not foreign.
+
+    The covariance is shrunk (Ledoit & Wolf 2004, J. Multivariate Anal. 88), since there may be more
+    features than recordings. None, with a warning, if there are too many features.
+    """
+    known = np.stack([features(signal, dataset) for signal in train])
+    if known.shape[1] > MOST_FEATURES:
+        warn(
+            f"recordings of {len(dataset['channels'])} channels have {known.shape[1]} features, more "
+            f"than {MOST_FEATURES}: the model will not tell which are far from the training"
+        )
+        return None
+    mean, variance = known.mean(axis=0), known.var(axis=0)
+    scale = np.sqrt(np.maximum(variance, LEAST_VARIANCE * variance.mean()))
+    scale[scale == 0] = 1
+    shrunk = LedoitWolf(assume_centered=True).fit((known - mean) / scale).covariance_
+    precision = np.linalg.inv(shrunk + RIDGE * np.eye(len(scale)))
+    # Rounded, so that the order in which float64 was summed does not show.
+    whitening = (np.linalg.cholesky(precision) / scale[:, None]).astype(np.float32)
+    fitted = Familiarity(mean.astype(np.float32), whitening, math.inf)
+    distances = np.array([fitted.distance(signal, dataset) for signal in validation])
+    return Familiarity(fitted.mean, fitted.whitening, threshold(distances))
+
+
+def threshold(distances: np.ndarray) -> float:
+    """Return what a further recording's distance exceeds with a probability of 1 - SHARE at most.
+
+    The conformal quantile (Vovk, Gammerman & Shafer 2005). Fewer than 199 distances have none: then what
+    a log-normal distribution leads to expect, and no less than the largest. One alone tells nothing.
+    """
+    count = len(distances)
+    rank = math.ceil((count + 1) * SHARE)
+    if rank <= count:
+        return float(np.sort(distances)[rank - 1])
+    if count < 2:
+        return math.inf
+    logs = np.log(np.maximum(distances, np.finfo(np.float32).tiny))
+    spread = logs.std(ddof=1) * math.sqrt(1 + 1 / count)
+    bound = math.exp(logs.mean() + float(stats.t.ppf(SHARE, count - 1)) * spread)
+    return max(bound, float(distances.max()))
