@@ -27,7 +27,7 @@ Mistakes are told as problem documents (RFC 9457): their `detail` says what is w
 
 A recording is brought to what the model was trained on: channels are put in order by name, units and
 sampling rates converted. What does not fit is refused with the reason; what is doubtful is answered, with
-`warnings`."""
+`warnings`: a `caution` where the answer may be wrong, a `note` of what was done without harm."""
 REASONS = {
     400: "The body is malformed.",
     404: "There is no such model, or no such example.",

@@ -476,14 +476,17 @@ def test_a_row_of_features_is_typed_with_the_keyboard(browser: Browser, url: str
         }
         assert cells["heart_rate"] == "71.5" and cells["qrs_duration"] == "\N{MINUS SIGN}0.25"
         assert "Most probable:" in page.locator(".verdict").inner_text()
-        assert "pr_interval" in page.locator(".warnings").inner_text()
+        assert "pr_interval" in page.locator(".cautions").inner_text()
 
 
 def test_warnings_are_said_whatever_they_are_about(browser: Browser, url: str) -> None:
-    """A warning of a kind that the page has never heard of is shown as it is written."""
+    """A warning of a code or a grade that the page has never heard of is shown as it is written, and no
+    less loud than a caution; only notes are quiet."""
+    leads = "lead III is not lead II less lead I: were leads mixed up?"
     warnings = [
-        {"code": "leads", "message": "lead III is not lead II less lead I: were leads mixed up?"},
-        {"code": "new", "message": "something <b>else</b>"},
+        {"grade": "caution", "code": "leads", "message": leads},
+        {"grade": "new", "code": "new", "message": "something <b>else</b>"},
+        {"grade": "note", "code": "resampled", "message": "resampled from 500 Hz to 100 Hz"},
     ]
 
     def warn(route: Route) -> None:
@@ -492,8 +495,15 @@ def test_warnings_are_said_whatever_they_are_about(browser: Browser, url: str) -
     with visit(browser, url, SERIES, first={"**/predict?*": warn}) as page:
         drop(page, {"beat.csv": series()})
         answered(page)
-        said = page.locator(".warnings li").all_inner_texts()
-        assert said == [warning["message"] for warning in warnings]
+        kinds = [".cautions", ".notes"]
+        said = [page.locator(f"{kind} li").all_inner_texts() for kind in kinds]
+        assert said == [[w["message"] for w in warnings[:2]], [warnings[2]["message"]]]
+        size = "one => Number.parseFloat(getComputedStyle(one).fontSize)"
+        ground = "one => getComputedStyle(one).backgroundColor"
+        loud, quiet = (page.locator(kind) for kind in kinds)
+        assert loud.evaluate(size) > quiet.evaluate(size)
+        assert loud.evaluate(ground) != quiet.evaluate(ground) == "rgba(0, 0, 0, 0)"
+        assert (loud.bounding_box() or {})["y"] < (quiet.bounding_box() or {})["y"]
 
 
 # ---------------------------------------------------------------- what a model says of itself

@@ -10,7 +10,7 @@ from PIL import Image
 
 from beatline.serving.preparation.signals import check_present
 from beatline.serving.problems import listed, unfit
-from beatline.serving.recording import Notice, Prepared, Recording
+from beatline.serving.recording import Notice, Prepared, Recording, caution, note
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.images import GREY_LEVEL
 
@@ -31,16 +31,14 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], _: Serve) -> Prepa
         pixels = pixels.astype(np.float32) / np.float32(_WHITE)
         if pixels.mean() > 0.5:
             pixels = 1 - pixels
-            notices.append(
-                Notice("inverted", "dark on light in the image: inverted, as in training")
-            )
+            notices.append(note("inverted", "dark on light in the image: inverted, as in training"))
     elif units != {dataset["unit"]}:
         raise unfit(
             f"pixels in {listed(sorted(units))} cannot be used: send an image, or {dataset['unit']} "
             f"from 0 to 1"
         )
     if recording.sampling_rate is not None:
-        notices.append(Notice("sampling_rate", "an image has no sampling rate: it is not used"))
+        notices.append(note("sampling_rate", "an image has no sampling rate: it is not used"))
     if not (np.isnan(pixels) | ((pixels >= 0) & (pixels <= 1))).all():
         raise unfit(
             f"pixels must be {dataset['unit']}, from 0 to 1: say X-Unit: {GREY_LEVEL} if they go from "
@@ -54,7 +52,7 @@ def _resized(pixels: np.ndarray, dataset: Mapping[str, Any], notices: list[Notic
     rows, columns = dataset["length"], len(dataset["channels"])
     missing = int(np.count_nonzero(np.isnan(pixels)))
     if missing:
-        notices.append(Notice("missing", f"{missing} of {pixels.size} pixels are missing"))
+        notices.append(caution("missing", f"{missing} of {pixels.size} pixels are missing"))
     if pixels.shape == (rows, columns):
         check_present(pixels, dataset["channels"])
         return pixels
@@ -64,6 +62,6 @@ def _resized(pixels: np.ndarray, dataset: Mapping[str, Any], notices: list[Notic
             f"{size} values{' of which some are missing' if missing else ''} are no image that can be "
             f"resized to {rows} x {columns}: send an image of this size"
         )
-    notices.append(Notice("resized", f"resized from {size} to {rows} x {columns} pixels"))
+    notices.append(note("resized", f"resized from {size} to {rows} x {columns} pixels"))
     image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
     return np.clip(np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR)), 0, 1)
