@@ -135,7 +135,7 @@ def digit() -> tuple[bytes, np.ndarray]:
     """A PNG file, and its grey levels `[28, 28]`."""
     levels = np.zeros((28, 28), np.uint8)
     levels[4:24, 13:15] = 255
-    levels[4:6, 5:22] = 128
+    levels[13:15, 5:22] = 128
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, "PNG")
     return buffer.getvalue(), levels
