@@ -917,3 +917,14 @@ def test_the_documentation_is_as_dark_as_the_page(browser: Browser, url: str, sc
     expect(page.locator(".request-url")).to_contain_text(f"{url}/health")
     expect(page.locator(".live-responses-table .response-col_status").last).to_have_text("200")
     context.close()
+
+
+def test_the_documented_question_can_be_tried_as_it_stands(browser: Browser, url: str) -> None:
+    """Data set, model and body are filled in, and what they ask is answered."""
+    page = browser.new_page(viewport=WIDE)  # pyright: ignore
+    page.goto(f"{url}/docs")
+    page.locator(".opblock-summary", has_text="{model}/predict").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table .response-col_status").last).to_have_text("200")
+    page.close()
