@@ -17,7 +17,7 @@ from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
 from beatline.serving.model import Check, Model, Outputs, go_on
 from beatline.serving.problems import listed, shown, too_large, unavailable, unfit
-from beatline.serving.recording import Notice, Recording
+from beatline.serving.recording import Notice, Recording, caution
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST
 
@@ -52,7 +52,7 @@ def respond(
     answer = {
         "model": model.identity,
         **_decided(model, outputs, signal, length),
-        "warnings": list(map(vars, [*prepared.notices, *([far] if far else [])])),
+        "warnings": _warnings([*prepared.notices, *([far] if far else [])]),
     }
     if explain:
         answer["explanation"] = _explanation(model, signal, outputs, length, check)
@@ -136,7 +136,7 @@ def _row_answer(
     notices = []
     if unknown := [dataset["channels"][number] for number in np.flatnonzero(np.isnan(row))]:
         means = f"{listed(unknown, NAMED)}: what training rows have in the middle stands in"
-        notices.append(Notice("missing", f"without a value: {means}"))
+        notices.append(caution("missing", f"without a value: {means}"))
     if far := _far(model, signal):
         notices.append(far)
     return {
@@ -144,7 +144,7 @@ def _row_answer(
         "probability": probability,
         "class": name,
         "model": model.identity,
-        "warnings": list(map(vars, notices)),
+        "warnings": _warnings(notices),
     }
 
 
@@ -160,13 +160,18 @@ def _far(model: Model, signal: np.ndarray) -> Notice | None:
     means = (
         "it may be of another kind, and not only an anomaly"
         if model.detects
-        else ("the answer may mean nothing")
+        else "the answer may mean nothing"
     )
-    return Notice(
+    return caution(
         "unfamiliar",
         f"the recording is far from the training recordings (distance {distance:.3g}; "
         f"{SHARE:.1%} of validation recordings are below {known.threshold:.3g}): {means}",
     )
+
+
+def _warnings(notices: list[Notice]) -> list[dict[str, str]]:
+    """Return notices as answers give them, cautions before notes."""
+    return list(map(vars, sorted(notices, key=lambda notice: notice.grade != "caution")))
 
 
 def _decided(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def create_app(
     )
     app.state.service = service
     service.add_to(app)
-    app.openapi = lambda: documentation.document(app, limits, service.registry)
+    app.openapi = lambda: documentation.document(app, limits, service.registry, root)
     app.add_route("/", _page)
     app.add_route("/docs", _docs)
     app.add_route("/favicon.ico", _no_icon)

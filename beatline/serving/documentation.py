@@ -4,11 +4,14 @@ readers of uploads check, problem documents, and what depends on the models of t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from fastapi import FastAPI
 
+from beatline.serving import examples
 from beatline.serving.problems import MEDIA_TYPE
 from beatline.serving.requests import MAX_FILES, MULTIPART
 from beatline.serving.responses import ProblemDocument
@@ -23,19 +26,20 @@ Schema = dict[str, Any]
 
 DESCRIPTION = """Recordings in, answers of trained models out. **No medical device.**
 
-Mistakes are told as problem documents (RFC 9457): their `detail` says what is wrong and what to do.
+Mistakes are told as problem documents (RFC 9457), the same from every operation: their `detail` says what
+is wrong and what to do.
 
 A recording is brought to what the model was trained on: channels are put in order by name, units and
 sampling rates converted. What does not fit is refused with the reason; what is doubtful is answered, with
-`warnings`."""
+`warnings`: a `caution` where the answer may be wrong, a `note` of what was done without harm."""
 REASONS = {
-    400: "The body is malformed.",
-    404: "There is no such model, or no such example.",
-    408: "The body arrived too slowly.",
-    413: "The body, or what it unpacks to, is too large.",
-    415: "The format is not known.",
-    422: "What was sent does not fit the model, or a parameter is wrong.",
-    503: "The model is not loaded yet, or the server is too busy.",
+    400: ("Malformed", "The body is malformed."),
+    404: ("Unknown", "There is no such model, or no such example."),
+    408: ("TooSlow", "The body arrived too slowly."),
+    413: ("TooLarge", "The body, or what it unpacks to, is too large."),
+    415: ("UnknownFormat", "The format is not known."),
+    422: ("Unfit", "What was sent does not fit the model, or a parameter is wrong."),
+    503: ("Unavailable", "The model is not loaded yet, or the server is too busy."),
 }
 # What is beyond is no measurement.
 SAMPLE: Schema = {"type": ["number", "null"], "minimum": -1e12, "maximum": 1e12}
@@ -68,16 +72,16 @@ HEADERS: dict[str, tuple[str, Schema]] = {
 
 
 def problems(*statuses: int) -> dict[int | str, Schema]:
-    """The responses of these statuses, which are problem documents."""
+    """The responses of these statuses, which :func:`document` describes once for all operations."""
+    return {status: {"description": REASONS[status][1]} for status in statuses}
+
+
+def _problem_responses() -> Schema:
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
     retry = {503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}}
     return {
-        status: {
-            "description": REASONS[status],
-            "content": content,
-            "headers": retry.get(status, {}),
-        }
-        for status in statuses
+        name: {"description": reason, "content": content, "headers": retry.get(status, {})}
+        for status, (name, reason) in REASONS.items()
     }
 
 
@@ -96,7 +100,6 @@ def recording_body(limits: Serve) -> Schema:
     bodies: Schema = {
         "application/json": {
             "schema": {"anyOf": [series, _list(series), described]},
-            "example": {"signal": [[0.1, 0.2], [0.3, None]], "sampling_rate": 100, "unit": "mV"},
         },
         **{name: {"schema": FILE | {"description": text}} for name, text in FORMATS.items()},
         MULTIPART: {
@@ -118,15 +121,18 @@ def recording_body(limits: Serve) -> Schema:
     }
 
 
-def rows_body(limits: Serve, features: Model | None = None) -> Schema:
-    """The body of a row of features or of several, with their names if a model is loaded."""
+def rows_body(
+    limits: Serve, features: Model | None = None, real: Mapping[str, Any] | None = None
+) -> Schema:
+    """The body of a row of features or of several, with their names if a model is loaded, and a `real`
+    row if there is one."""
     row, example = [_by_name(SAMPLE), _list(SAMPLE)], {"heart_rate": 71.5}
     if features is not None:
         names = features.model_info["dataset"]["channels"]
         means = features.model_info["normalization"]["mean"]
         in_order = _list(SAMPLE, minItems=len(names), maxItems=len(names))
         row = [_object(dict.fromkeys(names, SAMPLE), names), in_order]
-        example = {name: float(f"{mean:.4g}") for name, mean in zip(names, means, strict=True)}
+        example = _plain(real or dict(zip(names, means, strict=True)))
     schema = {"anyOf": [*row, _list({"anyOf": row}, maxItems=limits.max_rows)]}
     return {
         "description": f"Answered by the model {limits.features}. A row is an object by feature name or "
@@ -139,12 +145,15 @@ def rows_body(limits: Serve, features: Model | None = None) -> Schema:
     }
 
 
-def document(app: FastAPI, limits: Serve, registry: Registry) -> Schema:
-    """FastAPI's own document, with the data sets and models that can be chosen from, and the features
-    of the model of a table if it is loaded."""
+def document(app: FastAPI, limits: Serve, registry: Registry, root: Path) -> Schema:
+    """FastAPI's own document, with the data sets and models that can be chosen from, the features of the
+    model of a table if it is loaded, and the project's own recordings as examples."""
     with warnings.catch_warnings(action="ignore"):  # HEAD has the operation id of its GET
         schema = FastAPI.openapi(app)
     schema["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()
+    schema["components"]["responses"] = _problem_responses()
+    key, example = _shortest_example(registry, root)
+    chosen = dict(zip(("dataset", "model"), key.split("/"), strict=True))
     datasets, models = zip(*(key.split("/") for key in registry.wanted), strict=True)
     for path in schema["paths"].values():
         path.pop("head", None)  # which goes without saying
@@ -152,10 +161,43 @@ def document(app: FastAPI, limits: Serve, registry: Registry) -> Schema:
         for parameter in operation.get("parameters", []):
             if names := {"dataset": datasets, "model": models}.get(parameter["name"]):
                 parameter["schema"]["enum"] = list(dict.fromkeys(names))
-                parameter["example"] = names[0]
+                parameter["example"] = chosen[parameter["name"]]
+        for status in operation["responses"].keys() & map(str, REASONS):
+            name, _ = REASONS[int(status)]
+            operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    if example:
+        operation = schema["paths"]["/models/{dataset}/{model}/predict"]["post"]
+        operation["requestBody"]["content"]["application/json"]["example"] = example
     if limits.features and (features := registry.loaded(limits.features)):
-        schema["paths"]["/predict"]["post"] |= rows_body(limits, features)
+        names = features.model_info["dataset"]["channels"]
+        row = examples.first_body(root, features.dataset, names)
+        schema["paths"]["/predict"]["post"] |= rows_body(limits, features, row)
     return schema
+
+
+def _shortest_example(registry: Registry, root: Path) -> tuple[str, Schema | None]:
+    """Return the model whose recordings are the shortest of those that can be asked, with one of them as
+    a body in JSON; the first model and None while there is none. Sound is too long for a reader."""
+    sizes = {}
+    for key in registry.wanted:
+        about = model.model_info["dataset"] if (model := registry.loaded(key)) else None
+        if about and about["drawing"] != "features" and not about["representation"]:
+            sizes[key] = about["length"] * len(about["channels"])
+    for key in sorted(sizes, key=sizes.__getitem__):
+        if example := examples.first_body(root, key.split("/")[0]):
+            return key, _plain(example)
+    return registry.wanted[0], None
+
+
+def _plain(value: Any) -> Any:
+    """Return an example as JSON has it, numbers to four digits; a recording of one channel as a list."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, np.ndarray):
+        return [_plain(part[0] if value.shape[1:] == (1,) else part) for part in value]
+    if isinstance(value, float | np.floating):
+        return None if np.isnan(value) else float(f"{value:.4g}")
+    return value
 
 
 def _list(items: Schema, **more: Any) -> Schema:

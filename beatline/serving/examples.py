@@ -14,7 +14,7 @@ import numpy as np
 from beatline.common.errors import UserError, names_there_are
 from beatline.common.files import read_json
 from beatline.common.sums import verified
-from beatline.serving.problems import shown, unavailable, unknown
+from beatline.serving.problems import Problem, shown, unavailable, unknown
 
 FOLDER = Path("data/examples")
 log = logging.getLogger("beatline.serving")
@@ -50,6 +50,17 @@ def read(root: Path, dataset: str, name: str) -> tuple[Mapping[str, Any], bytes]
     word = shown(name)
     there = names_there_are(word, (example["name"] for example in examples))
     raise unknown(f"there is no example {word!r}{there}")
+
+
+def first_body(
+    root: Path, dataset: str, features: Sequence[str] | None = None
+) -> dict[str, Any] | None:
+    """Return the first example of a data set as :func:`body` does, None if there is none that can be read
+    and that has these `features`."""
+    for example in listed(root, dataset)[:1]:
+        with suppress(Problem, ValueError):
+            return body(*read(root, dataset, example["name"]), features)
+    return None
 
 
 def body(

@@ -6,7 +6,8 @@
     table = model.predict([ecg, "00001_lr.hea"])     # arrays [T, C] and files
 
 Files are read by the readers of the service, and arrays as if they were sent as NPY: what is odd about a
-recording, or was converted, stands in the column `warnings`. Neither torch nor a server is needed.
+recording, or was converted, stands in the column `warnings`, cautions first. Neither torch nor a server
+is needed.
 :meth:`beatline.bundle.Bundle.predict` asks the network itself, and takes arrays in the form of the
 training alone.
 """
@@ -188,7 +189,8 @@ def _row(model: Model, files: list[Source], headers: Mapping[str, str]) -> dict[
         )
     except (Problem, OSError) as error:
         return row | {ERROR: str(error)}
-    return row | _values(answer) | {WARNINGS: "; ".join(w["message"] for w in answer["warnings"])}
+    warnings = (f"{warning['grade']}: {warning['message']}" for warning in answer["warnings"])
+    return row | _values(answer) | {WARNINGS: "; ".join(warnings)}
 
 
 def _columns(model: Model) -> list[str]:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A remark on a recording that its sender should read. `code`: for programs, such as `clipped`."""
+    """A remark on a recording that its sender should read. `grade`: a caution if the answer may be wrong,
+    a note of what was done or assumed without harm. `code`: for programs, such as `clipped`."""
 
+    grade: Literal["caution", "note"]
     code: str
     message: str
+
+
+caution, note = partial(Notice, "caution"), partial(Notice, "note")
 
 
 @dataclass(frozen=True)

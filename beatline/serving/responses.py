@@ -35,6 +35,9 @@ class ProblemDocument(Object):
 
 
 class Warning(Object):
+    grade: Literal["caution", "note"]
+    """`caution`: the answer may be wrong; look at the recording. `note`: something was done or assumed
+    that does no harm. Cautions come first."""
     code: str
     """For programs."""
     message: str

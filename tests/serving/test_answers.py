@@ -296,6 +296,20 @@ def test_a_distance_of_two_bundles_is_refused(tmp_path: Path) -> None:
         model.load(tmp_path / "2")
 
 
+def test_cautions_come_before_notes(tmp_path: Path) -> None:
+    """Who reads one line of a table or of a log reads what may make the answer wrong."""
+    loaded = model.load(saved(tmp_path, dataset={"typical": {"rms": [0.5, 1.5]}}))
+    samples = raw_recordings(2)[1]
+    far = samples + 10 * (samples - samples.mean(axis=0))
+    sent = Recording(far * 1000, sampling_rate=100, units=["uV"] * samples.shape[1])
+    answer = answers.respond(loaded, sent, explain=False, with_recording=False, limits=LIMITS)
+    warnings = answer["warnings"]
+    assert [(w["grade"], w["code"]) for w in warnings] == [
+        ("caution", "far"),
+        ("note", "converted"),
+    ]
+
+
 TABLE = {"length": 1, "drawing": "features", "sampling_rate": None}
 WHOLE = {"length": 0, "stride": 1, "aggregate": "mean"}
 

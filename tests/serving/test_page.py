@@ -135,7 +135,7 @@ def digit() -> tuple[bytes, np.ndarray]:
     """A PNG file, and its grey levels `[28, 28]`."""
     levels = np.zeros((28, 28), np.uint8)
     levels[4:24, 13:15] = 255
-    levels[4:6, 5:22] = 128
+    levels[13:15, 5:22] = 128
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, "PNG")
     return buffer.getvalue(), levels
@@ -476,14 +476,17 @@ def test_a_row_of_features_is_typed_with_the_keyboard(browser: Browser, url: str
         }
         assert cells["heart_rate"] == "71.5" and cells["qrs_duration"] == "\N{MINUS SIGN}0.25"
         assert "Most probable:" in page.locator(".verdict").inner_text()
-        assert "pr_interval" in page.locator(".warnings").inner_text()
+        assert "pr_interval" in page.locator(".cautions").inner_text()
 
 
 def test_warnings_are_said_whatever_they_are_about(browser: Browser, url: str) -> None:
-    """A warning of a kind that the page has never heard of is shown as it is written."""
+    """A warning of a code or a grade that the page has never heard of is shown as it is written, and no
+    less loud than a caution; only notes are quiet."""
+    leads = "lead III is not lead II less lead I: were leads mixed up?"
     warnings = [
-        {"code": "leads", "message": "lead III is not lead II less lead I: were leads mixed up?"},
-        {"code": "new", "message": "something <b>else</b>"},
+        {"grade": "caution", "code": "leads", "message": leads},
+        {"grade": "new", "code": "new", "message": "something <b>else</b>"},
+        {"grade": "note", "code": "resampled", "message": "resampled from 500 Hz to 100 Hz"},
     ]
 
     def warn(route: Route) -> None:
@@ -492,8 +495,15 @@ def test_warnings_are_said_whatever_they_are_about(browser: Browser, url: str) -
     with visit(browser, url, SERIES, first={"**/predict?*": warn}) as page:
         drop(page, {"beat.csv": series()})
         answered(page)
-        said = page.locator(".warnings li").all_inner_texts()
-        assert said == [warning["message"] for warning in warnings]
+        kinds = [".cautions", ".notes"]
+        said = [page.locator(f"{kind} li").all_inner_texts() for kind in kinds]
+        assert said == [[w["message"] for w in warnings[:2]], [warnings[2]["message"]]]
+        size = "one => Number.parseFloat(getComputedStyle(one).fontSize)"
+        ground = "one => getComputedStyle(one).backgroundColor"
+        loud, quiet = (page.locator(kind) for kind in kinds)
+        assert loud.evaluate(size) > quiet.evaluate(size)
+        assert loud.evaluate(ground) != quiet.evaluate(ground) == "rgba(0, 0, 0, 0)"
+        assert (loud.bounding_box() or {})["y"] < (quiet.bounding_box() or {})["y"]
 
 
 # ---------------------------------------------------------------- what a model says of itself
@@ -907,3 +917,14 @@ def test_the_documentation_is_as_dark_as_the_page(browser: Browser, url: str, sc
     expect(page.locator(".request-url")).to_contain_text(f"{url}/health")
     expect(page.locator(".live-responses-table .response-col_status").last).to_have_text("200")
     context.close()
+
+
+def test_the_documented_question_can_be_tried_as_it_stands(browser: Browser, url: str) -> None:
+    """Data set, model and body are filled in, and what they ask is answered."""
+    page = browser.new_page(viewport=WIDE)  # pyright: ignore
+    page.goto(f"{url}/docs")
+    page.locator(".opblock-summary", has_text="{model}/predict").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table .response-col_status").last).to_have_text("200")
+    page.close()

@@ -104,3 +104,30 @@ def test_the_document_names_what_is_served(client: httpx.Client) -> None:
     content = found["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
     assert list(content["example"]) == project.FEATURES
     assert client.post("/predict", json=content["example"]).status_code == 200
+
+
+def test_the_documented_recording_is_real(client: httpx.Client) -> None:
+    """What /docs fills in, the model, the data set and the body, is answered without a caution: a test
+    recording of the shortest kind that there is."""
+    operation = document(client)["paths"][RECORDING]["post"]
+    key = {each["name"]: each["example"] for each in operation["parameters"] if "example" in each}
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    np.testing.assert_allclose(example["signal"], project.raw_recordings("ptbxl")[0], rtol=1e-3)
+    response = client.post("/models/{dataset}/{model}/predict".format(**key), json=example)
+    assert response.status_code == 200
+    assert not [w for w in response.json()["warnings"] if w["grade"] == "caution"]
+
+
+def test_each_problem_is_described_once(client: httpx.Client) -> None:
+    """Operations point at it; none is described that no operation has."""
+    found = document(client)
+    used = {
+        response["$ref"].rpartition("/")[2]: status
+        for path in found["paths"].values()
+        for operation in path.values()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+    }
+    described = found["components"]["responses"]
+    assert used.keys() == described.keys() and len(set(used.values())) == len(used)
+    assert len({response["description"] for response in described.values()}) == len(described)

@@ -21,6 +21,7 @@ import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from PIL import ExifTags, Image
 
 from beatline.formats import audio
 from beatline.serving import uploads
@@ -510,6 +511,33 @@ def test_images() -> None:
     same(read(upload(image(ink))), expected)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_upright(orientation: int) -> None:
+    """A telephone stores what its sensor saw, and in EXIF how it was held: eight ways."""
+    stored = np.zeros((16, 24), np.uint8)
+    stored[:8, :16] = 255  # a corner that is unlike each other turn of it
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    file = io.BytesIO()
+    Image.fromarray(stored).save(file, "PNG", exif=exif)
+    mirrored = stored[:, ::-1]
+    upright = [stored, mirrored, stored[::-1, ::-1], stored[::-1], stored.T, np.rot90(stored, -1),
+               stored[::-1, ::-1].T, np.rot90(stored)]  # fmt: skip
+    same(read(upload(file.getvalue(), "image/png")), upright[orientation - 1])
+
+
+@pytest.mark.parametrize("shape", [(2000, 2100), (3024, 4032), (4500, 7000)])
+def test_large_photos_are_decoded_at_a_fraction_of_their_size(shape: tuple[int, int]) -> None:
+    """A telephone's 12 million pixels are beyond what a recording may hold; the same picture fits."""
+    pixels = np.zeros(shape, np.uint8)
+    pixels[: shape[0] // 2, : shape[1] // 4] = 200
+    shrunk = read(upload(image(pixels, "JPEG"), "image/jpeg")).samples
+    assert shrunk.size <= LIMITS.max_values
+    assert shrunk.shape[1] / shrunk.shape[0] == pytest.approx(shape[1] / shape[0], rel=0.01)
+    bright = shrunk > 100
+    assert bright.mean() == pytest.approx(1 / 8, abs=0.01) and bright[0, 0]
+
+
 def test_what_has_no_type_is_known_by_its_name_or_first_bytes() -> None:
     """A page or curl may not know what it sends."""
     same(read(form(("x.tsv", csv(SAMPLES, delimiter="\t")))), SAMPLES)
@@ -676,6 +704,7 @@ REFUSALS: dict[str, tuple[Upload, int, str]] = {
     "a cut image": (upload(NOISE[: len(NOISE) // 2]), 400, "image"),
     "another image": (upload(image(np.eye(28, dtype=np.uint8), "GIF"), "image/png"), 400, "image"),
     "a large image": (upload(png_of(3000, 3000)), 413, "4,000,000"),
+    "a larger photo": (upload(image(np.zeros((6000, 6000), np.uint8), "JPEG")), 413, "4,000,000"),
     "an image that is a bomb": (upload(png_of(100_000, 100_000)), 413, "far too many"),
     "no ZIP": (upload(b"PK\3\4abc"), 400, "ZIP"),
     "an encrypted ZIP": (upload(bytes(ENCRYPTED)), 422, "encrypted"),

@@ -13,7 +13,7 @@ export function inWords(answer, source) {
     html("p", { class: "quiet" }, `${source}, asked of ${model.dataset} / ${model.name}.`),
     html("p", { class: "verdict" }, verdict(answer)),
     reserved ? html("p", { class: "small" }, reserved) : null,
-    warnings.length ? warningList(warnings) : null,
+    ...warningLists(warnings),
   ].filter(Boolean);
 }
 
@@ -55,13 +55,20 @@ function reservation(simulated, person) {
     .join(" ");
 }
 
-function warningList(warnings) {
-  return html(
-    "div",
-    { class: "warnings" },
-    html("h3", {}, warnings.length > 1 ? "Warnings" : "Warning"),
-    html("ul", {}, ...warnings.map(({ message }) => html("li", {}, message))),
-  );
+/** What may make the answer wrong, and below it, quietly, what was done without harm. */
+function warningLists(warnings) {
+  const notes = warnings.filter(({ grade }) => grade === "note");
+  const cautions = warnings.filter((warning) => !notes.includes(warning));
+  return [
+    remarks("cautions", cautions.length > 1 ? "Warnings" : "Warning", cautions),
+    remarks("notes", "How the recording was prepared", notes),
+  ];
+}
+
+function remarks(kind, title, warnings) {
+  if (!warnings.length) return null;
+  const items = warnings.map(({ message }) => html("li", {}, message));
+  return html("div", { class: kind }, html("h3", {}, title), html("ul", {}, ...items));
 }
 
 /** Probabilities or the score, as a table with bars. */

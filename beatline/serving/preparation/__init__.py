@@ -16,7 +16,7 @@ import numpy as np
 
 from beatline.serving.preparation import images, signals, sound
 from beatline.serving.problems import unfit
-from beatline.serving.recording import Notice, Prepared, Recording
+from beatline.serving.recording import Notice, Prepared, Recording, caution
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST
 
@@ -51,7 +51,7 @@ def prepare(
         )
     if len(samples) < usual:
         expected = f"those of the training ({_length(usual, dataset)})"
-        notices.append(Notice("short", f"the recording is shorter ({has}) than {expected}"))
+        notices.append(caution("short", f"the recording is shorter ({has}) than {expected}"))
     if np.abs(samples).max(initial=0, where=np.isfinite(samples)) > LARGEST:
         raise unfit(
             f"the recording has samples beyond {LARGEST:g} {dataset['unit']}: check its unit"
@@ -80,7 +80,7 @@ def far(normalized: np.ndarray, typical: Mapping[str, Any] | None) -> Notice | N
     if low / BEYOND <= rms <= high * BEYOND:
         return None
     word = "larger" if rms > high else "smaller"
-    return Notice(
+    return caution(
         "far",
         f"the recording is far from the training recordings: its deviations are {word} "
         f"({rms:.3g} standard deviations; there {low:.3g} to {high:.3g}), so that the answer may "

@@ -1,4 +1,5 @@
-"""Images as shares of white, in the size of the training."""
+"""Images as shares of white, in the size of the training: pixels in grey levels as digits of MNIST, and
+values in the data set's own unit as they are."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from beatline.serving.preparation import digits
 from beatline.serving.preparation.signals import check_present
 from beatline.serving.problems import listed, unfit
-from beatline.serving.recording import Notice, Prepared, Recording
+from beatline.serving.recording import Notice, Prepared, Recording, caution, note
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.images import GREY_LEVEL
 
@@ -26,36 +28,34 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], _: Serve) -> Prepa
     """Shares of white `[rows, columns]`, 0 for black."""
     notices: list[Notice] = []
     units = set(recording.units or [dataset["unit"]])
-    pixels = recording.samples
-    if units == {GREY_LEVEL}:
+    pixels, grey = recording.samples, units == {GREY_LEVEL}
+    if grey:
         pixels = pixels.astype(np.float32) / np.float32(_WHITE)
-        if pixels.mean() > 0.5:
-            pixels = 1 - pixels
-            notices.append(
-                Notice("inverted", "dark on light in the image: inverted, as in training")
-            )
     elif units != {dataset["unit"]}:
         raise unfit(
             f"pixels in {listed(sorted(units))} cannot be used: send an image, or {dataset['unit']} "
             f"from 0 to 1"
         )
     if recording.sampling_rate is not None:
-        notices.append(Notice("sampling_rate", "an image has no sampling rate: it is not used"))
+        notices.append(note("sampling_rate", "an image has no sampling rate: it is not used"))
     if not (np.isnan(pixels) | ((pixels >= 0) & (pixels <= 1))).all():
         raise unfit(
             f"pixels must be {dataset['unit']}, from 0 to 1: say X-Unit: {GREY_LEVEL} if they go from "
             f"0 to {_WHITE}"
         )
-    pixels = _resized(pixels, dataset, notices)
+    pixels = _sized(pixels, dataset, notices, grey=grey)
     return Prepared(pixels, notices, len(pixels))
 
 
-def _resized(pixels: np.ndarray, dataset: Mapping[str, Any], notices: list[Notice]) -> np.ndarray:
+def _sized(
+    pixels: np.ndarray, dataset: Mapping[str, Any], notices: list[Notice], *, grey: bool
+) -> np.ndarray:
     rows, columns = dataset["length"], len(dataset["channels"])
     missing = int(np.count_nonzero(np.isnan(pixels)))
     if missing:
-        notices.append(Notice("missing", f"{missing} of {pixels.size} pixels are missing"))
-    if pixels.shape == (rows, columns):
+        notices.append(caution("missing", f"{missing} of {pixels.size} pixels are missing"))
+    right = pixels.shape == (rows, columns)
+    if right and (missing or not grey or digits.is_as_mnist(pixels)):
         check_present(pixels, dataset["channels"])
         return pixels
     size = " x ".join(map(str, pixels.shape))
@@ -64,6 +64,14 @@ def _resized(pixels: np.ndarray, dataset: Mapping[str, Any], notices: list[Notic
             f"{size} values{' of which some are missing' if missing else ''} are no image that can be "
             f"resized to {rows} x {columns}: send an image of this size"
         )
-    notices.append(Notice("resized", f"resized from {size} to {rows} x {columns} pixels"))
+    if grey and rows == columns:
+        pixels, done = digits.prepare(pixels, rows)
+        notices += done
+        return pixels
+    message = (
+        f"resized from {size} to {rows} x {columns} pixels as it is: send {GREY_LEVEL}s, or an image, to "
+        f"have a digit found in it and centred"
+    )
+    notices.append(caution("resized", message))
     image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
     return np.clip(np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR)), 0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from beatline.serving.problems import listed
-from beatline.serving.recording import Notice
+from beatline.serving.recording import Notice, caution
 
 # A plateau: two samples or more at a channel's highest or lowest value, entered or left by a step that
 # a signal near its peak does not take. Natural peaks that a coarse scale makes flat have no such step.
@@ -27,11 +27,11 @@ def oddities(samples: np.ndarray, channels: list[str]) -> list[Notice]:
     notices = []
     if flat and len(samples) > 1:
         verb = "never changes" if len(flat) == 1 else "never change"
-        notices.append(Notice("flat", f"{listed(flat)} {verb}: is everything connected?"))
+        notices.append(caution("flat", f"{listed(flat)} {verb}: is everything connected?"))
     if cut:
         verb = "is" if len(cut) == 1 else "are"
         plateau = "the highest or lowest value recurs as a plateau"
-        notices.append(Notice("clipped", f"{listed(cut)} {verb} clipped: {plateau}"))
+        notices.append(caution("clipped", f"{listed(cut)} {verb} clipped: {plateau}"))
     return notices
 
 
@@ -56,7 +56,7 @@ def by_einthoven(
         "leads I, II and III do not belong together (I and III should add up to II): are the leads in "
         "the right order, and free of noise?"
     )
-    return [Notice("leads", message)]
+    return [caution("leads", message)]
 
 
 def _is_clipped(samples: np.ndarray, extreme: np.ndarray, span: np.ndarray) -> np.ndarray:

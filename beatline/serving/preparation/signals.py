@@ -14,7 +14,7 @@ import soxr
 from beatline.formats.units import power_of_ten
 from beatline.serving.preparation.oddities import by_einthoven, oddities
 from beatline.serving.problems import listed, shown, unfit
-from beatline.serving.recording import Notice, Prepared, Recording
+from beatline.serving.recording import Notice, Prepared, Recording, caution, note
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size
 from beatline.serving.uploads.images import GREY_LEVEL
@@ -59,7 +59,7 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> 
         return Prepared(samples, notices, len(samples))
     if wanted is None:
         message = f"the sampling rate of {rate:g} Hz is not used: the training recordings have none"
-        notices.append(Notice("sampling_rate", message))
+        notices.append(caution("sampling_rate", message))
     else:
         notices.append(resampling(rate, wanted))
         values = steps(recording, dataset) * len(channels)
@@ -89,7 +89,7 @@ def _ordered(recording: Recording, dataset: Mapping[str, Any], notices: list[Not
         name for name, plain in zip(recording.channels, names, strict=True) if plain not in asked
     ]:
         message = f"the model does not look at {listed(extra)}: left out"
-        notices.append(Notice("dropped", message))
+        notices.append(note("dropped", message))
     if names == asked:
         return recording
     order = [names.index(name) for name in asked]
@@ -127,7 +127,7 @@ def _converted(recording: Recording, wanted: str, notices: list[Notice]) -> np.n
     if not powers.any():
         return samples
     given = sorted({unit for unit, power in zip(units, powers, strict=True) if power})
-    notices.append(Notice("converted", f"converted from {listed(given)} to {wanted}"))
+    notices.append(note("converted", f"converted from {listed(given)} to {wanted}"))
     # A division by 1000 is exact to the last bit, a multiplication by 0.001 is not.
     larger, smaller = (10.0 ** np.maximum(sign * powers, 0) for sign in (1, -1))
     return samples * larger.astype(samples.dtype) / smaller.astype(samples.dtype)
@@ -164,7 +164,7 @@ def filled(
     if not len(columns):
         return samples, None
     notices.append(
-        Notice(
+        caution(
             "missing",
             f"{np.count_nonzero(missing)} of {samples.size} values are missing (in "
             f"{listed([channels[column] for column in columns])}): what is usual in the training "
@@ -197,7 +197,11 @@ def resampling(rate: float, wanted: float) -> Notice:
             f"recordings: send one between {wanted / MOST_RESAMPLED:g} and "
             f"{wanted * MOST_RESAMPLED:g} Hz"
         )
-    return Notice("resampled", f"resampled from {rate:g} Hz to {wanted:g} Hz")
+    message = f"resampled from {rate:g} Hz to {wanted:g} Hz"
+    if rate >= wanted:
+        return note("resampled", message)
+    lost = f"{message}: what the training recordings have above {rate / 2:g} Hz is not in it"
+    return caution("resampled", lost)
 
 
 def _resampled(

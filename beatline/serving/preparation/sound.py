@@ -20,7 +20,7 @@ from beatline.serving.preparation.signals import (
     resampling,
 )
 from beatline.serving.problems import shown, unfit
-from beatline.serving.recording import Notice, Prepared, Recording
+from beatline.serving.recording import Notice, Prepared, Recording, note
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.audio import FULL_SCALE
 from beatline.serving.uploads.checks import check_size
@@ -69,7 +69,7 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> 
             f"the sound is shorter ({len(waveform) / wanted:.4g} s) than those of the training: it is "
             f"repeated, as in training"
         )
-        notices.append(Notice("short", message))
+        notices.append(note("short", message))
         spectrogram = sound.repeated(spectrogram, dataset["length"])
     return Prepared(spectrogram, notices, length)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from beatline.formats.leads import POSITION
 from beatline.serving.problems import shown, unfit
-from beatline.serving.recording import Notice, Recording
+from beatline.serving.recording import Notice, Recording, caution, note
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size
 
@@ -190,8 +191,10 @@ def _dropped(recording: Recording, column: int) -> Recording:
     )
 
 
-def _noticed(recording: Recording, message: str) -> Recording:
-    return replace(recording, warnings=[*recording.warnings, Notice("times", message)])
+def _noticed(
+    recording: Recording, message: str, grade: Callable[[str, str], Notice] = caution
+) -> Recording:
+    return replace(recording, warnings=[*recording.warnings, grade("times", message)])
 
 
 def _called(recording: Recording, column: int) -> str:
@@ -204,7 +207,7 @@ def _unnumbered(recording: Recording, where: str, limits: Serve, *, named: bool)
     called, numbers = _called(recording, 0), recording.samples[:, 0].astype(np.float64)
     rest = _dropped(recording, 0)
     if not named:
-        rest = _noticed(rest, f"{called} counts the samples, and is not used as a channel")
+        rest = _noticed(rest, f"{called} counts the samples, and is not used as a channel", note)
     if len(numbers) < 2:
         return rest
     if (places := _places(numbers)) is None:
@@ -276,9 +279,8 @@ def _timed(
     found = found if rate is None else rate
     if not said or (guessed and (unit != 1 or found < _LOWEST_RATE)):
         why = "rises as times do" if not said else "names no unit"
-        rest = _noticed(
-            rest, f"{called} {why}: it is taken as times in {_NAMES[unit]}, at {found:g} Hz"
-        )
+        message = f"{called} {why}: it is taken as times in {_NAMES[unit]}, at {found:g} Hz"
+        rest = _noticed(rest, message, caution if guessed else note)
     return replace(rest, sampling_rate=found)
 
 
@@ -337,5 +339,5 @@ def _on_grid(recording: Recording, places: np.ndarray, where: str, limits: Serve
         f"are missing"
     )
     return replace(
-        recording, samples=grid, warnings=[*recording.warnings, Notice("irregular", message)]
+        recording, samples=grid, warnings=[*recording.warnings, caution("irregular", message)]
     )
