@@ -10,7 +10,9 @@ import argparse
 import errno
 import math
 import os
+import re
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,17 @@ from uvicorn import Config
 
 from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.serving import hosts, registry
+from beatline.serving import access_log, hosts, registry
 from beatline.serving.connections import BoundedProtocol
 from beatline.serving.problems import shown
 from beatline.serving.settings import PROCESSES, Serve
 from beatline.serving.supervisor import Supervisor, metrics_folder
 from beatline.serving.telemetry import FOLDER as METRICS_FOLDER
+from beatline.serving.telemetry import SOURCES
 
 APPLICATION = "beatline.serving.app:project_application"
 MAX_WORKERS = 4  # by default
+MAX_SOURCES = 50  # each is a time series
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processors, in so many microseconds
 SECONDS_TO_LOAD = 60  # at most, of a worker that takes another's place at SIGHUP
 LOGGING: dict[str, Any] = {
@@ -39,7 +43,7 @@ LOGGING: dict[str, Any] = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
-    "loggers": {"beatline.serving": {"level": "INFO"}, "uvicorn.access": {"level": "INFO"}},
+    "loggers": {"beatline.serving": {"level": "INFO"}},
 }
 
 
@@ -61,7 +65,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a name by which it may be asked for, besides localhost, --host and any address; repeat it "
         f"for more, or list them in {hosts.VARIABLE}",
     )
-    parser.add_argument("--access-log", action="store_true", help="a line per request, on stderr")
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        type=_source,
+        metavar="NAME",
+        help="a value of the header X-Source whose requests are counted apart, and not as `other`; "
+        f"repeat it for more (at most {MAX_SOURCES})",
+    )
+    parser.add_argument(
+        "--access-log",
+        nargs="?",
+        const=access_log.STDOUT,
+        metavar="FILE",
+        help="a line of JSON per request, in FILE, or on stdout, which then has nothing else",
+    )
 
 
 def _cores() -> int:
@@ -84,6 +103,14 @@ def _workers(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"a number of processes is at least 1, not {text!r}")
     return int(text)
+
+
+def _source(text: str) -> str:
+    if not re.fullmatch(r"[\w.:/-]{1,64}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(
+            f"a source is 1 to 64 letters, digits and _.:/-, not {text!r}"
+        )
+    return text
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -132,10 +159,21 @@ def _limits(root: Path) -> Serve:
     return limits
 
 
+def _logging(path: str | None) -> dict[str, Any]:
+    """LOGGING, with the access log. Raises UserError if that cannot be written."""
+    access = access_log.logging_of(path)
+    return {**LOGGING, **{key: {**LOGGING[key], **access[key]} for key in access}}
+
+
 def run(options: argparse.Namespace) -> int:
     """Answer until a signal ends it; 1 if no worker could. Raises UserError if there is nothing to serve
     or the address cannot be had."""
     limits = _limits(Path.cwd())
+    if len(options.source) > MAX_SOURCES:
+        raise UserError(
+            f"--source is given {len(options.source)} times: name at most {MAX_SOURCES}"
+        )
+    os.environ[SOURCES] = " ".join(options.source)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the cores already
     # What large bodies have taken goes back to the system: glibc would keep it, by thread.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
@@ -152,14 +190,15 @@ def run(options: argparse.Namespace) -> int:
         loop="uvloop",
         http=BoundedProtocol,
         ws="none",
-        log_config=LOGGING,
-        access_log=options.access_log,
+        log_config=_logging(options.access_log),
+        access_log=False,  # uvicorn's, which knows neither durations nor ids
         server_header=False,
         timeout_graceful_shutdown=math.ceil(limits.seconds_to_answer),
         timeout_worker_healthcheck=SECONDS_TO_LOAD,
     )
     with listener, metrics_folder() as folder:
         os.environ[METRICS_FOLDER] = str(folder)
-        supervisor = Supervisor(config, listener, _url(options.host, listener))
+        announcements = sys.stderr if options.access_log == access_log.STDOUT else sys.stdout
+        supervisor = Supervisor(config, listener, _url(options.host, listener), announcements)
         supervisor.run()
     return int(supervisor.failed)

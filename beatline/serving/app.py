@@ -12,7 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
@@ -21,8 +21,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beatline.common import params
-from beatline.serving import documentation, hosts, registry, requests, telemetry
-from beatline.serving.problems import Problem, unavailable
+from beatline.serving import access_log, documentation, hosts, registry, requests, telemetry
+from beatline.serving.problems import Problem, shown, unavailable
 from beatline.serving.registry import LOAD_FIRST
 from beatline.serving.routes import Service
 from beatline.serving.settings import Serve
@@ -42,6 +42,7 @@ COMMON_HEADERS = {
 DOCS_POLICY = COMMON_HEADERS["Content-Security-Policy"] + "; style-src 'self' 'unsafe-inline'"
 NO_ANSWER = "none"  # in place of a status: the client is gone
 OURS = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of ours")
+POLLED = {"/health", "/metrics"}  # by programs, every few seconds: not in the access log
 ENDING = unavailable("the server ends: try again in some seconds")
 log = logging.getLogger("beatline.serving")
 
@@ -64,6 +65,7 @@ def create_app(
         # Where this document is, behind whatever prefix a proxy gives.
         servers=[{"url": ".", "description": "this server"}],
         docs_url=None,
+        redirect_slashes=False,  # to an address without a proxy's prefix
         redoc_url=None,
         lifespan=service.lifespan,
         generate_unique_id_function=lambda route: route.name,
@@ -93,8 +95,8 @@ def project_application() -> FastAPI:
 
 
 class Outermost:
-    """Around everything: counts and times requests, adds the headers that all answers have, and turns an
-    error of ours into a problem document without details, its traceback into the log."""
+    """Around everything: counts, times and logs requests, adds the headers that all answers have, and
+    turns an error of ours into a problem document without details, its traceback into the log."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, routes: Sequence[BaseRoute]) -> None:
         self._app = app
@@ -111,20 +113,27 @@ class Outermost:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = NO_ANSWER
+        status, size = None, 0
+        request = access_log.request_id(scope["headers"])
 
         async def send_and_note(message: Message) -> None:
-            nonlocal status
+            nonlocal status, size
             if message["type"] == "http.response.start":
-                status = str(message["status"])
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
+                headers[access_log.HEADER] = request
                 for name, value in COMMON_HEADERS.items():
                     headers.setdefault(name, value)
+            elif scope["method"] != "HEAD":
+                size += len(message.get("body", b""))
             await send(message)
 
         async def tell(problem: Problem) -> None:
-            if status == NO_ANSWER:
+            if status is None:
                 await problem.response()(scope, receive, send_and_note)
+
+        def about() -> tuple[str, str, str]:
+            return request, scope["method"], shown(scope["path"], access_log.LONGEST)
 
         start = time.perf_counter()
         self._telemetry.began()
@@ -136,15 +145,20 @@ class Outermost:
         except ClientDisconnect:
             pass  # nobody is there to be answered
         except asyncio.CancelledError:  # the server ends, and has waited long enough
-            log.warning("given up at the end: %s %r", scope["method"], scope["path"])
+            log.warning("request %s: given up at the end: %s %r", *about())
             await tell(ENDING)
         except Exception:
-            log.exception("an error while answering %s %r", scope["method"], scope["path"])
+            log.exception("request %s: an error while answering %s %r", *about())
             await tell(OURS)
         finally:
             seconds = time.perf_counter() - start
             route = self._labels.get(scope.get("endpoint"), telemetry.OTHER)
-            self._telemetry.ended(route, scope["method"], status, seconds)
+            source = Headers(scope=scope).get("X-Source")
+            self._telemetry.ended(route, scope["method"], str(status or NO_ANSWER), seconds, source)
+            if route not in POLLED:
+                path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+                client, method = scope.get("client"), scope["method"]
+                access_log.write(request, client, method, path, status, seconds, size)
 
 
 async def _page(_: Request) -> Response:

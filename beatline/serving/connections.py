@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from beatline.serving import access_log
 from beatline.serving.problems import Problem
 
 HEADER_BYTES, HEADERS = 65_536, 100  # of a request, its first line included
@@ -219,7 +220,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         response = problem.response()
-        headers = [*response.raw_headers, (b"connection", b"close")]
+        request = access_log.request_id(self.headers or [])
+        access_log.write(request, self.client, status=response.status_code, size=len(response.body))
+        own = (access_log.HEADER.encode(), request.encode()), (b"connection", b"close")
+        headers = [*response.raw_headers, *own]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.pause_reading()
         self.transport.write(STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n")

@@ -177,7 +177,8 @@ class Registry:
         try:
             model = models.load(self._root / FOLDER / key)
         except UserError as error:
-            self._failed(key, files, str(error))
+            # Clients need not know where the project is on this machine.
+            self._failed(key, files, str(error).replace(f"{self._root}/", ""))
         except Exception:  # whatever it is, the other models go on
             log.exception("%s could not be loaded", key)
             # Without a stamp it is tried again: memory or open files may have run out.

@@ -99,7 +99,7 @@ class Service:
         self.limits = limits
         self.load_first = load_first
         self.root = root
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(limits)
         self.registry = Registry(root, wanted, limits.poll_seconds, self.telemetry)
         lane = partial(Lane, seconds=limits.seconds_to_answer)
         self.quick = lane("quick", THREADS, WAITING, nice=False)
@@ -239,6 +239,7 @@ class Service:
                 content = answers.respond_rows(loaded, rows, self.limits)
                 answered = content if isinstance(content, list) else [content]
                 self.telemetry.answered(loaded, *answered)
+                self.telemetry.took_rows(loaded, len(answered))
                 return _json(content)
 
             if len(body) <= SMALL // 16:  # a hundred rows or so

@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from prometheus_client import multiprocess
 from uvicorn import Config
@@ -38,8 +39,11 @@ SECONDS_WITHOUT_PARENT = 1.5  # for what has begun to be answered
 class Supervisor(Multiprocess):
     """Workers that are replaced when they die; what a dead one held is taken out of the metrics."""
 
-    def __init__(self, config: Config, listener: socket.socket, url: str) -> None:
+    def __init__(
+        self, config: Config, listener: socket.socket, url: str, announcements: TextIO
+    ) -> None:
         super().__init__(config, [listener])
+        self._announcements = announcements
         self.failed = False
         self._url = url
         self._healthy = threading.Event()
@@ -85,7 +89,8 @@ class Supervisor(Multiprocess):
             if reason is None:
                 self._healthy.set()
                 os.environ[registry.LOAD_FIRST] = "1"  # for workers that replace others from now on
-                print(f"Beatline answers at {self._url} (Ctrl-C ends it)", flush=True)
+                sentence = f"Beatline answers at {self._url} (Ctrl-C ends it)"
+                print(sentence, file=self._announcements, flush=True)
                 return
             if reason not in ("", announced) and not reason.startswith("loading"):
                 print(f"not healthy yet: {reason}", file=sys.stderr, flush=True)

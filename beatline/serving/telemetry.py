@@ -2,29 +2,39 @@
 
 Where the environment variable PROMETHEUS_MULTIPROC_DIR names a folder when this module is imported, each
 process keeps its numbers in files there and any of them reports the sum. Labels are names of our own
-(routes, models, classes, codes): a request cannot make up new ones.
+(routes, models, classes, codes) or the operator's (sources): a request cannot make up new ones.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter as Count
+from collections.abc import Iterator
 from functools import partial
+from itertools import takewhile
+from multiprocessing import parent_process
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client
+import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from beatline.serving.model import Model
+    from beatline.serving.settings import Serve
 
 MEDIA_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 WORKERS_READY = "beatline_workers_ready"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-OTHER = "other"  # route or method
+SOURCES = "BEATLINE_SOURCES"  # in the environment: the values of X-Source that are counted apart
+OTHER = "other"  # route, method or source
 SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05)
-SECONDS = (*SECONDS, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+SECONDS = (*SECONDS, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 PROBABILITIES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 RELATIVE_SCORES = (0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 5, 10)
 MODEL = ("dataset", "model")
@@ -36,8 +46,9 @@ prometheus_client.disable_created_metrics()  # a time for each number, which not
 class Telemetry:
     """The metrics of one application."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Serve) -> None:
         self._registry = CollectorRegistry()
+        self._named_sources = frozenset(os.environ.get(SOURCES, "").split())
         where: Any = {"registry": self._registry, "namespace": "beatline"}
         counter, gauge = partial(Counter, **where), partial(Gauge, **where)
         histogram = partial(Histogram, **where)
@@ -46,7 +57,11 @@ class Telemetry:
             "request_seconds",
             "From a request's first byte to its answer's last.",
             ("route",),
-            buckets=SECONDS,
+            buckets=_up_to(limits.seconds_to_send + limits.seconds_to_answer, SECONDS),
+        )
+        self._sources = counter("source_requests", "Requests answered, by X-Source.", ("source",))
+        self._rows = histogram(
+            "rows", "Rows of features in a request.", MODEL, buckets=_up_to(limits.max_rows, ROWS)
         )
         self._in_flight = gauge(
             "requests_in_flight", "Requests that are being answered.", multiprocess_mode="livesum"
@@ -84,12 +99,17 @@ class Telemetry:
     def began(self) -> None:
         self._in_flight.inc()
 
-    def ended(self, route: str, method: str, status: str, seconds: float) -> None:
-        """`route`: of ours, or OTHER. `status`: of HTTP, or a word if there was no answer."""
+    def ended(
+        self, route: str, method: str, status: str, seconds: float, source: str | None
+    ) -> None:
+        """`route`: of ours, or OTHER. `status`: of HTTP, or a word if there was no answer. `source`: what
+        the client calls itself."""
         self._in_flight.dec()
         method = method if method in METHODS else OTHER
         self._requests.labels(route, method, status).inc()
         self._seconds.labels(route).observe(seconds)
+        if source is not None:
+            self._sources.labels(source if source in self._named_sources else OTHER).inc()
 
     def answered(self, model: Model, *answers: dict[str, Any]) -> None:
         """Count answers about recordings or rows of features."""
@@ -115,6 +135,10 @@ class Telemetry:
         for code, count in codes.items():
             self._warnings.labels(*names, code).inc(count)
 
+    def took_rows(self, model: Model, count: int) -> None:
+        """Count the rows of a request to ``POST /predict``."""
+        self._rows.labels(model.dataset, model.name).observe(count)
+
     def loaded(self, model: Model, previous: Model | None) -> None:
         self._loads.labels(model.dataset, model.name).inc()
         if previous is not None:
@@ -131,10 +155,61 @@ class Telemetry:
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         everything = self._registry
-        if FOLDER in os.environ:
+        pids = {os.getpid()}
+        if folder := os.environ.get(FOLDER):
             everything = CollectorRegistry()
             multiprocess.MultiProcessCollector(everything)
-        return prometheus_client.generate_latest(everything)
+            # What a live process has written there; the files of dead ones are removed.
+            pids |= {int(path.stem.split("_")[-1]) for path in Path(folder).glob("gauge_live*.db")}
+        processes = CollectorRegistry()
+        processes.register(_Processes(pids))
+        return b"".join(map(prometheus_client.generate_latest, (everything, processes)))
+
+
+class _Processes(Collector):
+    """What the server's processes use: prometheus_client knows it of one process only, and not where
+    there are several."""
+
+    def __init__(self, workers: set[int]) -> None:
+        parent = parent_process()
+        self._roles = dict.fromkeys(sorted(workers), "worker")
+        if parent and parent.pid:
+            self._roles[parent.pid] = "parent"
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("role", "pid")
+        cpu = CounterMetricFamily("process_cpu_seconds", "User and system time.", labels=labels)
+        memory = GaugeMetricFamily(
+            "process_resident_memory_bytes",
+            "Resident memory, shared pages included.",
+            labels=labels,
+        )
+        files = GaugeMetricFamily("process_open_fds", "Open files and sockets.", labels=labels)
+        start = GaugeMetricFamily(
+            "process_start_time_seconds", "Start, since 1970-01-01 UTC.", labels=labels
+        )
+        for pid, role in self._roles.items():
+            try:
+                process = psutil.Process(pid)
+                with process.oneshot():
+                    times = process.cpu_times()
+                    values = [
+                        times.user + times.system,
+                        process.memory_info().rss,
+                        process.num_fds(),
+                        process.create_time(),
+                    ]
+            except psutil.Error:  # it has ended in the meantime
+                continue
+            for family, value in zip((cpu, memory, files, start), values, strict=True):
+                family.add_metric((role, str(pid)), value)
+        yield from (cpu, memory, files, start)
+
+
+def _up_to(limit: float, bounds: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the bounds of a histogram up to a limit, which is one of them: what has reached it can be
+    told from what is beyond."""
+    return (*takewhile(lambda bound: bound < limit, bounds), limit)
 
 
 def _identity(model: Model) -> tuple[str, str, str, str]:

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,63 @@ def test_workers_are_replaced(folder: Path) -> None:
         os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does
         said = server.end(signal.SIGINT)
     assert "Traceback" not in said and "KeyboardInterrupt" not in said
+
+
+def test_what_each_process_uses(folder: Path) -> None:
+    """Whichever worker is asked tells of all of them and of their parent, and of no dead one."""
+    with serving(folder) as server:
+
+        def roles() -> dict[int, str]:
+            text = httpx.get(f"{server.url}/metrics").text
+            lines = re.findall(r'^process_open_fds{pid="(\d+)",role="(\w+)"} [1-9]', text, re.M)
+            return {int(pid): role for pid, role in lines}
+
+        def alive() -> dict[int, str]:
+            return {server.process.pid: "parent", **dict.fromkeys(workers(server), "worker")}
+
+        assert roles() == alive()
+        os.kill(workers(server)[0], signal.SIGKILL)
+        project.wait_until(lambda: len(workers(server)) == WORKERS and roles() == alive())
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_an_access_log(folder: Path, tmp_path: Path, to_file: bool) -> None:
+    """In a file or on stdout, and then nothing else is there: a line for each request to any worker,
+    whole though they write at once, and in a new file after logrotate has moved the old one away."""
+    path = tmp_path / "access.jsonl"
+    process = start(
+        folder, "--port", "0", "--workers", "2", "--access-log", *([str(path)] * to_file)
+    )
+    assert process.stdout and process.stderr
+    try:
+        announced = (process.stdout if to_file else process.stderr).readline()
+        url = announced.split()[3]
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda n: httpx.get(f"{url}/page/{n}{'é' * 200}"), range(80)))
+        text = ""
+        if to_file:
+            text = path.read_text()
+            path.rename(tmp_path / "access.jsonl.1")
+        answers.append(httpx.get(f"{url}/models"))
+    finally:
+        process.terminate()
+        said, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    text += path.read_text() if to_file else said
+    lines = [json.loads(line) for line in text.splitlines()]
+    logged = {line["request_id"]: (line["status"], line["bytes"]) for line in lines}
+    assert len(lines) == len(answers)
+    assert logged == {
+        answer.headers["X-Request-ID"]: (answer.status_code, len(answer.content))
+        for answer in answers
+    }
+
+
+def test_an_access_log_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
+    """It is told before anything starts."""
+    status, said = failed(folder, "--access-log", str(tmp_path / "none/access.jsonl"))
+    assert status == 1
+    assert re.search(r"^error: --access-log .*none/access.jsonl.*folder", said)
 
 
 def test_a_restart_loses_no_request(folder: Path) -> None:

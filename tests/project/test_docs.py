@@ -101,7 +101,7 @@ def test_every_command_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_every_path_exists(page: Path) -> None:
     """Code that is named in a sentence is found where the page says, after a move too."""
-    folders = r"(?:beatline|stages|tests|benchmarks|docs|reports|\.github|\.gitlab|\.ci)"
+    folders = r"(?:beatline|stages|tests|benchmarks|deploy|docs|reports|\.github|\.gitlab|\.ci)"
     pattern = re.compile(rf"(?<![\w/.]){folders}/[\w./-]*")
     named = {path for line in _code(page) for path in pattern.findall(line)} - MADE
     assert not {path for path in named if not (ROOT / path).exists()}

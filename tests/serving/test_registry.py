@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def other(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def telemetry() -> Telemetry:
-    return Telemetry()
+    return Telemetry(project.limits())
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def test_hostile_bundles_leave_the_others_alone(
 def test_one_that_appears_later(folder: Path, tmp_path: Path) -> None:
     """A model of a running `dvc repro` is served when it is there; before, why nothing is healthy."""
     (folder / registry.FOLDER).rename(tmp_path / "away")
-    found = Registry(folder, project.WANTED, 60, Telemetry())
+    found = Registry(folder, project.WANTED, 60, Telemetry(project.limits()))
     assert found.why_not_ready() == "loading: 0 of 4 models"
     found.look()
     assert found.why_not_ready() == registry.NONE_YET
@@ -196,11 +197,31 @@ def test_a_flipped_byte_is_not_served(found: Registry, folder: Path, name: str) 
     assert [each["outdated"] for each in found.summaries() if each["name"] == "cnn"] == [None]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda bundle: (bundle / "model.onnx").unlink(),
+        lambda bundle: (bundle / "model.onnx").write_bytes(b""),
+        lambda bundle: (bundle / "model.json").write_text("{}"),
+        lambda bundle: (bundle / "SHA256SUMS").unlink(),
+    ],
+)
+def test_clients_are_not_told_where_the_project_is(
+    found: Registry, folder: Path, damage: Callable[[Path], None]
+) -> None:
+    """Paths are those within the project, where the cure is typed."""
+    damage(folder / registry.FOLDER / KEY)
+    found.look()
+    (reason,) = [each["outdated"] for each in found.summaries() if each["name"] == "cnn"]
+    assert f"{registry.FOLDER / KEY}" in reason
+    assert str(folder.parent) not in json.dumps(found.summaries())
+
+
 def test_only_damaged_bundles(folder: Path) -> None:
     """The server is not healthy, and says what is wrong with them rather than that there are none."""
     for key in project.TRAINED:
         (folder / registry.FOLDER / key / "model.onnx").unlink()
-    found = Registry(folder, project.WANTED, 60, Telemetry())
+    found = Registry(folder, project.WANTED, 60, Telemetry(project.limits()))
     found.look()
     assert "model.onnx is missing" in str(found.why_not_ready())
 
@@ -217,7 +238,7 @@ def test_errors_of_ours_are_tried_again(
         return load(bundle)
 
     monkeypatch.setattr(models, "load", short_of_memory)
-    found = Registry(folder, project.WANTED, 60, Telemetry())
+    found = Registry(folder, project.WANTED, 60, Telemetry(project.limits()))
     found.look()
     assert "MemoryError" in caplog.text
     with pytest.raises(Problem, match="an error of ours"):
@@ -253,7 +274,7 @@ def test_stamps_tell_files_apart(tmp_path: Path) -> None:
 
 def test_the_thread_keeps_up(folder: Path, other: Path) -> None:
     """Started, it loads and looks on its own; stopped, it ends."""
-    found = Registry(folder, project.WANTED, 0.01, Telemetry())
+    found = Registry(folder, project.WANTED, 0.01, Telemetry(project.limits()))
     found.start()
     assert found.first_round.wait(20)
     place, expected = folder / registry.FOLDER / KEY, sum_of(other)

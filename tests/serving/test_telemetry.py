@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from beatline.serving import registry
+from beatline.serving import registry, telemetry
 from tests.serving import project
 
 CNN = "/models/ptbxl/cnn/predict"
@@ -83,6 +86,62 @@ def test_answers_are_counted(client: httpx.Client) -> None:
     assert "missing" in warned
     assert value(client, "warnings_total", **names) == len(warned)
     assert value(client, "warnings_total", **names, code="missing") == 1
+
+
+def test_sources_are_those_that_the_operator_has_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever clients call themselves, there are no more time series than names and `other`."""
+    monkeypatch.setenv(telemetry.SOURCES, "icu ward/3")
+    with project.client(folder) as client:
+        for source in ("icu", "icu", "ward/3", "", "a" * 5000, *map(str, range(20))):
+            client.get("/models", headers={"X-Source": source})
+        client.get("/models")
+        counted = samples(client, "source_requests_total")
+    assert {labels["source"]: value for labels, value in counted} == {
+        "icu": 2,
+        "ward/3": 1,
+        telemetry.OTHER: 22,
+    }
+
+
+@pytest.mark.parametrize("seconds", [0.004, 30.0, 45.0, 1000.0])
+def test_buckets_reach_as_far_as_an_answer_may(folder: Path, seconds: float) -> None:
+    """What took as long as it may is not in one bucket with what took for ever, whatever the limit; rows
+    likewise."""
+    limits = {"seconds_to_send": 1.0, "seconds_to_answer": seconds, "max_rows": 700}
+    with project.client(folder, **limits) as client:
+        client.post("/predict", json=[[1, 2, 3]] * 3)
+        times = samples(client, "request_seconds_bucket", route="/predict")
+        rows = samples(client, "rows_bucket", dataset="ecg_features", model="mlp")
+    bounds = [float(labels["le"]) for labels, _ in times]
+    assert bounds[-2:] == [seconds + 1, math.inf]
+    assert bounds == sorted(set(bounds))
+    assert {float(labels["le"]): value for labels, value in rows} == {
+        **dict.fromkeys((1, 2), 0),
+        **dict.fromkeys((5, 10, 20, 50, 100, 200, 500, 700, math.inf), 1),
+    }
+
+
+def test_what_the_process_uses(client: httpx.Client) -> None:
+    """Memory, files, processor time and start are what the system says of this process, and time does not
+    stand still."""
+    process = psutil.Process()
+
+    def uses(name: str) -> float:
+        text = client.get("/metrics").text
+        (line,) = re.findall(
+            rf'^process_{name}{{pid="{process.pid}",role="worker"}} (.*)$', text, re.M
+        )
+        return float(line)
+
+    before = uses("cpu_seconds_total")
+    while sum(process.cpu_times()[:2]) < before + 0.05:
+        pass
+    assert before + 0.05 <= uses("cpu_seconds_total") <= sum(process.cpu_times()[:2])
+    assert uses("resident_memory_bytes") == pytest.approx(process.memory_info().rss, rel=0.2)
+    assert uses("open_fds") == pytest.approx(process.num_fds(), abs=5)
+    assert uses("start_time_seconds") == pytest.approx(process.create_time(), abs=1)
 
 
 def test_labels_cannot_be_made_up(client: httpx.Client) -> None:
