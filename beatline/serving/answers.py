@@ -157,15 +157,13 @@ def _far(model: Model, signal: np.ndarray) -> Notice | None:
     distance = known.distance(signal, model.model_info["dataset"]) if known else 0.0
     if known is None or not distance > known.threshold:
         return None
-    means = (
-        "it may be of another kind, and not only an anomaly"
-        if model.detects
-        else "the answer may mean nothing"
-    )
+    means = "the answer may mean nothing"
+    if model.detects:
+        means = "it may be of another kind, and no anomaly"
     return caution(
         "unfamiliar",
         f"the recording is far from the training recordings (distance {distance:.3g}; "
-        f"{SHARE:.1%} of validation recordings are below {known.threshold:.3g}): {means}",
+        f"{SHARE:.1%} of recordings like them are below {known.threshold:.3g}): {means}",
     )
 
 
