@@ -86,7 +86,8 @@ class _Watch:
             self.queue.set_awaited(self.open)
             if not self.queue.has_workers():
                 self._recover()
-                self.queue.start_workers(self.workers)
+                if any(task.state == WAITING for task in self.queue.tasks().values()):
+                    self.queue.start_workers(self.workers)
             running = self._tell(self.queue.tasks())
             idle_since = time.monotonic() if running else idle_since
             if self.open and time.monotonic() - idle_since > PATIENCE:
@@ -154,11 +155,14 @@ class _Watch:
         if commit is None:
             return ""
         new, old = (Revision(self.repo, each) for each in (commit, task.entry.baseline_rev))
-        changed = [
-            f", {dataset} {model} {_first(after)} ({_first(before)} before)"
-            for dataset, model in new.trained
-            if (after := new.metrics(dataset, model)) != (before := old.metrics(dataset, model))
-        ]
+        try:
+            changed = [
+                f", {dataset} {model} {_first(after)} ({_first(before)} before)"
+                for dataset, model in new.trained
+                if (after := new.metrics(dataset, model)) != (before := old.metrics(dataset, model))
+            ]
+        except UserError as error:  # the others are to be waited for
+            return f", and its metrics cannot be read: {error}"
         more = f", and {counted(len(changed) - MANY, 'model')} more" if len(changed) > MANY else ""
         return "".join(changed[:MANY]) + more or ", no metric changed"
 

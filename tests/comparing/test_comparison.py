@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -73,7 +74,8 @@ def change(gain: float, error: float, metric: str = "auc") -> Difference:
         (change(-0.002, 0.0005), PASSED, WORSE),  # surely worse, by less than the tolerance
         (change(0.03, 0.005), PASSED, BETTER),
         (change(0.03, 0.005, "brier"), PASSED, BETTER),
-        (change(0, 0), PASSED, SAME),
+        (change(0, 0), CANNOT_TELL, SAME),  # 500 patients leave 0.006 open
+        (replace(change(0, 0), records=Error(0, 5000)), PASSED, SAME),
         (change(0.1, math.nan), CANNOT_TELL, UNDEFINED),
     ],
 )
