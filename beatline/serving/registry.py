@@ -184,6 +184,10 @@ class Registry:
             # Without a stamp it is tried again: memory or open files may have run out.
             self._failed(key, None, "an error of ours")
         else:
+            if entry.model is not None and entry.model.model_info == model.model_info:
+                # Its files were finished while it was loaded, or written again with the same content.
+                self._set(key, replace(entry, tried=files, reason=""))
+                return
             self._set(key, Entry(model, entry.summary, files, None, ""))
             self._telemetry.loaded(model, entry.model)
             # At the start there would be a line per model and worker.

@@ -110,7 +110,7 @@ def metric(url: str, name: str, **labels: str) -> float:
 def until(url: str, name: str, expected: float) -> None:
     """Wait until a metric of the model under test has a value."""
     labels = {"dataset": "ptbxl", "model": "cnn"}
-    project.wait_until(lambda: metric(url, name, **labels) == expected)
+    project.wait_until(lambda: metric(url, name, **labels) == expected, seconds=60)
 
 
 class Load:

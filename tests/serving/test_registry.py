@@ -125,6 +125,34 @@ def test_replaced_file_by_file(found: Registry, folder: Path, other: Path) -> No
     assert weights(found) == expected
 
 
+def test_finished_while_it_is_loaded(
+    found: Registry,
+    folder: Path,
+    other: Path,
+    telemetry: Telemetry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last file is written between the look at a bundle and its loading: whole, it is loaded, and
+    the next look, which sees another stamp, does not count it again."""
+    place, load = folder / registry.FOLDER / KEY, models.load
+    for path in other.iterdir():
+        (place / path.name).write_bytes(path.read_bytes()[:-1])
+
+    def finish_and_load(bundle: Path) -> models.Model:
+        for path in other.iterdir():
+            (place / path.name).write_bytes(path.read_bytes())
+        return load(bundle)
+
+    monkeypatch.setattr(models, "load", finish_and_load)
+    found.look()
+    monkeypatch.setattr(models, "load", load)
+    found.look()
+    assert weights(found) == sum_of(other)
+    assert b'beatline_model_loads_total{dataset="ptbxl",model="cnn"} 2.0' in telemetry.exposition()
+    monkeypatch.setattr(models, "load", None)
+    found.look()
+
+
 def test_damaged_and_mended(found: Registry, folder: Path, telemetry: Telemetry) -> None:
     """A damaged file is logged once, not at every look, and listed until its cure is noticed."""
 
