@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Services with requirements of their own, which those of the pipeline exclude.
+MLFLOW := .venv-mlflow
+FEAST := .venv-feast
 TORCH := torch==2.13.0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -202,16 +205,15 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.hostile_clients
 	python -m benchmarks.crowd
 
+LOCKED := requirements requirements-serve requirements-tracking requirements-mlflow requirements-feast \
+  requirements-dev
+
 lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate -q requirements.in -o requirements.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate -q requirements-serve.in -o requirements-serve.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-annotate -q requirements-dev.in -o requirements-dev.txt
+	for each in $(LOCKED); do uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate -q $$each.in -o $$each.txt || exit 1; done
 
 clean: ## remove the environment and all that is machine-made, but not the DVC cache
-	rm -rf $(VENV) review $(filter-out data/README.md,$(wildcard data/*))
+	rm -rf $(VENV) $(MLFLOW) $(FEAST) review $(filter-out data/README.md,$(wildcard data/*))
 
 # torch last and alone, so that pip picks the build that fits the machine. It has other bytes in each index,
 # so it cannot be hashed; what every build needs is there by then, hashed, and the constraints keep pip
@@ -235,6 +237,16 @@ $(VENV)/.ready-serve: $(VENV)/.ready requirements-serve.txt
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-serve.txt
 	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready-serve requirements-dev.txt
+$(VENV)/.ready-tracking: $(VENV)/.ready requirements-tracking.txt
+	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tracking.txt
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready-serve $(VENV)/.ready-tracking requirements-dev.txt
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(MLFLOW)/.ready $(FEAST)/.ready: .venv-%/.ready: requirements-%.txt
+	@echo "Installing the pinned requirements of $* into .venv-$* (one to two minutes, once)"
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-$*.txt
 	@touch $@

@@ -1,8 +1,12 @@
-"""The order in which tests run, and which are the long ones."""
+"""The order in which tests run, which are the long ones, and the database server that they share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from tests import postgresql
 
 SLOW_FOLDERS = {"pipeline"}
 SLOW_MODULES = {  # of several seconds a test: whole processes, browsers, installations, statistics
@@ -29,3 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW_FOLDERS & set(item.path.parts) or item.path.stem in SLOW_MODULES:
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real PostgreSQL."""
+    with postgresql.server(tmp_path_factory.mktemp("postgresql")) as url:
+        yield url
+
+
+@pytest.fixture
+def database(postgresql_server: str) -> Iterator[str]:
+    """The URL of an empty database of a real PostgreSQL."""
+    with postgresql.database(postgresql_server) as url:
+        yield url
