@@ -33,6 +33,7 @@ from dvc.repo.experiments.refs import TEMP_NAMESPACE
 from dvc.repo.experiments.stash import ExpStash
 from dvc.repo.experiments.utils import get_exp_rwlock
 
+from beatline.commands.rwlock import listed_processes
 from beatline.common.errors import UserError, warn
 from beatline.common.files import write_json
 
@@ -304,9 +305,7 @@ class ExperimentQueue:
         """Whether a living DVC is in the queue's list of readers and writers, which a kill can leave
         unreadable. Held with `rwlock.lock`, under which alone DVC writes it."""
         try:
-            listed = json.loads((self._folder / "rwlock").read_text())
-            readers = [each for several in listed.get("read", {}).values() for each in several]
-            return any(map(_lives, (*readers, *listed.get("write", {}).values())))
+            return any(map(_lives, listed_processes(self._folder / "rwlock")))
         except (OSError, ValueError, AttributeError):
             return False
 

@@ -32,6 +32,7 @@ from dvc.lock import LockError, make_lock
 
 from beatline.commands import validate
 from beatline.commands.committed import check_no_conflict
+from beatline.commands.rwlock import listed_processes
 from beatline.common import params
 from beatline.common.errors import warn
 from beatline.common.files import remove_half_written, replacing
@@ -145,13 +146,7 @@ def _mend_rwlock() -> None:
 def _stages_are_running() -> bool:
     """Whether a process that lives is in the list of readers and writers: DVC's own lock is free while a
     stage runs."""
-    path = TMP / "rwlock"
-    processes = json.loads(path.read_text()) if path.exists() else {}
-    readers = [each for several in processes.get("read", {}).values() for each in several]
-    return any(
-        psutil.pid_exists(process["pid"])
-        for process in (*readers, *processes.get("write", {}).values())
-    )
+    return any(psutil.pid_exists(process["pid"]) for process in listed_processes(TMP / "rwlock"))
 
 
 def _remove_half_written() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from beatline.common.errors import UserError
+from beatline.common.words import counted
 from beatline.comparing.plots import PLACE, ChangedPlots, Plot, Points
 
 # The report's style, without loading what makes reports.
@@ -49,15 +50,11 @@ def outcome(changed: ChangedPlots) -> str:
     models = {(plot.dataset, plot.model) for plot in changed.plots if plot.model}
     of_models = sum(bool(plot.model) for plot in changed.plots)
     counts = {
-        _count(len(models), "model"): of_models,
+        counted(len(models), "model"): of_models,
         "no single model": len(changed.plots) - of_models,
     }
-    parts = [f"{_count(number, 'plot')} of {whose}" for whose, number in counts.items() if number]
+    parts = [f"{counted(number, 'plot')} of {whose}" for whose, number in counts.items() if number]
     return f"{' and '.join(parts)} {'differs' if len(changed.plots) == 1 else 'differ'} {between}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _sections(plots: list[Plot]) -> dict[str, dict[str, list[Plot]]]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from dvc.repo import Repo
 
+from beatline.common.words import counted, spoken
 from beatline.comparing import words
 from beatline.comparing.comparison import BETTER, WORSE, compare
 from beatline.comparing.differences import Compare
 from beatline.comparing.revisions import WORKSPACE, Revision
-from beatline.reporting.document import counted, spoken
 
 
 def other_results(repo: Repo, parameters: Compare) -> list[str]:

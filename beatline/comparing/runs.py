@@ -15,12 +15,12 @@ import numpy as np
 from dvc.repo import Repo
 
 from beatline.common.errors import UserError
+from beatline.common.words import counted
 from beatline.comparing import words
 from beatline.comparing.changes import Changes
 from beatline.comparing.comparison import COMPARED, ModelComparison, judged
 from beatline.comparing.differences import Compare, Difference, error_of_mean
 from beatline.comparing.revisions import Revision
-from beatline.reporting.document import counted
 
 METHOD = (
     "Each run is one observation: intervals and p-values are those of Welch's t, and hold for {} "

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from textwrap import fill, indent
 
+from beatline.common.words import counted, spoken
 from beatline.comparing.comparison import (
     BETTER,
     CANNOT_TELL,
@@ -21,7 +22,7 @@ from beatline.comparing.comparison import (
     ModelComparison,
     Row,
 )
-from beatline.reporting.document import DASH, counted, spoken
+from beatline.reporting.document import DASH
 
 # What decides stands first: a telephone shows a table's first columns.
 COLUMNS = ("verdict", "metric", "before", "after", "difference", "adjusted p")

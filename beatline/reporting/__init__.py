@@ -16,6 +16,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from beatline.common.params import Parameters
+from beatline.common.words import spoken
 from beatline.drawings import figures
 from beatline.evaluation import curves, predictions
 from beatline.evaluation.results import Evaluated
@@ -31,7 +32,6 @@ from beatline.reporting.document import (
     estimate,
     fill,
     link,
-    spoken,
     text,
 )
 from beatline.reporting.identity import (

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from ruamel.yaml import YAML
 
 from beatline.common.markdown import text
+from beatline.common.words import counted, spoken
 from beatline.drawings.figures import COLOURS, png, svg
 from beatline.evaluation.curves import KINDS
 
@@ -187,18 +188,9 @@ def as_yaml(content: Any) -> str:
 # ---------------------------------------------------------------- words
 
 
-def counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def listed(names: Sequence[str]) -> str:
     """The names; of many only the first and the last."""
     return text(", ".join(names) if len(names) <= MANY else f"{names[0]} … {names[-1]}")
-
-
-def spoken(names: Sequence[str]) -> str:
-    """The names as in a sentence: a, b and c."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def noun(column: str) -> str:

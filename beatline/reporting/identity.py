@@ -7,6 +7,7 @@ from importlib.metadata import version
 from string import ascii_uppercase
 from typing import Any
 
+from beatline.common.words import spoken
 from beatline.evaluation.results import Evaluated
 from beatline.lineage import code
 from beatline.reporting.document import (
@@ -19,7 +20,6 @@ from beatline.reporting.document import (
     fill,
     link,
     short_hash,
-    spoken,
 )
 from beatline.reporting.results import DatasetResults, heading
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from beatline.common.words import spoken
 from beatline.evaluation.estimates import FEWEST_OF_A_KIND
 from beatline.evaluation.results import Evaluated
-from beatline.reporting.document import DASH, METRICS, estimate, number, spoken, table, text
+from beatline.reporting.document import DASH, METRICS, estimate, number, table, text
 
 COMPACT = ("auc", "average_precision", "f1", "accuracy")
 ALL = ("auc", "average_precision", "recall", "precision", "f1", "accuracy")
