@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from beatline.common.errors import UserError
 from beatline.comparing.changes import Changes, changes, parameters_of
-from beatline.comparing.revisions import WORKSPACE, Revision
+from beatline.comparing.revisions import REFERENCES, WORKSPACE, Revision
 
-REFERENCES = ("refs/heads/", "refs/remotes/", "refs/tags/")
 COSTS = ("parameters", "train_seconds", "predict_milliseconds")
 
 

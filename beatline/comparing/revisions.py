@@ -22,12 +22,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from beatline.common import params
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, did_you_mean
 from beatline.common.sums import read_sealed_json, verified
 from beatline.evaluation.predictions import FILE, Predictions, parse
 from beatline.lineage.lock import DURATIONS, Stages, upstream
 
 WORKSPACE = "workspace"
+REFERENCES = ("refs/heads/", "refs/remotes/", "refs/tags/")  # what Git names revisions by
 ABOUT = {"task", "classes", "records", "parameters", "confidence", "test_records", "predictions"}
 
 
@@ -188,6 +189,16 @@ def commit_of(repo: Repo, name: str) -> str:
         raise RevError(f"{name!r} is no commit")
     except (RevError, SCMError, NoSCMError, AttributeError):
         raise UserError(
-            f"there is no commit, branch, tag or experiment {name!r}: see `git branch --all` and "
-            f"`dvc exp list`"
+            f"there is no commit, branch, tag or experiment {name!r}{did_you_mean(name, _names(repo))}: "
+            f"see `git branch --all` and `dvc exp list`"
         ) from None
+
+
+def _names(repo: Repo) -> list[str]:
+    """Branches, tags and experiments, by name."""
+    try:
+        refs = [ref.split("/", 2)[2] for ref in repo.scm.iter_refs() if ref.startswith(REFERENCES)]
+        listed = repo.experiments.ls(all_commits=True).values()
+    except (SCMError, NoSCMError, AttributeError):
+        return []
+    return [*refs, *(name for named in listed for name, _ in named if name)]

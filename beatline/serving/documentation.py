@@ -31,7 +31,10 @@ is wrong and what to do.
 
 A recording is brought to what the model was trained on: channels are put in order by name, units and
 sampling rates converted. What does not fit is refused with the reason; what is doubtful is answered, with
-`warnings`: a `caution` where the answer may be wrong, a `note` of what was done without harm."""
+`warnings`: a `caution` where the answer may be wrong, a `note` of what was done without harm.
+
+Every answer has the header `X-Request-ID`: the one that the request came with, or a new one. By
+`X-Source`, requests are counted apart for the sources that the operator has named."""
 REASONS = {
     400: ("Malformed", "The body is malformed."),
     404: ("Unknown", "There is no such model, or no such example."),

@@ -24,6 +24,7 @@ import httpx
 import psutil
 import pytest
 
+from beatline.commands.serve import MAX_SOURCES
 from beatline.serving import registry
 from beatline.serving.supervisor import METRICS
 from tests.paths import ROOT
@@ -307,6 +308,25 @@ def test_an_access_log_that_cannot_be_written(folder: Path, tmp_path: Path) -> N
     status, said = failed(folder, "--access-log", str(tmp_path / "none/access.jsonl"))
     assert status == 1
     assert re.search(r"^error: --access-log .*none/access.jsonl.*folder", said)
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (["--source", "a b"], "--source.*'a b'"),
+        (["--source", ""], "--source.*''"),
+        (["--source", "a" * 65], "--source.*64"),
+        (
+            [word for n in range(MAX_SOURCES + 1) for word in ("--source", f"s{n}")],
+            "--source.*most",
+        ),
+    ],
+)
+def test_sources_that_cannot_be_labels(folder: Path, options: list[str], cause: str) -> None:
+    """They become labels of metrics: a bad one, or too many, is told before anything starts."""
+    status, said = failed(folder, *options)
+    assert status != 0
+    assert re.search(f"error: .*{cause}", said) and "Traceback" not in said
 
 
 def test_a_restart_loses_no_request(folder: Path) -> None:

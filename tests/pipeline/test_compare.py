@@ -195,9 +195,10 @@ def test_page_and_comment_are_written(clone: Clone, tmp_path: Path) -> None:
 
 
 def test_unknown_revision_is_one_sentence(clone: Clone) -> None:
-    """A mistyped branch ends in what to look at, not in a traceback."""
+    """A mistyped branch ends in the nearest name and what to look at, not in a traceback."""
     said = compare(clone, "mian", ok=False)
     assert said.startswith("error: there is no commit, branch, tag or experiment 'mian'")
+    assert "did you mean main?" in said
     assert len(said.splitlines()) == 1
 
 
