@@ -38,6 +38,7 @@ from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows, aggregated, starts
 from beatline.preprocessing.normalization import Normalization
 from beatline.serving.problems import Problem, unavailable
+from beatline.tracking.copies import read_version
 
 AT_A_TIME = 500_000  # values that are normalized
 BATCH = 32  # windows in a run, at most: more are hardly faster, and their memory is kept
@@ -81,7 +82,8 @@ class Cost:
 class Model:
     """`dataset`, `name`: as in data/models/<data set>/<model>. `model_info`: of model.json. `needs`: of
     its ONNX graph, whose `cost` is measured when it is loaded. `familiarity`: tells
-    which recordings are far from those of the training; bundles of older versions have none."""
+    which recordings are far from those of the training; bundles of older versions have none.
+    `registered`: version and alias of a model from the registry, None of one from this project."""
 
     dataset: str
     name: str
@@ -92,6 +94,7 @@ class Model:
     needs: Needs
     cost: Cost
     familiarity: Familiarity | None = None
+    registered: dict[str, str] | None = None
 
     @property
     def task(self) -> str:
@@ -126,7 +129,12 @@ class Model:
             "simulated": self.model_info["dataset"]["simulated"],
             "weights": self.model_info[WEIGHTS_SHA256],
             "revision": _git(self.model_info)["revision"],
+            "registered": self.registered,
         }
+
+    def same_as(self, other: Model) -> bool:
+        """Whether both are one bundle: model.json has the sums of all its files."""
+        return (self.model_info, self.registered) == (other.model_info, other.registered)
 
     @property
     def _task(self) -> Task:
@@ -233,6 +241,7 @@ def load(folder: Path) -> Model:
         needs=replace(needs, batch=min(needs.batch, BATCH)),
         cost=Cost(0, 0),
         familiarity=read_familiarity(folder, model_info),
+        registered=read_version(folder),
     )
     try:
         return replace(model, cost=_measured(model, shape))
@@ -322,6 +331,7 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
             "code": identity["code"],
             "weights": model_info[WEIGHTS_SHA256],
         },
+        "registered": model.registered,
     }
 
 

@@ -8,6 +8,7 @@ outputs before it runs) or half written leaves the old model where it is.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,18 +20,23 @@ from beatline.common import params
 from beatline.common.errors import UserError, names_there_are
 from beatline.common.sums import SUMS
 from beatline.serving.problems import unavailable, unknown
+from beatline.tracking import copies
 
 if TYPE_CHECKING:
     from beatline.serving.model import Model
     from beatline.serving.telemetry import Telemetry
 
 PREDICTIONS = Path("data/predictions")  # where a model's metrics and their intervals are
-FILES = (DESCRIPTION, GRAPH, FAMILIARITY, SUMS)  # whose stamps show that a bundle has changed
+# Whose stamps show that a bundle has changed.
+FILES = (DESCRIPTION, GRAPH, FAMILIARITY, SUMS, copies.VERSION)
+# The environment variable that names where models come from: FROM_REGISTRY, or the project's own folder.
+MODELS, FROM_REGISTRY = "BEATLINE_MODELS", "registry"
 # The environment variable that tells a worker to take requests only when its models are loaded: it takes
 # the place of another, beside workers that answer.
 LOAD_FIRST = "BEATLINE_LOAD_FIRST"
 SHOWN = 80  # characters of what a client asked for
 NONE_YET = f"no trained model in {FOLDER} yet: run `dvc repro` or `dvc pull`"
+NO_CHAMPION = "the registry has no version of it with the alias champion: run `beatline promote`"
 
 Stamp = tuple[tuple[int, ...] | None, ...]
 log = logging.getLogger("beatline.serving")
@@ -88,6 +94,8 @@ class Registry:
     ) -> None:
         self.wanted = wanted
         self._root = root
+        self._registered = os.environ.get(MODELS) == FROM_REGISTRY
+        self._bundles = root / (copies.FOLDER if self._registered else FOLDER)
         self._poll_seconds = poll_seconds
         self._telemetry = telemetry
         self._entries = dict.fromkeys(wanted, Entry())
@@ -130,7 +138,11 @@ class Registry:
         if any(entry.model for entry in self._entries.values()):
             return None
         reasons = {entry.reason for entry in self._entries.values() if any(entry.tried or ())}
-        return min(reasons, default=NONE_YET)
+        return min(reasons, default=self._none_yet)
+
+    @property
+    def _none_yet(self) -> str:
+        return NO_CHAMPION if self._registered else NONE_YET
 
     def summaries(self) -> list[dict[str, Any]]:
         """An entry of ``GET /models`` for each bundle, those that cannot answer with the reason."""
@@ -159,9 +171,9 @@ class Registry:
 
     def _look_at(self, key: str) -> None:
         entry = self._entries[key]
-        files = stamp(*(self._root / FOLDER / key / name for name in FILES))
+        files = stamp(*(self._bundles / key / name for name in FILES))
         if files[0] is None:
-            reason = "its files are gone" if entry.model else NONE_YET
+            reason = "its files are gone" if entry.model else self._none_yet
             self._set(key, replace(entry, tried=files, reason=reason))
         elif files != entry.tried:
             self._load(key, files)
@@ -175,7 +187,7 @@ class Registry:
 
         entry = self._entries[key]
         try:
-            model = models.load(self._root / FOLDER / key)
+            model = models.load(self._bundles / key)
         except UserError as error:
             # Clients need not know where the project is on this machine.
             self._failed(key, files, str(error).replace(f"{self._root}/", ""))
@@ -184,7 +196,7 @@ class Registry:
             # Without a stamp it is tried again: memory or open files may have run out.
             self._failed(key, None, "an error of ours")
         else:
-            if entry.model is not None and entry.model.model_info == model.model_info:
+            if entry.model is not None and entry.model.same_as(model):
                 # Its files were finished while it was loaded, or written again with the same content.
                 self._set(key, replace(entry, tried=files, reason=""))
                 return
@@ -213,7 +225,8 @@ class Registry:
             self._set(key, replace(self._entries[key], summary=summary, described=described))
 
     def _estimates(self, key: str) -> Path:
-        return self._root / PREDICTIONS / key / "estimates.json"
+        folder = self._bundles / key / copies.PREDICTIONS if self._registered else PREDICTIONS / key
+        return self._root / folder / "estimates.json"
 
     def _set(self, key: str, entry: Entry) -> None:
         self._entries = {**self._entries, key: entry}

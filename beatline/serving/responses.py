@@ -43,6 +43,14 @@ class Warning(Object):
     message: str
 
 
+class Registered(Object):
+    """A version in the registry of models."""
+
+    version: str
+    alias: str
+    """Whose version this was when it was loaded."""
+
+
 class Identity(Object):
     dataset: str
     name: str
@@ -53,6 +61,8 @@ class Identity(Object):
     """SHA-256."""
     revision: str | None
     """The code that trained it, in Git."""
+    registered: Registered | None
+    """null: the model of this project, not one of the registry."""
 
 
 class Explanation(Object):
@@ -155,6 +165,7 @@ class Available(Object):
     metrics: dict[str, dict[Literal["value", "low", "high"], float | None]] | None
     parameters: Count | None
     identity: dict[Literal["revision", "clean", "data", "code", "weights"], str | bool | None]
+    registered: Registered | None
 
 
 class Unavailable(Object):

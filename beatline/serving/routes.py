@@ -99,7 +99,7 @@ class Service:
         self.limits = limits
         self.load_first = load_first
         self.root = root
-        self.telemetry = Telemetry(limits)
+        self.telemetry = Telemetry(limits, root)
         self.registry = Registry(root, wanted, limits.poll_seconds, self.telemetry)
         lane = partial(Lane, seconds=limits.seconds_to_answer)
         self.quick = lane("quick", THREADS, WAITING, nice=False)

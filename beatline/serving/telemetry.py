@@ -22,6 +22,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from beatline.tracking import copies
+
 if TYPE_CHECKING:
     from beatline.serving.model import Model
     from beatline.serving.settings import Serve
@@ -46,7 +48,8 @@ prometheus_client.disable_created_metrics()  # a time for each number, which not
 class Telemetry:
     """The metrics of one application."""
 
-    def __init__(self, limits: Serve) -> None:
+    def __init__(self, limits: Serve, root: Path = Path()) -> None:
+        self._root = root
         self._registry = CollectorRegistry()
         self._named_sources = frozenset(os.environ.get(SOURCES, "").split())
         where: Any = {"registry": self._registry, "namespace": "beatline"}
@@ -85,7 +88,7 @@ class Telemetry:
         self._identity = gauge(
             "model_info",
             "1 for what is loaded, 0 for what was.",
-            (*MODEL, "revision", "weights"),
+            (*MODEL, "revision", "weights", "version"),
             multiprocess_mode="livemax",
         )
         self._ready = gauge(
@@ -163,6 +166,7 @@ class Telemetry:
             pids |= {int(path.stem.split("_")[-1]) for path in Path(folder).glob("gauge_live*.db")}
         processes = CollectorRegistry()
         processes.register(_Processes(pids))
+        processes.register(_RegistryOfModels(self._root))
         return b"".join(map(prometheus_client.generate_latest, (everything, processes)))
 
 
@@ -206,12 +210,37 @@ class _Processes(Collector):
         yield from (cpu, memory, files, start)
 
 
+class _RegistryOfModels(Collector):
+    """When the registry of models has last answered, where models come from one."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def collect(self) -> Iterator[Metric]:
+        if (state := copies.read_state(self._root)) is None:
+            return
+        yield GaugeMetricFamily(
+            "beatline_registry_answered_timestamp_seconds",
+            "The last answer of the registry of models, since 1970-01-01 UTC.",
+            value=state["asked"] or 0,
+        )
+        yield GaugeMetricFamily(
+            "beatline_registry_away",
+            "1 while the registry of models does not answer.",
+            value=state["reason"] is not None,
+        )
+
+
 def _up_to(limit: float, bounds: tuple[float, ...]) -> tuple[float, ...]:
     """Return the bounds of a histogram up to a limit, which is one of them: what has reached it can be
     told from what is beyond."""
     return (*takewhile(lambda bound: bound < limit, bounds), limit)
 
 
-def _identity(model: Model) -> tuple[str, str, str, str]:
-    revision = model.identity["revision"] or "unknown"
-    return model.dataset, model.name, revision[:SHORT], model.identity["weights"][:SHORT]
+def _identity(model: Model) -> tuple[str, ...]:
+    revision, version = model.identity["revision"] or "unknown", model.registered or {}
+    weights = model.identity["weights"]
+    return (
+        *(model.dataset, model.name, revision[:SHORT], weights[:SHORT]),
+        version.get("version", ""),
+    )

@@ -27,6 +27,7 @@ ROOMS = (
     "drawings",
     "reporting",
     "comparing",
+    "tracking",
     "serving",
     "commands",
     "cli",

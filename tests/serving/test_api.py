@@ -96,6 +96,7 @@ def test_answers_are_those_of_the_bundle(client: httpx.Client, folder: Path, for
         "simulated": True,
         "weights": project.weights(folder, "ptbxl/cnn"),
         "revision": project.REVISION,
+        "registered": None,
     }
     assert {"explanation", "recording"}.isdisjoint(answer)
 

@@ -128,6 +128,9 @@ function facts(model) {
     takes: takes(model.input),
     parameters: model.parameters?.toLocaleString("en"),
     revision,
+    "version in the registry": model.registered
+      ? `${model.registered.version}, ${model.registered.alias}`
+      : undefined,
     "SHA-256 of the weights": identity.weights?.slice(0, 12),
     data: identity.data?.slice(0, 12),
     source: model.citation,

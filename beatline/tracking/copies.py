@@ -1,0 +1,36 @@
+"""Copies of registered models on this machine's disk, which the service answers with. No MLflow is needed
+to read them.
+
+``data/champions/<data set>/<model>`` holds the bundle of the version that the alias names, what
+`evaluate` has measured of it, in `predictions/`, and which version it is, in VERSION. The folder is sealed
+with these (:mod:`beatline.common.sums`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path("data/champions")
+PREDICTIONS = "predictions"
+VERSION = "version.json"
+STATE = "registry.json"  # in FOLDER: when the registry was last asked, and what it said
+
+
+def read_version(bundle: Path) -> dict[str, str] | None:
+    """Return `version` and `alias` of a copy; None of any other bundle."""
+    return _read(bundle / VERSION)
+
+
+def read_state(root: Path) -> dict[str, Any] | None:
+    """Return `asked`, the time of the last answer of the registry in seconds since 1970 (None: never),
+    and `reason`, why it has not answered since (None: it has); None if nobody asks."""
+    return _read(root / FOLDER / STATE)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
