@@ -2,8 +2,8 @@
 to read them.
 
 ``data/champions/<data set>/<model>`` holds the bundle of the version that the alias names, what
-`evaluate` has measured of it, in `predictions/`, and which version it is, in VERSION. The folder is sealed
-with these (:mod:`beatline.common.sums`).
+`evaluate` has measured of it, in `predictions/`, and which version it is, in VERSION. The folder is
+sealed with these (:mod:`beatline.common.sums`).
 """
 
 from __future__ import annotations
