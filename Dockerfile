@@ -1,4 +1,5 @@
-# Two images: `pipeline` trains (dvc repro, into volumes), `api` answers. compose.yaml runs them both.
+# Images: `pipeline` trains (dvc repro, into volumes), `api` answers; `mlflow` is the server of runs and
+# registered models. compose.yaml runs them.
 # tests/project/test_containers.py runs what stands here without a container engine.
 #
 # The tag names a patch release and a distribution. To hold the very bytes, add the digest that
@@ -58,3 +59,17 @@ EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
 CMD ["python", "-m", "beatline", "serve", "--host", "0.0.0.0", "--port", "5000"]
+
+
+FROM base AS mlflow
+COPY requirements-mlflow.txt ./
+RUN pip install --require-hashes -r requirements-mlflow.txt
+RUN mkdir -p data/mlflow && chown -R 10001:10001 data
+USER 10001:10001
+# Two processes instead of ten: the others would run jobs of language models.
+ENV MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+    MLFLOW_DISABLE_TELEMETRY=true
+EXPOSE 5001
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5001/health', timeout=4)"]
+CMD ["python", "-m", "mlflow", "server", "--host", "0.0.0.0", "--port", "5001", "--workers", "2", "--artifacts-destination", "data/mlflow"]

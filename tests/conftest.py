@@ -17,6 +17,7 @@ SLOW_MODULES = {  # of several seconds a test: whole processes, browsers, instal
     "test_differences",
     "test_ecg",
     "test_page",
+    "test_platform",
     "test_plots_page",
     "test_report",
     "test_schema",
