@@ -32,6 +32,7 @@ COMMANDS = {
     "gate": "judge a revision by its base: passed, failed (exit status 1) or cannot tell",
     "leaderboard": "write every revision and experiment into one page",
     "experiments": "list the experiments, their metrics and what they changed",
+    "track": "mirror models, metrics and curves into MLflow",
     "run-queue": "run the queued experiments and wait for them",
 }
 
