@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
-  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track mlflow serve check browser test test-quick bench lock \
+  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote mlflow serve check browser test test-quick bench lock \
   clean
 
 help: ## list the targets
@@ -172,6 +172,15 @@ EXPERIMENTS :=
 track: $(VENV)/.ready-tracking ## mirror models, metrics and bundles into MLflow; REVISIONS='v1.0 main' EXPERIMENTS=1: those too
 	@beatline track $(if $(REVISIONS),--revisions $(REVISIONS)) $(if $(EXPERIMENTS),--experiments)
 
+VERSION :=
+ROLLBACK :=
+
+register: $(VENV)/.ready-tracking ## make a version of DATASET/MODEL in MLflow's registry, and judge it by the champion
+	@beatline register '$(DATASET)/$(MODEL)'
+
+promote: $(VENV)/.ready-tracking ## make the challenger of DATASET/MODEL the champion, or VERSION=N; ROLLBACK=1: go back
+	@beatline promote '$(DATASET)/$(MODEL)' $(if $(VERSION),--version '$(VERSION)') $(if $(ROLLBACK),--rollback)
+
 # MLflow's pages, for this machine alone: nobody logs in there. The address may hold a password, so it goes
 # by the environment and not by the command line, which every user of the machine can read.
 MLFLOW_PORT := 5001
@@ -205,7 +214,7 @@ browser: ## install Chromium, in which the page is tested, if there is none (Deb
 	  echo "no Chromium could be installed: the tests of the page will be skipped"
 
 # Processes of one thread each: several with several threads would wait for each other.
-test: $(VENV)/.ready-dev ## run the tests (a quarter of an hour on two cores)
+test: $(VENV)/.ready-dev $(MLFLOW)/.ready ## run the tests (a quarter of an hour on two cores)
 	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after every edit

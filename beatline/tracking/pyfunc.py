@@ -34,6 +34,7 @@ import pandas as pd
 from mlflow.models.model import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+DETECTORS = ("reconstruction", "neighbours")  # tasks whose answer is an anomaly score
 BATCH = 32  # windows in a run of the graph
 
 
@@ -58,13 +59,14 @@ class Recordings(PythonModel):
         )
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride] (its base says nothing)
-        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
+        self, context, model_input, params=None
     ) -> pd.DataFrame:
         """Return the table for recordings."""
+        # Arguments have no types: MLflow would infer another signature from them.
         del context, params  # the signature is MLflow's
         values = np.stack([self._values(recording) for recording in self._normalized(model_input)])
         classes, thresholds = self.info["classes"], np.asarray(self.info["thresholds"])
-        if self.info["task"] in ("reconstruction", "neighbours"):
+        if self.info["task"] in DETECTORS:
             score, threshold = values[:, 0], float(thresholds[0])
             return pd.DataFrame(
                 {"score": score, "threshold": threshold, "anomaly": score >= threshold}

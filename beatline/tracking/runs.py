@@ -31,16 +31,24 @@ from beatline.comparing.changes import parameters_of
 from beatline.comparing.revisions import Revision
 from beatline.lineage.lock import key_of
 from beatline.tracking.client import FOLDER, MlflowClient, reporting_faults
-
-PREFIX = "beatline."  # of tags
-KEY, DATASET, MODEL, SIMULATED = (
-    f"{PREFIX}{name}" for name in ("key", "dataset", "model", "simulated")
+from beatline.tracking.names import (
+    BUNDLE,
+    CARD,
+    DATASET,
+    FIGURES,
+    FINISHED,
+    KEY,
+    LINEAGE,
+    LIVE,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    PREFIX,
+    SIMULATED,
+    WEIGHTS,
 )
-LIVE = f"{PREFIX}live"  # of a run that shows a training at work: beatline.tracking.live
-BUNDLE, PREDICTIONS, FIGURES = "bundle", "predictions", "figures"  # artifacts of a run, in folders
-METRICS, LINEAGE = "metrics.json", "lineage.json"
+
 AT_ONCE = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits to a batch
-FINISHED = "FINISHED"
 NOTE = {
     True: "**Simulated recordings.** Scores show that the pipeline works and how models compare; they "
     "say nothing about patients or machines.",
@@ -347,7 +355,7 @@ def _tags(state: State, files: Mapping[str, bytes]) -> list[RunTag]:
         f"{PREFIX}revision": state.revision.label,
         f"{PREFIX}task": about["task"],
         f"{PREFIX}test_records": about["test_records"],
-        f"{PREFIX}weights": info.get("weights_sha256"),
+        WEIGHTS: info.get("weights_sha256"),
         f"{PREFIX}clean": str(git.get("clean")).lower() if git else None,
         "mlflow.source.git.commit": git.get("revision"),
         "mlflow.source.name": f"train_{state.model}@{state.dataset}",
@@ -374,6 +382,8 @@ def _files(state: State) -> Iterator[tuple[str, bytes]]:
         for path in paths:
             if (content := _read(revision, path)) is not None:
                 yield f"{folder}/{Path(path).relative_to(root)}", content
+    if (card := _read(revision, f"reports/cards/{state.dataset}_models.md")) is not None:
+        yield CARD, card
     yield METRICS, json.dumps(state.about, indent=2).encode()
     lineage = revision.made(state.dataset, state.model)
     yield LINEAGE, json.dumps(lineage, indent=2, sort_keys=True).encode()

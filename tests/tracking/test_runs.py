@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from beatline.tracking import runs
+from beatline.tracking import names, runs
 from tests.bundle.bundles import HISTORY
 from tests.tracking import project
 
@@ -30,7 +30,7 @@ def run_of(client: MlflowClient, key: str) -> Run:
     [run] = [
         run
         for run in every_run(client)
-        if (run.data.tags[runs.DATASET], run.data.tags[runs.MODEL]) == (dataset, model)
+        if (run.data.tags[names.DATASET], run.data.tags[names.MODEL]) == (dataset, model)
     ]
     return run
 
@@ -55,14 +55,14 @@ def test_everything_that_was_measured_is_there(mlflow: MlflowClient, tmp_path: P
         assert {each.step: each.value for each in losses} == pytest.approx(
             dict(zip(expected["epoch"], expected["train_loss"], strict=True)), rel=1e-5
         )
-        assert run.data.tags[f"{runs.PREFIX}md5.data/raw/{dataset}.zip"] == "a" * 32
+        assert run.data.tags[f"{names.PREFIX}md5.data/raw/{dataset}.zip"] == "a" * 32
         assert run.data.tags["mlflow.source.git.commit"] == "5" * 40
-        bundle = mlflow.download_artifacts(run.info.run_id, runs.BUNDLE)
+        bundle = mlflow.download_artifacts(run.info.run_id, names.BUNDLE)
         original = tmp_path / "p/data/models" / key
         assert {path.name: path.read_bytes() for path in Path(bundle).iterdir()} == {
             path.name: path.read_bytes() for path in original.iterdir()
         }
-        figures = mlflow.list_artifacts(run.info.run_id, runs.FIGURES)
+        figures = mlflow.list_artifacts(run.info.run_id, names.FIGURES)
         assert {f"{key.partition('/')[2]}_curves.svg"} < {Path(each.path).name for each in figures}
     parts = json.loads((tmp_path / f"p/reports/metrics/{CNN}.json").read_text())["parts"]
     metrics = run_of(mlflow, CNN).data.metrics
@@ -109,7 +109,7 @@ def test_an_interrupted_run_is_completed(
     assert runs.is_done(run)
     history = sqlite_mlflow.get_metric_history(run.info.run_id, "train_loss")
     assert len(history) == HISTORY["train_loss"].notna().sum()
-    assert sqlite_mlflow.list_artifacts(run.info.run_id, runs.BUNDLE)
+    assert sqlite_mlflow.list_artifacts(run.info.run_id, names.BUNDLE)
 
 
 def run_of_any(client: MlflowClient) -> Run:
@@ -130,9 +130,9 @@ def test_simulated_and_real_are_apart(sqlite_mlflow: MlflowClient, tmp_path: Pat
     assert len(by_experiment) == 2
     for number, tags in by_experiment.items():
         experiment = sqlite_mlflow.get_experiment(number)
-        simulated = tags[runs.SIMULATED]
+        simulated = tags[names.SIMULATED]
         assert ("simulated" in experiment.name) == (simulated == "true")
-        assert experiment.tags[runs.SIMULATED] == simulated
+        assert experiment.tags[names.SIMULATED] == simulated
         assert ("imulated" in experiment.tags["mlflow.note.content"]) == (simulated == "true")
 
 
