@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
-  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start serve check browser test test-quick bench lock \
+  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote mlflow serve check browser test test-quick bench lock \
   clean
 
 help: ## list the targets
@@ -60,9 +60,12 @@ leaderboard: $(VENV)/.ready ## every revision and experiment in one page, review
 	@beatline leaderboard
 
 SINCE :=
+# Tracking is on where MLFLOW_TRACKING_URI is set. A server that is away fails nothing else.
+TRACK := $(if $(MLFLOW_TRACKING_URI),beatline track --experiments;)
 
 experiments: $(VENV)/.ready ## list experiments and what they changed; SINCE=v1.0: also those of older commits
 	@beatline experiments $(if $(SINCE),--since '$(SINCE)')
+	@$(TRACK) true
 
 # Experiments. Each sweep is queued, so that it leaves the workspace as it is, and then run, WORKERS at a
 # time; a failed experiment says where its log is.
@@ -70,7 +73,7 @@ WORKERS := 1
 MODEL := cnn
 DATASET := ptbxl
 QUEUE := dvc exp run --queue --quiet
-RUN := beatline run-queue --workers $(WORKERS)
+RUN := beatline run-queue --workers $(WORKERS); status=$$?; $(TRACK) exit $$status
 
 RATES := 0.003,0.01,0.03
 SIZES := 32,64,128
@@ -163,6 +166,35 @@ exp-mnist-start: $(VENV)/.ready ## experiment: the same with the textbook networ
 	dvc exp run --name mnist-starting-point $(DIGITS) $(call MNIST_START,cnn,$(MNIST_CNN)) \
 	  $(call MNIST_START,lstm,$(LSTM))
 
+REVISIONS :=
+EXPERIMENTS :=
+
+track: $(VENV)/.ready-tracking ## mirror models, metrics and bundles into MLflow; REVISIONS='v1.0 main' EXPERIMENTS=1: those too
+	@beatline track $(if $(REVISIONS),--revisions $(REVISIONS)) $(if $(EXPERIMENTS),--experiments)
+
+VERSION :=
+ROLLBACK :=
+
+register: $(VENV)/.ready-tracking ## make a version of DATASET/MODEL in MLflow's registry, and judge it by the champion
+	@beatline register '$(DATASET)/$(MODEL)'
+
+promote: $(VENV)/.ready-tracking ## make the challenger of DATASET/MODEL the champion, or VERSION=N; ROLLBACK=1: go back
+	@beatline promote '$(DATASET)/$(MODEL)' $(if $(VERSION),--version '$(VERSION)') $(if $(ROLLBACK),--rollback)
+
+# MLflow's pages, for this machine alone: nobody logs in there. The address may hold a password, so it goes
+# by the environment and not by the command line, which every user of the machine can read.
+MLFLOW_PORT := 5001
+mlflow: export MLFLOW_BACKEND_STORE_URI := $(patsubst postgresql://%,postgresql+psycopg://%,$(or \
+  $(MLFLOW_TRACKING_URI),sqlite:///$(CURDIR)/data/mlflow/mlflow.db))
+mlflow: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
+mlflow: export MLFLOW_DISABLE_TELEMETRY := true
+mlflow: $(MLFLOW)/.ready ## show what is tracked: MLflow's pages at 127.0.0.1:MLFLOW_PORT
+	@case "$$MLFLOW_BACKEND_STORE_URI" in http*) \
+	  echo 'error: MLFLOW_TRACKING_URI names a server: open its own pages in a browser' >&2; exit 1;; esac
+	@mkdir -p data/mlflow/artifacts
+	@env -u MLFLOW_TRACKING_URI $(MLFLOW)/bin/mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --workers 1 \
+	  --default-artifact-root '$(CURDIR)/data/mlflow/artifacts'
+
 # Who may reach it: HOST=0.0.0.0 is everybody in the network.
 HOST := 127.0.0.1
 PORT := 5000
@@ -182,7 +214,7 @@ browser: ## install Chromium, in which the page is tested, if there is none (Deb
 	  echo "no Chromium could be installed: the tests of the page will be skipped"
 
 # Processes of one thread each: several with several threads would wait for each other.
-test: $(VENV)/.ready-dev ## run the tests (a quarter of an hour on two cores)
+test: $(VENV)/.ready-dev $(MLFLOW)/.ready ## run the tests (a quarter of an hour on two cores)
 	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after every edit

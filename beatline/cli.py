@@ -32,6 +32,9 @@ COMMANDS = {
     "gate": "judge a revision by its base: passed, failed (exit status 1) or cannot tell",
     "leaderboard": "write every revision and experiment into one page",
     "experiments": "list the experiments, their metrics and what they changed",
+    "track": "mirror models, metrics and curves into MLflow",
+    "register": "make a version in MLflow's registry from a trained model",
+    "promote": "make a version the champion if the gate holds, or go back to the one before",
     "run-queue": "run the queued experiments and wait for them",
 }
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests import postgresql
 
-SLOW_FOLDERS = {"pipeline"}
+SLOW_FOLDERS = {"pipeline", "tracking"}  # of which the latter makes databases
 SLOW_MODULES = {  # of several seconds a test: whole processes, browsers, installations, statistics
     "test_bad_input",
     "test_boosted_trees",

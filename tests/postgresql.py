@@ -26,11 +26,13 @@ def server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def database(url: str) -> Iterator[str]:
-    """Yield the URL of a new, empty database on the server of `url`; it is dropped in the end."""
+def database(url: str, template: str | None = None) -> Iterator[str]:
+    """Yield the URL of a new database on the server of `url`, empty or as the database at the URL
+    `template`, which nobody is connected to; it is dropped in the end."""
     name = f"beatline_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
+        copied = f" TEMPLATE {urlsplit(template).path.strip('/')}" if template else ""
+        connection.execute(f"CREATE DATABASE {name}{copied}".encode())
         try:
             yield urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
         finally:

@@ -37,6 +37,7 @@ from beatline.common import params
 from beatline.common.errors import warn
 from beatline.common.files import remove_half_written, replacing
 from beatline.lineage.lock import DVC_LOCK, is_sound
+from beatline.tracking import live
 
 RUN_CACHE = "beatline.commands.run_cache"
 TMP = Path(".dvc/tmp")
@@ -57,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
     validate.validate(params.load())
     mend()
     try:
-        status = dvc_repro(options.arguments)
+        with live.followed():
+            status = dvc_repro(options.arguments)
     finally:
         mend()
     if status == 0:

@@ -30,6 +30,7 @@ from beatline.commands.experiment_queue import (
 from beatline.common.errors import UserError
 from beatline.comparing.revisions import Revision, repository
 from beatline.reporting.document import counted
+from beatline.tracking import live
 
 POLL = 5.0  # seconds: each look at the queue costs a fifth of one
 REMOVED = "removed"
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         ]
         if not open_:
             raise UserError("nothing is queued: queue an experiment with `dvc exp run --queue`")
-        with queue.held():
+        with queue.held(), live.followed():
             print(f"{counted(len(open_), 'experiment')}, {workers} at a time", flush=True)
             failed = _Watch(repo, queue, open_, workers).wait()
     print(

@@ -19,11 +19,12 @@ def add_sides(parser: argparse.ArgumentParser) -> None:
 
 def sides(repo: Repo, options: argparse.Namespace) -> tuple[Revision, Revision]:
     """The two revisions that the options name. Raises UserError if there is no such one."""
-    before, after = (_revision(repo, name) for name in (options.base, options.revision))
+    before, after = (revision_of(repo, name) for name in (options.base, options.revision))
     return before, after
 
 
-def _revision(repo: Repo, name: str) -> Revision:
+def revision_of(repo: Repo, name: str) -> Revision:
+    """Return a revision; the workspace with a warning if its numbers are older than what it holds."""
     if name == WORKSPACE and any(committed.problems(repo)):
         # On stderr: what is printed may be meant for a comment.
         print(

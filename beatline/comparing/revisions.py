@@ -23,7 +23,7 @@ from ruamel.yaml.error import YAMLError
 
 from beatline.common import params
 from beatline.common.errors import UserError, did_you_mean
-from beatline.common.sums import read_sealed_json, verified
+from beatline.common.sums import SUMS, listed, read_sealed_json, verified
 from beatline.evaluation.predictions import FILE, Predictions, parse
 from beatline.lineage.lock import DURATIONS, Stages, upstream
 
@@ -61,6 +61,12 @@ class Revision:
             return self.name[:10]
         return f"{self.name} ({self.commit[:7]})"
 
+    @property
+    def commit_time(self) -> int | None:
+        """Seconds since 1970 at which it was committed; None for the workspace."""
+        scm = self._files.repo.scm
+        return scm.resolve_commit(self.commit).commit_time if self.commit else None
+
     def content(self, path: str) -> bytes | None:
         """Return the content of a file in Git or under DVC; None if it is not to be had. Raises UserError
         if it is not what a stage has written."""
@@ -82,6 +88,8 @@ class Revision:
         if self.commit is None and on_disk.exists():
             if path.startswith(DURATIONS):
                 read_sealed_json(on_disk)
+            elif on_disk.name == SUMS:
+                listed(on_disk.parent)
             elif path.startswith("data/"):
                 verified(on_disk)
             return
@@ -101,7 +109,7 @@ class Revision:
             return {
                 path.lstrip("/"): out.plot if isinstance(out.plot, dict) else {}
                 for out in repo.index.plots
-                for path in self._below(repo.fs.relpath(out.fs_path, repo.root_dir))
+                for path in self.below(repo.fs.relpath(out.fs_path, repo.root_dir))
             }
         except DvcException as error:
             reason = " ".join(str(error).split())
@@ -109,7 +117,7 @@ class Revision:
                 f"dvc.yaml of {self.name} cannot be read ({reason}): correct it"
             ) from None
 
-    def _below(self, path: str) -> list[str]:
+    def below(self, path: str) -> list[str]:
         """The files below a path, or the path itself if DVC cannot list them."""
         try:
             return list(self._files.find(path))

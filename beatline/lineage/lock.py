@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,13 @@ def upstream_of_next_run(name: str) -> dict[str, dict[str, Any]] | None:
     deps = templates[template].get("do", templates[template])["deps"]
     behind = makers(stages, [path.replace("${key}", key) for path in deps])
     return {stage: _without_durations(stages[stage]) for stage in behind}
+
+
+def key_of(stages: Stages, names: Iterable[str]) -> str:
+    """SHA-256 of the entries of stages, less durations: the same whenever they made the same of the
+    same."""
+    entries = [[stages[name]["cmd"], _without_durations(stages[name])] for name in names]
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def makers(stages: Stages, paths: Iterable[str]) -> list[str]:
