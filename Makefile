@@ -167,8 +167,8 @@ exp-mnist-start: $(VENV)/.ready ## experiment: the same with the textbook networ
 HOST := 127.0.0.1
 PORT := 5000
 
-serve: $(VENV)/.ready-serve ## answer with the trained models: an API, and a page at HOST:PORT
-	@exec beatline serve --host '$(HOST)' --port '$(PORT)'
+serve: $(VENV)/.ready-serve $(if $(filter registry,$(MODELS)),$(VENV)/.ready-tracking) ## an API and a page at HOST:PORT; MODELS=registry: the champions
+	@exec beatline serve --host '$(HOST)' --port '$(PORT)' $(if $(filter registry,$(MODELS)),--models registry)
 
 check: $(VENV)/.ready-dev ## check parameters, style and types
 	beatline validate
