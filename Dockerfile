@@ -1,5 +1,5 @@
 # Images: `pipeline` trains (dvc repro, into volumes), `api` answers; `mlflow` is the server of runs and
-# registered models. compose.yaml runs them.
+# registered models, and `champions` answers with these. compose.yaml runs them.
 # tests/project/test_containers.py runs what stands here without a container engine.
 #
 # The tag names a patch release and a distribution. To hold the very bytes, add the digest that
@@ -59,6 +59,14 @@ EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
   CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
 CMD ["python", "-m", "beatline", "serve", "--host", "0.0.0.0", "--port", "5000"]
+
+
+FROM api AS champions
+USER 0:0
+COPY requirements-tracking.txt ./
+RUN pip install --require-hashes -r requirements-tracking.txt
+USER 10001:10001
+ENV BEATLINE_MODELS=registry
 
 
 FROM base AS mlflow

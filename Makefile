@@ -199,8 +199,8 @@ mlflow: $(MLFLOW)/.ready ## show what is tracked: MLflow's pages at 127.0.0.1:ML
 HOST := 127.0.0.1
 PORT := 5000
 
-serve: $(VENV)/.ready-serve ## answer with the trained models: an API, and a page at HOST:PORT
-	@exec beatline serve --host '$(HOST)' --port '$(PORT)'
+serve: $(VENV)/.ready-serve $(if $(filter registry,$(MODELS)),$(VENV)/.ready-tracking) ## an API and a page at HOST:PORT; MODELS=registry: the champions
+	@exec beatline serve --host '$(HOST)' --port '$(PORT)' $(if $(filter registry,$(MODELS)),--models registry)
 
 check: $(VENV)/.ready-dev ## check parameters, style and types
 	beatline validate

@@ -16,7 +16,10 @@ from beatline.serving import predictor
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the model, the files, what they do not say themselves, and where the table goes."""
-    parser.add_argument("model", help="a bundle's folder, or its name such as ptbxl/cnn")
+    parser.add_argument(
+        "model",
+        help="a bundle's folder, its name such as ptbxl/cnn, or registry:ptbxl/cnn@champion",
+    )
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="or folder, or archive")
     parser.add_argument("--csv", type=Path, help="write the table there instead of printing it")
     parser.add_argument("--sampling-rate", help="in Hz, of files that do not say theirs")

@@ -13,7 +13,8 @@ import os
 import re
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ MAX_WORKERS = 4  # by default
 MAX_SOURCES = 50  # each is a time series
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processors, in so many microseconds
 SECONDS_TO_LOAD = 60  # at most, of a worker that takes another's place at SIGHUP
+LOOKS = 5  # at files, for one at the registry of models
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -73,6 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a value of the header X-Source whose requests are counted apart, and not as `other`; "
         f"repeat it for more (at most {MAX_SOURCES})",
+    )
+    parser.add_argument(
+        "--models",
+        choices=(registry.OWN, registry.FROM_REGISTRY),
+        default=os.environ.get(registry.MODELS, registry.OWN),
+        help=f"where models come from: the bundles in {registry.FOLDER}, or the champions of the "
+        "registry that MLFLOW_TRACKING_URI names (%(default)s)",
     )
     parser.add_argument(
         "--access-log",
@@ -154,9 +163,36 @@ def _limits(root: Path) -> Serve:
     limits = params.block(content, "serve", Serve)
     wanted = registry.wanted(content)
     registry.check_features(limits.features, wanted)
+    return limits
+
+
+def _check_trained(root: Path, wanted: Sequence[str]) -> None:
     if not any((root / registry.FOLDER / key / registry.FILES[0]).exists() for key in wanted):
         raise UserError(registry.NONE_YET)
-    return limits
+
+
+@contextmanager
+def _models_from(origin: str, root: Path, seconds: float) -> Iterator[None]:
+    """Have models from the project's own bundles, or from the registry while this lasts.
+
+    Raises UserError if there are none.
+    """
+    os.environ[registry.MODELS] = origin
+    wanted = registry.wanted(params.load())
+    if origin == registry.OWN:
+        _check_trained(root, wanted)
+        yield
+        return
+    from beatline.tracking.champions import (
+        Champions,  # with MLflow, which is installed for this alone
+    )
+
+    champions = Champions(root, wanted, seconds)
+    champions.start()
+    try:
+        yield
+    finally:
+        champions.stop()
 
 
 def _logging(path: str | None) -> dict[str, Any]:
@@ -196,7 +232,11 @@ def run(options: argparse.Namespace) -> int:
         timeout_graceful_shutdown=math.ceil(limits.seconds_to_answer),
         timeout_worker_healthcheck=SECONDS_TO_LOAD,
     )
-    with listener, metrics_folder() as folder:
+    with (
+        listener,
+        _models_from(options.models, Path.cwd(), LOOKS * limits.poll_seconds),
+        metrics_folder() as folder,
+    ):
         os.environ[METRICS_FOLDER] = str(folder)
         announcements = sys.stderr if options.access_log == access_log.STDOUT else sys.stdout
         supervisor = Supervisor(config, listener, _url(options.host, listener), announcements)

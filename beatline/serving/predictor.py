@@ -46,6 +46,7 @@ LIMITS = Serve(
     seconds_to_answer=1,
     poll_seconds=1,
 )
+REGISTERED = "registry:"  # begins the name of a model that is registered
 RECORDING, WARNINGS, ERROR = "recording", "warnings", "error"
 
 
@@ -118,10 +119,15 @@ class Predictor:
 
 
 def load(name: str | Path) -> Predictor:
-    """Load the model that is called by its bundle's folder or by its name such as ptbxl/cnn.
+    """Load the model that is called by its bundle's folder, by its name such as ptbxl/cnn, or, of the
+    registry, by `registry:<data set>/<model>@<alias>`.
 
     Raises UserError if there is none, with those that there are; if it is damaged or has no ONNX graph.
     """
+    if str(name).startswith(REGISTERED):
+        from beatline.tracking import champions  # with MLflow, which is installed for this alone
+
+        return Predictor(models.load(champions.fetch(str(name).removeprefix(REGISTERED))))
     return Predictor(models.load(find(str(name))))
 
 

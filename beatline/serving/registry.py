@@ -20,7 +20,7 @@ from beatline.common import params
 from beatline.common.errors import UserError, names_there_are
 from beatline.common.sums import SUMS
 from beatline.serving.problems import unavailable, unknown
-from beatline.tracking import copies
+from beatline.tracking import copies, names
 
 if TYPE_CHECKING:
     from beatline.serving.model import Model
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 PREDICTIONS = Path("data/predictions")  # where a model's metrics and their intervals are
 # Whose stamps show that a bundle has changed.
 FILES = (DESCRIPTION, GRAPH, FAMILIARITY, SUMS, copies.VERSION)
-# The environment variable that names where models come from: FROM_REGISTRY, or the project's own folder.
-MODELS, FROM_REGISTRY = "BEATLINE_MODELS", "registry"
+# The environment variable that names where models come from: FOLDER, or copies from the registry.
+MODELS, OWN, FROM_REGISTRY = "BEATLINE_MODELS", "data", "registry"
 # The environment variable that tells a worker to take requests only when its models are loaded: it takes
 # the place of another, beside workers that answer.
 LOAD_FIRST = "BEATLINE_LOAD_FIRST"
@@ -95,7 +95,7 @@ class Registry:
         self.wanted = wanted
         self._root = root
         self._registered = os.environ.get(MODELS) == FROM_REGISTRY
-        self._bundles = root / (copies.FOLDER if self._registered else FOLDER)
+        self._bundles = root / (copies.place_of("") if self._registered else FOLDER)
         self._poll_seconds = poll_seconds
         self._telemetry = telemetry
         self._entries = dict.fromkeys(wanted, Entry())
@@ -225,7 +225,7 @@ class Registry:
             self._set(key, replace(self._entries[key], summary=summary, described=described))
 
     def _estimates(self, key: str) -> Path:
-        folder = self._bundles / key / copies.PREDICTIONS if self._registered else PREDICTIONS / key
+        folder = self._bundles / key / names.PREDICTIONS if self._registered else PREDICTIONS / key
         return self._root / folder / "estimates.json"
 
     def _set(self, key: str, entry: Entry) -> None:

@@ -1,7 +1,7 @@
 """Copies of registered models on this machine's disk, which the service answers with. No MLflow is needed
 to read them.
 
-``data/champions/<data set>/<model>`` holds the bundle of the version that the alias names, what
+``data/registry/<alias>/<data set>/<model>`` holds the bundle of the version that the alias names, what
 `evaluate` has measured of it, in `predictions/`, and which version it is, in VERSION. The folder is
 sealed with these (:mod:`beatline.common.sums`).
 """
@@ -12,10 +12,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path("data/champions")
-PREDICTIONS = "predictions"
+from beatline.tracking.names import CHAMPION
+
+FOLDER = Path("data/registry")
 VERSION = "version.json"
-STATE = "registry.json"  # in FOLDER: when the registry was last asked, and what it said
+STATE = "state.json"  # in FOLDER: when the registry was last asked, and what it said
+
+
+def place_of(key: str, alias: str = CHAMPION) -> Path:
+    """Return the folder, in a project, for the copy of a model `<data set>/<model>`."""
+    return FOLDER / alias / key
 
 
 def read_version(bundle: Path) -> dict[str, str] | None:

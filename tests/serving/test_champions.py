@@ -12,7 +12,7 @@ import pytest
 
 from beatline.common import sums
 from beatline.serving import registry
-from beatline.tracking import copies
+from beatline.tracking import copies, names
 from tests.serving import project
 from tests.serving.test_telemetry import samples, value
 
@@ -23,12 +23,12 @@ ECG = project.raw_recordings("ptbxl")[0].tolist()
 
 def put(folder: Path, version: str, seed: int | None = None) -> None:
     """A version as it is copied: the project's own bundle, or another."""
-    new, place = folder / "new", folder / copies.FOLDER / KEY
+    new, place = folder / "new", folder / copies.place_of(KEY)
     if seed is None:
         shutil.copytree(folder / registry.FOLDER / KEY, new)
     else:
         project.save(new, KEY, seed)
-    shutil.copytree((folder / registry.PREDICTIONS / KEY), new / copies.PREDICTIONS)
+    shutil.copytree((folder / registry.PREDICTIONS / KEY), new / names.PREDICTIONS)
     (new / copies.VERSION).write_text(json.dumps({"version": version, "alias": "champion"}))
     sums.seal(new)
     if place.exists():

@@ -1,0 +1,156 @@
+"""Versions of the registry as copies on this machine's disk, and the champions kept up to date.
+
+A service asks for its champions in one thread of its parent process; its workers look at files alone.
+While the registry is away, the copies stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from beatline.common import sums
+from beatline.common.errors import UserError, warn
+from beatline.common.files import replacing
+from beatline.tracking import copies, registered
+from beatline.tracking.client import MlflowClient, connect
+from beatline.tracking.names import CHAMPION, PREDICTIONS
+from beatline.tracking.registered import Version
+
+SECONDS_TO_FORGET = 60  # after which a version that could not be copied is tried again
+log = logging.getLogger("beatline.serving")
+
+
+def copy(client: MlflowClient, root: Path, version: Version, alias: str) -> Path:
+    """Return the folder of a copy of a version in the project in `root`: the one that is there, or a new
+    one, which takes the place of another version's when it is whole.
+
+    Raises UserError if the version is damaged or the registry fails, OSError if it cannot be written.
+    """
+    place, named = (
+        root / copies.place_of(version.key, alias),
+        {"version": str(version.number), "alias": alias},
+    )
+    if copies.read_version(place) == named:
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root / copies.FOLDER, prefix=".") as name:
+        new = Path(name) / "new"
+        registered.download(client, version, new)
+        measured = registered.fetch(
+            client, version.run_id, PREDICTIONS, Path(name) / "measured", version.label
+        )
+        sums.check(measured)
+        measured.rename(new / PREDICTIONS)
+        (new / copies.VERSION).write_text(json.dumps(named))
+        sums.seal(new)
+        if place.exists():
+            place.rename(Path(name) / "old")
+        new.rename(place)
+    return place
+
+
+def fetch(name: str) -> Path:
+    """Return the folder of a copy of the version that `<data set>/<model>@<alias>` names, of the champion
+    if there is no alias. While the registry is away, the last copy is taken, with a warning.
+
+    Raises UserError if there is no such version, and if there is no copy and the registry is away.
+    """
+    key, _, alias = name.partition("@")
+    alias = alias or CHAMPION
+    copied = Path(copies.place_of(key, alias))
+    try:
+        client = connect()
+    except UserError as error:
+        if (version := copies.read_version(copied)) is None:
+            raise
+        warn(f"{error}; version {version['version']} of {key} is taken from {copied}")
+        return copied
+    return copy(client, Path(), registered.resolve(client, key, alias), alias)
+
+
+class Champions:
+    """Copies of the champions of the models `wanted` (``<data set>/<model>``) in the project in `root`,
+    looked at every so many `seconds`."""
+
+    def __init__(self, root: Path, wanted: Sequence[str], seconds: float) -> None:
+        self._root = root
+        self._wanted = wanted
+        self._seconds = seconds
+        self._asked: float | None = None
+        self._reason: str | None = None
+        self._failed: dict[str, tuple[int, float]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="champions", daemon=True)
+
+    def start(self) -> None:
+        """Copy what there is, or go on with what was copied before if the registry is away; then keep
+        looking.
+
+        Raises UserError if there is no champion and no copy of one.
+        """
+        reason = self.look()
+        if not any((self._root / copies.place_of(key)).exists() for key in self._wanted):
+            raise UserError(
+                reason
+                or "the registry has no champion of any model in params.yaml: run `beatline register` "
+                "and `beatline promote`"
+            )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Return when the thread has ended, or soon if it waits for the registry."""
+        self._stop.set()
+        self._thread.join(timeout=1)
+
+    def look(self) -> str | None:
+        """Copy each champion that is another than its copy. Return why the registry could not be asked,
+        if it could not."""
+        try:
+            client = connect()
+            present = {version.key: version for version in registered.champions(client)}
+        except UserError as error:
+            self._note(str(error))
+            return str(error)
+        self._asked = time.time()
+        self._note(None)
+        for key in self._wanted:
+            if key in present:
+                self._copy(client, present[key])
+        return None
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._seconds):
+            try:
+                self.look()
+            except (
+                Exception
+            ):  # whatever it is, the copies are there, and the next round may do better
+                log.exception("the registry of models could not be looked at")
+
+    def _copy(self, client: MlflowClient, version: Version) -> None:
+        failed, when = self._failed.get(version.key, (0, 0.0))
+        if failed == version.number and time.monotonic() - when < SECONDS_TO_FORGET:
+            return
+        try:
+            copy(client, self._root, version, CHAMPION)
+        except (UserError, OSError) as error:
+            self._failed[version.key] = version.number, time.monotonic()
+            log.warning("%s could not be copied: %s", version.label, error)
+
+    def _note(self, reason: str | None) -> None:
+        """Tell workers, and the log when it has changed, whether the registry answers."""
+        if reason and not self._reason:
+            log.warning("copies of registered models go on without their registry: %s", reason)
+        elif self._reason and not reason:
+            log.warning("the registry of models answers again")
+        self._reason = reason
+        path = self._root / copies.FOLDER / copies.STATE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as beside:
+            beside.write_text(json.dumps({"asked": self._asked, "reason": reason}))
