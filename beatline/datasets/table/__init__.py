@@ -347,9 +347,9 @@ def _records(columns: Columns, table: Table) -> list[str]:
 def _with_sections(labels: Labels, columns: Columns, table: Table) -> Labels:
     """`labels` with the column that tells sections apart."""
     records, name = labels.table["record"], columns.section or ""
-    if name in labels.table:
+    if name in {*labels.table, "alike", "anomaly"}:
         raise UserError(
-            f"download.section: no section can be called {name}, which the table of labels has already: "
+            f"download.section: no section can be called {name}, as a column of the table of labels is: "
             f"rename the column in the source"
         )
     section_of = dict(zip(_records(columns, table), table.texts[name], strict=True))

@@ -483,9 +483,10 @@ def test_anomalies_and_sections(tmp_path: Path) -> None:
         labelled(tmp_path, content, download={"ignore": ["unit"]}, target="anomaly")
     with pytest.raises(UserError, match=r"column unit is empty for row_2"):
         labelled(tmp_path, content.replace("2,ok,v", "2,ok,"), download={"section": "unit"})
-    with pytest.raises(UserError, match=r"section: no section can be called group"):
-        text = content.replace("unit", "group")
-        labelled(tmp_path, text, download={"section": "group"})
+    for name in ("group", "leak", "alike", "anomaly"):
+        with pytest.raises(UserError, match=rf"section: no section can be called {name}"):
+            text = content.replace("unit", name)
+            labelled(tmp_path, text, download={"section": name})
 
 
 def test_equal_sources_make_equal_packs(tmp_path: Path) -> None:
