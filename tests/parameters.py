@@ -52,6 +52,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "pooling": "average_max_last",
         "dropout": 0.5,
     },
+    "mahalanobis": {},
     "mlp": {"dense": [6], "batch_norm": True, "dropout": 0.5},
 }
 TRAINING: dict[str, Any] = {

@@ -52,7 +52,7 @@ TASKS = {  # of data sets and models: in words
     "binary": "one class, yes or no",
     "anomaly": "there are normal records alone to learn from; anomalies are in the test split only",
     "reconstruction": "learns normal records only; the score is the reconstruction error",
-    "neighbours": "learns normal records only; the score is the distance to the nearest of them",
+    "neighbours": "learns normal records only; the score is how far from them a record is",
 }
 
 

@@ -52,6 +52,7 @@ CASES = [
     ("boosted_trees", "multilabel"),
     ("autoencoder", "reconstruction"),
     ("embedding", "neighbours"),
+    ("mahalanobis", "neighbours"),
 ]
 
 

@@ -113,13 +113,10 @@ def test_every_committed_data_set_is_described() -> None:
     datasets = params.load(ROOT / "params.yaml")["datasets"]
     for name, block in datasets.items():
         source = block["download"]["source"]
-        derived = source == "data/features/ptbxl"
-        simulated = derived or source.startswith("beatline/simulators")
-        description = {
-            "simulated": simulated,
-            "source": "beatline/simulators/ecg" if derived else source,
-            "counts": {},
-        }
+        if (folder := Path(source)).parent == Path("data/features"):
+            source = datasets[folder.name]["download"]["source"]
+        simulated = source.startswith("beatline/simulators")
+        description = {"simulated": simulated, "source": source, "counts": {}}
         text = _all(words_of(name, datasets, description))
         assert "nobody has described" not in text, name
         assert ("simulator" in text) == simulated, name

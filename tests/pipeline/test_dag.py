@@ -28,7 +28,7 @@ from tests.serving import project
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 TRAIN = trained_on(PARAMS["train"])
 TRAINED = [(model, dataset) for model, names in TRAIN.items() for dataset in names]
-SIMULATED = {"ptbxl", "ecg_features", "machine_sound"}
+SIMULATED = {"ptbxl", "ecg_features", "machine_sound", "machine_features"}
 
 
 @pytest.fixture(scope="module")

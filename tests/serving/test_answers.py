@@ -41,6 +41,7 @@ CASES = [
     ("boosted_trees", "multilabel"),
     ("autoencoder", "reconstruction"),
     ("embedding", "neighbours"),
+    ("mahalanobis", "neighbours"),
 ]
 
 

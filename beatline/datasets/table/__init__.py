@@ -1,7 +1,8 @@
 """Tables of features: any CSV or Parquet file with columns of numbers and a column of labels.
 
 A row is a recording of one time step, `[1, F]`: its features are the channels. By default the table
-is derived: the extract_features stage measured it on another data set's recordings.
+is derived: the extract_features stage measured it on another data set's recordings. Where that table
+has no labels, as one of a feature store has none, those of the recordings are joined to it by time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -25,15 +27,27 @@ from beatline.common.files import read_json
 from beatline.common.params import Parameters
 from beatline.common.sums import verified
 from beatline.datasets import Labels, Manifest, by_number, class_name, exclusive
+from beatline.datasets.table.point_in_time import features_at
 from beatline.formats import tables
 from beatline.formats.tables import EXTENSIONS, Table
 from beatline.sources.archives import open_source
 from beatline.sources.pack import Pack, PackWriter
 
 FEATURES, DESCRIPTION = "features.parquet", "dataset.json"  # what extract_features writes
+EVENTS = Path("recordings/records.csv")  # there too, where networks learn something else: labels
 CHOICE = "columns.json"  # the member of a pack that says what the columns are
+UNITS = "of each feature its own"
 LEAST_SUSPECT = 20  # so many different labels, one for every other row, may be measurements
 BATCH = 8192
+
+
+class Join(Parameters):
+    """A point-in-time join: each labelled recording gets the latest features of its `entity` (a column
+    with machines) at or before its `timestamp`, if they are at most `days` old (null: of any age)."""
+
+    entity: str
+    timestamp: str
+    days: float | None = Field(gt=0)
 
 
 class Download(datasets.Download):
@@ -42,7 +56,9 @@ class Download(datasets.Download):
     columns with the label, the row's name (null: its number), what may never be in two splits (null:
     each row is its own) and the publishers' split: train, validation, test (null: none).
     `features`: columns of numbers; an empty list takes those that the derived table names, or all
-    columns but `label`, `record`, `group`, `fold` and those to `ignore`.
+    columns but `label`, `record`, `group`, `fold`, `section` and those to `ignore`. `section`: the
+    column that tells apart what no metric may pool, such as machines. `join`: where the derived table has
+    no labels, how those of its recordings come to it.
     """
 
     label: str
@@ -51,15 +67,19 @@ class Download(datasets.Download):
     record: str | None
     group: str | None
     fold: str | None
+    section: str | None = None
+    join: Join | None = None
 
 
 class AggregateLabels(Parameters):
-    """`values`: labels to learn, in their order (empty: all, sorted); rows with others are left out.
+    """`target`: labels, or anomaly: whatever is not `normal`, which nothing learns from.
+    `values`: labels to learn, in their order (empty: all, sorted); rows with others are left out.
     `normal`: the one that is normal, null if none is; two labels make a binary task, whose class is
     the one that is not normal (null: the second). `duplicates`: rows of equal features in different
     groups are an error, or put into one group (`together`). No split parts those that are left.
     """
 
+    target: Literal["labels", "anomaly"] = "labels"
     values: list[str | int | bool]
     normal: str | int | bool | None
     duplicates: Literal["error", "together"]
@@ -78,11 +98,12 @@ class Columns:
     record: str | None
     group: str | None
     fold: str | None
+    section: str | None = None
 
     @property
     def texts(self) -> list[str]:
         """The columns that are read as texts."""
-        named = [self.label, self.record, self.group, self.fold]
+        named = [self.label, self.record, self.group, self.fold, self.section]
         return [name for name in named if name is not None]
 
 
@@ -92,7 +113,12 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     Raises UserError if it is no table, or lacks a column, or a feature holds anything but numbers.
     """
     path = parameters.path(workspace)
-    if is_derived(path):
+    if parameters.join:
+        content, where = _joined_by_time(path, parameters, parameters.join)
+        # It describes what networks learn of the recordings, not the table.
+        info = read_json(verified(path / DESCRIPTION))
+        info |= {"title": f"features of {info['title']}", "unit": UNITS, "channels": []}
+    elif is_derived(path):
         content, where = verified(path / FEATURES).read_bytes(), str(path / FEATURES)
         info = read_json(verified(path / DESCRIPTION))
     else:
@@ -122,7 +148,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
 
 
 def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
-    """A 0/1 column per label, or the one class of two labels.
+    """A 0/1 column per label, or the one class of two labels or of a target `anomaly`.
 
     Rows without a label, with another than `values`, or without any feature are left out and counted.
     Raises UserError if one label is left, names are missing or not unique, or equal rows are in
@@ -159,13 +185,23 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     alike = alike.loc[labels.table["record"]]
     if alike.duplicated().any():
         labels = replace(labels, table=labels.table.assign(alike=alike.to_numpy()))
+    if columns.section is not None:
+        labels = _with_sections(labels, columns, table)
+    if parameters.target == "anomaly":
+        if normal is None:
+            raise UserError(
+                "aggregate_labels.target is anomaly, but normal is null: set it to what normal rows have"
+            )
+        table = labels.table.drop(columns=labels.classes)
+        table["anomaly"] = 1 - table["normal"]
+        return replace(labels, table=table, classes=["anomaly"], task="anomaly", counts=counts)
     if len(labels.classes) > 2:
         return replace(labels, counts=counts)
     negative = class_of.get(normal or "")
     negative = negative if negative in labels.classes else labels.classes[0]
     table = labels.table.drop(columns=negative)
     classes = [name for name in labels.classes if name != negative]
-    return Labels(table, classes, "binary", counts)
+    return replace(labels, table=table, classes=classes, task="binary", counts=counts)
 
 
 def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
@@ -199,14 +235,37 @@ def _own(path: Path) -> tuple[bytes, str]:
         return source.read(members[0]), f"{path}: {members[0]}"
 
 
+def _joined_by_time(path: Path, parameters: Download, join: Join) -> tuple[bytes, str]:
+    """The labelled recordings of a derived table, each with the latest features of its entity, as CSV
+    with exact numbers; and how errors call it."""
+    if not (is_derived(path) and (path / EVENTS).is_file()):
+        raise UserError(
+            f"download.join: {path} holds no {FEATURES} with {EVENTS} beside it, so there is nothing "
+            f"to join: name the folder that extract_features made of machine sound, or remove join"
+        )
+    where = f"{path / FEATURES} joined with {path / EVENTS}"
+    events = pd.read_csv(verified(path / EVENTS), dtype=str, keep_default_na=False)
+    table = pd.read_parquet(verified(path / FEATURES))
+    for frame, file in ((events, EVENTS), (table, FEATURES)):
+        for key in ("entity", "timestamp"):
+            _require(getattr(join, key), f"download.join.{key}", list(frame), str(path / file))
+    keys = {"entity": join.entity, "timestamp": join.timestamp}
+    # What the events say too, such as names, is not measured.
+    measured = [name for name in table if name not in events]
+    ttl = timedelta(days=join.days) if join.days else None
+    features = features_at(events, table.loc[:, [*keys.values(), *measured]], ttl, **keys)
+    said = [parameters.label, parameters.record, parameters.group, parameters.fold]
+    said = [name for name in events if name in {*said, parameters.section, *parameters.ignore}]
+    content = pd.concat([events[said], features], axis=1).to_csv(index=False, lineterminator="\n")
+    return content.encode(), where
+
+
 def _columns(parameters: Download, names: list[str], channels: list[str], where: str) -> Columns:
     """Which column is what. Raises UserError if one is missing or is named twice."""
-    identifiers = [parameters.record, parameters.group, parameters.fold]
-    singles = dict(
-        zip(("label", "record", "group", "fold"), [parameters.label, *identifiers], strict=True)
-    )
-    for key, name in singles.items():
-        if name is not None:
+    keys = ("record", "group", "fold", "section")
+    identifiers = [getattr(parameters, key) for key in keys]
+    for key in ("label", *keys):
+        if (name := getattr(parameters, key)) is not None:
             _require(name, key, names, where)
     for key in ("features", "ignore"):
         for name in getattr(parameters, key):
@@ -283,6 +342,25 @@ def _records(columns: Columns, table: Table) -> list[str]:
             f"row a name of its own, or set download.record to null"
         )
     return records.to_list()
+
+
+def _with_sections(labels: Labels, columns: Columns, table: Table) -> Labels:
+    """`labels` with the column that tells sections apart."""
+    records, name = labels.table["record"], columns.section or ""
+    if name in {*labels.table, "alike", "anomaly"}:
+        raise UserError(
+            f"download.section: no section can be called {name}, as a column of the table of labels is: "
+            f"rename the column in the source"
+        )
+    section_of = dict(zip(_records(columns, table), table.texts[name], strict=True))
+    sections = [section_of[record] for record in records]
+    if "" in sections:
+        record = records.iloc[sections.index("")]
+        raise UserError(
+            f"{columns.where}: column {name} is empty for {record}: say of which section each labelled "
+            f"row is, or set download.section to null"
+        )
+    return replace(labels, table=labels.table.assign(**{name: sections}), sections=name)
 
 
 def _groups(columns: Columns, table: Table, records: pd.Series) -> pd.Series:

@@ -20,12 +20,14 @@ from sklearn.datasets import load_breast_cancer, load_iris
 from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.datasets import Labels, Manifest, table
+from beatline.features.tables import write_tables
 from beatline.formats import tables
+from beatline.preprocessing.arrays import write_split
 from beatline.preprocessing.splitting import Split, assign
 from beatline.sources.pack import Pack, PackWriter
 from tests.damage import flipped, places
 
-DOWNLOAD = {
+DOWNLOAD: dict[str, Any] = {
     "sha256": None,
     "label": "label",
     "features": [],
@@ -354,14 +356,148 @@ def test_derived_table(tmp_path: Path) -> None:
         downloaded(missing, tmp_path, **named)
 
 
+JOINED: dict[str, Any] = {
+    "label": "anomaly",
+    "record": "record",
+    "group": "group",
+    "fold": "fold",
+    "section": "machine_id",
+    "join": {"entity": "machine_id", "timestamp": "event_timestamp", "days": 1.0},
+}
+NORMAL: dict[str, Any] = {"target": "anomaly", "normal": 0}
+
+
+def measured(folder: Path, **changes: list[Any]) -> Path:
+    """A folder as extract_features leaves it of machine sound: features without labels, and recordings
+    that networks learn from, of which it knows them."""
+    events = pd.DataFrame(
+        {
+            "record": [f"clip {number}" for number in range(8)],
+            "group": [f"clip {number}" for number in range(8)],
+            "normal": [1, 1, 1, 0, 1, 1, 1, 0],
+            "fold": ["train", "train", "test", "test"] * 2,
+            "anomaly": [0, 0, 0, 1, 0, 0, 0, 1],
+            "machine_id": ["001"] * 4 + ["NA 2"] * 4,
+            "fault": ["", "", "", "leakage"] * 2,
+            "event_timestamp": [f"2024-01-0{day}T00:00:00Z" for day in range(1, 9)],
+            **changes,
+        }
+    )
+    moments = pd.to_datetime(events["event_timestamp"], utc=True)
+    numbers = pd.DataFrame({"rms": np.arange(8) / 7, "zcr": [0.5, 0.25, np.nan, 1, 2, 3, 4, 5]})
+    rows = pd.concat(
+        [events[["record", "machine_id"]].assign(event_timestamp=moments), numbers], axis=1
+    )
+    folder.mkdir()
+    write_tables(folder, rows.iloc[[0, 1, 2, 3, 4, 5, 7]])
+    write_split(folder / "recordings", [np.zeros((8, 3, 2), np.float32)], events)
+    about = {"title": "X", "source": "simulated", "simulated": True, "citation": "Y", "unit": "dB"}
+    saved(folder, json.dumps({**about, "channels": ["band 1", "band 2"]}), "dataset.json")
+    sums.seal(folder)
+    return folder
+
+
+def test_labels_come_to_a_table_by_time(tmp_path: Path) -> None:
+    """The table of a feature store has no labels. Each labelled recording has the latest features of its
+    machine; one that has none is counted and left out, machines are sections called as they were, and
+    what is not normal is for nobody to learn."""
+    folder = measured(tmp_path / "features")
+    join = {**JOINED["join"], "days": 0.5}
+    path, manifest = downloaded(folder, tmp_path, **{**JOINED, "join": join})
+    assert manifest.channels == ["rms", "zcr"] and manifest.simulated and manifest.unit != "dB"
+    labels = labels_of(path, **NORMAL)
+    assert (labels.task, labels.classes, labels.sections) == ("anomaly", ["anomaly"], "machine_id")
+    assert labels.counts["rows_without_features"] == 1
+    table = labels.table.set_index("record")
+    assert "clip 6" not in table.index and len(table) == 7
+    assert table["machine_id"].to_list() == ["001"] * 4 + ["NA 2"] * 3
+    assert table["anomaly"].to_list() == [0, 0, 0, 1, 0, 0, 1]
+    assert table["normal"].to_list() == [1, 1, 1, 0, 1, 1, 0]
+    assert table["fold"].to_list() == ["train", "train", "test", "test", "train", "train", "test"]
+    found = recordings_of(path, ["clip 7", "clip 2", "clip 0"])[:, 0]
+    np.testing.assert_array_equal(found, [[1, 5], [round(2 / 7, 9), np.nan], [0, 0.5]])
+    # Up to a day old: what was known of the machine the day before.
+    (tmp_path / "a day").mkdir()
+    path, _ = downloaded(folder, tmp_path / "a day", **JOINED)
+    np.testing.assert_array_equal(
+        recordings_of(path, ["clip 6", "clip 5"])[:, 0], [[round(5 / 7, 9), 3]] * 2
+    )
+    with pytest.raises(UserError, match=r"1 duplicates.*remove one of each"):
+        labels_of(path, **NORMAL)  # two recordings of one row
+    assert len(labels_of(path, **NORMAL, duplicates="together").table) == 8
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        (
+            {"join": {**JOINED["join"], "entity": "machine"}},
+            "no column machine, which .*join.entity",
+        ),
+        (
+            {"join": {**JOINED["join"], "timestamp": "time"}},
+            "no column time, which .*join.timestamp",
+        ),
+        ({"label": "broken"}, "no column broken, which label names"),
+        ({"section": "machine"}, "no column machine, which section names"),
+    ],
+)
+def test_mistakes_in_a_join(tmp_path: Path, named: dict[str, Any], expected: str) -> None:
+    """Columns that are not there, by the parameter that names them."""
+    with pytest.raises(UserError, match=expected):
+        downloaded(measured(tmp_path / "features"), tmp_path, **{**JOINED, **named})
+
+
+def test_what_cannot_be_joined(tmp_path: Path) -> None:
+    """A table of one's own, or one with labels; a damaged file; recordings of one moment."""
+    for source in (saved(tmp_path, "a,label\n1,x\n2,y\n"), derived(tmp_path / "ecgs")):
+        with pytest.raises(UserError, match=r"download\.join: .* remove join"):
+            downloaded(source, tmp_path, **JOINED)
+    folder = measured(tmp_path / "features")
+    for name in ("features.parquet", "dataset.json", "recordings/records.csv"):
+        for place in places(folder / name, 4):
+            with flipped(folder / name, place), pytest.raises(UserError, match="beatline repair"):
+                downloaded(folder, tmp_path, **JOINED)
+    same = measured(tmp_path / "same", event_timestamp=["2024-01-01T00:00:00Z"] * 8)
+    with pytest.raises(UserError, match=r"machine_id 001 has different features at one moment"):
+        downloaded(same, tmp_path, **JOINED)
+
+
+def test_anomalies_and_sections(tmp_path: Path) -> None:
+    """Whatever is not normal is one class, however many labels there are, and stays with its section;
+    without a normal label, or with a row of no section, nobody could say."""
+    content = "a,label,unit\n1,ok,u\n2,ok,v\n3,leak,u\n4,crack,v\n"
+    labels = labelled(
+        tmp_path, content, download={"section": "unit"}, target="anomaly", normal="ok"
+    )
+    assert labels.table[["anomaly", "unit"]].to_numpy().tolist() == [
+        [0, "u"],
+        [0, "v"],
+        [1, "u"],
+        [1, "v"],
+    ]
+    assert (labels.task, labels.sections) == ("anomaly", "unit")
+    classes = labelled(tmp_path, content, download={"section": "unit"})
+    assert classes.task == "multiclass" and classes.table["unit"].to_list() == ["u", "v"] * 2
+    with pytest.raises(UserError, match=r"target is anomaly, but normal is null"):
+        labelled(tmp_path, content, download={"ignore": ["unit"]}, target="anomaly")
+    with pytest.raises(UserError, match=r"column unit is empty for row_2"):
+        labelled(tmp_path, content.replace("2,ok,v", "2,ok,"), download={"section": "unit"})
+    for name in ("group", "leak", "alike", "anomaly"):
+        with pytest.raises(UserError, match=rf"section: no section can be called {name}"):
+            text = content.replace("unit", name)
+            labelled(tmp_path, text, download={"section": name})
+
+
 def test_equal_sources_make_equal_packs(tmp_path: Path) -> None:
     """The pack is the same bytes each time, which DVC takes for the same data."""
     source = saved(tmp_path, "a,label\n1,x\n2,y\n")
-    packs = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        packs.append(downloaded(source, tmp_path / name)[0].read_bytes())
-    assert packs[0] == packs[1]
+    folder = measured(tmp_path / "features")
+    for number, (path, named) in enumerate([(source, {}), (folder, JOINED)] * 2):
+        (tmp_path / f"{number}").mkdir()
+        downloaded(path, tmp_path / f"{number}", **named)
+    packs = [(tmp_path / f"{number}/raw.zip").read_bytes() for number in range(4)]
+    assert packs[:2] == packs[2:]
 
 
 # ---------------------------------------------------------------- labels
