@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
-  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start serve check browser test test-quick bench lock \
+  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start serve features feature-server check browser test test-quick bench lock \
   clean
 
 help: ## list the targets
@@ -170,6 +170,12 @@ PORT := 5000
 serve: $(VENV)/.ready-serve ## answer with the trained models: an API, and a page at HOST:PORT
 	@exec beatline serve --host '$(HOST)' --port '$(PORT)'
 
+features: $(VENV)/.ready $(FEAST)/.ready ## fill the feature store from the tables of features (after make repro)
+	@beatline features
+
+feature-server: $(VENV)/.ready $(FEAST)/.ready ## run the server of the feature store, which make serve asks
+	@exec beatline feature-server
+
 check: $(VENV)/.ready-dev ## check parameters, style and types
 	beatline validate
 	ruff check .
@@ -182,7 +188,7 @@ browser: ## install Chromium, in which the page is tested, if there is none (Deb
 	  echo "no Chromium could be installed: the tests of the page will be skipped"
 
 # Processes of one thread each: several with several threads would wait for each other.
-test: $(VENV)/.ready-dev ## run the tests (a quarter of an hour on two cores)
+test: $(VENV)/.ready-dev $(FEAST)/.ready ## run the tests (a quarter of an hour on two cores)
 	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after every edit
@@ -204,6 +210,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.serving
 	python -m benchmarks.hostile_clients
 	python -m benchmarks.crowd
+	python -m benchmarks.feature_store
 
 LOCKED := requirements requirements-serve requirements-tracking requirements-mlflow requirements-feast \
   requirements-dev

@@ -27,6 +27,7 @@ ROOMS = (
     "drawings",
     "reporting",
     "comparing",
+    "feature_store",
     "serving",
     "commands",
     "cli",
