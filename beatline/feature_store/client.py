@@ -80,7 +80,8 @@ class Client:
         """Have a row stored, unless there is a newer one. Raises StoreError."""
         values = {table.entity: entity, table.timestamp: row.moment.isoformat(), **row.features}
         columns = {name: [value] for name, value in values.items()}
-        self._post("/push", {"push_source_name": f"{table.name}_push", "df": columns})
+        # Feast's /push does the same, and reads the definitions of all tables for it.
+        self._post("/write-to-online-store", {"feature_view_name": table.name, "df": columns})
 
     def _post(self, path: str, body: dict[str, Any]) -> bytes:
         try:
