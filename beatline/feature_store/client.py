@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 0.5, 2.0
 CONNECTIONS = 4
 LONGEST = 200  # characters of what the server says
 PRESENT = "PRESENT"
+log = logging.getLogger(__name__)
 # Without its URL, which clients of the service need not know.
 AWAY = f"the feature server is away: start it by `make feature-server`, or correct {VARIABLE}"
 
@@ -98,10 +100,12 @@ class Client:
         except HTTPError:
             raise StoreError(AWAY) from None
         if response.status != 200:
+            # Its words may name hosts and users, which a client of the service need not know.
             words = " ".join(response.data.decode(errors="replace").split())[:LONGEST]
+            log.warning("the feature server says to %s: %d: %s", path, response.status, words)
             raise StoreError(
-                f"the feature server failed ({response.status}: {words}): see its log, and run "
-                f"`make features` if its definitions are old"
+                f"the feature server failed ({response.status}): look into the log; run `make features` "
+                f"if its tables are old, and start it again"
             )
         return response.data
 

@@ -94,11 +94,13 @@ def test_an_answer_that_is_none(table: Table, body: bytes) -> None:
         Client(url).newest(table, "x")
 
 
-def test_an_error_of_the_server(table: Table) -> None:
-    """Its words are told, in a line."""
-    error = http(b'"Feature\nrms_mean not found"', "500 Internal Server Error")
-    with answering(error) as url, pytest.raises(StoreError, match=r"500.*rms_mean not found"):
+def test_an_error_of_the_server(table: Table, caplog: pytest.LogCaptureFixture) -> None:
+    """Its words, which may name hosts and users, go to the log in one line, and not to clients."""
+    error = http(b'"no password\nfor user me"', "500 Internal Server Error")
+    with answering(error) as url, pytest.raises(StoreError, match=r"500.*make features") as raised:
         Client(url).newest(table, "x")
+    assert "password" not in str(raised.value)
+    assert "no password for user me" in caplog.messages[0]
 
 
 def test_a_server_that_hangs(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,15 @@ from pathlib import Path
 import pandas as pd
 import psycopg
 import pytest
+from ruamel.yaml import YAML
 
+from beatline import cli
+from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.feature_store import definitions, store
 from beatline.features import sound
 from tests.feature_store import tables
+from tests.paths import ROOT
 
 pytestmark = tables.needs_feast
 # What is online after each step: filled, pushed, an older row pushed, filled again, filled with another
@@ -57,11 +61,16 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose store, in SQLite, is filled."""
+    """A project whose store, in SQLite, is filled by the command."""
     made = tables.make(tmp_path_factory.mktemp("project"))
+    content = params.read_yaml(ROOT / params.PATH)
+    content["serve"]["max_age_hours"] = tables.MAX_AGE / 3600
+    with (made / params.PATH).open("w") as file:
+        YAML(typ="safe", pure=True).dump(content, file)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(store.ONLINE_STORE, raising=False)
-        tables.fill(made)
+        patch.chdir(made)
+        assert cli.main(["features"]) == 0
     return made
 
 
@@ -123,8 +132,9 @@ def test_a_database_that_is_away(
         tables.fill(project)
     assert "secret" not in str(raised.value)
     assert not (project / store.APPLIED).exists()
-    with pytest.raises(UserError, match="make features"):
-        store.server(project, "127.0.0.1", 6566)
+    monkeypatch.chdir(project)
+    with pytest.raises(SystemExit, match="make features"):
+        cli.main(["feature-server"])
 
 
 def test_a_database_of_another_version(

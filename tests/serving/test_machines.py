@@ -34,6 +34,7 @@ from tests import postgresql
 from tests.feature_store import tables
 from tests.serving import project
 from tests.serving.test_api import problem
+from tests.serving.test_schema import check_document
 
 pytestmark = tables.needs_feast
 SOUND, DETECTOR = "machine_sound/autoencoder", "machine_features/autoencoder"
@@ -355,6 +356,24 @@ def test_answers_are_as_documented(client: httpx.Client) -> None:
         for machine in ("id_00", "nobody"):
             response = client.request(method, f"/machines/{machine}/{address}")
             schema[f"/machines/{{machine_id}}/{address}"][method].validate_response(response)
+
+
+def test_the_document_is_true(client: httpx.Client, tmp_path: Path) -> None:
+    """Also of the addresses of machines, whatever is asked of them."""
+    check_document(client, tmp_path, 8)
+
+
+def test_a_table_that_is_gone(client: httpx.Client, database: str) -> None:
+    """As in a database of another version: it is told without what the database says, and once the table
+    is there again, so are features."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(b"ALTER TABLE beatline_machine_sound RENAME TO elsewhere")
+        try:
+            detail = problem(client.get("/machines/id_00/features"), 503, "make features")
+            assert "beatline_machine_sound" not in detail
+        finally:
+            connection.execute(b"ALTER TABLE elsewhere RENAME TO beatline_machine_sound")
+    assert client.get("/machines/id_00/features").status_code == 200
 
 
 def test_a_store_that_is_away(root: Path) -> None:
