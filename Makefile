@@ -10,7 +10,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
-  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote mlflow serve check browser test test-quick bench lock \
+  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote mlflow serve features feature-server \
+  check browser test test-quick bench lock \
   clean
 
 help: ## list the targets
@@ -202,6 +203,12 @@ PORT := 5000
 serve: $(VENV)/.ready-serve $(if $(filter registry,$(MODELS)),$(VENV)/.ready-tracking) ## an API and a page at HOST:PORT; MODELS=registry: the champions
 	@exec beatline serve --host '$(HOST)' --port '$(PORT)' $(if $(filter registry,$(MODELS)),--models registry)
 
+features: $(VENV)/.ready $(FEAST)/.ready ## fill the feature store from the tables of features (after make repro)
+	@beatline features
+
+feature-server: $(VENV)/.ready $(FEAST)/.ready ## run the server of the feature store, which make serve asks
+	@exec beatline feature-server
+
 check: $(VENV)/.ready-dev ## check parameters, style and types
 	beatline validate
 	ruff check .
@@ -214,7 +221,7 @@ browser: ## install Chromium, in which the page is tested, if there is none (Deb
 	  echo "no Chromium could be installed: the tests of the page will be skipped"
 
 # Processes of one thread each: several with several threads would wait for each other.
-test: $(VENV)/.ready-dev $(MLFLOW)/.ready ## run the tests (a quarter of an hour on two cores)
+test: $(VENV)/.ready-dev $(MLFLOW)/.ready $(FEAST)/.ready ## run the tests (a quarter of an hour on two cores)
 	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after every edit
@@ -236,6 +243,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.serving
 	python -m benchmarks.hostile_clients
 	python -m benchmarks.crowd
+	python -m benchmarks.feature_store
 
 LOCKED := requirements requirements-serve requirements-tracking requirements-mlflow requirements-feast \
   requirements-dev

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -21,7 +23,9 @@ SLOW_MODULES = {  # of several seconds a test: whole processes, browsers, instal
     "test_plots_page",
     "test_report",
     "test_schema",
+    "test_machines",
     "test_serve",
+    "test_store",
     "test_sweeps",
     "test_train",
     "test_ucr",
@@ -37,9 +41,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """The URL of a real PostgreSQL."""
-    with postgresql.server(tmp_path_factory.mktemp("postgresql")) as url:
+    # Not in pytest's folder, which each session closes to all but its user: root's server is another.
+    with TemporaryDirectory() as folder, postgresql.server(Path(folder)) as url:
         yield url
 
 

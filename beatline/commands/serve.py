@@ -23,6 +23,7 @@ from uvicorn import Config
 
 from beatline.common import params
 from beatline.common.errors import UserError
+from beatline.feature_store import client
 from beatline.serving import access_log, hosts, registry
 from beatline.serving.connections import BoundedProtocol
 from beatline.serving.problems import shown
@@ -162,7 +163,9 @@ def _limits(root: Path) -> Serve:
     content = params.load()
     limits = params.block(content, "serve", Serve)
     wanted = registry.wanted(content)
-    registry.check_features(limits.features, wanted)
+    registry.check_behind(limits, wanted)
+    if url := os.environ.get(client.VARIABLE):
+        client.Client(url)  # is it one?
     return limits
 
 

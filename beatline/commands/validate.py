@@ -35,8 +35,7 @@ def validate(content: dict[str, Any]) -> tuple[int, int]:
     params.block(content, "evaluate", estimates.Evaluate)
     params.block(content, "report", reporting.Report)
     params.block(content, "compare", Compare)
-    model = params.block(content, "serve", Serve).features
-    registry.check_features(model, registry.wanted(content))
+    registry.check_behind(params.block(content, "serve", Serve), registry.wanted(content))
     return len(content["datasets"]), len(runs)
 
 

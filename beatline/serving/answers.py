@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
 from beatline.serving.model import Check, Model, Outputs, go_on
 from beatline.serving.problems import listed, shown, too_large, unavailable, unfit
-from beatline.serving.recording import Notice, Recording, caution
+from beatline.serving.recording import Notice, Prepared, Recording, caution
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST
 
@@ -35,16 +35,19 @@ def respond(
     with_recording: bool,
     limits: Serve,
     check: Check = go_on,
+    see: Callable[[Prepared], Sequence[Notice]] = lambda _: (),
 ) -> dict[str, Any]:
     """A model's answer about a recording. Raises Problem if it does not fit the model.
 
     `explain`: with which parts of the recording moved it; `with_recording`: with the recording as the
-    model has seen it; `check`: called between the parts of the work, which ends if it raises.
+    model has seen it; `check`: called between the parts of the work, which ends if it raises; `see`:
+    called with the prepared recording, and returns what else its sender should know.
     """
     dataset = model.model_info["dataset"]
     prepared = preparation.prepare(
         recording, dataset, shortest=model.length, whole=model.looks_at_whole, limits=limits
     )
+    seen = see(prepared)
     signal = model.normalized(prepared.samples)
     outputs = model.outputs(signal, check)
     far = _far(model, signal)
@@ -52,7 +55,7 @@ def respond(
     answer = {
         "model": model.identity,
         **_decided(model, outputs, signal, length),
-        "warnings": _warnings([*prepared.notices, *([far] if far else [])]),
+        "warnings": told([*prepared.notices, *([far] if far else []), *seen]),
     }
     if explain:
         answer["explanation"] = _explanation(model, signal, outputs, length, check)
@@ -132,20 +135,48 @@ def _row_answer(
     else:
         predicted = int(decisions.argmax())
         probability, name = float(values[predicted]), model.classes[predicted]
-    dataset = model.model_info["dataset"]
-    notices = []
-    if unknown := [dataset["channels"][number] for number in np.flatnonzero(np.isnan(row))]:
-        means = f"{listed(unknown, NAMED)}: what training rows have in the middle stands in"
-        notices.append(caution("missing", f"without a value: {means}"))
-    if far := _far(model, signal):
-        notices.append(far)
     return {
         "predicted_class": predicted,
         "probability": probability,
         "class": name,
         "model": model.identity,
-        "warnings": _warnings(notices),
+        "warnings": told(_about_row(model, row, signal)),
     }
+
+
+def respond_measured(
+    model: Model, features: Mapping[str, float | None], notices: Sequence[Notice]
+) -> dict[str, Any]:
+    """A detector's answer about a row of the features that it has learned from, None for a missing value;
+    `notices` are told with its own. Raises Problem if the model is no detector of rows."""
+    if not model.detects or model.model_info["dataset"]["length"] != 1:
+        raise unavailable(
+            f"{model.dataset}/{model.name} is no detector of rows: serve.machines of params.yaml must "
+            f"name one"
+        )
+    names = model.model_info["dataset"]["channels"]
+    row = np.array([features[name] for name in names], np.float64)  # None becomes NaN
+    signal = model.normalized(row[None])
+    values, _ = model.run(signal[None])
+    return {
+        "score": float(values[0, 0]),
+        "threshold": model.model_info["thresholds"][0],
+        "anomaly": bool(model.decide(values)[0, 0]),
+        "model": model.identity,
+        "warnings": told([*notices, *_about_row(model, row, signal)]),
+    }
+
+
+def _about_row(model: Model, row: np.ndarray, signal: np.ndarray) -> list[Notice]:
+    """Return what is odd about a row `[C]`, normalized `[1, C]`."""
+    notices = []
+    names = model.model_info["dataset"]["channels"]
+    if unknown := [names[number] for number in np.flatnonzero(np.isnan(row))]:
+        means = f"{listed(unknown, NAMED)}: what training rows have in the middle stands in"
+        notices.append(caution("missing", f"without a value: {means}"))
+    if far := _far(model, signal):
+        notices.append(far)
+    return notices
 
 
 def _far(model: Model, signal: np.ndarray) -> Notice | None:
@@ -167,7 +198,7 @@ def _far(model: Model, signal: np.ndarray) -> Notice | None:
     )
 
 
-def _warnings(notices: list[Notice]) -> list[dict[str, str]]:
+def told(notices: Sequence[Notice]) -> list[dict[str, str]]:
     """Return notices as answers give them, cautions before notes."""
     return list(map(vars, sorted(notices, key=lambda notice: notice.grade != "caution")))
 

@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beatline.common import params
+from beatline.feature_store import client
 from beatline.serving import access_log, documentation, hosts, registry, requests, telemetry
 from beatline.serving.problems import Problem, shown, unavailable
 from beatline.serving.registry import LOAD_FIRST
@@ -48,16 +49,22 @@ log = logging.getLogger("beatline.serving")
 
 
 def create_app(
-    limits: Serve, root: Path, wanted: Sequence[str], load_first: bool = False
+    limits: Serve,
+    root: Path,
+    wanted: Sequence[str],
+    load_first: bool = False,
+    feature_store: str | None = None,
 ) -> FastAPI:
     """The application for the project in `root`, which answers with the bundles `wanted`
-    (``<data set>/<model>``). They are loaded once it has started, or before, if `load_first`. The
-    environment says by which names it may be asked for (:mod:`beatline.serving.hosts`).
+    (``<data set>/<model>``). They are loaded once it has started, or before, if `load_first`.
+    `feature_store`: the URL of Feast's server, None without one. The environment says by which names it
+    may be asked for (:mod:`beatline.serving.hosts`).
 
-    Raises UserError if there is a model behind ``POST /predict`` that is none of them.
+    Raises UserError if there is a model behind an address of its own that is none of them, or the URL is
+    none.
     """
-    registry.check_features(limits.features, wanted)
-    service = Service(limits, root, wanted, load_first)
+    registry.check_behind(limits, wanted)
+    service = Service(limits, root, wanted, load_first, feature_store)
     app = FastAPI(
         title="Beatline",
         version="1",
@@ -91,7 +98,8 @@ def project_application() -> FastAPI:
     content = params.load()
     limits = params.block(content, "serve", Serve)
     load_first = LOAD_FIRST in os.environ
-    return create_app(limits, Path.cwd(), registry.wanted(content), load_first)
+    feature_store = os.environ.get(client.VARIABLE)
+    return create_app(limits, Path.cwd(), registry.wanted(content), load_first, feature_store)
 
 
 class Outermost:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi import FastAPI
 
-from beatline.serving import examples
+from beatline.serving import examples, machines
 from beatline.serving.problems import MEDIA_TYPE
 from beatline.serving.requests import MAX_FILES, MULTIPART
 from beatline.serving.responses import ProblemDocument
@@ -37,7 +37,7 @@ Every answer has the header `X-Request-ID`: the one that the request came with, 
 `X-Source`, requests are counted apart for the sources that the operator has named."""
 REASONS = {
     400: ("Malformed", "The body is malformed."),
-    404: ("Unknown", "There is no such model, or no such example."),
+    404: ("Unknown", "There is no such model, example or machine."),
     408: ("TooSlow", "The body arrived too slowly."),
     413: ("TooLarge", "The body, or what it unpacks to, is too large."),
     415: ("UnknownFormat", "The format is not known."),
@@ -70,6 +70,10 @@ HEADERS: dict[str, tuple[str, Schema]] = {
     ),
     "X-Sampling-Rate": ("In Hz: 500", RATE),
     "X-Unit": ("Of all channels: uV", UNIT),
+    machines.HEADER: (
+        "Of sound: whose it is. Its features go to the feature store, if there is one",
+        {"type": "string", "pattern": machines.ID},
+    ),
     "X-Channels": ("Names in the order of the body: I,II,III", TEXT),
 }
 

@@ -24,6 +24,7 @@ from beatline.tracking import copies, names
 
 if TYPE_CHECKING:
     from beatline.serving.model import Model
+    from beatline.serving.settings import Serve
     from beatline.serving.telemetry import Telemetry
 
 PREDICTIONS = Path("data/predictions")  # where a model's metrics and their intervals are
@@ -51,13 +52,14 @@ def wanted(content: dict[str, Any]) -> list[str]:
     ]
 
 
-def check_features(features: str | None, wanted: Sequence[str]) -> None:
-    """Raises UserError if there is a model behind ``POST /predict`` that is none of the trained."""
-    if features is not None and features not in wanted:
-        hint = names_there_are(features, wanted)
-        raise UserError(
-            f"params.yaml: serve.features: {features} is not trained{hint}: name one, or null"
-        )
+def check_behind(limits: Serve, wanted: Sequence[str]) -> None:
+    """Raises UserError if there is a model behind an address of its own that is none of the trained."""
+    for key, name in (("features", limits.features), ("machines", limits.machines)):
+        if name is not None and name not in wanted:
+            hint = names_there_are(name, wanted)
+            raise UserError(
+                f"params.yaml: serve.{key}: {name} is not trained{hint}: name one, or null"
+            )
 
 
 def stamp(*paths: Path) -> Stamp:

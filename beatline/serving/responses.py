@@ -135,6 +135,27 @@ class RowAnswer(Answer):
     probability: Probability
 
 
+class MachineFeatures(Object):
+    machine: str
+    table: str
+    event_timestamp: str
+    """When they were measured, in UTC."""
+    age_seconds: float
+    features: dict[str, float | None]
+    warnings: list[Warning]
+
+
+class MachineAnswer(Answer):
+    machine: str
+    table: str
+    event_timestamp: str
+    """When the features were measured, in UTC."""
+    age_seconds: float
+    score: float
+    threshold: float
+    anomaly: bool
+
+
 class Input(Object):
     shape: tuple[Count, Count]
     shortest: Count

@@ -25,15 +25,17 @@ from beatline.serving import (
     documentation,
     examples,
     explanation,
+    machines,
     preparation,
     requests,
     telemetry,
     uploads,
 )
 from beatline.serving.documentation import problems
+from beatline.serving.machines import Machines
 from beatline.serving.model import Check, Model, go_on
-from beatline.serving.problems import too_large, unavailable, unsupported
-from beatline.serving.recording import Recording
+from beatline.serving.problems import too_large, unavailable, unfit, unsupported
+from beatline.serving.recording import Notice, Prepared, Recording
 from beatline.serving.registry import Registry
 from beatline.serving.responses import (
     AnomalyAnswer,
@@ -41,6 +43,8 @@ from beatline.serving.responses import (
     ClassAnswer,
     Example,
     LabelsAnswer,
+    MachineAnswer,
+    MachineFeatures,
     RowAnswer,
     Unavailable,
 )
@@ -50,6 +54,7 @@ from beatline.serving.telemetry import Telemetry
 from beatline.serving.work import Lane, Room
 
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
+ASKING = 4  # threads that wait for the feature store
 THREADS = 2  # for what takes a moment; more would only share the cores
 WAITING = 16  # requests for each kind of work, beyond which a client is asked to come back
 # Bodies up to this size, of formats that unpack to nothing larger, are read at once: 12 x 1000 samples
@@ -69,6 +74,7 @@ Show = Annotated[bool, Query(description="Also give the recording as the model l
 AsBody = Annotated[
     bool, Query(description="As a body in JSON, ready to be sent to `predict`, and not as NPY.")
 ]
+MachineId = Annotated[str, InPath(pattern=machines.ID, examples=["id_00"])]
 Name = Annotated[str, InPath(min_length=1, examples=["1"])]
 
 
@@ -95,7 +101,14 @@ class Operation(APIRoute):
 class Service:
     """The operations, and what they share."""
 
-    def __init__(self, limits: Serve, root: Path, wanted: Sequence[str], load_first: bool) -> None:
+    def __init__(
+        self,
+        limits: Serve,
+        root: Path,
+        wanted: Sequence[str],
+        load_first: bool,
+        feature_store: str | None,
+    ) -> None:
         self.limits = limits
         self.load_first = load_first
         self.root = root
@@ -104,6 +117,10 @@ class Service:
         lane = partial(Lane, seconds=limits.seconds_to_answer)
         self.quick = lane("quick", THREADS, WAITING, nice=False)
         self.slow = lane("slow", 1, WAITING, nice=True)
+        self.machines = None
+        if feature_store:
+            self.machines = Machines(root, feature_store, limits, self.telemetry)
+        self.asking = lane("asking", ASKING, WAITING, nice=False)
         self.explaining = lane("explaining", 1, WAITING, nice=True)
         processes = int(os.environ.get(PROCESSES, "1"))
         self.small = Room(max(ROOM_FOR_SMALL // processes, 2 * SMALL))
@@ -115,14 +132,18 @@ class Service:
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         with ending_with_parent():
             self.registry.start()
+            if self.machines:
+                self.machines.start()
             if self.load_first:
                 await asyncio.to_thread(self.registry.first_round.wait)
             try:
                 yield
             finally:
                 await asyncio.to_thread(self.registry.stop)
-                for lane in (self.quick, self.slow, self.explaining):
+                for lane in (self.quick, self.slow, self.explaining, self.asking):
                     lane.stop()
+                if self.machines:
+                    await asyncio.to_thread(self.machines.stop)
 
     def add_to(self, app: FastAPI) -> None:
         """Add the operations to an application, with what its document says of them."""
@@ -146,6 +167,8 @@ class Service:
                 responses=problems(400, 408, 413, 415, 422, 503),
                 openapi_extra=documentation.rows_body(self.limits),
             )
+        if self.machines:
+            self._add_machines(post, get)
         about_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
         listed = list[Available | Unavailable]
         get("/models", self.models, **about_models, response_model=dict[Literal["models"], listed])
@@ -163,6 +186,19 @@ class Service:
         get("/health", self.health, **about_server, response_model=healthy)
         get("/metrics", self.metrics, **about_server, response_class=PlainTextResponse)
 
+    def _add_machines(self, post: Callable[..., None], get: Callable[..., None]) -> None:
+        about: dict[str, Any] = {"tags": ["Machines"], "responses": problems(404, 422, 503)}
+        address = "/machines/{machine_id}"
+        get(
+            f"{address}/features",
+            self.machine_features,
+            **about,
+            response_model=MachineFeatures,
+        )
+        if self.limits.machines:
+            predict = self.predict_machine
+            post(f"{address}/predict", predict, **about, response_model=MachineAnswer)
+
     async def predict_recording(
         self,
         request: Request,
@@ -174,9 +210,16 @@ class Service:
         """A model's answer about a recording."""
         loaded = self.registry.model(dataset, model)
         kind = requests.content_type(request)
+        machine = self._machine(request, loaded)
 
         def answer(sent: Recording, check: Check) -> Response:
-            options = {"explain": explain, "with_recording": recording, "check": check}
+            options: dict[str, Any] = {
+                "explain": explain,
+                "with_recording": recording,
+                "check": check,
+            }
+            if machine is not None:
+                options["see"] = partial(self._store, loaded, machine)
             content = answers.respond(loaded, sent, **options, limits=self.limits)
             self.telemetry.answered(loaded, content)
             return _json(content)
@@ -210,6 +253,24 @@ class Service:
                 take(max(sent.samples.nbytes - len(body), 0))
                 lane = self.explaining if explain else lane
                 return await lane.run(request, partial(answer, sent))
+
+    def _machine(self, request: Request, loaded: Model) -> str | None:
+        """Return the id of the machine that a recording is of, None if it is not said. Raises Problem if
+        it is none, or the model hears no sound."""
+        if (given := request.headers.get(machines.HEADER)) is None:
+            return None
+        if loaded.model_info["dataset"]["representation"] is None:
+            raise unfit(
+                f"{machines.HEADER} goes with sound, which {loaded.dataset}/{loaded.name} does not take: "
+                f"leave it out"
+            )
+        return machines.checked_id(given)
+
+    def _store(self, loaded: Model, machine: str, prepared: Prepared) -> list[Notice]:
+        assert prepared.features is not None, "_machine lets sound through alone"
+        if self.machines is None:
+            return [machines.without_store()]
+        return self.machines.send(loaded, machine, prepared.features.tolist())
 
     def _effort(self, loaded: Model, recording: Recording, explain: bool) -> tuple[int, float]:
         """Return how many values a model will look at, and about how many seconds the answer will take.
@@ -245,6 +306,25 @@ class Service:
             if len(body) <= SMALL // 16:  # a hundred rows or so
                 return answer(go_on)
             return await self.quick.run(request, answer)
+
+    async def machine_features(self, request: Request, machine_id: MachineId) -> Response:
+        """A machine's newest features in the store, with their age."""
+        assert self.machines
+        ask, machine = self.machines.newest, machines.checked_id(machine_id)
+        table, row, age, notices = await self.asking.run(request, lambda _: ask(machine))
+        content = machines.described(machine, table, row, age)
+        return _json({**content, "features": row.features, "warnings": answers.told(notices)})
+
+    async def predict_machine(self, request: Request, machine_id: MachineId) -> Response:
+        """Whether a machine's newest features in the store are an anomaly; nothing need be sent."""
+        assert self.machines
+        loaded = self.registry.model(*str(self.limits.machines).split("/"))
+        ask, machine = self.machines.newest, machines.checked_id(machine_id)
+        table, row, age, notices = await self.asking.run(request, lambda _: ask(machine))
+        self.machines.check_fits(loaded, table)
+        content = answers.respond_measured(loaded, row.features, notices)
+        self.telemetry.answered(loaded, content)
+        return _json({**machines.described(machine, table, row, age), **content})
 
     async def health(self, _: Request) -> Response:
         """Whether models can answer."""

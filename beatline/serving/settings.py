@@ -10,15 +10,20 @@ from beatline.common.params import AtLeastOne, Parameters
 
 PROCESSES = "BEATLINE_PROCESSES"  # in the environment: how many answer side by side
 Positive = Annotated[float, Field(gt=0)]
+Key = Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]  # <data set>/<model>
 
 
 class Serve(Parameters):
-    """`features`: the bundle (`<data set>/<model>`) that answers ``POST /predict``, None if nothing does.
+    """`features`: the bundle (`<data set>/<model>`) that answers ``POST /predict``, `machines`: the one
+    that answers ``POST /machines/{id}/predict``, None if nothing does. `max_age_hours`: the age from
+    which on a machine's features are warned of.
     `max_megabytes`: of a request's body, and of what it unpacks to; `max_values`: samples times channels
     of a recording; `max_rows`: of one ``POST /predict``. `seconds_to_send`, `seconds_to_answer`: what
     takes longer is given up. `poll_seconds`: how often bundles are looked at for changes."""
 
-    features: Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")] | None
+    features: Key | None
+    machines: Key | None = None
+    max_age_hours: Positive = 24.0
     max_megabytes: Positive
     max_values: AtLeastOne
     max_rows: AtLeastOne
@@ -30,3 +35,7 @@ class Serve(Parameters):
     def max_bytes(self) -> int:
         """`max_megabytes`, of a million bytes each."""
         return int(self.max_megabytes * 1_000_000)
+
+    @property
+    def max_age_seconds(self) -> float:
+        return self.max_age_hours * 3600

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import takewhile
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import prometheus_client
 import psutil
@@ -91,6 +91,9 @@ class Telemetry:
             (*MODEL, "revision", "weights", "version"),
             multiprocess_mode="livemax",
         )
+        self._stored = counter(
+            "machine_features", "Rows of features for the store, by what came of it.", ("outcome",)
+        )
         self._ready = gauge(
             "workers_ready",
             "Processes that have loaded what there is, and can answer.",
@@ -141,6 +144,10 @@ class Telemetry:
     def took_rows(self, model: Model, count: int) -> None:
         """Count the rows of a request to ``POST /predict``."""
         self._rows.labels(model.dataset, model.name).observe(count)
+
+    def stored(self, outcome: Literal["stored", "failed", "dropped"]) -> None:
+        """Count a row for the feature store."""
+        self._stored.labels(outcome).inc()
 
     def loaded(self, model: Model, previous: Model | None) -> None:
         self._loads.labels(model.dataset, model.name).inc()

@@ -320,9 +320,11 @@ def test_the_thread_keeps_up(folder: Path, other: Path) -> None:
         ("x/y", [], "known: none"),
     ],
 )
-def test_features_that_are_not_trained(features: str, wanted: list[Any], hint: str) -> None:
-    """A wrong name in params.yaml is told with the right one."""
+@pytest.mark.parametrize("key", ["features", "machines"])
+def test_models_that_are_not_trained(key: str, features: str, wanted: list[Any], hint: str) -> None:
+    """A wrong name in params.yaml is told with its key and the right one."""
+    none = {"features": None, "machines": None}
     with pytest.raises(UserError) as raised:
-        registry.check_features(features, wanted)
-    assert hint in str(raised.value)
-    registry.check_features(None, wanted)
+        registry.check_behind(project.limits(**{**none, key: features}), wanted)
+    assert hint in str(raised.value) and f"serve.{key}" in str(raised.value)
+    registry.check_behind(project.limits(**none), wanted)

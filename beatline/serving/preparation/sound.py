@@ -61,9 +61,10 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> 
     check_size(values, limits, f"the sound at {wanted:g} Hz")
     waveform = audio.resample(waveform, round(rate), wanted)
     try:
-        spectrogram = next(sound.extract([waveform], wanted, parameters)).spectrograms[0]
+        extracted = next(sound.extract([waveform], wanted, parameters))
     except UserError as error:
         raise unfit(f"the sound cannot be used ({str(error).partition(':')[0]})") from None
+    spectrogram = extracted.spectrograms[0]
     if len(spectrogram) < dataset["length"]:
         message = (
             f"the sound is shorter ({len(waveform) / wanted:.4g} s) than those of the training: it is "
@@ -71,7 +72,7 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> 
         )
         notices.append(note("short", message))
         spectrogram = sound.repeated(spectrogram, dataset["length"])
-    return Prepared(spectrogram, notices, length)
+    return Prepared(spectrogram, notices, length, extracted.features[0])
 
 
 def _frames(samples: int, frame: int, hop: int) -> int:
