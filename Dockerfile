@@ -1,5 +1,6 @@
 # Images: `pipeline` trains (dvc repro, into volumes), `api` answers; `mlflow` is the server of runs and
-# registered models, and `champions` answers with these. compose.yaml runs them.
+# registered models, and `champions` answers with these; `feature-server` fills the
+# feature store and answers with it. compose.yaml runs them.
 # tests/project/test_containers.py runs what stands here without a container engine.
 #
 # The tag names a patch release and a distribution. To hold the very bytes, add the digest that
@@ -67,6 +68,19 @@ COPY requirements-tracking.txt ./
 RUN pip install --require-hashes -r requirements-tracking.txt
 USER 10001:10001
 ENV BEATLINE_MODELS=registry
+
+
+FROM api AS feature-server
+USER 0:0
+COPY requirements-feast.txt ./
+RUN python -m venv .venv-feast && \
+    .venv-feast/bin/python -m pip install --require-hashes -r requirements-feast.txt
+USER 10001:10001
+EXPOSE 6566
+HEALTHCHECK --interval=10s --timeout=5s --start-period=90s --retries=3 \
+  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:6566/health', timeout=4)"]
+# Filled again at each start: a call that changes nothing takes ten seconds.
+CMD ["sh", "-c", "python -m beatline features && exec python -m beatline feature-server --host 0.0.0.0 --port 6566"]
 
 
 FROM base AS mlflow

@@ -195,7 +195,7 @@ def test_the_dockerfile_passes_its_linter() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("target", ["pipeline", "api", "champions", "mlflow"])
+@pytest.mark.parametrize("target", ["pipeline", "api", "champions", "feature-server", "mlflow"])
 def test_what_is_copied_is_there(target: str) -> None:
     """A source that is missing, or that .dockerignore leaves out, is a build that fails."""
     assert copies(target)
