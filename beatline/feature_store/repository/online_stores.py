@@ -29,7 +29,8 @@ OPTIONS = "-c statement_timeout=10000 -c lock_timeout=5000 -c search_path=public
 
 
 class _NewerRowsStay:
-    """Before a write, leaves out the rows that are older than those that are there."""
+    """Before a write, leaves out the rows that are older than those that are there. Threads take turns;
+    another process may write between the look and the write."""
 
     _writing = threading.Lock()
 
