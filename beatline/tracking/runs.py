@@ -233,7 +233,7 @@ def _write(client: MlflowClient, state: State, begun: Run | None) -> str:
             home.experiment_id,
             began,
             {KEY: state.key},
-            f"{state.model} {state.key[:7]}",
+            f"{state.model} {state.revision.label if state.revision.commit else state.key[:7]}",
         )
         run_id, began = run.info.run_id, run.info.start_time
         values = {**metrics_of(state.about), **seconds}
