@@ -13,7 +13,6 @@ from beatline.commands.sides import revision_of
 from beatline.common.errors import warn
 from beatline.comparing.leaderboard import revisions_of
 from beatline.comparing.revisions import WORKSPACE, Revision, repository
-from beatline.reporting.document import counted
 from beatline.tracking import client, runs
 
 
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     for reason in mirrored.left_out:
         warn(reason)
     print(
-        f"{counted(len(mirrored.added), 'run')} added, {mirrored.present} there before: "
+        f"runs added: {len(mirrored.added)}, there before: {mirrored.present}; "
         f"{client.masked(client.uri())} (`make mlflow` shows them)"
     )
     return 1 if mirrored.left_out else 0

@@ -59,10 +59,12 @@ class Recordings(PythonModel):
         )
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride] (its base says nothing)
-        self, context, model_input, params=None
+        self,
+        context: PythonModelContext,
+        model_input: np.ndarray,  # or a DataFrame: MLflow knows no type for both
+        params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Return the table for recordings."""
-        # Arguments have no types: MLflow would infer another signature from them.
         del context, params  # the signature is MLflow's
         values = np.stack([self._values(recording) for recording in self._normalized(model_input)])
         classes, thresholds = self.info["classes"], np.asarray(self.info["thresholds"])

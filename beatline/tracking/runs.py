@@ -104,7 +104,7 @@ def mirror(
 
     What cannot be read is left out, and said. Raises UserError if MLflow fails.
     """
-    result, seen = Mirrored(), set[str]()
+    result, seen, homes = Mirrored(), set[str](), _homes(client)
     for revision in revisions:
         for pair in revision.trained:
             try:
@@ -112,7 +112,7 @@ def mirror(
                 if state.key in seen:
                     continue
                 seen.add(state.key)
-                run = find(client, state)
+                run = _find(client, homes.get(state.experiment), state)
                 if is_done(run):
                     result.present += 1
                     continue
@@ -127,7 +127,7 @@ def mirror(
 
 def ensure(client: MlflowClient, state: State) -> Run:
     """Return the run of a state, added if there is none. Raises UserError if it cannot be."""
-    run = find(client, state)
+    run = _find(client, _homes(client).get(state.experiment), state)
     run_id = run.info.run_id if run and is_done(run) else _write(client, state, run)
     with reporting_faults():
         return client.get_run(run_id)
@@ -170,13 +170,20 @@ def _md5(files: Iterable[Mapping[str, Any]], path: str) -> str | None:
     return next((file.get("md5") for file in files if file["path"] == path), None)
 
 
-def find(client: MlflowClient, state: State) -> Run | None:
-    """Return the run of a state, a finished one if there are several."""
+def _homes(client: MlflowClient) -> dict[str, str]:
+    """The numbers of the experiments by their names: a question less for each model."""
     with reporting_faults():
-        experiment = client.get_experiment_by_name(state.experiment)
-        if experiment is None:
-            return None
-        runs = client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{state.key}'")
+        present = client.search_experiments(filter_string="name LIKE 'beatline/%'")
+    return {each.name: each.experiment_id for each in present}
+
+
+def _find(client: MlflowClient, home: str | None, state: State) -> Run | None:
+    """Return the run of a state in the experiment numbered `home`, a finished one if there are
+    several."""
+    if home is None:
+        return None
+    with reporting_faults():
+        runs = client.search_runs([home], f"tags.`{KEY}` = '{state.key}'")
     return next((run for run in runs if is_done(run)), next(iter(runs), None))
 
 
@@ -195,7 +202,12 @@ def experiment(client: MlflowClient, dataset: str, simulated: bool) -> Experimen
                 name,
                 # A server knows where it keeps artifacts; a database by itself does not.
                 None if is_served else str((FOLDER / "artifacts").absolute()),
-                {SIMULATED: str(simulated).lower(), "mlflow.note.content": NOTE[simulated]},
+                {
+                    SIMULATED: str(simulated).lower(),
+                    "mlflow.note.content": NOTE[simulated],
+                    # By which its pages begin with runs, and not with conversations.
+                    "mlflow.experimentKind": "custom_model_development",
+                },
             )
             present = client.get_experiment(number)
     if present.lifecycle_stage != "active":
@@ -221,7 +233,7 @@ def _write(client: MlflowClient, state: State, begun: Run | None) -> str:
             home.experiment_id,
             began,
             {KEY: state.key},
-            f"{state.model} {state.key[:7]}",
+            f"{state.model} {state.revision.label if state.revision.commit else state.key[:7]}",
         )
         run_id, began = run.info.run_id, run.info.start_time
         values = {**metrics_of(state.about), **seconds}
@@ -352,7 +364,8 @@ def _tags(state: State, files: Mapping[str, bytes]) -> list[RunTag]:
         DATASET: state.dataset,
         MODEL: state.model,
         SIMULATED: str(state.simulated).lower(),
-        f"{PREFIX}revision": state.revision.label,
+        # The workspace's name would be that of another state tomorrow.
+        f"{PREFIX}revision": state.revision.label if state.revision.commit else None,
         f"{PREFIX}task": about["task"],
         f"{PREFIX}test_records": about["test_records"],
         WEIGHTS: info.get("weights_sha256"),

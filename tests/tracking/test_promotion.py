@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,6 +18,7 @@ from beatline.comparing.comparison import CANNOT_TELL, FAILED, PASSED
 from beatline.tracking import names, promotion, registered, runs
 from beatline.tracking.client import MlflowClient
 from beatline.tracking.registered import Version
+from tests.paths import ROOT
 from tests.tracking import project
 from tests.tracking.project import COMPARE
 
@@ -259,6 +262,14 @@ def test_a_stranger_finds_what_it_is(sqlite_mlflow: MlflowClient, tmp_path: Path
     auc = json.loads((root / f"reports/metrics/{KEY}.json").read_text())["metrics"][0]
     assert present.tags["beatline.metric.auc"].startswith(f"{auc['value']:.4g} [")
     assert version.simulated and present.tags[names.SIMULATED] == "true"
+
+
+def test_the_service_needs_neither_torch_nor_dvc() -> None:
+    """It takes champions from the registry where only its own requirements are installed."""
+    loaded = "import sys, beatline.tracking.registered; print(*{'torch', 'dvc', 'matplotlib'} & {*sys.modules})"
+    command = [sys.executable, "-c", loaded]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_every_champion_is_listed(sqlite_mlflow: MlflowClient, tmp_path: Path) -> None:
