@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 from pydantic import Field
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -245,7 +246,9 @@ def _joined_by_time(path: Path, parameters: Download, join: Join) -> tuple[bytes
         )
     where = f"{path / FEATURES} joined with {path / EVENTS}"
     events = pd.read_csv(verified(path / EVENTS), dtype=str, keep_default_na=False)
-    table = pd.read_parquet(verified(path / FEATURES))
+    # By one thread: the table is small, and threads that end with the process have been seen to abort it.
+    parquet = pyarrow.parquet.ParquetFile(verified(path / FEATURES))
+    table = parquet.read(use_threads=False).to_pandas(use_threads=False)
     for frame, file in ((events, EVENTS), (table, FEATURES)):
         for key in ("entity", "timestamp"):
             _require(getattr(join, key), f"download.join.{key}", list(frame), str(path / file))
