@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from beatline.common.errors import UserError
+from beatline.common.files import replacing
 
 URI = "MLFLOW_TRACKING_URI"  # of the environment; MLflow's own name
 FOLDER = Path("data/mlflow")
@@ -36,6 +37,7 @@ try:
     import requests
     import sqlalchemy
     from mlflow.exceptions import MlflowException
+    from mlflow.store.db.utils import _initialize_tables
     from mlflow.tracking import MlflowClient
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -54,6 +56,11 @@ FAULTS = (
         "its database has the schema of another version of MLflow",
         "back it up and run `mlflow db upgrade` with the version in requirements-mlflow.txt, or name an "
         "empty database",
+    ),
+    (
+        r"(table|relation) \S+ already exists",
+        "its tables were made in part, by a first call that was interrupted",
+        "drop this database and create it anew, or name an empty one",
     ),
     (
         r"password authentication failed|no password supplied|role .* does not exist|\b401\b",
@@ -169,14 +176,22 @@ def connect() -> MlflowClient:
     return client
 
 
+def _make_tables(path: Path) -> None:
+    """Make a SQLite file with MLflow's tables, whole or not at all: with half of them it is of no use."""
+    with replacing(path) as beside:
+        engine = sqlalchemy.create_engine(f"sqlite:///{beside}")
+        _initialize_tables(engine)
+        engine.dispose()
+
+
 def _probe(address: str) -> None:
     """Ask for a sign of life. MLflow itself would try ten times, for minutes."""
     if address.startswith("http"):
         requests.get(f"{address.rstrip('/')}/health", timeout=SECONDS_TO_CONNECT).raise_for_status()
         return
     url = make_url(address)
-    if url.drivername == "sqlite" and url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    if url.drivername == "sqlite" and url.database and not Path(url.database).exists():
+        _make_tables(Path(url.database))
     engine = sqlalchemy.create_engine(url)
     try:
         with engine.connect() as connection:

@@ -108,6 +108,34 @@ def test_a_sqlite_file_of_another_version_is_told(
     assert "another version" in message and "mlflow db upgrade" in message
 
 
+def test_an_interrupted_first_call_leaves_no_half_of_the_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whenever it was killed, the next one begins anew."""
+
+    def killed(engine: object) -> None:
+        del engine
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(client, "_initialize_tables", killed)
+        with pytest.raises(KeyboardInterrupt):
+            client.connect()
+    assert not list(client.FOLDER.iterdir())
+
+
+def test_half_of_the_tables_are_told(
+    postgresql_server: str, postgresql_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a first call leaves them in PostgreSQL that was killed: an empty database is the cure."""
+    with postgresql.database(postgresql_server, postgresql_tables) as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("DROP TABLE logged_model_tags")
+            connection.execute("DELETE FROM alembic_version")
+        message = told(monkeypatch, url)
+    assert "in part" in message and "empty" in message
+
+
 def test_a_file_that_is_no_database_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mlflow.db").write_text("something else, and longer than the header of a database" * 9)
     assert "no SQLite database" in told(monkeypatch, f"sqlite:///{Path('mlflow.db').absolute()}")

@@ -266,10 +266,8 @@ def test_a_stranger_finds_what_it_is(sqlite_mlflow: MlflowClient, tmp_path: Path
 
 def test_the_service_needs_neither_torch_nor_dvc() -> None:
     """It takes champions from the registry where only its own requirements are installed."""
-    loaded = (
-        "import sys, beatline.tracking.registered; "
-        "print(*{'torch', 'dvc', 'matplotlib'} & {*sys.modules})"
-    )
+    modules = "{'torch', 'dvc', 'matplotlib'} & {*sys.modules}"
+    loaded = f"import sys, beatline.tracking.registered; print(*{modules})"
     command = [sys.executable, "-c", loaded]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
