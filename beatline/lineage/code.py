@@ -16,9 +16,11 @@ from typing import Any
 from beatline.common.errors import warn
 
 # What the revision is compared in. Data and reports are made from it, and dvc.lock says how; what
-# serves a model changes none of its numbers.
+# tracks or serves a model changes none of its numbers.
 COMMITTED = ("beatline", "stages", "params.yaml", "dvc.yaml", "requirements.txt")
-COMMITTED += (":(exclude)beatline/serving",)
+COMMITTED += tuple(
+    f":(exclude)beatline/{room}" for room in ("feature_store", "serving", "tracking")
+)
 PACKAGES = (  # whose versions may change a number
     *("torch", "numpy", "pandas", "scipy", "scikit-learn", "iterative-stratification", "pyarrow"),
     *("soundfile", "soxr", "safetensors", "onnx", "onnxruntime", "dvc"),
