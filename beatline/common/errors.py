@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import errno
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -33,9 +34,15 @@ class UserError(Exception):
 @contextmanager
 def reporting_mistakes() -> Iterator[None]:
     """Turn a :class:`UserError`, a disk that is full, read-only or broken, or a file that may not be read
-    or written into one sentence on stderr and exit status 1. Ctrl-C ends the process without a word."""
+    or written into one sentence on stderr and exit status 1. Ctrl-C ends the process without a word, and
+    so does a reader who has enough, such as `head`."""
     try:
         yield
+        sys.stdout.flush()  # what is left fails here, and not when nobody can say so
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGPIPE)
     except KeyboardInterrupt:
         sys.stdout.flush()
         signal.signal(signal.SIGINT, signal.SIG_DFL)

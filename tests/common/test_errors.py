@@ -68,6 +68,25 @@ def test_ctrl_c_is_no_bug() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "half\n", "")
 
 
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_who_has_enough_is_no_bug(lines: int) -> None:
+    """`beatline describe … | head`: no traceback, whether the pipe breaks while it is written to or when
+    what is left is flushed."""
+    code = (
+        "from beatline.common.errors import reporting_mistakes\nimport sys\nsys.stdin.read()\n"
+        f"with reporting_mistakes():\n    for _ in range({lines}): print('line')\n"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == -signal.SIGPIPE
+
+
 def test_exit_status_and_stream() -> None:
     """To a shell: status 1, one line on stderr, nothing on stdout."""
     code = (
