@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from beatline import cli
 from beatline.common import params
 from beatline.common.errors import UserError
+from beatline.datasets.table.point_in_time import features_at
 from beatline.feature_store import definitions, store
 from beatline.features import sound
 from tests.feature_store import tables
@@ -79,28 +80,23 @@ def in_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(store.ONLINE_STORE, raising=False)
 
 
-def test_history_is_that_of_a_plain_join(root: Path, tmp_path: Path) -> None:
+def test_history_is_that_of_the_pipeline(root: Path, tmp_path: Path) -> None:
     """For each machine and time the newest features from before, not older than their time to live: what
-    pandas joins, to the last bit. Where there are none, Feast leaves the row out."""
+    the data set machine_features is made of, to the last bit. Where there are none, Feast leaves the row
+    out."""
     own = tables.parquet(root, "machine_sound").drop(columns="record")
     hours = pd.to_timedelta([-1, 0, 5, 24, 30, 71, 72, 107, 108, 109, 5000], unit="h")
     times = pd.DataFrame({"event_timestamp": (tables.BEGIN + hours).as_unit("us")})
     asked = times.merge(own[["machine_id"]].drop_duplicates(), how="cross")
     asked.to_parquet(tmp_path / "asked.parquet")
     store.history("machine_sound", tmp_path / "asked.parquet", tmp_path / "joined.parquet", root)
-    expected = pd.merge_asof(
-        asked.sort_values("event_timestamp"),
-        own.sort_values("event_timestamp"),
-        on="event_timestamp",
-        by="machine_id",
-        tolerance=timedelta(seconds=tables.MAX_AGE),
-    )
+    joined = features_at(asked, own, timedelta(seconds=tables.MAX_AGE))
+    expected = pd.concat([asked, joined], axis=1)
     keys = ["machine_id", "event_timestamp"]
-    joined = pd.read_parquet(tmp_path / "joined.parquet").astype(expected.dtypes.to_dict())
-    joined = joined.reindex(columns=expected.columns)
+    found = pd.read_parquet(tmp_path / "joined.parquet").astype(expected.dtypes.to_dict())
     known = expected.dropna()
     pd.testing.assert_frame_equal(
-        joined.sort_values(keys, ignore_index=True),
+        found.reindex(columns=expected.columns).sort_values(keys, ignore_index=True),
         known.sort_values(keys, ignore_index=True),
         check_exact=True,
     )
