@@ -114,7 +114,12 @@ MORE_DATASETS: dict[str, dict[str, Any]] = {
         "representation": SOUND,
     },
 }
-TASKS = {"cnn": "multilabel", "autoencoder": "reconstruction", "mlp": "multiclass"}
+TASKS = {
+    "cnn": "multilabel",
+    "autoencoder": "reconstruction",
+    "mlp": "multiclass",
+    "mahalanobis": "neighbours",
+}
 TRAINED = ["ptbxl/cnn", "ecg5000/autoencoder", "ecg_features/mlp"]
 MISSING = "ptbxl/lstm"  # wanted, and not trained yet
 WANTED = [*TRAINED, MISSING]
@@ -135,7 +140,7 @@ def save(folder: Path, key: str, seed: int = 1) -> None:
     how = normalization.Normalize(recordings="x", per="channel", invalid="mean")
     fitted = normalization.fit([recordings], how)
     task = TASKS.get(key) or TASKS[name]
-    classes = ["anomaly"] if task == "reconstruction" else CLASSES
+    classes = ["anomaly"] if task in ("reconstruction", "neighbours") else CLASSES
     windows = {"length": 60 if dataset == "ptbxl" else 0, "stride": 60, "aggregate": "mean"}
     description = {
         "architecture": {"name": name, "parameters": ARCHITECTURES[name]},

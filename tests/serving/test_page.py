@@ -40,11 +40,12 @@ DATASETS: dict[str, dict[str, Any]] = {
         "length": RATE * SECONDS,
     },
     **project.MORE_DATASETS,
+    "machine_features": project.DATASETS["ecg_features"],
 }
 CNN, DETECTOR = "ptbxl/cnn", "ptbxl/autoencoder"
 SERIES, DIGITS, NOISE = "ecg5000/autoencoder", "mnist/cnn", "machine_sound/autoencoder"
-TABLE = "ecg_features/mlp"
-TRAINED = [CNN, DETECTOR, SERIES, DIGITS, NOISE, TABLE]
+TABLE, TABLE_DETECTOR = "ecg_features/mlp", "machine_features/mahalanobis"
+TRAINED = [CNN, DETECTOR, SERIES, DIGITS, NOISE, TABLE, TABLE_DETECTOR]
 EXAMPLE = {
     "name": "1",
     "record": "00000/00001",
@@ -477,6 +478,24 @@ def test_a_row_of_features_is_typed_with_the_keyboard(browser: Browser, url: str
         assert cells["heart_rate"] == "71.5" and cells["qrs_duration"] == "\N{MINUS SIGN}0.25"
         assert "Most probable:" in page.locator(".verdict").inner_text()
         assert "pr_interval" in page.locator(".cautions").inner_text()
+
+
+def test_a_detector_judges_a_row_of_features(browser: Browser, url: str) -> None:
+    """Score, threshold and values are shown, and what moved the score; where in a row it is high
+    cannot be told."""
+    with visit(browser, url, TABLE_DETECTOR) as page:
+        page.get_by_label("row of features").fill(json.dumps(ROW))
+        page.get_by_role("button", name="Ask about this row").click()
+        answered(page)
+        assert re.search("score .* threshold", page.locator(".verdict").inner_text())
+        assert "71.5" in page.get_by_role("table", name="features").first.inner_text()
+        marks = (
+            page.get_by_label("Mark on it")
+            .locator("option")
+            .evaluate_all("o => o.map(e => e.value)")
+        )
+        assert marks == ["for score", "nothing"]
+        assert not page.locator("#problem").is_visible()
 
 
 def test_warnings_are_said_whatever_they_are_about(browser: Browser, url: str) -> None:

@@ -8,7 +8,7 @@ const BAR = 220;
 /** The decision in a sentence or two, and what to know about it. */
 export function inWords(answer, source) {
   const { model, recording, warnings } = answer;
-  const reserved = reservation(model.simulated, ofPeople(recording?.drawing));
+  const reserved = reservation(model.simulated, recording?.drawing);
   return [
     html("p", { class: "quiet" }, `${source}, asked of ${model.dataset} / ${model.name}.`),
     html("p", { class: "verdict" }, verdict(answer)),
@@ -43,10 +43,10 @@ export function verdict(answer) {
   return `Decided for ${list(texts)}: ${reach}.`;
 }
 
-function reservation(simulated, person) {
-  const about = person ? "patients" : "machines";
+function reservation(simulated, drawing) {
+  const about = { twelve_leads: "patients", spectrogram: "machines" }[drawing] ?? "patients or machines";
   return [
-    person ? "No medical device." : "",
+    ofPeople(drawing) ? "No medical device." : "",
     simulated
       ? `This model was trained on simulated data: its answers say nothing about real ${about}.`
       : "",

@@ -12,7 +12,7 @@ export function describe({ channels }) {
 
 export function draw(recording, marks) {
   const { channels, samples } = recording;
-  const by = new Map(marks.cells.map((cell) => [cell.channels[0], cell]));
+  const by = new Map(marks.cells.map((cell) => [cell.channels?.[0], cell]));
   const rows = channels.map((name, place) => ({ name, value: samples[0][place], cell: by.get(name) }));
   const marked = rows
     .filter(({ cell }) => cell)

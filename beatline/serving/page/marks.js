@@ -11,7 +11,10 @@ const TOO_LITTLE = 0.001; // of a probability or of the threshold: nothing to be
 export function choices(answer) {
   const classes = Object.keys(answer.explanation?.importance ?? {});
   const found = {};
-  if (answer.error?.over_time) found.error = `where the ${errorOf(answer)} is high`;
+  // Of a row, a detector tells no part.
+  if (answer.error?.over_time && answer.recording?.drawing !== "features") {
+    found.error = `where the ${errorOf(answer)} is high`;
+  }
   for (const name of ordered(classes, answer)) {
     found[`for ${name}`] = name === "score" ? "what raises or lowers the score"
       : `what speaks for or against ${name}`;
