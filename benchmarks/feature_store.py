@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import soundfile
 from ruamel.yaml import YAML
 
@@ -96,6 +97,14 @@ def in_process(count: int) -> list[float]:
     return json.loads(done.stdout)
 
 
+def settle() -> None:
+    """Have PostgreSQL do now what it would do in the background after so many new rows."""
+    if (url := os.environ[store.ONLINE_STORE]) != "sqlite":
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("VACUUM (ANALYZE)")
+            connection.execute("CHECKPOINT")
+
+
 def timed(count: int, ask: Callable[[int], None]) -> list[float]:
     times = []
     for number in range(count):
@@ -128,6 +137,7 @@ def measure(key: str, count: int) -> dict[str, list[float]]:
     """Seconds of each request, by what is asked, with the online store that the environment names."""
     tables = definitions.tables(params.load(), Path(), 86400.0)
     store.fill(tables, Path())
+    settle()
     (names,) = [table.features for table in tables if table.name == SOUNDS]
     body = {
         "features": [f"{SOUNDS}:{name}" for name in names],

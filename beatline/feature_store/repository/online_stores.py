@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from select import select
 from typing import Any, Literal
 
 from feast.infra.online_stores.postgres_online_store.postgres import (
@@ -21,7 +22,7 @@ from feast.infra.online_stores.postgres_online_store.postgres import (
     PostgreSQLOnlineStoreConfig,
 )
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
-from psycopg import Connection, OperationalError
+from psycopg import Connection
 
 URL = "FEAST_ONLINE_STORE"  # of the environment: the password stands in no file
 SECONDS_TO_CONNECT = 3
@@ -91,12 +92,10 @@ class NewestPostgreSQLOnlineStore(_NewerRowsStay, PostgreSQLOnlineStore):
                 connection = self._idle.pop()
             except IndexError:
                 break
-            try:
-                connection.autocommit = True  # so that looking at it begins no transaction
-                connection.execute("")
+            # Nothing is asked for: what is there to read is the end, or the reason of one.
+            if not connection.closed and not select([connection.fileno()], [], [], 0)[0]:
                 return connection
-            except OperationalError:
-                connection.close()
+            connection.close()
         return Connection.connect(
             os.environ[URL], connect_timeout=SECONDS_TO_CONNECT, options=OPTIONS
         )
