@@ -187,8 +187,9 @@ def keep_only(clone: Clone, *names: str) -> None:
     for block in (content["datasets"], content["extract_features"], *content["train"].values()):
         for name in block.keys() - set(names):
             del block[name]
-    if content["serve"]["features"].partition("/")[0] not in names:
-        content["serve"]["features"] = None
+    for key in ("features", "machines"):
+        if content["serve"][key].partition("/")[0] not in names:
+            content["serve"][key] = None
     clone.set_params(content)
 
 
