@@ -15,7 +15,8 @@ REPORTS = Path("reports")
 def main() -> None:
     content = params.load()
     parameters = params.block(content, "report", reporting.Report)
-    report = reporting.compose(content, parameters, Path(), reporting.own_identity())
+    identity, before = reporting.own_identity(), reporting.committed()
+    report = reporting.compose(content, parameters, Path(), identity, before)
 
     for kind, tables in report.curves.items():
         with replacing(REPORTS / "plots" / kind) as folder:
