@@ -4,9 +4,9 @@ WAV file to a decision.
 Run as `python -m benchmarks.feature_store` in a project whose models are trained and whose Feast is
 installed (`make features`), on a machine with nothing else to do (two minutes). In a folder of its own it
 fills a store in SQLite and one in a real PostgreSQL and asks for one row with 13 features after another.
-The last line is a sound of a machine that nobody knew: sent to a detector of sounds, measured, stored and
-read back, with the decision of `serve.machines` if that is trained. Exits with status 1 if the 99th
-percentile of PostgreSQL is beyond what it may be.
+The last line is a sound of a machine that nobody knew: sent to a detector of sounds (the last one in
+params.yaml), measured, stored and read back, with the decision of `serve.machines` if that is trained.
+Exits with status 1 if the 99th percentile of PostgreSQL is beyond what it may be.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def project() -> Iterator[str]:
     root = Path.cwd()
     content = params.load()
     serve, wanted = content["serve"], registry.wanted(content)
-    (key, *_) = [key for key in wanted if key.startswith(f"{SOUNDS}/")] or [""]
+    (*_, key) = [key for key in wanted if key.startswith(f"{SOUNDS}/")] or [""]
     if not key or not (root / registry.FOLDER / key).exists():
         raise UserError(f"no model of {SOUNDS} is trained here: run `make repro`")
     with tempfile.TemporaryDirectory() as name:
