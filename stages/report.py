@@ -15,8 +15,7 @@ REPORTS = Path("reports")
 def main() -> None:
     content = params.load()
     parameters = params.block(content, "report", reporting.Report)
-    identity, before = reporting.own_identity(), reporting.committed()
-    report = reporting.compose(content, parameters, Path(), identity, before)
+    report = reporting.compose(content, parameters, Path(), reporting.own_identity())
 
     for kind, tables in report.curves.items():
         with replacing(REPORTS / "plots" / kind) as folder:

@@ -21,13 +21,11 @@ from beatline.common.sums import KEY, SUMS
 from beatline.lineage.lock import DURATIONS, read
 
 WIDTH = 60  # characters of a value that is shown
-# Lines of reports and cards, as Markdown and as text of the page, that hold identity, durations or what
-# was in the last commit.
+# Lines of reports and cards, as Markdown and as text of the page, that hold identity or durations.
 PASSED_OVER = re.compile(
     r"what-made-these-numbers|trained by revision|training time \(s\)|time per prediction \(ms\)"
     r"|(?:\| |>)(?:trained|evaluated)(?: \||<)|Changes \d+: uncommitted|Environment \w+:"
-    r"|This report and its cards were written by|Since commit (?:`|<code>)"
-    r"|stages? made the data|\b[0-9a-f]{32}\b"
+    r"|This report and its cards were written by|stages? made the data|\b[0-9a-f]{32}\b"
     r"|(?:\b[0-9a-f]{12}\b.*){3}"  # what each model was evaluated with
 )
 

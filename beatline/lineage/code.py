@@ -71,19 +71,6 @@ def _git(*arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def committed_below(folder: str) -> tuple[str | None, list[str]]:
-    """Return the last commit, short, and the paths that it has below a folder; None without one."""
-    if (revision := _git("rev-parse", "--short", "HEAD")) is None:
-        return None, []
-    names = _git("ls-tree", "-r", "-z", "--name-only", "HEAD", folder) or ""
-    return revision.strip(), names.split("\0")[:-1]
-
-
-def committed(path: str) -> str | None:
-    """Return the content of a file in the last commit; None if it is not there."""
-    return _git("show", f"HEAD:./{path}")
-
-
 def code_identity() -> str:
     """SHA-256 of the project's modules that are loaded now: what made the model, less its libraries."""
     root = Path(__file__).resolve().parents[2]

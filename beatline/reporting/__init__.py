@@ -20,7 +20,6 @@ from beatline.common.words import spoken
 from beatline.drawings import figures
 from beatline.evaluation import curves, predictions
 from beatline.evaluation.results import Evaluated
-from beatline.reporting.changes import Committed, committed, since
 from beatline.reporting.data import add_data
 from beatline.reporting.data_card import data_card, data_card_path
 from beatline.reporting.document import (
@@ -50,7 +49,7 @@ from beatline.reporting.page import page
 from beatline.reporting.results import DatasetResults, heading, read, warn_of_stale
 from beatline.reporting.seeds import several
 
-__all__ = ["CARDS", "FIGURES", "Document", "Report", "committed", "compose", "own_identity", "page"]
+__all__ = ["CARDS", "FIGURES", "Document", "Report", "compose", "own_identity", "page"]
 
 TITLE = "Beatline report"
 BACK = f"[Back to the top](#{anchor(TITLE)})"
@@ -65,25 +64,19 @@ class Report(Parameters):
 
 
 def compose(
-    content: dict[str, Any],
-    parameters: Report,
-    root: Path,
-    identity: Identity,
-    before: Committed | None = None,
+    content: dict[str, Any], parameters: Report, root: Path, identity: Identity
 ) -> Document:
     """The report of all that `content` (params.yaml) lists, from the stages' outputs under `root`.
 
-    `identity`: of what writes the report, see :func:`own_identity`. `before`: the metrics since which the
-    summary tells changes. Models that lie there without being listed are named in a warning and left out.
-    Raises UserError if an output is missing.
+    `identity`: of what writes the report, see :func:`own_identity`. Models that lie there without being
+    listed are named in a warning and left out. Raises UserError if an output is missing.
     """
     warn_of_stale(content, root)
     datasets = [read(content, name, root) for name in content["datasets"]]
     colours = figures.colours_of(list(content["train"]))
     document = Document()
     _add_opening(document, datasets)
-    changes = since(before, datasets, root) if before else ""
-    _add_summary(document, datasets, colours, percent(content["evaluate"]), changes)
+    _add_summary(document, datasets, colours, percent(content["evaluate"]))
     document.add_contents()
     for results in tqdm(datasets, "report", unit=" data sets", mininterval=5):
         document.add(f"## {text(results.name)}")
@@ -162,9 +155,8 @@ def _add_summary(
     datasets: Sequence[DatasetResults],
     colours: Mapping[str, str],
     percent: str,
-    changes: str,
 ) -> None:
-    """Every model at a glance: a figure of its main metric, what has changed, and a row of a table."""
+    """Every model at a glance: a figure of its main metric, and a row of a table."""
     document.add("## Summary of results")
     if groups := {_group(results): rows for results in datasets if (rows := _overview(results))}:
         document.add_drawing(
@@ -174,7 +166,6 @@ def _add_summary(
             f"The main metric of every model on the test records of its data set, with its {percent} "
             f"interval.",
         )
-    document.add(changes)
     grouped: dict[str, list[str]] = {}
     for results in datasets:
         if results.groups:
