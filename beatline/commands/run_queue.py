@@ -28,8 +28,8 @@ from beatline.commands.experiment_queue import (
     Task,
 )
 from beatline.common.errors import UserError
+from beatline.common.words import counted
 from beatline.comparing.revisions import Revision, repository
-from beatline.reporting.document import counted
 from beatline.tracking import live
 
 POLL = 5.0  # seconds: each look at the queue costs a fifth of one

@@ -32,10 +32,8 @@ def copy(client: MlflowClient, root: Path, version: Version, alias: str) -> Path
 
     Raises UserError if the version is damaged or the registry fails, OSError if it cannot be written.
     """
-    place, named = (
-        root / copies.place_of(version.key, alias),
-        {"version": str(version.number), "alias": alias},
-    )
+    place = root / copies.place_of(version.key, alias)
+    named = {"version": str(version.number), "alias": alias}
     if copies.read_version(place) == named:
         return place
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -248,12 +248,10 @@ def test_the_api_waits_reads_and_listens_on_this_machine_only() -> None:
     assert int(api["stop_grace_period"].removesuffix("s")) > answering["seconds_to_answer"]
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", [name for name in SERVICES if "build" in SERVICES[name]])
 def test_volumes_are_where_the_commands_work(name: str) -> None:
     """A volume at another place than the image's folders would be empty, and what is written, lost."""
     service = SERVICES[name]
-    if "build" not in service:
-        pytest.skip("an image of somebody else's")
     workdir = values(service["build"]["target"], "WORKDIR")[-1]
     made = " ".join(values(service["build"]["target"], "RUN"))
     for volume in service["volumes"]:
