@@ -16,6 +16,7 @@ from beatline.common.errors import UserError, warn
 from beatline.comparing.differences import Compare
 from beatline.evaluation import estimates
 from beatline.lineage.lock import DVC_LOCK, is_sound
+from beatline.monitoring.settings import Monitoring
 from beatline.preprocessing import normalization, splitting
 from beatline.serving import registry
 from beatline.serving.settings import Serve
@@ -36,6 +37,7 @@ def validate(content: dict[str, Any]) -> tuple[int, int]:
     params.block(content, "report", reporting.Report)
     params.block(content, "compare", Compare)
     registry.check_behind(params.block(content, "serve", Serve), registry.wanted(content))
+    params.block(content, "monitoring", Monitoring)
     return len(content["datasets"]), len(runs)
 
 

@@ -29,6 +29,7 @@ BLOCKS = (
     "report",
     "compare",
     "serve",
+    "monitoring",
 )
 NAME = r"[A-Za-z0-9_-]+"  # of a data set: part of file names, of stage names and of dotted keys
 SHOWN = 200  # characters of a key or a value in a sentence

@@ -19,7 +19,7 @@ from beatline.common.errors import warn
 # tracks or serves a model changes none of its numbers.
 COMMITTED = ("beatline", "stages", "params.yaml", "dvc.yaml", "requirements.txt")
 COMMITTED += tuple(
-    f":(exclude)beatline/{room}" for room in ("feature_store", "serving", "tracking")
+    f":(exclude)beatline/{room}" for room in ("feature_store", "monitoring", "serving", "tracking")
 )
 PACKAGES = (  # whose versions may change a number
     *("torch", "numpy", "pandas", "scipy", "scikit-learn", "iterative-stratification", "pyarrow"),
