@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from beatline import datasets
 from beatline.common import params, sums
 from beatline.common.errors import UserError, concerning, run_stage
 from beatline.common.files import replacing, write_csv, write_json
+from beatline.sources import incoming
 from beatline.sources.pack import Pack
 
 
@@ -19,6 +21,7 @@ def main(name: str) -> None:
     with Pack(Path(f"data/raw/{name}.zip")) as pack, concerning(f"datasets.{name}"):
         manifest = json.loads(pack.text(datasets.MANIFEST))
         labels = dataset.read_labels(pack, parameters)
+        labels = replace(labels, table=incoming.annotated(pack, labels.table))
         if labels.table.empty:
             raise UserError("no record is left after labelling: check source and classes")
     totals = {label: int(labels.table[label].sum()) for label in labels.classes}

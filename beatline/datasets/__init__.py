@@ -1,4 +1,4 @@
-"""The interface of a data set: a module with four functions and two parameter blocks.
+"""The interface of a data set: a module with five functions and two parameter blocks.
 
 ``beatline/datasets/<module>/__init__.py`` holds
 
@@ -10,7 +10,10 @@
   is a folder that survives the stage, for what a broken download must not lose;
 - ``read_labels(pack, parameters) -> Labels``;
 - ``read_recordings(pack, records) -> Iterator[np.ndarray]``: the recordings in the order asked for,
-  as float32 batches `[B, T, C]` in physical units, NaN where a sample is invalid.
+  as float32 batches `[B, T, C]` in physical units, NaN where a sample is invalid;
+- ``write(folder, date, cases, blocks) -> list[str]``: lays recordings out in the folder as the data
+  set's sources are, and returns what later stages will call them (:mod:`beatline.sources.incoming`);
+  ``download`` adds such snapshots to the pack.
 
 Everything after that is the same code for all data sets. A UserError names parameters by their keys
 within ``datasets.<name>``, which the stages put before it. What the cards say of a data set stands beside
@@ -34,6 +37,7 @@ from beatline.common.errors import UserError, warn
 from beatline.common.params import Parameters
 from beatline.sources import published
 from beatline.sources.archives import own
+from beatline.sources.incoming import Snapshot
 
 Task = Literal["multilabel", "binary", "multiclass", "anomaly"]
 Drawing = Literal["twelve_leads", "trace", "image", "features", "spectrogram"]
@@ -48,10 +52,12 @@ class Download(Parameters):
     `source`: the path of what the stage starts from, which DVC watches: the folder of a simulator, the
     description of published files (:mod:`beatline.sources.published`), what another stage made, or a
     folder, archive or file of one's own. `sha256`: of an archive or a file, if it shall be held to one.
+    `incoming`: snapshots of recordings whose outcome became known in production.
     """
 
     source: str = Field(pattern=r"^[^:]+$|^[A-Za-z]:[^:]*$", min_length=1)
     sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    incoming: list[Snapshot] = Field(default_factory=list)
     SIMULATOR: ClassVar[str] = ""
     """The folder in ``beatline/simulators`` of the one that makes such data, if any does."""
 
@@ -130,13 +136,13 @@ def description_of(source: str, module: str) -> str | None:
 
 def numbered(parts: Mapping[str, Sequence[Any]], folds: Mapping[str, str]) -> pd.DataFrame:
     """The records of files that hold a label each and no name: `record` (part and number), `label`,
-    `fold` by part, and `group`, of which each record is one of its own."""
+    `fold` by part ("" of one without), and `group`, of which each record is one of its own."""
     frames = [
         pd.DataFrame(
             {
                 "record": [f"{part}_{number:05d}" for number in range(len(labels))],
                 "label": labels,
-                "fold": folds[part],
+                "fold": folds.get(part, ""),
             }
         )
         for part, labels in parts.items()

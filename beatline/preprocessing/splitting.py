@@ -52,7 +52,12 @@ def assign(
     there is one, are in one split. Raises UserError if a split would be empty, a class has too few
     records (or patients) to be in all three, train lacks a section, or official folds part equal
     records.
+
+    Records with a date in the column `snapshot`, if there is one, came later: they change nobody's split.
+    They are where their patient is, or else where their `fold` says.
     """
+    if "snapshot" in table:
+        return _with_later(table, classes, parameters, sections)
     section_labels: list[str] = []
     if sections:
         columns = pd.get_dummies(table[sections].astype(str), prefix=sections, dtype=int)
@@ -67,6 +72,19 @@ def assign(
             raise UserError(f"the {name} split is empty: use more records, or another split.method")
     check_classes(table, section_labels, split)
     return split
+
+
+def _with_later(
+    table: pd.DataFrame, classes: list[str], parameters: Split, sections: str | None
+) -> pd.Series:
+    later = (table["snapshot"].fillna("") != "").to_numpy()
+    split = assign(
+        table.loc[~later].drop(columns="snapshot"), classes, parameters, sections=sections
+    )
+    of_group = dict(zip(table.loc[~later, "group"], split, strict=True))
+    groups, folds = table.loc[later, "group"], table.loc[later, "fold"]
+    joined = [of_group.get(group, fold) for group, fold in zip(groups, folds, strict=True)]
+    return pd.concat([split, pd.Series(joined, groups.index, dtype=object)]).reindex(table.index)
 
 
 def check_classes(table: pd.DataFrame, classes: list[str], split: pd.Series) -> None:

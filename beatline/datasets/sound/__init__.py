@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+import soundfile
 from pydantic import Field
 from tqdm import tqdm
 
@@ -30,10 +31,12 @@ from beatline.datasets import (
     padded,
     warn_of_bad_records,
 )
-from beatline.datasets.sound.layout import is_audio, place
+from beatline.datasets.sound.layout import MACHINE, is_audio, place
 from beatline.formats import audio
 from beatline.simulators.machines import simulator
+from beatline.sources import incoming
 from beatline.sources.archives import Source, open_source
+from beatline.sources.incoming import Case
 from beatline.sources.pack import Pack, PackWriter
 
 RECORDINGS = "recordings.csv"
@@ -91,6 +94,8 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
         values = parameters.mimii.model_dump()
         with open_source(parameters.path(workspace, **values)) as source:
             rows, counts = _add_files(source, pack)
+    for snapshot in incoming.added(parameters.incoming, pack):
+        rows += _add_snapshot(snapshot, pack)
     table = pd.DataFrame(rows)
     table["snr"] = table["snr"] if "snr" in table else float("nan")
     if _origin(parameters) == "mimii":
@@ -146,6 +151,34 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     length = longest(pack, records, rate)
     waveforms = (samples[:, None] for samples in read_waveforms(pack, records, rate, "mean"))
     yield from padded(waveforms, length, max(1, BATCH_SAMPLES // length))
+
+
+def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, Any]) -> list[str]:
+    """Lay sounds out in `folder` as WAV files below `normal/` and `test/`, by machine; the names of their
+    records. Raises UserError for an anomaly that is to be learned, or a machine whose name the layout
+    would not give back."""
+    del blocks
+    records = []
+    for case in cases:
+        kind = "anomaly" if "anomaly" in case.labels else "normal"
+        if kind == "anomaly" and case.fold != "test":
+            raise UserError(f"recording {case.answer} is an anomaly, which nothing learns: test it")
+        above = "test" if case.fold == "test" else "normal"
+        name = f"{above}/{case.group or MACHINE}/{kind}_{case.answer}.wav"
+        (placed,) = place([name], name, whole=False)
+        if (placed.machine_id, placed.anomaly) != (case.group or MACHINE, int(kind == "anomaly")):
+            raise UserError(
+                f"a machine called {case.group!r} has no place in folders called normal and test: send "
+                f"its sounds by another id"
+            )
+        content = io.BytesIO()
+        rate = int(case.sampling_rate or 0)
+        soundfile.write(content, case.samples[:, 0], rate, subtype="FLOAT", format="WAV")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.getvalue())
+        records.append(incoming.packed(date, name))
+    return records
 
 
 def read_waveforms(
@@ -252,6 +285,30 @@ def _add_files(source: Source, pack: PackWriter) -> tuple[list[dict[str, object]
     if not rows:
         raise UserError(f"{source.path} holds no audio file that can be read: get it again")
     return [rows[name] for name in files if name in rows], counts
+
+
+def _add_snapshot(snapshot: incoming.Opened, pack: PackWriter) -> list[dict[str, object]]:
+    """Add the audio files of a snapshot; the rows of their table."""
+    names = [name for name in snapshot.source.names() if is_audio(name)]
+    rows = []
+    for file in place(names, str(snapshot.source.path), whole=False):
+        content, record = snapshot.source.read(file.name), incoming.packed(snapshot.date, file.name)
+        case, sound = snapshot.cases.loc[record], audio.read(content, file.name)
+        pack.add(record, content)
+        rows.append(
+            {
+                "record": record,
+                "fold": case["fold"],
+                "machine_id": file.machine_id,
+                "anomaly": file.anomaly,
+                "fault": "",
+                "event_timestamp": case["moment"],
+                "sampling_rate": sound.sampling_rate,
+                "channels": sound.samples.shape[1],
+                "frames": len(sound.samples),
+            }
+        )
+    return rows
 
 
 def _manifest(parameters: Download, table: pd.DataFrame, counts: dict[str, int]) -> Manifest:

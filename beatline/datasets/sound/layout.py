@@ -51,16 +51,17 @@ def is_audio(name: str) -> bool:
     return path.suffix.lower() in EXTENSIONS and not hidden
 
 
-def place(names: Sequence[str], where: str) -> list[Placed]:
+def place(names: Sequence[str], where: str, *, whole: bool = True) -> list[Placed]:
     """The audio files `names` of the source called `where` that are for training or test, sorted.
 
     Raises UserError, naming the file, if a test file says neither or both, if one for training says
-    that it is an anomaly, and if there is nothing to train on or no test with both kinds.
+    that it is an anomaly, and, of a `whole` source, if there is nothing to train on or no test with both
+    kinds. What is not whole joins others: there a folder that all files share names a machine too.
     """
     paths = sorted(PurePosixPath(name) for name in names)
     roles = {role for path in paths for role in _folders(path)}
     mimii = bool(roles & _ABNORMAL) and not roles & _TEST
-    shared = _shared_folders(paths)
+    shared = _shared_folders(paths) if whole else set()
     files = []
     for path in paths:
         labels = _mimii_file(path) if mimii else _file(path, where)
@@ -69,7 +70,8 @@ def place(names: Sequence[str], where: str) -> list[Placed]:
             files.append(Placed(str(path), fold, _machine_id(path, shared), anomaly))
     if mimii:
         files = _divided_as_mimii(files, where)
-    _check_complete(files, where)
+    if whole:
+        _check_complete(files, where)
     return files
 
 

@@ -8,7 +8,7 @@ has no labels, as one of a feature store has none, those of the recordings are j
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -31,12 +31,15 @@ from beatline.datasets import Labels, Manifest, by_number, class_name, exclusive
 from beatline.datasets.table.point_in_time import features_at
 from beatline.formats import tables
 from beatline.formats.tables import EXTENSIONS, Table
+from beatline.sources import incoming
 from beatline.sources.archives import open_source
+from beatline.sources.incoming import Case
 from beatline.sources.pack import Pack, PackWriter
 
 FEATURES, DESCRIPTION = "features.parquet", "dataset.json"  # what extract_features writes
 EVENTS = Path("recordings/records.csv")  # there too, where networks learn something else: labels
 CHOICE = "columns.json"  # the member of a pack that says what the columns are
+ROWS = "rows.csv"  # of a snapshot
 UNITS = "of each feature its own"
 LEAST_SUSPECT = 20  # so many different labels, one for every other row, may be measurements
 BATCH = 8192
@@ -100,11 +103,12 @@ class Columns:
     group: str | None
     fold: str | None
     section: str | None = None
+    snapshot: str | None = None
 
     @property
     def texts(self) -> list[str]:
         """The columns that are read as texts."""
-        named = [self.label, self.record, self.group, self.fold, self.section]
+        named = [self.label, self.record, self.group, self.fold, self.section, self.snapshot]
         return [name for name in named if name is not None]
 
 
@@ -131,6 +135,10 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
     table = tables.read(content, where, columns.features, columns.texts)
     pack.add(columns.table, content)
     pack.add(CHOICE, json.dumps(asdict(columns), indent=2).encode())
+    for snapshot in incoming.added(parameters.incoming, pack):
+        content = snapshot.source.read(ROWS)
+        tables.read(content, f"{snapshot.source.path}: {ROWS}", columns.features, columns.texts)
+        pack.add(incoming.packed(snapshot.date, ROWS), content)
     return Manifest(
         title=info["title"],
         source=info["source"],
@@ -188,6 +196,10 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
         labels = replace(labels, table=labels.table.assign(alike=alike.to_numpy()))
     if columns.section is not None:
         labels = _with_sections(labels, columns, table)
+    if columns.snapshot is not None:
+        later = dict(zip(_records(columns, table), table.texts[columns.snapshot], strict=True))
+        dates = [later[record] for record in labels.table["record"]]
+        labels = replace(labels, table=labels.table.assign(**{columns.snapshot: dates}))
     if parameters.target == "anomaly":
         if normal is None:
             raise UserError(
@@ -212,6 +224,32 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     rows = pd.Index(_records(columns, table)).get_indexer(pd.Index(records))
     for first in range(0, len(rows), BATCH):
         yield table.numbers[rows[first : first + BATCH], None, :]
+
+
+def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, Any]) -> list[str]:
+    """Write rows to a table in `folder`; the names of their records. Raises UserError if the data set's
+    own table is made from recordings: these are what is learned from then."""
+    download = Download.model_validate(blocks["download"])
+    if Path(download.source).parts[:1] == ("data",):
+        raise UserError(
+            f"download.source: the rows are measured from recordings ({download.source}): give feedback "
+            f"on answers about those, and retrain a model of them"
+        )
+    if download.record is None:
+        raise UserError(
+            "download.record: rows that are called by their number in the table cannot be joined by "
+            "others: name a column with names"
+        )
+    del date
+    rows = []
+    for case in cases:
+        (values,) = case.samples
+        named = {download.record: case.answer, download.label: case.labels[0]}
+        named |= {download.group: case.group} if download.group else {}
+        named |= {download.fold: case.fold} if download.fold else {}
+        rows.append({**named, **dict(zip(blocks["channels"], map(float, values), strict=True))})
+    pd.DataFrame(rows).to_csv(folder / ROWS, index=False, lineterminator="\n")
+    return [case.answer for case in cases]
 
 
 # ---------------------------------------------------------------- download
@@ -258,7 +296,8 @@ def _joined_by_time(path: Path, parameters: Download, join: Join) -> tuple[bytes
     ttl = timedelta(days=join.days) if join.days else None
     features = features_at(events, table.loc[:, [*keys.values(), *measured]], ttl, **keys)
     said = [parameters.label, parameters.record, parameters.group, parameters.fold]
-    said = [name for name in events if name in {*said, parameters.section, *parameters.ignore}]
+    said += [parameters.section, incoming.COLUMN, *parameters.ignore]
+    said = [name for name in events if name in said]
     content = pd.concat([events[said], features], axis=1).to_csv(index=False, lineterminator="\n")
     return content.encode(), where
 
@@ -267,6 +306,9 @@ def _columns(parameters: Download, names: list[str], channels: list[str], where:
     """Which column is what. Raises UserError if one is missing or is named twice."""
     keys = ("record", "group", "fold", "section")
     identifiers = [getattr(parameters, key) for key in keys]
+    # A table that was measured says which of its recordings came later.
+    measured = Path(parameters.source).parts[:1] == ("data",)
+    identifiers += [incoming.COLUMN if measured and incoming.COLUMN in names else None]
     for key in ("label", *keys):
         if (name := getattr(parameters, key)) is not None:
             _require(name, key, names, where)
@@ -300,8 +342,25 @@ def _require(name: str, key: str, names: list[str], where: str) -> None:
 @lru_cache(maxsize=1)  # normalize reads the same table once per split
 def _packed(pack: Pack) -> tuple[Columns, Table]:
     columns = Columns(**json.loads(pack.text(CHOICE)))
-    content = pack.read(columns.table)
-    return columns, tables.read(content, columns.where, columns.features, columns.texts)
+    contents = {columns.where: pack.read(columns.table)}
+    contents |= {name: pack.read(name) for name in pack.names() if name.endswith(f"/{ROWS}")}
+    read = [
+        tables.read(content, where, columns.features, columns.texts)
+        for where, content in contents.items()
+    ]
+    if len(read) == 1:
+        return columns, read[0]
+    starts = np.cumsum([0, *(len(table.numbers) for table in read)])
+
+    def place(row: int) -> str:
+        number = int(np.searchsorted(starts, row, side="right")) - 1
+        return f"{read[number].place(row - int(starts[number]))} of {list(contents)[number]}"
+
+    texts = {
+        name: pd.concat([table.texts[name] for table in read], ignore_index=True)
+        for name in columns.texts
+    }
+    return columns, Table(np.concatenate([table.numbers for table in read]), texts, place)
 
 
 def _chosen(

@@ -7,9 +7,9 @@ are anomalies. Another data set of the archive is another key in params.yaml wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -29,7 +29,9 @@ from beatline.datasets import (
     padded,
 )
 from beatline.formats.ucr import EXTENSIONS, Series, parse
+from beatline.sources import incoming
 from beatline.sources.archives import Source, one_of_each, open_source
+from beatline.sources.incoming import Case
 from beatline.sources.pack import Pack, PackWriter
 
 CITATION = (
@@ -38,6 +40,9 @@ CITATION = (
 )
 PARTS = ("TRAIN", "TEST")
 BATCH = 1024
+# A snapshot's part of a pack, and its file: in the one format that holds everything.
+INCOMING, FILE = "INCOMING-", "INCOMING.ts"
+ANOMALY = "anomaly"  # the label of an anomaly of whose kind nobody has said anything
 
 
 class Download(datasets.Download):
@@ -71,6 +76,8 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
                 f"{source.path}: {parameters.name}_TRAIN and _TEST differ in channels "
                 f"({' and '.join(map(str, sorted(channels)))}): get the data set again"
             )
+    for snapshot in incoming.added(parameters.incoming, pack):
+        pack.add(f"{INCOMING}{snapshot.date}.ts", snapshot.source.read(FILE))
     return Manifest(
         title=f"{parameters.name} (UCR archive)",
         source=parameters.source,
@@ -87,7 +94,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
 def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     """The archive's labels, or normal against anomaly. Raises UserError if `normal_class` is none."""
     parts = {part: series.labels for part, series in _parts(pack)}
-    table = numbered(parts, {part: part.lower() for part in parts})
+    table = numbered(parts, {part: part.lower() for part in PARTS})
     labels = sorted(table["label"].unique(), key=by_number)
     if parameters.normal_class not in labels:
         raise UserError(
@@ -107,14 +114,31 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     """The recordings as batches `[B, T, C]`, in archive units; NaN where the archive has none."""
     parts = {part: series.values for part, series in _parts(pack)}
     length = max(values.shape[1] for values in parts.values())
-    series = (record.split("_") for record in records)
+    series = (record.rsplit("_", 1) for record in records)
     yield from padded((parts[part][int(number)] for part, number in series), length, BATCH)
+
+
+def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, Any]) -> list[str]:
+    """Write series to one file in `folder`, in the archive's form; the names of their records."""
+    chosen = blocks["aggregate_labels"]
+    lines = ["@problemName incoming", "@timeStamps false", "@data"]
+    for case in cases:
+        label = case.labels[0]
+        if chosen["target"] == "anomaly":
+            label = ANOMALY if ANOMALY in case.labels else chosen["normal_class"]
+        channels = (",".join(str(value) for value in channel) for channel in case.samples.T)
+        lines.append(":".join([*channels, label.removeprefix("class ")]))
+    (folder / FILE).write_text("\n".join([*lines, ""]))
+    return [f"{INCOMING}{date}_{number:05d}" for number in range(len(cases))]
 
 
 def _parts(pack: Pack) -> Iterator[tuple[str, Series]]:
     for part in PARTS:
         member = next(name for name in pack.names() if name.startswith(f"{part}."))
         yield part, parse(bytes(pack.read(member)), member)
+    for member in pack.names():
+        if member.startswith(INCOMING):
+            yield member.removesuffix(".ts"), parse(bytes(pack.read(member)), member)
 
 
 def _members(source: Source, name: str) -> dict[str, str]:
