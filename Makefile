@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
-  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote mlflow serve features feature-server \
+  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote retrain mlflow serve features feature-server \
   check browser test test-quick bench lock \
   clean
 
@@ -173,6 +173,9 @@ EXPERIMENTS :=
 track: $(VENV)/.ready-tracking ## mirror models, metrics and bundles into MLflow; REVISIONS='v1.0 main' EXPERIMENTS=1: those too
 	@beatline track $(if $(REVISIONS),--revisions $(REVISIONS)) $(if $(EXPERIMENTS),--experiments)
 
+retrain: $(VENV)/.ready-serve $(VENV)/.ready-tracking ## make a challenger of DATASET/MODEL from recordings that experts have labelled
+	@beatline retrain '$(DATASET)/$(MODEL)'
+
 VERSION :=
 ROLLBACK :=
 
@@ -253,7 +256,7 @@ lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	  --no-header --no-annotate -q $$each.in -o $$each.txt || exit 1; done
 
 clean: ## remove the environment and all that is machine-made, but not the DVC cache
-	rm -rf $(VENV) $(MLFLOW) $(FEAST) review $(filter-out data/README.md,$(wildcard data/*))
+	rm -rf $(VENV) $(MLFLOW) $(FEAST) review $(filter-out data/README.md data/incoming,$(wildcard data/*))
 
 # torch last and alone, so that pip picks the build that fits the machine. It has other bytes in each index,
 # so it cannot be hashed; what every build needs is there by then, hashed, and the constraints keep pip

@@ -37,6 +37,7 @@ COMMANDS = {
     "track": "mirror models, metrics and curves into MLflow",
     "register": "make a version in MLflow's registry from a trained model",
     "promote": "make a version the champion if the gate holds, or go back to the one before",
+    "retrain": "make a challenger from recordings that experts have labelled",
     "run-queue": "run the queued experiments and wait for them",
 }
 

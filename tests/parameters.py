@@ -168,7 +168,12 @@ _CONTENT: dict[str, Any] = {
         "seconds_to_answer": 20.0,
         "poll_seconds": 0.1,
     },
-    "monitoring": {"log": None, "keep_days": 90.0, "max_megabytes": 10.0},
+    "monitoring": {
+        "log": None,
+        "keep_days": 90.0,
+        "max_megabytes": 10.0,
+        "retrain": {"records": 20},
+    },
 }
 
 

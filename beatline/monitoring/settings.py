@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from beatline.common.params import Parameters
+from beatline.common.params import AtLeastOne, Parameters
 
 VARIABLE = (
     "BEATLINE_LOG"  # of the environment: goes before `monitoring.log`, for URLs with a password
@@ -22,6 +22,12 @@ class KeepRecordings(Parameters):
     max_megabytes: Positive
 
 
+class Retrain(Parameters):
+    """`records`: how many recordings experts must have labelled for a new challenger."""
+
+    records: AtLeastOne
+
+
 class Monitoring(Parameters):
     """`log`: where the service keeps what was asked and answered, a file of SQLite's or the URL of a
     PostgreSQL database; None if it keeps nothing. What is older than `keep_days`, or beyond
@@ -31,6 +37,7 @@ class Monitoring(Parameters):
     keep_days: Positive
     max_megabytes: Positive
     keep_recordings: KeepRecordings | None = None
+    retrain: Retrain
 
     @property
     def where(self) -> str | None:

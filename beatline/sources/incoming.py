@@ -2,10 +2,10 @@
 
 A snapshot is a folder ``data/incoming/<data set>/<date>``, which DVC tracks. It is laid out as its data
 set's sources are, with a row for each recording in ``cases.csv`` beside: `record`, what later stages
-call it; `answer` and `moment`, of the prediction that was right or wrong; `group`, the patient or machine
-that no split parts; `fold`. The folder is sealed (:mod:`beatline.common.sums`), and params.yaml names it
-in ``datasets.<data set>.download.incoming`` with the sum of its list of sums: what it names cannot
-change.
+call it; `answer` and `moment`, of the prediction that was right or wrong; `entity`, the patient or
+machine; `group`, what no split parts; `labels`; `fold`. The folder is sealed
+(:mod:`beatline.common.sums`), and params.yaml names it in ``datasets.<data set>.download.incoming`` with
+the sum of its list of sums: what it names cannot change.
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ class Snapshot(Parameters):
 @dataclass(frozen=True)
 class Case:
     """A recording and what experts say of it. `answer`: the id of the model's answer; `moment`: its time,
-    ISO 8601; `group`: the patient or machine, None if nobody knows; `labels`: the classes that hold, of a
-    detector `normal` or `anomaly`; `samples` `[T, C]` in the data set's unit, of a sound its waveform;
-    `sampling_rate` in Hz."""
+    ISO 8601; `entity`: the patient or machine, None if nobody knows; `group`: what no split parts, None
+    if that is the recording alone; `labels`: the classes that hold, of a detector `normal` or `anomaly`;
+    `samples` `[T, C]` in the data set's unit, of a sound its waveform; `sampling_rate` in Hz."""
 
     answer: str
     moment: str
+    entity: str | None
     group: str | None
     labels: Sequence[str]
     samples: np.ndarray
@@ -97,6 +98,7 @@ def write_cases(folder: Path, records: Sequence[str], cases: Sequence[Case]) -> 
             "record": records,
             "answer": [case.answer for case in cases],
             "moment": [case.moment for case in cases],
+            "entity": [case.entity or "" for case in cases],
             "group": [case.group or "" for case in cases],
             "labels": [";".join(case.labels) for case in cases],
             "fold": [case.fold for case in cases],
@@ -138,7 +140,7 @@ def annotated(pack: Pack, table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(**{COLUMN: ""})
     for date in dates:
         cases = _read(pack.text(packed(date, CASES)).encode()).set_index("record")
-        inside = table["record"].isin(cases.index)
+        inside = table["record"].isin(cases.index.to_list())
         rows = cases.loc[table.loc[inside, "record"]]
         records = table.loc[inside, "record"]
         groups = [group or record for group, record in zip(rows["group"], records, strict=True)]

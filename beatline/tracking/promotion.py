@@ -1,31 +1,27 @@
 """The gate before production: a version becomes champion if it is not worse than the one that is.
 
 The two are compared as two revisions are (:mod:`beatline.comparing`): record by record, from the
-predictions that lie beside each version in MLflow, and by the block `compare` of params.yaml.
+predictions that lie beside each version in MLflow, and by the block `compare` of params.yaml. Where the
+test records of a candidate are others, it and the champion were both measured on these again, on the old
+and the new ones, and it must not be worse on either (:mod:`beatline.monitoring.retraining`).
 """
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from beatline.common.errors import UserError
-from beatline.common.files import sha256
-from beatline.common.params import PATH
 from beatline.comparing import words
-from beatline.comparing.changes import parameters_of
-from beatline.comparing.comparison import CANNOT_TELL, PASSED, compare
+from beatline.comparing.comparison import CANNOT_TELL, FAILED, PASSED, compare
 from beatline.comparing.differences import Compare
-from beatline.comparing.revisions import Revision
-from beatline.evaluation.predictions import FILE
-from beatline.tracking import registered, runs
+from beatline.tracking import measured, registered, runs
 from beatline.tracking.client import MlflowClient
-from beatline.tracking.names import CHALLENGER, GATE, LINEAGE, METRICS, PREDICTIONS, PREFIX
+from beatline.tracking.names import CHALLENGER, GATE, PREFIX
 from beatline.tracking.registered import LONGEST, Version
 
 FIRST = "no champion before it, so it was compared with none"
@@ -41,34 +37,6 @@ class Judgement:
     outcome: str
     sentence: str
     may_move: bool
-
-
-class RegisteredRevision(Revision):
-    """A version as a state of the project: the one model that it is, with metrics, predictions and
-    lineage from MLflow, in the folder `files`."""
-
-    def __init__(self, version: Version, files: Path) -> None:
-        self.name, self.commit = version.label, None
-        dataset, _, model = version.key.partition("/")
-        stages = json.loads((files / LINEAGE).read_text())
-        params = {
-            "datasets": {dataset: {}},
-            "train": {model: {dataset: {}}},
-            "evaluate": {"max_fpr": parameters_of(stages)["evaluate.max_fpr"]},
-        }
-        self._contents = {  # JSON is YAML too
-            "dvc.lock": json.dumps({"stages": stages}).encode(),
-            str(PATH): json.dumps(params).encode(),
-            f"reports/metrics/{version.key}.json": (files / METRICS).read_bytes(),
-            f"data/predictions/{version.key}/{FILE}": (files / PREDICTIONS / FILE).read_bytes(),
-        }
-
-    @property
-    def label(self) -> str:
-        return self.name
-
-    def content(self, path: str) -> bytes | None:
-        return self._contents.get(path)
 
 
 def register(
@@ -120,31 +88,27 @@ def judge(client: MlflowClient, candidate: Version, parameters: Compare) -> Judg
     if champion.number == candidate.number:
         return Judgement(PASSED, ITSELF, True)
     with tempfile.TemporaryDirectory() as folder:
-        before, after = (
-            _revision(client, version, Path(folder, str(version.number)))
-            for version in (champion, candidate)
-        )
-        comparison = compare(before, after, parameters)
-        first = words.decision(comparison)[0]
-    tolerated = comparison.outcome == CANNOT_TELL and parameters.cannot_tell == "pass"
+        pairs = measured.beside(client, champion, candidate, Path(folder, "again"))
+        if not pairs:
+            before, after = (
+                measured.of_version(client, version, Path(folder, str(version.number)))
+                for version in (champion, candidate)
+            )
+            pairs = [(before, after)]
+        comparisons = [compare(*pair, parameters) for pair in pairs]
+        first = "; ".join(words.decision(each)[0] for each in comparisons)
+    outcome = worst([each.outcome for each in comparisons])
+    tolerated = outcome == CANNOT_TELL and parameters.cannot_tell == "pass"
     return Judgement(
-        comparison.outcome,
+        outcome,
         f"{first} (version {champion.number} → {candidate.number})",
-        comparison.outcome == PASSED or tolerated,
+        outcome == PASSED or tolerated,
     )
 
 
-def _revision(client: MlflowClient, version: Version, folder: Path) -> RegisteredRevision:
-    for path in (METRICS, LINEAGE, PREDICTIONS):
-        registered.fetch(client, version.run_id, path, folder, version.label)
-    try:
-        expected = json.loads((folder / METRICS).read_text())["about"][0]["predictions"]
-        if sha256(folder / PREDICTIONS / FILE) != expected:
-            raise registered.damaged(version.label, f"{FILE} is not the one that was measured")
-        return RegisteredRevision(version, folder)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OSError) as error:
-        reason = f"its metrics cannot be read: {type(error).__name__}"
-        raise registered.damaged(version.label, reason) from None
+def worst(outcomes: Sequence[str]) -> str:
+    """Return the outcome of several comparisons: failed if one has, passed if all have."""
+    return next((each for each in (FAILED, CANNOT_TELL) if each in outcomes), PASSED)
 
 
 def promote(

@@ -164,11 +164,11 @@ def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, A
         if kind == "anomaly" and case.fold != "test":
             raise UserError(f"recording {case.answer} is an anomaly, which nothing learns: test it")
         above = "test" if case.fold == "test" else "normal"
-        name = f"{above}/{case.group or MACHINE}/{kind}_{case.answer}.wav"
+        name = f"{above}/{case.entity or MACHINE}/{kind}_{case.answer}.wav"
         (placed,) = place([name], name, whole=False)
-        if (placed.machine_id, placed.anomaly) != (case.group or MACHINE, int(kind == "anomaly")):
+        if (placed.machine_id, placed.anomaly) != (case.entity or MACHINE, int(kind == "anomaly")):
             raise UserError(
-                f"a machine called {case.group!r} has no place in folders called normal and test: send "
+                f"a machine called {case.entity!r} has no place in folders called normal and test: send "
                 f"its sounds by another id"
             )
         content = io.BytesIO()

@@ -1,0 +1,120 @@
+"""Recordings from the log of answers that experts have labelled, ready to be learned from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beatline.monitoring.answers import AnswerLog, Feedback, KeptRecording
+from beatline.preprocessing.splitting import SPLITS
+from beatline.sources.incoming import Case, fold_of
+
+NORMAL, ANOMALY = "normal", "anomaly"
+EXCLUSIVE = ("binary", "multiclass")  # tasks of which one class holds
+AT_ONCE = 200  # recordings that are in memory
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What can be learned of a data set's feedback: the `answers` with `labels`, and how many are
+    `left_out` by the reason."""
+
+    feedback: Sequence[Feedback]
+    left_out: Mapping[str, int]
+
+    @property
+    def digest(self) -> str:
+        """A name for these answers with these labels, whoever asks and when."""
+        lines = sorted(f"{each.answer.id} {';'.join(each.labels)}" for each in self.feedback)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    @property
+    def date(self) -> str:
+        """The day on which the last of them was said, in UTC."""
+        return max(each.moment for each in self.feedback).strftime("%Y-%m-%d")
+
+
+def chosen(log: AnswerLog, dataset: str, description: Mapping[str, Any], known: set[str]) -> Chosen:
+    """Choose the feedback on a data set whose recordings are kept, in the order of its answers.
+
+    `description`: of the data set (dataset.json); `known`: ids of answers that are in a snapshot already.
+    One recording that was sent more than once is taken once, as it was labelled last.
+    """
+    left_out: Counter[str] = Counter()
+    taken: dict[str, Feedback] = {}
+    given = log.feedback(dataset)
+    for several in _slices([each for each in given if each.answer.id not in known], AT_ONCE):
+        kept = log.recordings([each.answer.id for each in several])
+        for each in several:
+            reason = _why_not(each, kept.get(each.answer.id), description)
+            if reason:
+                left_out[reason] += 1
+                continue
+            content = hashlib.sha256(kept[each.answer.id].samples.tobytes()).hexdigest()
+            left_out["sent more than once"] += content in taken
+            taken[content] = each  # in the order in which it was said: the last counts
+    ordered = sorted(taken.values(), key=lambda each: (each.answer.moment, each.answer.id))
+    return Chosen(ordered, +left_out)
+
+
+def _why_not(
+    given: Feedback, recording: KeptRecording | None, description: Mapping[str, Any]
+) -> str | None:
+    """Why feedback cannot be learned from, None if it can."""
+    if recording is None:
+        return "no recording is kept"
+    if given.answer.role != "champion":
+        return "an answer beside the one that was given"
+    classes, task = description["classes"], description["task"]
+    one_kind = task == "anomaly" or classes == [ANOMALY]
+    words = {NORMAL, ANOMALY} if one_kind else set(classes)
+    if not set(given.labels) <= words:
+        return "labels that are none of the data set's classes"
+    if not one_kind and task in EXCLUSIVE and len(given.labels) != 1:
+        return "not one class"
+    if task == "multilabel" and not given.labels:
+        return "no class"
+    length, width = description.get("length"), len(description["channels"])
+    sound = description["drawing"] == "spectrogram"
+    if sound and not given.answer.entity:
+        return "no machine is named"
+    if not sound and recording.samples.shape != (length, width):
+        return "of another length"
+    return None
+
+
+def cases(
+    log: AnswerLog,
+    feedback: Sequence[Feedback],
+    description: Mapping[str, Any],
+    block: Mapping[str, Any],
+) -> Iterator[Case]:
+    """Yield the recordings of chosen feedback. `block`: ``datasets.<data set>`` of params.yaml."""
+    shares = {split: float(block["split"][split]) for split in SPLITS}
+    for several in _slices(feedback, AT_ONCE):
+        kept = log.recordings([each.answer.id for each in several])
+        for each in several:
+            answer, recording = each.answer, kept[each.answer.id]
+            # Of machines that are told apart each is in all splits, of patients none.
+            group = None if description["sections"] else answer.entity
+            fold = fold_of(group or answer.id, shares)
+            if description["task"] == "anomaly" and ANOMALY in each.labels:
+                fold = "test"
+            yield Case(
+                answer.id,
+                answer.moment.isoformat(),
+                answer.entity,
+                group,
+                each.labels,
+                recording.samples,
+                recording.sampling_rate,
+                fold,
+            )
+
+
+def _slices(items: Sequence[Feedback], size: int) -> Iterator[Sequence[Feedback]]:
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]

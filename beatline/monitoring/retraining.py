@@ -1,0 +1,379 @@
+"""A challenger from what experts have said: a snapshot of recordings, the pipeline on them, and a
+comparison
+with the champion.
+
+All of it happens beside the checkout, in a Git worktree at a commit without a branch. What is left of an
+interrupted attempt is thrown away by the next one, which finds trained models in DVC's run cache, the
+checkpoint of the training that was interrupted, and its version in the registry. The branch
+``retrain/<data set>/<date>`` is made last: where it is, everything is done. The champion stays what it
+is: :mod:`beatline.tracking.promotion` moves it, by the gate.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from beatline import datasets
+from beatline.common import params
+from beatline.common.errors import UserError
+from beatline.common.files import read_json, replacing, sha256, write_json
+from beatline.common.sums import SUMS, verified
+from beatline.comparing import words
+from beatline.comparing.comparison import Comparison, compare
+from beatline.comparing.differences import Compare
+from beatline.comparing.revisions import Revision
+from beatline.evaluation.estimates import Evaluate
+from beatline.monitoring import cases as labelled
+from beatline.monitoring.answers import AnswerLog
+from beatline.monitoring.cases import Chosen
+from beatline.sources import incoming
+from beatline.tracking import champions, measured, promotion, registered, runs
+from beatline.tracking.client import MlflowClient
+from beatline.tracking.names import CHAMPION
+from beatline.tracking.registered import Version
+
+SCRATCH = Path(".dvc/tmp")  # where the cache is: links are cheap
+PLACE = SCRATCH / "retraining"
+REPORTS = Path("reports/retraining")
+STATE = Path("data/monitoring/retraining.json")  # of the last one, for the service's metrics
+AUTHOR = ("-c", "user.name=beatline retrain", "-c", "user.email=beatline@localhost")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it: the `branch`, the `version` that was registered, what the gate says (`outcome`, in
+    a `sentence` for each part of the test records), and how many recordings were `learned` from."""
+
+    key: str
+    branch: str
+    version: int
+    outcome: str
+    sentences: Mapping[str, str]
+    learned: int
+    left_out: Mapping[str, int]
+    digest: str
+    finished: str
+
+
+def retrain(
+    client: MlflowClient,
+    log: AnswerLog,
+    key: str,
+    *,
+    least: int,
+    tell: Callable[[str], None] = print,
+) -> Outcome | None:
+    """Make a challenger of the model `key` (`<data set>/<model>`) in the project in the current folder,
+    at
+    its last commit; None if experts have labelled fewer than `least` recordings that it does not know.
+
+    What has been done before with the same recordings is given again. Raises UserError if the project has
+    no such model, another retraining is going on, or one of its steps fails.
+    """
+    dataset, _, model = key.partition("/")
+    with _alone():
+        _clear()
+        copy = _worktree()
+        block = _block(copy, dataset, model)
+        found = _chosen(log, copy, dataset, block)
+        if len(found.feedback) < least:
+            tell(
+                f"{len(found.feedback)} recordings of {dataset} have feedback and are not learned "
+                f"from yet, fewer than monitoring.retrain.records = {least}{_in_words(found.left_out)}"
+            )
+            _clear()
+            return None
+        branch = f"retrain/{dataset}/{_name(copy, dataset, found.date)}"
+        if (done := _finished(branch, key, found)) is not None:
+            tell(f"{branch} has been made of these {len(found.feedback)} recordings before")
+            _clear()
+            return done
+        outcome = _make(client, log, copy, (dataset, model), found, branch, tell)
+        _clear()
+    STATE.parent.mkdir(parents=True, exist_ok=True)
+    write_json(STATE, asdict(outcome))
+    return outcome
+
+
+def _make(
+    client: MlflowClient,
+    log: AnswerLog,
+    copy: Path,
+    names: tuple[str, str],
+    found: Chosen,
+    branch: str,
+    tell: Callable[[str], None],
+) -> Outcome:
+    dataset, model = names
+    key, block = f"{dataset}/{model}", _block(copy, dataset, model)
+    champion, before = _champion(client, key)
+    base = _head(copy)
+    folder = incoming.FOLDER / dataset / branch.rpartition("/")[2]
+    tell(f"{folder}: {len(found.feedback)} recordings{_in_words(found.left_out)}")
+    _snapshot(log, copy, folder, found, block)
+    _commit(copy, f"Recordings of {dataset} from production, {folder.name}")
+
+    tell("dvc repro, with them")
+    _run(copy, sys.executable, "-m", "beatline", "repro")
+    tested_on = copy / "data/normalized" / dataset / "test"
+    if not tested_on.is_dir():
+        _run(copy, "dvc", "checkout", "--quiet", f"normalize@{dataset}")
+    _commit(copy, f"{key} with the recordings from production of {folder.name}")
+
+    with Repo(str(copy)) as repo:
+        state = runs.state_of(Revision(repo, _head(copy)), dataset, model)
+        settings = {name: state.revision.params[name] for name in ("compare", "evaluate")}
+        parameters = params.validated(settings["compare"], "compare", Compare)
+        how = params.validated(settings["evaluate"], "evaluate", Evaluate)
+        parts = _parts(copy, dataset)
+        with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
+            folder = Path(scratch)
+            own = copy / "data/models" / key
+            for side, bundle in ((measured.BEFORE, before), (measured.AFTER, own)):
+                measured.measure(bundle, copy, key, parts, folder / side, how)
+            stages = state.revision.made(dataset, model)
+            label, earlier = f"{key} as committed", Revision(repo, base).made(dataset, model)
+            if champion is not None:
+                label = champion.label
+                earlier = measured.stages_of(client, champion, folder)
+            comparisons = {
+                part: compare(
+                    measured.again(label, key, earlier, folder / measured.BEFORE / part),
+                    measured.again("challenger", key, stages, folder / measured.AFTER / part),
+                    parameters,
+                )
+                for part in parts
+            }
+            if champion is not None:
+                run = runs.ensure(client, state)
+                measured.keep(client, run.info.run_id, champion, folder)
+        version, _, _ = promotion.register(client, state, parameters)
+    sentences = {part: words.decision(each)[0] for part, each in comparisons.items()}
+    outcome = Outcome(
+        key,
+        branch,
+        version.number,
+        promotion.worst([each.outcome for each in comparisons.values()]),
+        sentences,
+        len(found.feedback),
+        found.left_out,
+        found.digest,
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    _report(copy, outcome, comparisons)
+    _commit(copy, f"{version.label} against the champion: {outcome.outcome}")
+    _git("branch", "--force", branch, _head(copy))
+    return outcome
+
+
+# ---------------------------------------------------------------- the copy
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock that one retraining has; the system lets go of it when its process ends."""
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    with (SCRATCH / "retraining.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                "another `beatline retrain` is at work here: wait for its end"
+            ) from None
+        yield
+
+
+def _worktree() -> Path:
+    """Return a worktree at the last commit, with this project's cache, and with the checkpoints of an
+    attempt before it."""
+    if _git("status", "--porcelain", "--untracked-files=no").strip():
+        raise UserError(
+            "the checkout has changes that are not committed, which a challenger would not have: "
+            "commit or stash them"
+        )
+    _git("worktree", "add", "--quiet", "--detach", "--force", str(PLACE), "HEAD")
+    cache = Path(_run(Path(), "dvc", "cache", "dir").strip()).absolute()
+    _run(PLACE, "dvc", "cache", "dir", "--quiet", "--local", str(cache))
+    if (kept := SCRATCH / "retraining.checkpoints").exists():
+        (PLACE / "data").mkdir(exist_ok=True)
+        kept.rename(PLACE / "data/checkpoints")
+    return PLACE
+
+
+def _clear() -> None:
+    """Remove the worktree of an attempt, whatever state it is in; its checkpoints are kept until an
+    attempt
+    is whole."""
+    kept = SCRATCH / "retraining.checkpoints"
+    if (checkpoints := PLACE / "data/checkpoints").is_dir() and any(checkpoints.rglob("*.*")):
+        shutil.rmtree(kept, ignore_errors=True)
+        checkpoints.rename(kept)
+    shutil.rmtree(PLACE, ignore_errors=True)
+    _git("worktree", "prune")
+
+
+def _head(copy: Path) -> str:
+    return _run(copy, "git", "rev-parse", "HEAD").strip()
+
+
+def _commit(copy: Path, message: str) -> None:
+    _run(copy, "git", "add", "--all")
+    if _run(copy, "git", "status", "--porcelain").strip():
+        _run(copy, "git", *AUTHOR, "commit", "--quiet", "--no-verify", "--message", message)
+
+
+def _git(*arguments: str) -> str:
+    return _run(Path(), "git", *arguments)
+
+
+def _run(where: Path, *command: str) -> str:
+    """Return what a command prints; what it says on the way is passed on if it is the pipeline. Raises
+    UserError if it fails."""
+    shown = "beatline" in command
+    done = subprocess.run(
+        command,
+        cwd=where,
+        stdin=subprocess.DEVNULL,
+        stdout=None if shown else subprocess.PIPE,
+        stderr=None if shown else subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = " ".join(((done.stderr or "") or (done.stdout or "")).split())
+        raise UserError(
+            f"`{' '.join(Path(part).name if part == sys.executable else part for part in command)}` "
+            f"failed{f': {reason}' if reason else ''}"
+        )
+    return done.stdout or ""
+
+
+# ---------------------------------------------------------------- the recordings
+
+
+def _block(copy: Path, dataset: str, model: str) -> dict[str, Any]:
+    content = params.load(copy / params.PATH)
+    if dataset not in content["datasets"] or model not in params.models_of(content, dataset):
+        raise UserError(f"{params.PATH} trains no {dataset}/{model}: name a model that it does")
+    return content["datasets"][dataset]
+
+
+def _chosen(log: AnswerLog, copy: Path, dataset: str, block: Mapping[str, Any]) -> Chosen:
+    known: set[str] = set()
+    for named in block["download"].get("incoming") or []:
+        folder = Path(named["folder"])
+        if not (copy / folder).is_dir():
+            _run(copy, "dvc", "checkout", "--quiet", f"{folder}.dvc")
+        cases = io.StringIO((copy / folder / incoming.CASES).read_text())
+        known |= {line.split(",")[1] for line in cases.read().splitlines()[1:]}
+    return labelled.chosen(log, dataset, _description(copy, dataset), known)
+
+
+def _description(copy: Path, dataset: str) -> dict[str, Any]:
+    """What the data set is: what networks learn of it, with the length of a recording."""
+    path = f"data/normalized/{dataset}"
+    if not (copy / path).is_dir():
+        _run(copy, "dvc", "checkout", "--quiet", path)
+    return read_json(verified(copy / path / "dataset.json"))
+
+
+def _name(copy: Path, dataset: str, date: str) -> str:
+    """The name of a new snapshot: the date, numbered where there is one of that day already."""
+    present = {path.stem for path in (copy / incoming.FOLDER / dataset).glob("*.dvc")}
+    names = [date, *(f"{date}.{number}" for number in range(2, len(present) + 3))]
+    return next(name for name in names if name not in present)
+
+
+def _snapshot(
+    log: AnswerLog, copy: Path, folder: Path, found: Chosen, block: Mapping[str, Any]
+) -> None:
+    dataset = folder.parent.name
+    description = _description(copy, dataset)
+    several = list(labelled.cases(log, found.feedback, description, block))
+    blocks = {**block, "channels": description["channels"]}
+    with replacing(copy / folder) as beside:
+        beside.mkdir()
+        records = datasets.module(block["module"]).write(beside, folder.name, several, blocks)
+        incoming.write_cases(beside, records, several)
+    _run(copy, "dvc", "add", "--quiet", str(folder))
+    yaml = YAML()  # which keeps comments where they are
+    yaml.width, yaml.preserve_quotes = 200, True
+    content = yaml.load(copy / params.PATH)
+    download = content["datasets"][dataset]["download"]
+    named = {"folder": str(folder), "sha256": sha256(copy / folder / SUMS)}
+    download["incoming"] = [*(download.get("incoming") or []), named]
+    with replacing(copy / params.PATH) as beside, beside.open("w") as file:
+        yaml.dump(content, file)
+
+
+def _parts(copy: Path, dataset: str) -> dict[str, list[str]]:
+    """The names of the test records of before, and of those from production; no part is empty."""
+    test = measured.test_records(copy, dataset)
+    later = test[incoming.COLUMN].fillna("") != "" if incoming.COLUMN in test else None
+    if later is None:
+        return {"old": test["record"].to_list()}
+    parts = {"old": test.loc[~later, "record"], "new": test.loc[later, "record"]}
+    return {name: records.to_list() for name, records in parts.items() if len(records)}
+
+
+# ---------------------------------------------------------------- what came of it
+
+
+def _champion(client: MlflowClient, key: str) -> tuple[Version | None, Path]:
+    """The champion with its bundle; where there is none, the bundle of this checkout."""
+    champion = registered.champion(client, key)
+    if champion is None:
+        own = Path("data/models") / key
+        if not own.is_dir():
+            raise UserError(f"{key} has no champion, and {own} is missing: run `dvc repro` first")
+        return None, own
+    return champion, champions.copy(client, Path(), champion, CHAMPION)
+
+
+def _finished(branch: str, key: str, found: Chosen) -> Outcome | None:
+    """What a retraining with the same recordings has left, if it is whole."""
+    path = f"{branch}:{REPORTS / key / branch.rpartition('/')[2]}/outcome.json"
+    done = subprocess.run(["git", "show", path], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return None
+    outcome = Outcome(**json.loads(done.stdout))
+    return outcome if outcome.digest == found.digest else None
+
+
+def _report(copy: Path, outcome: Outcome, comparisons: Mapping[str, Comparison]) -> None:
+    """Write what people read of it, beside what the next call reads."""
+    folder = copy / REPORTS / outcome.key / outcome.branch.rpartition("/")[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "outcome.json", asdict(outcome))
+    titles = {"old": "On the test records of before", "new": "On the test records from production"}
+    lines = [
+        f"# {outcome.key} version {outcome.version} against the champion: {outcome.outcome}",
+        "",
+        f"{outcome.learned} recordings that experts have labelled are new{_in_words(outcome.left_out)}. "
+        f"Both models are measured here on the same records, which neither has learned from.",
+        "",
+    ]
+    for part, comparison in comparisons.items():
+        lines += [f"## {titles[part]}", "", "```", words.text(comparison), "```", ""]
+    (folder / "comparison.md").write_text("\n".join(lines))
+
+
+def _in_words(left_out: Mapping[str, int]) -> str:
+    """How many recordings were left out, and why."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    return f" (left out: {reasons})" if reasons else ""
