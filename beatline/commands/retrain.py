@@ -2,10 +2,9 @@
 
 What the service has logged, with feedback and with its recording, becomes a snapshot in data/incoming;
 the pipeline runs on it beside the checkout; champion and challenger are measured on the test records of
-before and on those of the snapshot. The branch retrain/<data set>/<date> then holds all of it, and the
-registry the challenger. `beatline promote` makes it the champion, if the gate holds. Exits with 2 if
-there is too little feedback to learn from.
-"""
+before and on those of the snapshot. The branch retrain/<data set>/<model>/<date> then holds all of it,
+and the registry the challenger. `beatline promote` makes it the champion, if the gate holds. Exits with 2
+if there is too little feedback to learn from."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from beatline.preprocessing.splitting import SPLITS
 from beatline.sources.incoming import Case, fold_of
 
 NORMAL, ANOMALY = "normal", "anomaly"
-EXCLUSIVE = ("binary", "multiclass")  # tasks of which one class holds
 AT_ONCE = 200  # recordings that are in memory
 
 
@@ -73,7 +72,7 @@ def _why_not(
     words = {NORMAL, ANOMALY} if one_kind else set(classes)
     if not set(given.labels) <= words:
         return "labels that are none of the data set's classes"
-    if not one_kind and task in EXCLUSIVE and len(given.labels) != 1:
+    if task == "multiclass" and len(given.labels) != 1:
         return "not one class"
     if task == "multilabel" and not given.labels:
         return "no class"

@@ -5,15 +5,15 @@ with the champion.
 All of it happens beside the checkout, in a Git worktree at a commit without a branch. What is left of an
 interrupted attempt is thrown away by the next one, which finds trained models in DVC's run cache, the
 checkpoint of the training that was interrupted, and its version in the registry. The branch
-``retrain/<data set>/<date>`` is made last: where it is, everything is done. The champion stays what it
-is: :mod:`beatline.tracking.promotion` moves it, by the gate.
-"""
+``retrain/<data set>/<model>/<date>`` is made last: where it is, everything is done. The champion stays
+what it is: :mod:`beatline.tracking.promotion` moves it, by the gate."""
 
 from __future__ import annotations
 
 import fcntl
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -31,8 +31,8 @@ from ruamel.yaml import YAML
 from beatline import datasets
 from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.common.files import read_json, replacing, sha256, write_json
-from beatline.common.sums import SUMS, verified
+from beatline.common.files import replacing, sha256, write_json
+from beatline.common.sums import SUMS, read_sealed_json
 from beatline.comparing import words
 from beatline.comparing.comparison import Comparison, compare
 from beatline.comparing.differences import Compare
@@ -98,7 +98,7 @@ def retrain(
             )
             _clear()
             return None
-        branch = f"retrain/{dataset}/{_name(copy, dataset, found.date)}"
+        branch = f"retrain/{key}/{_name(copy, dataset, found.date)}"
         if (done := _finished(branch, key, found)) is not None:
             tell(f"{branch} has been made of these {len(found.feedback)} recordings before")
             _clear()
@@ -126,13 +126,12 @@ def _make(
     folder = incoming.FOLDER / dataset / branch.rpartition("/")[2]
     tell(f"{folder}: {len(found.feedback)} recordings{_in_words(found.left_out)}")
     _snapshot(log, copy, folder, found, block)
-    _commit(copy, f"Recordings of {dataset} from production, {folder.name}")
+    # Dated as what it holds: whoever does it again makes the same commit, which bundles name.
+    _commit(copy, f"Recordings of {dataset} from production, {folder.name}", found.date)
 
     tell("dvc repro, with them")
     _run(copy, sys.executable, "-m", "beatline", "repro")
-    tested_on = copy / "data/normalized" / dataset / "test"
-    if not tested_on.is_dir():
-        _run(copy, "dvc", "checkout", "--quiet", f"normalize@{dataset}")
+    _run(copy, "dvc", "checkout", f"normalize@{dataset}", f"train_{model}@{dataset}")
     _commit(copy, f"{key} with the recordings from production of {folder.name}")
 
     with Repo(str(copy)) as repo:
@@ -231,23 +230,29 @@ def _head(copy: Path) -> str:
     return _run(copy, "git", "rev-parse", "HEAD").strip()
 
 
-def _commit(copy: Path, message: str) -> None:
+def _commit(copy: Path, message: str, date: str | None = None) -> None:
     _run(copy, "git", "add", "--all")
     if _run(copy, "git", "status", "--porcelain").strip():
-        _run(copy, "git", *AUTHOR, "commit", "--quiet", "--no-verify", "--message", message)
+        dated = {"GIT_AUTHOR_DATE": f"{date}T12:00:00Z", "GIT_COMMITTER_DATE": f"{date}T12:00:00Z"}
+        _run(
+            copy,
+            *("git", *AUTHOR, "commit", "--quiet", "--no-verify", "--message", message),
+            environment=dated if date else {},
+        )
 
 
 def _git(*arguments: str) -> str:
     return _run(Path(), "git", *arguments)
 
 
-def _run(where: Path, *command: str) -> str:
+def _run(where: Path, *command: str, environment: Mapping[str, str] | None = None) -> str:
     """Return what a command prints; what it says on the way is passed on if it is the pipeline. Raises
     UserError if it fails."""
     shown = "beatline" in command
     done = subprocess.run(
         command,
         cwd=where,
+        env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=None if shown else subprocess.PIPE,
         stderr=None if shown else subprocess.PIPE,
@@ -278,7 +283,7 @@ def _chosen(log: AnswerLog, copy: Path, dataset: str, block: Mapping[str, Any]) 
     for named in block["download"].get("incoming") or []:
         folder = Path(named["folder"])
         if not (copy / folder).is_dir():
-            _run(copy, "dvc", "checkout", "--quiet", f"{folder}.dvc")
+            _run(copy, "dvc", "checkout", f"{folder}.dvc")
         cases = io.StringIO((copy / folder / incoming.CASES).read_text())
         known |= {line.split(",")[1] for line in cases.read().splitlines()[1:]}
     return labelled.chosen(log, dataset, _description(copy, dataset), known)
@@ -286,10 +291,10 @@ def _chosen(log: AnswerLog, copy: Path, dataset: str, block: Mapping[str, Any]) 
 
 def _description(copy: Path, dataset: str) -> dict[str, Any]:
     """What the data set is: what networks learn of it, with the length of a recording."""
-    path = f"data/normalized/{dataset}"
-    if not (copy / path).is_dir():
-        _run(copy, "dvc", "checkout", "--quiet", path)
-    return read_json(verified(copy / path / "dataset.json"))
+    path = copy / "data/normalized" / dataset / "dataset.json"
+    if not path.exists():
+        _run(copy, "dvc", "checkout", f"normalize@{dataset}")
+    return read_sealed_json(path)
 
 
 def _name(copy: Path, dataset: str, date: str) -> str:

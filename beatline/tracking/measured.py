@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from beatline.common.files import read_json, sha256, write_json
+from beatline.common.files import sha256, write_json
 from beatline.common.params import PATH
-from beatline.common.sums import verified
+from beatline.common.sums import read_sealed_json
 from beatline.comparing.changes import parameters_of
 from beatline.comparing.revisions import Revision
 from beatline.evaluation import estimates, predictions
@@ -125,7 +125,7 @@ def measure(
 
     dataset = key.partition("/")[0]
     normalized = root / "data/normalized" / dataset
-    description = read_json(verified(normalized / "dataset.json"))
+    description = read_sealed_json(normalized / "dataset.json")
     trained = bundle.load(trained_in)
     info = trained.description["dataset"]
     sections = [info["sections"]] if info["sections"] else []

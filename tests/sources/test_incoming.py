@@ -109,10 +109,10 @@ CLASSES = block("ecg5000")
 CLASSES["aggregate_labels"] = CLASSES["aggregate_labels"] | {"target": "classes"}
 KINDS = {
     "ptbxl": Kind("ptbxl", block("ptbxl"), ecgs, (1000, 12), 100, 1e-3, ("NORM", "MI")),
-    "ecg5000": Kind("ucr", block("ecg5000"), series, (12, 1), None, 0, ("normal", "anomaly")),
+    "ecg5000": Kind("ucr", block("ecg5000"), series, (12, 1), None, 0, ("", "anomaly")),
     "classes": Kind("ucr", CLASSES, series, (12, 1), None, 0, ("1", "2")),
     "mnist": Kind("mnist", MNIST, digits, (28, 28), None, 0.5 / 255, ("0", "2")),
-    "table": Kind("table", TABLE, rows, (1, 4), None, 0, ("well", "ill")),
+    "table": Kind("table", TABLE, rows, (1, 4), None, 0, ("", "ill")),
 }
 
 
@@ -127,7 +127,7 @@ def cases_of(kind: Kind, count: int = 6) -> list[Case]:
             moment=f"2026-03-01T0{number}:00:00+00:00",
             entity=units[number],
             group=units[number],
-            labels=[kind.labels[number % 2]],
+            labels=[each for each in [kind.labels[number % 2]] if each],
             samples=values[number],
             sampling_rate=kind.rate,
             fold=incoming.fold_of(units[number], SHARES),

@@ -241,10 +241,16 @@ def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, A
             "others: name a column with names"
         )
     del date
+    negative = blocks["aggregate_labels"]["normal"]
+    if negative is None and not all(case.labels for case in cases):
+        raise UserError(
+            "aggregate_labels.normal: what rows are called that are not of the one class is not "
+            "said: name it"
+        )
     rows = []
     for case in cases:
         (values,) = case.samples
-        named = {download.record: case.answer, download.label: case.labels[0]}
+        named = {download.record: case.answer, download.label: next(iter(case.labels), negative)}
         named |= {download.group: case.group} if download.group else {}
         named |= {download.fold: case.fold} if download.fold else {}
         rows.append({**named, **dict(zip(blocks["channels"], map(float, values), strict=True))})

@@ -123,9 +123,10 @@ def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, A
     chosen = blocks["aggregate_labels"]
     lines = ["@problemName incoming", "@timeStamps false", "@data"]
     for case in cases:
-        label = case.labels[0]
         if chosen["target"] == "anomaly":
             label = ANOMALY if ANOMALY in case.labels else chosen["normal_class"]
+        else:
+            (label,) = case.labels
         channels = (",".join(str(value) for value in channel) for channel in case.samples.T)
         lines.append(":".join([*channels, label.removeprefix("class ")]))
     (folder / FILE).write_text("\n".join([*lines, ""]))

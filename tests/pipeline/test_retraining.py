@@ -1,0 +1,194 @@
+"""`beatline retrain`: from what experts have said to a challenger, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from beatline.common import sums
+from beatline.common.files import sha256
+from beatline.monitoring.answers import Answer, AnswerLog, KeptRecording
+from beatline.sources import incoming
+from beatline.tracking import client, registered
+from tests.pipeline import clones
+from tests.pipeline.clones import Clone
+
+pytestmark = pytest.mark.slow
+
+KEY = "ecg5000/cnn"
+LOG = "data/monitoring/answers.db"
+SAID = datetime(2026, 3, 2, tzinfo=UTC)
+BRANCH = f"retrain/{KEY}/2026-03-02"
+KILLS = int(os.environ.get("KILLS", "2"))
+RETRAIN = ("python", "-m", "beatline", "retrain", KEY)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A project with one small model, committed, whose log holds labelled recordings."""
+    clone = clones.make_clone(tmp_path_factory.mktemp("retraining") / "project", shared_cache=True)
+    clones.make_small(clone)
+    clones.keep_only(clone, "ecg5000")
+    content = clone.params()
+    for model, names in content["train"].items():
+        content["train"][model] = names if model == "cnn" else {}
+    content["monitoring"] |= {"log": LOG, "retrain": {"records": 20}}
+    clone.set_params(content)
+    clone.commit("A small project")
+    clone.run("python", "-m", "beatline", "repro")
+    clone.commit("Its results")
+    return clone
+
+
+def fill(log: AnswerLog, count: int, seed: int = 1) -> list[str]:
+    """Log noisy heartbeats of patients, two of each, that experts have labelled; their answers' ids."""
+    random = np.random.default_rng(seed)
+    wave = np.exp(-(((np.arange(140) - 70) / 10) ** 2))
+    ids = [uuid.UUID(int=1000 * seed + number).hex for number in range(count)]
+    answers, kept, labels = [], [], {}
+    for number, name in enumerate(ids):
+        sign = -1 if number % 2 else 1
+        samples = (sign * wave + random.standard_normal(140))[:, None].astype(np.float32)
+        moment = SAID - timedelta(days=1) + timedelta(minutes=number)
+        scores, decisions = np.array([0.5], np.float32), np.array([True])
+        answers.append(
+            Answer(
+                name,
+                moment,
+                *KEY.split("/"),
+                weights="a" * 64,
+                version=None,
+                role="champion",
+                scores=scores,
+                decisions=decisions,
+                warnings=[],
+                seconds=0.001,
+                entity=f"patient {seed} {number // 2}",
+            )
+        )
+        kept.append(KeptRecording(name, samples, ["channel 1"], None, "archive units"))
+        labels[name] = ["anomaly"] if number % 2 else []
+    log.write(answers, kept)
+    log.say(labels, SAID)
+    return ids
+
+
+@pytest.fixture
+def project(trained: Clone) -> Iterator[Clone]:
+    """The project with 40 labelled recordings, without what an earlier test has made of them."""
+    folder = trained.root / LOG
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for path in [*folder.parent.glob("answers.db*"), *trained.root.glob("data/mlflow/mlflow.db*")]:
+        path.unlink()
+    with AnswerLog(str(folder)) as log:
+        fill(log, 40)
+    for branch in trained.run("git", "branch", "--list", "retrain/*").split():
+        trained.run("git", "branch", "-D", branch)
+    yield trained
+
+
+def versions(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> list[registered.Version]:
+    monkeypatch.chdir(clone.root)
+    monkeypatch.delenv(client.URI, raising=False)
+    return registered._versions(client.connect(), KEY)
+
+
+def results(clone: Clone) -> dict[str, str]:
+    """What the stages have made."""
+    beside = ("data/mlflow", "data/monitoring", "data/registry", "data/check")
+    return {name: digest for name, digest in clone.outputs().items() if not name.startswith(beside)}
+
+
+def shown(clone: Clone, path: str) -> str:
+    return clone.run("git", "show", f"{BRANCH}:{path}")
+
+
+def test_a_challenger_is_made_once(project: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The branch holds recordings, parameters, results and a comparison on old and new records; the
+    checkout is as it was; the same recordings make no other challenger, and new ones do."""
+    before = project.run("git", "rev-parse", "HEAD"), results(project)
+    project.run(*RETRAIN)
+    assert (project.run("git", "rev-parse", "HEAD"), results(project)) == before
+    assert not project.run("git", "status", "--porcelain", "--untracked-files=no")
+
+    outcome = json.loads(shown(project, f"reports/retraining/{KEY}/2026-03-02/outcome.json"))
+    assert outcome["learned"] == 40 and set(outcome["sentences"]) == {"old", "new"}
+    content = YAML(typ="safe").load(shown(project, "params.yaml"))
+    [named] = content["datasets"]["ecg5000"]["download"]["incoming"]
+    assert named["folder"] == "data/incoming/ecg5000/2026-03-02"
+    [version] = versions(project, monkeypatch)
+    assert version.aliases == ("challenger",) and version.number == outcome["version"]
+
+    project.run(*RETRAIN)
+    assert len(versions(project, monkeypatch)) == 1
+
+    # Who merges the branch has what it names, and is asked to learn from nothing twice.
+    project.run("git", "merge", "--quiet", BRANCH)
+    try:
+        project.run("dvc", "checkout", "--quiet")
+        folder = project.root / named["folder"]
+        sums.check(folder)
+        assert sha256(folder / sums.SUMS) == named["sha256"]
+        assert (folder / incoming.CASES).read_text().count("\n") == 41
+        assert project.run("dvc", "status").strip().endswith("up to date.")
+        assert "fewer than" in project.run(*RETRAIN, ok=False)
+        with AnswerLog(str(project.root / LOG)) as log:
+            fill(log, 30, seed=2)
+        project.run(*RETRAIN)
+        second = project.run("git", "show", f"{BRANCH}.2:params.yaml")
+        assert (
+            len(YAML(typ="safe").load(second)["datasets"]["ecg5000"]["download"]["incoming"]) == 2
+        )
+        assert len(versions(project, monkeypatch)) == 2
+    finally:
+        project.run("git", "reset", "--quiet", "--hard", before[0].strip())
+        project.run("dvc", "checkout", "--quiet")
+
+
+def test_a_killed_retraining_leaves_nothing_half_made(
+    project: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed whenever, with all that it has started, `beatline retrain` has made a branch with everything
+    in it, or none; and the next one makes one version of these recordings."""
+    generator = np.random.default_rng(int(os.environ.get("SEED", "1")))
+    for seconds in generator.uniform(1, 45, KILLS):
+        process = project.start(*RETRAIN)
+        end = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if project.run("git", "branch", "--list", BRANCH).strip():
+            shown(project, f"reports/retraining/{KEY}/2026-03-02/outcome.json")
+        for version in versions(project, monkeypatch):
+            registered.download(client.connect(), version, Path("data/check"))
+        assert not project.run("git", "status", "--porcelain", "--untracked-files=no")
+    project.run(*RETRAIN)
+    assert len(versions(project, monkeypatch)) == 1
+    shown(project, f"reports/retraining/{KEY}/2026-03-02/comparison.md")
+    assert not (project.root / ".dvc/tmp/retraining").exists()
+
+
+def test_what_cannot_be_begun(project: Clone) -> None:
+    """A model that is not trained, uncommitted changes, and a project without a log are refused with a
+    cure."""
+    assert "ecg5000/lstm" in project.run(*RETRAIN[:-1], "ecg5000/lstm", ok=False)
+    content = (project.root / "params.yaml").read_text()
+    try:
+        (project.root / "params.yaml").write_text(content + "\n# changed\n")
+        assert "commit or stash" in project.run(*RETRAIN, ok=False)
+        (project.root / "params.yaml").write_text(content.replace(f"log: {LOG}", "log:"))
+        assert "monitoring.log" in project.run(*RETRAIN, ok=False)
+    finally:
+        (project.root / "params.yaml").write_text(content)
