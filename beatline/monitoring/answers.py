@@ -147,7 +147,8 @@ class AnswerLog:
             self._make()
             with self.engine.begin() as connection:
                 connection.execute(feedback.delete().where(feedback.c.answer.in_([*labels])))
-                connection.execute(feedback.insert(), values)
+                if values:
+                    connection.execute(feedback.insert(), values)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

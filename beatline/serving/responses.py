@@ -161,6 +161,13 @@ class MachineAnswer(Answer):
     anomaly: bool
 
 
+class Feedback(Object):
+    answer: AnswerId
+    labels: list[str]
+    moment: str
+    """When it was said, in UTC."""
+
+
 class Input(Object):
     shape: tuple[Count, Count]
     shortest: Count

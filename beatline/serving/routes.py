@@ -28,6 +28,7 @@ from beatline.serving import (
     documentation,
     examples,
     explanation,
+    feedback,
     machines,
     preparation,
     requests,
@@ -46,6 +47,7 @@ from beatline.serving.responses import (
     Available,
     ClassAnswer,
     Example,
+    Feedback,
     LabelsAnswer,
     MachineAnswer,
     MachineFeatures,
@@ -202,6 +204,15 @@ class Service:
             )
         if self.machines:
             self._add_machines(post, get)
+        if self.logbook:
+            post(
+                "/feedback",
+                self.feedback,
+                tags=["Feedback"],
+                response_model=Feedback | list[Feedback],
+                responses=problems(400, 404, 408, 413, 415, 422, 503),
+                openapi_extra=documentation.feedback_body(),
+            )
         about_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
         listed = list[Available | Unavailable]
         get("/models", self.models, **about_models, response_model=dict[Literal["models"], listed])
@@ -376,6 +387,20 @@ class Service:
         self.telemetry.answered(loaded, content)
         content = {**machines.described(machine, table, row, age), **content}
         return await Answered.at_once(content, asked).response(asked)
+
+    async def feedback(self, request: Request) -> Response:
+        """What experts say of answers: the classes that are true, in place of what was said before."""
+        assert self.logbook
+        if (kind := requests.content_type(request)) != JSON:
+            raise unsupported(f"Content-Type {kind!r} is not understood: send {JSON}")
+        answers, model_of = self.logbook.writer.log, self.registry.model
+        with self.small.share() as small, self.large.share() as large:
+            body = await requests.read_body(request, self.limits, SMALL, small, large)
+            several = body.lstrip().startswith(b"[")
+            written = await self.asking.run(
+                request, lambda _: feedback.write(feedback.read(body), answers, model_of)
+            )
+        return _json(written if several else written[0])
 
     async def health(self, _: Request) -> Response:
         """Whether models can answer."""

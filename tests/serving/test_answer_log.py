@@ -232,4 +232,4 @@ def test_many_clients_at_once(client: httpx.Client, root: Path) -> None:
 
 def test_the_document_is_true(client: httpx.Client, tmp_path: Path) -> None:
     """Whatever is asked of a server with a log."""
-    check_document(client, tmp_path, 7)
+    check_document(client, tmp_path, 8)
