@@ -39,8 +39,11 @@ BASE := main
 REVISION := workspace
 PICTURES :=
 
-compare: $(VENV)/.ready ## compare REVISION with BASE: every metric, its interval, a verdict
-	@beatline compare '$(BASE)' '$(REVISION)' --folder review $(if $(PICTURES),--pictures '$(PICTURES)')
+ANSWERS :=
+
+compare: $(VENV)/.ready $(if $(ANSWERS),$(VENV)/.ready-serve) ## compare REVISION with BASE: every metric, its interval, a verdict; ANSWERS=D/M: champion and challenger in production
+	@$(if $(ANSWERS),beatline compare --answers '$(ANSWERS)',beatline compare '$(BASE)' '$(REVISION)' --folder review \
+	  $(if $(PICTURES),--pictures '$(PICTURES)'))
 
 gate: $(VENV)/.ready ## judge REVISION by BASE: passed, failed (exit status 1) or cannot tell
 	@beatline gate '$(BASE)' '$(REVISION)'

@@ -1,7 +1,8 @@
 """Compare two commits, branches, tags or DVC experiments, or one of them with the workspace.
 
 What Git and the DVC cache hold is compared, by the block `compare` of the base; nothing is trained.
-Several runs on each side, separated by commas, are compared by their means.
+Several runs on each side, separated by commas, are compared by their means. --answers compares what a
+champion and its challenger have said of the same recordings in production.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from beatline.comparing.comparison import compare
 from beatline.comparing.differences import Compare
 from beatline.comparing.revisions import Revision, repository
 from beatline.comparing.runs import compare_runs
+from beatline.evaluation.estimates import Evaluate
+from beatline.monitoring.settings import VARIABLE, Monitoring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the two sides, and where to write the comparison."""
-    add_sides(parser)
+    add_sides(parser, needed=False)
     parser.add_argument(
         "--other-records",
         action="store_true",
@@ -35,11 +38,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="where comparison.md finds files in Git; {commit} stands for the commit",
     )
+    parser.add_argument(
+        "--answers",
+        metavar="DATASET/MODEL",
+        help="compare no revisions, but what a model's champion and its challenger have answered in "
+        "production (monitoring.shadow)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the comparison, and write it if a folder is named. Raises UserError if there is no such
     revision."""
+    if options.answers:
+        return _answers(options)
+    if options.base is None:
+        raise UserError(
+            "nothing is named to compare with: name a commit, a branch or an experiment"
+        )
     with repository() as repo:
         if "," in options.base or "," in options.revision:
             return _runs(repo, options)
@@ -54,6 +69,26 @@ def parameters_of(before: Revision, after: Revision) -> Compare:
         if (block := revision.params.get("compare")) is not None:
             return params.validated(block, f"compare of {revision.label}", Compare)
     return params.block(params.load(), "compare", Compare)
+
+
+def _answers(options: argparse.Namespace) -> int:
+    if options.base or options.folder or options.other_records:
+        raise UserError("--answers compares two versions in the log: leave out all else")
+    content = params.load()
+    monitoring = params.block(content, "monitoring", Monitoring)
+    if monitoring.where is None:
+        raise UserError(
+            f"params.yaml: monitoring.log names no log of answers: name one, or set {VARIABLE}"
+        )
+    # Only here: the log needs what serving needs.
+    from beatline.monitoring import shadows
+    from beatline.monitoring.answers import AnswerLog
+
+    how = params.block(content, "evaluate", Evaluate)
+    parameters = params.block(content, "compare", Compare)
+    with AnswerLog(monitoring.where) as log:
+        print(shadows.told(log, options.answers, how, parameters))
+    return 0
 
 
 def _runs(repo: Repo, options: argparse.Namespace) -> int:

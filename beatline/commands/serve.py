@@ -22,7 +22,7 @@ import psutil
 from uvicorn import Config
 
 from beatline.common import params
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, warn
 from beatline.feature_store import client
 from beatline.monitoring import database
 from beatline.monitoring.settings import Monitoring
@@ -188,13 +188,19 @@ def _models_from(origin: str, root: Path, seconds: float) -> Iterator[None]:
     wanted = registry.wanted(params.load())
     if origin == registry.OWN:
         _check_trained(root, wanted)
+        if params.block(params.load(), "monitoring", Monitoring).shadow:
+            warn(
+                "monitoring.shadow: no challenger answers, since these come from the registry: serve by "
+                "--models registry"
+            )
         yield
         return
     from beatline.tracking.champions import (
         Champions,  # with MLflow, which is installed for this alone
     )
 
-    champions = Champions(root, wanted, seconds)
+    shadow = params.block(params.load(), "monitoring", Monitoring).shadow
+    champions = Champions(root, wanted, seconds, challengers=shadow is not None)
     champions.start()
     try:
         yield

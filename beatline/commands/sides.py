@@ -11,9 +11,13 @@ from beatline.commands import committed
 from beatline.comparing.revisions import WORKSPACE, Revision
 
 
-def add_sides(parser: argparse.ArgumentParser) -> None:
-    """Take the two revisions that are compared."""
-    parser.add_argument("base", help="commit, branch, tag or experiment that is compared with")
+def add_sides(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
+    """Take the two revisions that are compared; `needed`: whether the first must be there."""
+    parser.add_argument(
+        "base",
+        nargs=None if needed else "?",
+        help="commit, branch, tag or experiment that is compared with",
+    )
     parser.add_argument("revision", nargs="?", default=WORKSPACE, help="default: the workspace")
 
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Column, Connection, Row, Select, select
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Column, Connection, Row, Select, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from beatline.common.errors import UserError
@@ -25,16 +25,18 @@ from beatline.monitoring.rows import (
     Answer,
     Feedback,
     KeptRecording,
+    Pair,
     Role,
     microseconds,
     moment,
 )
 from beatline.monitoring.window import Window, collected
 
-__all__ = ["Answer", "AnswerLog", "Feedback", "KeptRecording", "Role", "Window"]
+__all__ = ["Answer", "AnswerLog", "Feedback", "KeptRecording", "Pair", "Role", "Window"]
 
 SECONDS = 30.0  # that a statement may take
 AT_ONCE = 1000  # rows that a statement reads
+MOST_PAIRS = 20_000
 
 
 class AnswerLog:
@@ -121,6 +123,29 @@ class AnswerLog:
                 for row in _rows(connection, query.order_by(feedback.c.moment, answers.c.id))
             ]
 
+    def pairs(self, dataset: str, model: str, last: int = MOST_PAIRS) -> list[Pair]:
+        """Return what a model's champion and its challenger have said of the same recordings, the `last`
+        ones, of the two bundles that have answered last."""
+        given, heard = answers.alias("given"), feedback.c
+        query = select(answers, given, heard.labels.label("labels"))
+        query = query.join(given, given.c.id == answers.c.beside)
+        query = query.outerjoin(feedback, heard.answer == given.c.id)
+        query = query.where(
+            answers.c.dataset == dataset, answers.c.model == model, answers.c.role == "shadow"
+        )
+        query = query.order_by(answers.c.moment.desc(), answers.c.id.desc()).limit(last)
+        query = query.set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
+        found: list[Pair] = []
+        with self.reading() as connection:
+            for row in _rows(connection, query):
+                labels = orjson.loads(row.labels) if row.labels is not None else None
+                given_row, shadow_row = (_Named(row, name) for name in ("given", "answers"))
+                pair = Pair(rows.answer(given_row), rows.answer(shadow_row), labels)
+                if found and pair.weights != found[0].weights:
+                    break
+                found.append(pair)
+        return found[::-1]
+
     def answers(self, ids: Iterable[str]) -> dict[str, Answer]:
         """Return the answers with these ids by id, without those that are not there."""
         return {
@@ -173,6 +198,16 @@ class AnswerLog:
         with self.reading() as connection:
             for begin in range(0, len(ids), AT_ONCE):
                 yield from _rows(connection, query.where(column.in_(ids[begin : begin + AT_ONCE])))
+
+
+class _Named:
+    """The columns of one table in a row of several."""
+
+    def __init__(self, row: Row[Any], table: str) -> None:
+        self._row, self._table = row._mapping, table
+
+    def __getattr__(self, name: str) -> Any:
+        return self._row[f"{self._table}_{name}"]
 
 
 def _rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:

@@ -58,6 +58,7 @@ answers = Table(
     Column("embedding", LargeBinary),
     Column("features", Text),  # JSON
     Column("entity", String(64)),
+    Column("beside", String(32)),
     Column("size", Integer, nullable=False),  # about the bytes that the row takes
     Index("answers_of_model", "dataset", "model", "role", "moment"),
     Index("answers_of_entity", "entity", "moment"),

@@ -30,7 +30,7 @@ class Answer:
     if the most probable class is decided; `warnings`: their codes; `seconds`: from the request to its
     answer; `embedding` `[D]`: :func:`beatline.prediction.familiarity.features` of the normalized
     recording; `features`: measured of a sound, or a row of a table; `entity`: a machine, or the pseudonym
-    of a person.
+    of a person; `beside`: of a shadow, the id of the answer that was given.
     """
 
     id: str
@@ -48,6 +48,7 @@ class Answer:
     features: dict[str, float | None] | None = None
     entity: str | None = None
     thresholds: np.ndarray | None = None
+    beside: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,20 @@ class Feedback:
     answer: Answer
     moment: datetime
     labels: list[str]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a champion has said of a recording, what its challenger has said beside it, and what experts
+    say, None if they have said nothing."""
+
+    champion: Answer
+    challenger: Answer
+    labels: list[str] | None
+
+    @property
+    def weights(self) -> tuple[str, str]:
+        return self.champion.weights, self.challenger.weights
 
 
 @dataclass(frozen=True)
@@ -91,12 +106,13 @@ def values(answer: Answer) -> dict[str, Any]:
         "embedding": None if embedding is None else np.asarray(embedding, FLOAT).tobytes(),
         "features": None if answer.features is None else orjson.dumps(answer.features).decode(),
         "entity": answer.entity,
+        "beside": answer.beside,
     }
     parts = (row[name] for name in ("scores", "embedding", "features"))
     return row | {"size": ROW_BYTES + sum(len(part) for part in parts if part is not None)}
 
 
-def answer(row: Row[Any]) -> Answer:
+def answer(row: Any) -> Answer:
     """Return the answer that a row holds."""
     return Answer(
         id=row.id,
@@ -114,6 +130,7 @@ def answer(row: Row[Any]) -> Answer:
         features=None if row.features is None else orjson.loads(row.features),
         entity=row.entity,
         thresholds=None if row.thresholds is None else np.frombuffer(row.thresholds, FLOAT),
+        beside=row.beside,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from beatline.common.params import AtLeastOne, Parameters
 
@@ -28,16 +28,33 @@ class Retrain(Parameters):
     records: AtLeastOne
 
 
+class Shadow(Parameters):
+    """`share`: of answers that a model's challenger makes too; `processors`: how much of one, in each of
+    the
+    server's processes, it may take."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    processors: Annotated[float, Field(gt=0, le=1)]
+
+
 class Monitoring(Parameters):
     """`log`: where the service keeps what was asked and answered, a file of SQLite's or the URL of a
     PostgreSQL database; None if it keeps nothing. What is older than `keep_days`, or beyond
-    `max_megabytes`, is forgotten. `keep_recordings`: None if none is kept."""
+    `max_megabytes`, is forgotten. `keep_recordings`: None if none is kept; `shadow`: None if no
+    challenger answers."""
 
     log: str | None
     keep_days: Positive
     max_megabytes: Positive
     keep_recordings: KeepRecordings | None = None
-    retrain: Retrain
+    retrain: Retrain = Retrain(records=50)
+    shadow: Shadow | None = None
+
+    @model_validator(mode="after")
+    def _shadows_are_logged(self) -> Monitoring:
+        if self.shadow and not self.where:
+            raise ValueError("shadow needs a log to answer into: name one by log")
+        return self
 
     @property
     def where(self) -> str | None:

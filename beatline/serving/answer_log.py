@@ -23,6 +23,7 @@ from beatline.serving.problems import shown, unfit
 if TYPE_CHECKING:
     from beatline.serving.answers import Observed
     from beatline.serving.model import Model
+    from beatline.serving.shadow import Shadows
     from beatline.serving.telemetry import Telemetry
 
 ENTITY, WAIT = "X-Entity-Id", "X-Wait-For-Log"
@@ -67,10 +68,15 @@ def _waits(request: Request) -> bool:
 
 
 class Logbook:
-    """Writes answers to the log of `monitoring`. Raises UserError if that is no place for one."""
+    """Writes answers to the log of `monitoring`, and lets `shadows` answer too. Raises UserError if that
+    is
+    no place for one."""
 
-    def __init__(self, monitoring: Monitoring, telemetry: Telemetry) -> None:
+    def __init__(
+        self, monitoring: Monitoring, telemetry: Telemetry, shadows: Shadows | None = None
+    ) -> None:
         assert monitoring.where, "there is a log"
+        self.shadows = shadows
         self.writer = Writer(monitoring.where, monitoring, telemetry.logged)
         self._keeps = monitoring.keep_recordings is not None
 
@@ -79,15 +85,38 @@ class Logbook:
     ) -> None:
         """Have an answer logged with what it rests on, and give it the id by which it is found again."""
         content["answer"] = uuid.uuid4().hex
+        answer = self._answer(model, request, content, observed)
+        kept = _recording(model, answer.id, observed) if self._keeps else None
+        written = self.writer.add(answer, kept, request.wait)
+        if written is not None:
+            request.written.append(written)
+        if self.shadows:
+            self.shadows.offer(model, observed, request, answer.id, self)
+
+    def note_shadow(
+        self, model: Model, request: Asked, content: dict[str, Any], observed: Observed, beside: str
+    ) -> None:
+        """Have what a challenger says logged, `beside` the answer that was given."""
+        content["answer"] = uuid.uuid4().hex
+        self.writer.add(self._answer(model, request, content, observed, beside))
+
+    def _answer(
+        self,
+        model: Model,
+        request: Asked,
+        content: dict[str, Any],
+        observed: Observed,
+        beside: str | None = None,
+    ) -> Answer:
         thresholds = model.model_info["thresholds"]
-        answer = Answer(
+        return Answer(
             id=content["answer"],
             moment=datetime.now(UTC),
             dataset=model.dataset,
             model=model.name,
             weights=model.identity["weights"],
             version=(model.registered or {}).get("version"),
-            role="champion",
+            role="shadow" if beside else "champion",
             scores=observed.scores,
             decisions=observed.decisions,
             warnings=[warning["code"] for warning in content["warnings"]],
@@ -96,11 +125,8 @@ class Logbook:
             features=observed.features,
             entity=request.entity,
             thresholds=np.array(thresholds, np.float32) if thresholds else None,
+            beside=beside,
         )
-        kept = _recording(model, answer.id, observed) if self._keeps else None
-        written = self.writer.add(answer, kept, request.wait)
-        if written is not None:
-            request.written.append(written)
 
 
 async def tell(content: Any, request: Asked) -> None:

@@ -89,15 +89,23 @@ class Entry:
 
 
 class Registry:
-    """The bundles `wanted` of the project in `root`, kept up to date by a thread of its own."""
+    """The bundles `wanted` of the project in `root`, kept up to date by a thread of its own. `alias`:
+    which
+    versions, where models come from the registry; challengers come from there alone."""
 
     def __init__(
-        self, root: Path, wanted: Sequence[str], poll_seconds: float, telemetry: Telemetry
+        self,
+        root: Path,
+        wanted: Sequence[str],
+        poll_seconds: float,
+        telemetry: Telemetry,
+        alias: str = names.CHAMPION,
     ) -> None:
         self.wanted = wanted
         self._root = root
-        self._registered = os.environ.get(MODELS) == FROM_REGISTRY
-        self._bundles = root / (copies.place_of("") if self._registered else FOLDER)
+        self._alias = alias
+        self._registered = os.environ.get(MODELS) == FROM_REGISTRY or alias != names.CHAMPION
+        self._bundles = root / (copies.place_of("", alias) if self._registered else FOLDER)
         self._poll_seconds = poll_seconds
         self._telemetry = telemetry
         self._entries = dict.fromkeys(wanted, Entry())
@@ -169,14 +177,17 @@ class Registry:
                 return
             self._look_at(key)
             self._looked_at = max(self._looked_at, count)
-        self._telemetry.ready(self.why_not_ready() is None)
+        if self._alias == names.CHAMPION:  # whose answers are what a server is there for
+            self._telemetry.ready(self.why_not_ready() is None)
 
     def _look_at(self, key: str) -> None:
         entry = self._entries[key]
         files = stamp(*(self._bundles / key / name for name in FILES))
         if files[0] is None:
             reason = "its files are gone" if entry.model else self._none_yet
-            self._set(key, replace(entry, tried=files, reason=reason))
+            # A champion goes on without its files; a challenger without files is none any more.
+            left = entry.model if self._alias == names.CHAMPION else None
+            self._set(key, replace(entry, model=left, tried=files, reason=reason))
         elif files != entry.tried:
             self._load(key, files)
         entry = self._entries[key]

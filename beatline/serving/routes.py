@@ -55,6 +55,7 @@ from beatline.serving.responses import (
     Unavailable,
 )
 from beatline.serving.settings import PROCESSES, Serve
+from beatline.serving.shadow import Shadows
 from beatline.serving.supervisor import ending_with_parent
 from beatline.serving.telemetry import Telemetry
 from beatline.serving.work import Lane, Room
@@ -148,9 +149,11 @@ class Service:
         self.machines = None
         if feature_store:
             self.machines = Machines(root, feature_store, limits, self.telemetry)
-        self.logbook = None
+        self.logbook, self.shadows = None, None
         if monitoring is not None and monitoring.where:
-            self.logbook = Logbook(monitoring, self.telemetry)
+            if monitoring.shadow:
+                self.shadows = Shadows(monitoring.shadow, root, wanted, limits, self.telemetry)
+            self.logbook = Logbook(monitoring, self.telemetry, self.shadows)
         self.asking = lane("asking", ASKING, WAITING, nice=False)
         self.explaining = lane("explaining", 1, WAITING, nice=True)
         processes = int(os.environ.get(PROCESSES, "1"))
@@ -167,6 +170,8 @@ class Service:
                 self.machines.start()
             if self.logbook:
                 self.logbook.writer.start()
+            if self.shadows:
+                self.shadows.start()
             if self.load_first:
                 await asyncio.to_thread(self.registry.first_round.wait)
             try:
@@ -177,6 +182,8 @@ class Service:
                     lane.stop()
                 if self.machines:
                     await asyncio.to_thread(self.machines.stop)
+                if self.shadows:
+                    await asyncio.to_thread(self.shadows.stop)
                 if self.logbook:
                     await asyncio.to_thread(self.logbook.writer.stop)
 

@@ -98,6 +98,9 @@ class Telemetry:
         self._logged = counter(
             "answer_log_rows", "Rows for the log of answers, by what came of it.", ("outcome",)
         )
+        self._shadowed = counter(
+            "shadow_answers", "Answers of challengers beside their champions.", ("outcome",)
+        )
         self._ready = gauge(
             "workers_ready",
             "Processes that have loaded what there is, and can answer.",
@@ -156,6 +159,10 @@ class Telemetry:
     def logged(self, outcome: Outcome, rows: int) -> None:
         """Count rows for the log of answers."""
         self._logged.labels(outcome).inc(rows)
+
+    def shadowed(self, outcome: Literal["answered", "failed", "left out"]) -> None:
+        """Count an answer that a challenger made, or should have made."""
+        self._shadowed.labels(outcome).inc()
 
     def loaded(self, model: Model, previous: Model | None) -> None:
         self._loads.labels(model.dataset, model.name).inc()

@@ -41,7 +41,7 @@ class Lane:
     def __init__(self, name: str, threads: int, waiting: int, seconds: float, nice: bool) -> None:
         self._most = threads + waiting
         self._seconds = seconds
-        self._executor = ThreadPoolExecutor(threads, name, _yield_to_others if nice else None)
+        self._executor = ThreadPoolExecutor(threads, name, yield_to_others if nice else None)
         self._taken = 0
 
     async def run(self, request: Request, function: Callable[[Check], Result]) -> Result:
@@ -122,7 +122,8 @@ def _too_slow(seconds: float) -> Exception:
     return unavailable(f"the answer took longer than {seconds:g} seconds: send less, or try again")
 
 
-def _yield_to_others() -> None:
+def yield_to_others() -> None:
+    """Have this thread go behind others, where the system can say so of one (Linux)."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -19,7 +19,7 @@ from beatline.common.errors import UserError, warn
 from beatline.common.files import replacing
 from beatline.tracking import copies, registered
 from beatline.tracking.client import MlflowClient, connect
-from beatline.tracking.names import CHAMPION, PREDICTIONS
+from beatline.tracking.names import CHALLENGER, CHAMPION, PREDICTIONS
 from beatline.tracking.registered import Version
 
 SECONDS_TO_FORGET = 60  # after which a version that could not be copied is tried again
@@ -72,17 +72,27 @@ def fetch(name: str) -> Path:
     return copy(client, Path(), registered.resolve(client, key, alias), alias)
 
 
+def _remove(place: Path) -> None:
+    """Remove a copy, at one moment for those who look."""
+    if place.exists():
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as name:
+            place.rename(Path(name) / "old")
+
+
 class Champions:
     """Copies of the champions of the models `wanted` (``<data set>/<model>``) in the project in `root`,
-    looked at every so many `seconds`."""
+    and of their `challengers` if these are wanted too, looked at every so many `seconds`."""
 
-    def __init__(self, root: Path, wanted: Sequence[str], seconds: float) -> None:
+    def __init__(
+        self, root: Path, wanted: Sequence[str], seconds: float, *, challengers: bool = False
+    ) -> None:
+        self._challengers = challengers
         self._root = root
         self._wanted = wanted
         self._seconds = seconds
         self._asked: float | None = None
         self._reason: str | None = None
-        self._failed: dict[str, tuple[int, float]] = {}
+        self._failed: dict[tuple[str, str], tuple[int, float]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="champions", daemon=True)
 
@@ -112,6 +122,7 @@ class Champions:
         try:
             client = connect()
             present = {version.key: version for version in registered.champions(client)}
+            challengers = self._present_challengers(client)
         except UserError as error:
             self._note(str(error))
             return str(error)
@@ -119,8 +130,18 @@ class Champions:
         self._note(None)
         for key in self._wanted:
             if key in present:
-                self._copy(client, present[key])
+                self._copy(client, present[key], CHAMPION)
+            if key in challengers:
+                self._copy(client, challengers[key], CHALLENGER)
+            elif self._challengers:
+                _remove(self._root / copies.place_of(key, CHALLENGER))
         return None
+
+    def _present_challengers(self, client: MlflowClient) -> dict[str, Version]:
+        if not self._challengers:
+            return {}
+        found = (registered.challenger(client, key) for key in self._wanted)
+        return {version.key: version for version in found if version is not None}
 
     def _watch(self) -> None:
         while not self._stop.wait(self._seconds):
@@ -131,14 +152,14 @@ class Champions:
             ):  # whatever it is, the copies are there, and the next round may do better
                 log.exception("the registry of models could not be looked at")
 
-    def _copy(self, client: MlflowClient, version: Version) -> None:
-        failed, when = self._failed.get(version.key, (0, 0.0))
+    def _copy(self, client: MlflowClient, version: Version, alias: str) -> None:
+        failed, when = self._failed.get((version.key, alias), (0, 0.0))
         if failed == version.number and time.monotonic() - when < SECONDS_TO_FORGET:
             return
         try:
-            copy(client, self._root, version, CHAMPION)
+            copy(client, self._root, version, alias)
         except (UserError, OSError) as error:
-            self._failed[version.key] = version.number, time.monotonic()
+            self._failed[version.key, alias] = version.number, time.monotonic()
             log.warning("%s could not be copied: %s", version.label, error)
 
     def _note(self, reason: str | None) -> None:

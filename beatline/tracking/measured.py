@@ -22,7 +22,7 @@ from beatline.comparing.changes import parameters_of
 from beatline.comparing.revisions import Revision
 from beatline.evaluation import estimates, predictions
 from beatline.evaluation.estimates import Evaluate
-from beatline.evaluation.predictions import FILE
+from beatline.evaluation.predictions import FILE, Predictions
 from beatline.preprocessing import arrays
 from beatline.preprocessing.normalization import Normalization
 from beatline.tracking import registered
@@ -120,7 +120,6 @@ def measure(
     The records are as they were recorded: the bundle normalizes them as those that it has learned from.
     """
     # Only here: the service has no torch.
-    from beatline import models
     from beatline.bundle import model as bundle
 
     dataset = key.partition("/")[0]
@@ -145,14 +144,17 @@ def measure(
     )
     for name, records in parts.items():
         part = predicted.rows(np.flatnonzero(predicted.table["record"].isin(list(records))))
-        target = folder / name
-        target.mkdir(parents=True)
-        predictions.write(target, part)
-        estimated = {**estimates.measured(part, how), "subgroups": {}, "seeds": []}
-        size = models.count_parameters(trained.network)
-        about = estimates.about(part, how, size, target / FILE)
-        content = estimates.metrics_of(part, estimated, about, description["simulated"])
-        write_json(target / METRICS, content)
+        write(folder / name, part, trained.description, how)
+
+
+def write(folder: Path, part: Predictions, model_info: Mapping[str, Any], how: Evaluate) -> None:
+    """Write what evaluate does of predictions that the model of `model_info` (model.json) has made."""
+    folder.mkdir(parents=True)
+    predictions.write(folder, part)
+    estimated = {**estimates.measured(part, how), "subgroups": {}, "seeds": []}
+    about = estimates.about(part, how, model_info.get("parameters") or 0, folder / FILE)
+    simulated = model_info["dataset"]["simulated"]
+    write_json(folder / METRICS, estimates.metrics_of(part, estimated, about, simulated))
 
 
 def again(label: str, key: str, stages: Mapping[str, Any], folder: Path) -> Measured:

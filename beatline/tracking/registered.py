@@ -119,6 +119,11 @@ def champion(client: MlflowClient, key: str) -> Version | None:
     return _aliased(client, key, CHAMPION)
 
 
+def challenger(client: MlflowClient, key: str) -> Version | None:
+    """Return the challenger of a model, None if it has none."""
+    return _aliased(client, key, CHALLENGER)
+
+
 def _aliased(client: MlflowClient, key: str, alias: str) -> Version | None:
     with reporting_faults():
         try:

@@ -1,0 +1,109 @@
+"""A champion and its challenger on the same recordings in production: how often they decide otherwise,
+and,
+where experts have said what was true, the metrics of both."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from beatline.bundle.model_info import FOLDER, read_model_info
+from beatline.common.errors import UserError
+from beatline.comparing import words
+from beatline.comparing.comparison import compare
+from beatline.comparing.differences import Compare
+from beatline.evaluation import predictions
+from beatline.evaluation.estimates import Evaluate
+from beatline.evaluation.predictions import Predictions
+from beatline.monitoring.answers import AnswerLog, Pair
+from beatline.tracking import copies, measured
+
+ANOMALY = "anomaly"
+SIDES = ("champion", "challenger")
+
+
+def told(log: AnswerLog, key: str, how: Evaluate, parameters: Compare) -> str:
+    """Return, for people, what a comparison of the answers of a model's champion and challenger says.
+
+    Raises UserError if no challenger has answered.
+    """
+    dataset, _, model = key.partition("/")
+    pairs = log.pairs(dataset, model)
+    if not pairs:
+        raise UserError(
+            f"no challenger of {key} has answered beside its champion: set monitoring.shadow, `beatline "
+            f"register {key}` one, and serve by --models registry"
+        )
+    labelled = [pair for pair in pairs if pair.labels is not None]
+    lines = [_agreement(key, pairs), f"Experts have labelled {len(labelled)} of these recordings."]
+    if labelled:
+        lines += ["", _compared(key, labelled, how, parameters)]
+    return "\n".join(lines)
+
+
+def _agreement(key: str, pairs: Sequence[Pair]) -> str:
+    scores = [np.stack([getattr(pair, side).scores for pair in pairs]) for side in SIDES]
+    decisions = [np.stack([getattr(pair, side).decisions for pair in pairs]) for side in SIDES]
+    other = (decisions[0] != decisions[1]).any(axis=1)
+    differences = np.abs(scores[1] - scores[0]).max(axis=1)
+    median, most = np.quantile(differences, [0.5, 0.95])
+    named = [
+        f"version {answer.version}" if answer.version else f"weights {answer.weights[:12]}"
+        for answer in (pairs[-1].champion, pairs[-1].challenger)
+    ]
+    return (
+        f"{key}, champion {named[0]} and challenger {named[1]}, on {len(pairs):,} recordings: they "
+        f"decide otherwise on {other.mean():.1%}; scores differ by {median:.3g} in the middle, and "
+        f"by less than {most:.3g} for 95 %."
+    )
+
+
+def _compared(key: str, pairs: Sequence[Pair], how: Evaluate, parameters: Compare) -> str:
+    dataset, _, model = key.partition("/")
+    info = _model_info(key)
+    stage = {"params": {"params.yaml": {"evaluate": how.model_dump()}}}
+    stages: Mapping[str, Any] = {f"evaluate_{model}@{dataset}": {"cmd": "evaluate", **stage}}
+    with tempfile.TemporaryDirectory() as scratch:
+        sides = []
+        for side in SIDES:
+            folder = Path(scratch, side)
+            measured.write(folder, _predictions(info, pairs, side), info, how)
+            sides.append(measured.again(side, key, stages, folder))
+        return words.text(compare(sides[0], sides[1], parameters))
+
+
+def _predictions(info: Mapping[str, Any], pairs: Sequence[Pair], side: str) -> Predictions:
+    """What one of the two has said of labelled recordings."""
+    given = [pair.champion for pair in pairs]
+    labels = [set(pair.labels or ()) for pair in pairs]
+    table = pd.DataFrame(
+        {
+            "record": [answer.id for answer in given],
+            "group": [answer.entity or answer.id for answer in given],
+            "normal": [int(ANOMALY not in names) for names in labels],
+        }
+    )
+    for name in info["classes"]:
+        table[name] = [int(name in names) for names in labels]
+    if sections := info["dataset"]["sections"]:
+        table["group"] = table["record"]  # as in a data set of machines
+        table[sections] = [answer.entity or "unknown" for answer in given]
+    answers = [getattr(pair, side) for pair in pairs]
+    values, decisions = (
+        np.stack([getattr(each, name) for each in answers]) for name in ("scores", "decisions")
+    )
+    return predictions.made(info, values, decisions.astype(np.int8), table)
+
+
+def _model_info(key: str) -> dict[str, Any]:
+    folder = next((path for path in (copies.place_of(key), FOLDER / key) if path.is_dir()), None)
+    if folder is None:
+        raise UserError(
+            f"{key}: neither a copy of its champion nor {FOLDER / key} is here: serve it"
+        )
+    return read_model_info(folder)

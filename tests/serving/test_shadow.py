@@ -1,0 +1,190 @@
+"""Challengers answer beside champions, into the log alone, within their budget; and what came of it can
+be
+compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from beatline.common import sums
+from beatline.common.errors import UserError
+from beatline.evaluation.estimates import Evaluate
+from beatline.monitoring import shadows
+from beatline.monitoring.answers import AnswerLog, Pair
+from beatline.monitoring.settings import Monitoring
+from beatline.serving import registry, shadow
+from beatline.tracking import copies, names
+from tests.serving import project
+from tests.tracking.project import COMPARE, EVALUATE
+
+KEYS = ("ptbxl/cnn", "ecg_features/mlp")
+BUDGET = {"share": 1.0, "processors": 1.0}
+
+
+def put(folder: Path, key: str, alias: str, version: str, seed: int) -> Path:
+    """A copy of a version, as the server's parent process makes it."""
+    new, place = folder / "new", folder / copies.place_of(key, alias)
+    project.save(new, key, seed)
+    shutil.copytree(folder / registry.PREDICTIONS / key, new / names.PREDICTIONS)
+    (new / copies.VERSION).write_text(json.dumps({"version": version, "alias": alias}))
+    sums.seal(new)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new.rename(place)
+    return place
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose models come from the registry, with champions and challengers."""
+    monkeypatch.setenv(registry.MODELS, registry.FROM_REGISTRY)
+    folder = project.make(tmp_path / "project")
+    for key in KEYS:
+        put(folder, key, names.CHAMPION, "1", seed=1)
+        put(folder, key, names.CHALLENGER, "2", seed=2)
+    return folder
+
+
+def monitoring(root: Path, **changes: Any) -> Monitoring:
+    given: dict[str, Any] = {"log": str(root / "answers.db"), "keep_days": 30}
+    given |= {"max_megabytes": 100, "shadow": BUDGET}
+    return Monitoring(**given | changes)
+
+
+def pairs(root: Path, key: str) -> list[Pair]:
+    with AnswerLog(str(root / "answers.db")) as log:
+        try:
+            dataset, model = key.split("/")
+            return log.pairs(dataset, model)
+        except UserError:  # nothing is there yet
+            return []
+
+
+def ask(client: httpx.Client, recording: np.ndarray, key: str = "ptbxl/cnn") -> dict[str, Any]:
+    headers = {"X-Wait-For-Log": "1", "X-Entity-Id": "somebody"}
+    answer = client.post(f"/models/{key}/predict", json=recording.tolist(), headers=headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_challenger_says_what_it_would_have_said(root: Path) -> None:
+    """Beside each answer, with the id of that: the very scores that it gives as a champion."""
+    recordings = project.raw_recordings("ptbxl")[:4]
+    with project.client(root, monitoring=monitoring(root)) as client:
+        wait_for_challenger(client, lambda: ask(client, recordings[0]), root)
+        given = [ask(client, recording) for recording in recordings]
+        project.wait_until(lambda: len(pairs(root, "ptbxl/cnn")) >= len(given))
+    said = {pair.champion.id: pair.challenger for pair in pairs(root, "ptbxl/cnn")}
+    shutil.rmtree(root / copies.place_of("ptbxl/cnn"))
+    put(root, "ptbxl/cnn", names.CHAMPION, "2", seed=2)
+    with project.client(root) as client:
+        for answer, recording in zip(given, recordings, strict=True):
+            promoted = client.post("/models/ptbxl/cnn/predict", json=recording.tolist()).json()
+            row = said[answer["answer"]]
+            expected = [*promoted["probabilities"].values()]
+            np.testing.assert_allclose(row.scores, expected, rtol=1e-5)
+            assert (row.role, row.version, row.entity) == ("shadow", "2", "somebody")
+            assert answer["model"]["registered"]["version"] == "1"
+
+
+def wait_for_challenger(client: httpx.Client, again: Callable[[], object], root: Path) -> None:
+    """It is loaded a moment after its champion."""
+
+    def is_there() -> bool:
+        again()
+        return bool(pairs(root, "ptbxl/cnn"))
+
+    project.wait_until(is_there)
+
+
+def test_rows_too(root: Path) -> None:
+    """A row of features, which has no recording, is answered about as well."""
+    row = project.raw_recordings("ecg_features")[0, 0].tolist()
+    with project.client(root, monitoring=monitoring(root), features="ecg_features/mlp") as client:
+
+        def is_there() -> bool:
+            assert client.post("/predict", json=row).status_code == 200
+            return bool(pairs(root, "ecg_features/mlp"))
+
+        project.wait_until(is_there)
+
+
+def test_what_is_beyond_the_budget_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It earns its share of a processor, saves a little, and waits when it has spent more."""
+    now = 0.0
+    monkeypatch.setattr(shadow.time, "monotonic", lambda: now)
+    budget, spent = shadow.Budget(0.1), 0.0
+    for _ in range(10_000):
+        now += 0.01
+        if budget.has_some():
+            budget.spend(0.03)
+            spent += 0.03
+    assert spent == pytest.approx(0.1 * now, rel=0.1)
+    now += 1000
+    rest = 0.0
+    while budget.has_some():
+        budget.spend(0.03)
+        rest += 0.03
+    assert rest <= 0.1 * shadow.SAVED + 0.03
+
+
+def test_a_challenger_that_is_none_any_more_is_silent(root: Path) -> None:
+    """Once it is promoted, or its copy is gone, nothing more is answered beside."""
+    recording = project.raw_recordings("ptbxl")[0]
+    with project.client(root, monitoring=monitoring(root)) as client:
+        wait_for_challenger(client, lambda: ask(client, recording), root)
+        place = root / copies.place_of("ptbxl/cnn", names.CHALLENGER)
+        place.rename(root / "gone")
+
+        def is_silent() -> bool:
+            before = len(pairs(root, "ptbxl/cnn"))
+            for _ in range(5):
+                ask(client, recording)
+            return len(pairs(root, "ptbxl/cnn")) == before
+
+        project.wait_until(is_silent)
+
+
+def test_both_are_compared_where_experts_have_spoken(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same test as two revisions, on the recordings that have feedback; without any, how often
+    they
+    decide otherwise is told."""
+    monkeypatch.chdir(root)
+    own = project.raw_recordings("ptbxl")
+    recordings = [(1 + number / 200) * own[number % len(own)] for number in range(40)]
+    how = Evaluate(**EVALUATE)
+    with AnswerLog(str(root / "answers.db")) as log:
+        with project.client(root, monitoring=monitoring(root)) as client:
+            wait_for_challenger(client, lambda: ask(client, recordings[0]), root)
+            with pytest.raises(UserError, match="ecg_features/mlp"):
+                shadows.told(log, "ecg_features/mlp", how, COMPARE)
+            for recording in recordings:
+                headers = {"X-Wait-For-Log": "1"}
+                body = recording.tolist()
+                client.post("/models/ptbxl/cnn/predict", json=body, headers=headers)
+                time.sleep(0.01)  # more than a few at once are left out
+            project.wait_until(lambda: len(pairs(root, "ptbxl/cnn")) > len(recordings) / 2)
+            found = pairs(root, "ptbxl/cnn")
+            classes = client.get("/models").json()["models"][0]["classes"]
+            labels = [
+                {"answer": pair.champion.id, "labels": [classes[number % len(classes)]]}
+                for number, pair in enumerate(found)
+            ]
+            assert "labelled 0" in shadows.told(log, "ptbxl/cnn", how, COMPARE)
+            assert client.post("/feedback", json=labels).status_code == 200
+        text = shadows.told(log, "ptbxl/cnn", how, COMPARE)
+    other = np.mean(
+        [(pair.champion.decisions != pair.challenger.decisions).any() for pair in found]
+    )
+    assert f"otherwise on {other:.1%}" in text and f"labelled {len(found)}" in text
+    assert "compared record by record" in text
