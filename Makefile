@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
-  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote retrain mlflow serve features feature-server \
+  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote retrain watch mlflow serve features feature-server \
   check browser test test-quick bench lock \
   clean
 
@@ -178,6 +178,15 @@ track: $(VENV)/.ready-tracking ## mirror models, metrics and bundles into MLflow
 
 retrain: $(VENV)/.ready-serve $(VENV)/.ready-tracking ## make a challenger of DATASET/MODEL from recordings that experts have labelled
 	@beatline retrain '$(DATASET)/$(MODEL)'
+
+WATCHED = $(DATASET)/$(MODEL)
+
+watch: $(VENV)/.ready-serve $(VENV)/.ready-tracking ## look for drift in the log of WATCHED models, and make challengers where there is any
+	@for model in $(WATCHED); do \
+	  beatline drift "$$model"; status=$$?; \
+	  if [ $$status -eq 1 ]; then beatline retrain "$$model"; status=$$?; fi; \
+	  case $$status in 0|2) ;; *) exit $$status;; esac; done
+	@if [ -n "$$(dvc remote list)" ]; then dvc push --quiet --all-branches; fi
 
 VERSION :=
 ROLLBACK :=

@@ -223,6 +223,8 @@ def _clear() -> None:
         shutil.rmtree(kept, ignore_errors=True)
         checkpoints.rename(kept)
     shutil.rmtree(PLACE, ignore_errors=True)
+    # Git locks a worktree while it makes it, and lets nobody remove what a killed process has locked.
+    subprocess.run(["git", "worktree", "unlock", str(PLACE)], capture_output=True, check=False)
     _git("worktree", "prune")
 
 

@@ -63,7 +63,9 @@ def test_models_are_made_with_the_whole_history(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in (*WORKFLOWS, GITLAB) if path.stem != "comment"], ids=_name
+    "path",
+    [path for path in (*WORKFLOWS, GITLAB) if path.stem not in ("comment", "watch")],
+    ids=_name,
 )
 def test_tests_run_on_every_python_that_is_promised(path: Path) -> None:
     """Those that the package's classifiers name, from the oldest on."""
@@ -108,7 +110,13 @@ def test_no_stranger_may_write(path: Path) -> None:
         checkouts = [step["with"] for step in job["steps"] if "checkout" in step.get("uses", "")]
         assert all(checkout["persist-credentials"] is False for checkout in checkouts)
         assert not any("${{" in step.get("run", "") for step in job["steps"])
-        if "write" in job["permissions"].values():
+        if "write" in job["permissions"].values() and "schedule" in content["on"]:
+            assert set(content["on"]) == {"schedule", "workflow_dispatch"}
+            runs = [step["run"] for step in job["steps"] if "run" in step]
+            assert runs == [".ci/propose.sh github"], "nothing that it fetched is run"
+        elif "schedule" in content["on"]:  # of the default branch, and no stranger's
+            assert job["permissions"] == {"contents": "read"} and job["environment"] == "watch"
+        elif "write" in job["permissions"].values():
             assert set(content["on"]) == {"workflow_run"}, "the default branch's workflow"
             default = "${{ github.event.repository.default_branch }}"
             assert [checkout["ref"] for checkout in checkouts] == [default]
@@ -125,9 +133,12 @@ def test_gitlab_gives_merge_requests_no_token() -> None:
     content = YAML(typ="safe").load(GITLAB.read_text())
     comment = content["comment"]
     (rule,) = comment["rules"]
-    assert rule["if"] == (
-        '$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH && $CI_PIPELINE_SOURCE == "schedule"'
-    )
+    scheduled = '$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH && $CI_PIPELINE_SOURCE == "schedule"'
+    assert rule["if"] == f"{scheduled} && $WATCHED == null"
+    for name in ("watch", "propose"):
+        assert content[name]["rules"] == [{"if": f"{scheduled} && $WATCHED"}]
+        assert content[name]["cache"] == []
+    assert "WATCH_TOKEN" not in str(content)
     assert comment["script"] == ["python3 .ci/comment.py gitlab"]
     assert comment["cache"] == comment["before_script"] == []
     assert "REVIEW_TOKEN" not in str(content)
