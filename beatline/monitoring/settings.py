@@ -22,6 +22,14 @@ class KeepRecordings(Parameters):
     max_megabytes: Positive
 
 
+class Drift(Parameters):
+    """`level`: how often drift may be told of a window that has none. Of fewer `records` nothing is
+    told."""
+
+    level: float = Field(default=0.05, gt=0, lt=1)
+    records: int = Field(default=50, ge=1)
+
+
 class Monitoring(Parameters):
     """`log`: where the service keeps what was asked and answered, a file of SQLite's or the URL of a
     PostgreSQL database; None if it keeps nothing. What is older than `keep_days`, or beyond
@@ -31,6 +39,7 @@ class Monitoring(Parameters):
     keep_days: Positive
     max_megabytes: Positive
     keep_recordings: KeepRecordings | None = None
+    drift: Drift = Drift()
 
     @property
     def where(self) -> str | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ BANDS, LOWEST, HIGHEST = (
     0.5,
 )  # of frequency, in cycles per sample; the first is below LOWEST
 RINGS, DIRECTIONS = 6, 12  # of an image's frequencies
+GROUPS = 8  # of a spectrogram's bands, for people
 MOST_FEATURES = 2048  # whose covariance takes 16 MiB
 LARGEST = 4 * MOST_FEATURES * (MOST_FEATURES + 2)  # bytes of a file, with its header
 # Power that counts as none, of recordings whose power is 1 in the mean; of images it spreads over cells.
@@ -90,6 +92,41 @@ def features(signal: np.ndarray, dataset: Mapping[str, Any]) -> np.ndarray:
     if dataset["drawing"] == "image":
         return _of_image(signal.astype(np.float64))
     return _of_series(signal, dataset["length"])
+
+
+def columns(embeddings: np.ndarray, dataset: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
+    """Return names and values `[N, C]` of what people read of :func:`features` `[N, D]`.
+
+    Of a row of a table its features, of a spectrogram groups of neighbouring bands, of an image the power
+    in rings of frequency, of a signal the power of each channel, and in each band the mean over channels.
+    """
+    names = dataset["channels"]
+    if dataset["length"] == 1:
+        return list(names), embeddings
+    if dataset["drawing"] == "spectrogram":
+        groups = np.array_split(np.arange(len(names)), min(GROUPS, len(names)))
+        labels = [" to ".join(dict.fromkeys((names[each[0]], names[each[-1]]))) for each in groups]
+        return labels, np.stack([embeddings[:, each].mean(axis=1) for each in groups], axis=1)
+    if dataset["drawing"] == "image":
+        rings = embeddings[:, :-1].reshape(-1, RINGS, DIRECTIONS).mean(axis=2)
+        labels = [f"ring {number} of frequencies" for number in range(1, RINGS + 1)]
+        return [*labels, "mean"], np.column_stack([rings, embeddings[:, -1]])
+    return _columns_of_series(embeddings, dataset)
+
+
+def _columns_of_series(
+    embeddings: np.ndarray, dataset: Mapping[str, Any]
+) -> tuple[list[str], np.ndarray]:
+    names, rate = dataset["channels"], dataset["sampling_rate"] or 1
+    powers = embeddings[:, : (BANDS + 1) * len(names)].reshape(-1, BANDS + 1, len(names))
+    edges = [0, *np.geomspace(LOWEST, HIGHEST, BANDS) * rate]
+    unit = " Hz" if dataset["sampling_rate"] else " cycles per sample"
+    labels = [f"{low:.3g} to {high:.3g}{unit}" for low, high in pairwise(edges)]
+    values = [powers[:, -1], powers[:, :-1].mean(axis=2)]
+    if len(names) > 1:
+        pairs = embeddings[:, (BANDS + 1) * len(names) :]
+        labels, values = [*labels, "correlation of channels"], [*values, pairs.mean(axis=1)]
+    return [*(f"power of {name}" for name in names), *labels], np.column_stack(values)
 
 
 def _of_series(signal: np.ndarray, length: int) -> np.ndarray:
