@@ -26,6 +26,7 @@ COMMANDS = {
     "same": "check that a refactoring changes no output, and record that nothing need run again",
     "describe": "print what a trained model is and what made it",
     "predict": "predict from recordings in files, a row for each",
+    "drift": "tell whether what a model is asked still is as its validation records were",
     "features": "fill the feature store from the tables of features",
     "feature-server": "run the server of the feature store",
     "serve": "answer with the trained models: an API and a page",
@@ -40,7 +41,7 @@ COMMANDS = {
     "run-queue": "run the queued experiments and wait for them",
 }
 
-WITHOUT_DVC = ("validate", "describe", "predict", "features", "feature-server", "serve")
+WITHOUT_DVC = ("validate", "describe", "predict", "drift", "features", "feature-server", "serve")
 SITE_CACHE = "DVC_SITE_CACHE_DIR"  # of the environment; DVC's own name
 
 

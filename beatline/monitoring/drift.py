@@ -30,6 +30,7 @@ from beatline.prediction.reference import Reference
 PERMUTATIONS = 999
 MOST_RECORDS = 2000  # of a window that are compared: more would hardly find smaller shifts
 FEWEST_REFERENCE = 20  # validation records
+LEAST_DEVIATION = 0.01  # of features; of scores, of the largest
 FEW_ENTITIES = 20  # machines or persons
 Verdict = Literal["drift", "none", "too few"]
 
@@ -95,8 +96,7 @@ def load(folder: Path) -> Watched:
 @dataclass(frozen=True)
 class Column:
     """A feature or score. `p`: corrected for their number (Holm). `shift` of its mean, within `low` and
-    `high` with 95 %, in deviations of the reference; `smallest`: the one that would have been found with
-    a probability of 80 %. `wasserstein`, in deviations, and `psi`: sizes."""
+    `high` with 95 %, in deviations of the reference. `wasserstein`, in deviations, and `psi`: sizes."""
 
     name: str
     is_score: bool
@@ -104,7 +104,6 @@ class Column:
     shift: float
     low: float
     high: float
-    smallest: float
     wasserstein: float
     psi: float
 
@@ -112,7 +111,8 @@ class Column:
 @dataclass(frozen=True)
 class Share:
     """What share of records was decided to be of a class, or had a warning: in the `reference`, within
-    `low` and `high` by chance, and in the `window`; `p` and `smallest` as of columns."""
+    `low` and `high` by chance, and in the `window`; `p` as of columns; `smallest`: the change that would
+    have been found with a probability of 80 %."""
 
     name: str
     reference: float
@@ -126,7 +126,8 @@ class Share:
 @dataclass(frozen=True)
 class Finding:
     """What a check has found. `records`: of the window, `compared`: of these, `validation`: that they are
-    compared with; `p`: of all `families` of tests together."""
+    compared with; `p`: of all `families` of tests together; `smallest_shift` of a column, in deviations,
+    that would have been found with a probability of 80 %."""
 
     dataset: str
     model: str
@@ -140,7 +141,7 @@ class Finding:
     compared: int
     validation: int
     verdict: Verdict
-    smallest_shift: float | None
+    smallest_shift: float
     p: float | None = None
     families: dict[str, float] = field(default_factory=dict)
     columns: list[Column] = field(default_factory=list)
@@ -152,9 +153,11 @@ class Finding:
     @property
     def culprits(self) -> list[str]:
         """Features, scores and classes that differ by themselves, the surest first."""
-        parts = [*self.columns, *self.classes, *([self.unfamiliar] if self.unfamiliar else [])]
-        named = [part for part in parts if part.p <= self.level]
-        return [part.name for part in sorted(named, key=lambda part: part.p)]
+        p = {column.name: column.p for column in self.columns}
+        p |= {f"the share of {share.name}": share.p for share in self.classes}
+        if self.unfamiliar:
+            p["the share of unfamiliar recordings"] = self.unfamiliar.p
+        return sorted((name for name in p if p[name] <= self.level), key=lambda name: p[name])
 
 
 def of_window(window: Window) -> Records:
@@ -210,7 +213,7 @@ def check(
         verdict="drift" if p <= settings.level else "none",
         p=p,
         families={name: float(values[0]) for name, values in families.items()},
-        columns=_columns(watched, reference, used, settings.level),
+        columns=_columns(watched, reference, used),
         classes=_classes(watched, window, settings.level),
         unfamiliar=_unfamiliar(watched, window, settings.level),
         warnings=_warnings(window),
@@ -264,7 +267,8 @@ def p_values(
         np.concatenate([reference.scores, window.scores]),
         np.concatenate([reference.decisions, window.decisions]),
     )
-    values = _rounded_columns(watched, pooled, len(reference))
+    values = _values(watched, pooled)
+    values = two_samples.on_grid(values, _deviations(values[: len(reference)], reference))
     exclusive = watched.model_info["task"] == "multiclass"
     statistics = {
         "features and scores": two_samples.largest(
@@ -283,29 +287,32 @@ def _values(watched: Watched, records: Records) -> np.ndarray:
     return np.concatenate([features, records.scores], axis=1, dtype=np.float64)
 
 
-def _rounded_columns(watched: Watched, pooled: Records, reference: int) -> np.ndarray:
-    values = _values(watched, pooled)
-    return two_samples.on_grid(values, values[:reference].std(axis=0))
+def _deviations(values: np.ndarray, reference: Records) -> np.ndarray:
+    """Return the deviations of the columns `[N, C]` of the reference, above what rounding makes: features
+    are of the order of 1, such as those of recordings that are normalized one by one, which are all of
+    one power."""
+    least = np.full(values.shape[1], LEAST_DEVIATION)
+    scores = np.abs(reference.scores).max(axis=0)
+    least[-len(scores) :] *= np.where(scores > 0, scores, 1)
+    return np.maximum(values.std(axis=0), least)
 
 
 # ---------------------------------------------------------------- what differs, and by how much
 
 
-def _columns(watched: Watched, reference: Records, window: Records, level: float) -> list[Column]:
+def _columns(watched: Watched, reference: Records, window: Records) -> list[Column]:
     dataset = watched.model_info["dataset"]
     features = columns(reference.embeddings[:1], dataset)[0]
     before, after = _values(watched, reference), _values(watched, window)
-    deviation = before.std(axis=0)
+    deviation = _deviations(before, reference)
     rounded = two_samples.on_grid(np.concatenate([before, after]), deviation)
     halves = rounded[: len(before)].T, rounded[len(before) :].T
     p = two_samples.holm(
         np.array([two_samples.column_p_value(*pair) for pair in zip(*halves, strict=True)])
     )
-    scale = np.where(deviation > 0, deviation, 1)
-    shift = (after.mean(axis=0) - before.mean(axis=0)) / scale
-    error = (
-        1.96 * np.sqrt(before.var(axis=0) / len(before) + after.var(axis=0) / len(after)) / scale
-    )
+    shift = (after.mean(axis=0) - before.mean(axis=0)) / deviation
+    variance = before.var(axis=0) / len(before) + after.var(axis=0) / len(after)
+    error = 1.96 * np.sqrt(variance) / deviation
     return [
         Column(
             name=name,
@@ -314,9 +321,8 @@ def _columns(watched: Watched, reference: Records, window: Records, level: float
             shift=float(shift[number]),
             low=float(shift[number] - error[number]),
             high=float(shift[number] + error[number]),
-            smallest=two_samples.smallest_shift(len(before), len(after), level / len(p)),
             wasserstein=stats.wasserstein_distance(before[:, number], after[:, number])
-            / scale[number],
+            / deviation[number],
             psi=two_samples.population_stability(before[:, number], after[:, number]),
         )
         for number, name in enumerate([*features, *watched.score_names])

@@ -34,11 +34,10 @@ def memberships(reference: int, window: int, permutations: int, seed: int = 0) -
     return np.concatenate([observed[None], drawn])
 
 
-def on_grid(columns: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def on_grid(columns: np.ndarray, deviations: np.ndarray) -> np.ndarray:
     """Return pooled columns `[P, C]` rounded, so that equal values stay equal however they were computed;
-    `scale` `[C]`: of each column, its deviation."""
-    step = np.where(scale > 0, GRID * scale, 1e-6)
-    return np.round(columns / step)
+    `deviations` `[C]`: of each column."""
+    return np.round(columns / (GRID * deviations))
 
 
 def cramer_von_mises(columns: np.ndarray, membership: np.ndarray) -> np.ndarray:
@@ -127,10 +126,18 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def column_p_value(before: np.ndarray, after: np.ndarray) -> float:
-    """Return the p-value of the test of Cramér and von Mises."""
-    if np.ptp(before) == np.ptp(after) == 0:  # of which SciPy has no p-value
-        return float(before[0] == after[0])
-    return float(stats.cramervonmises_2samp(before, after, method="asymptotic").pvalue)
+    """Return the p-value of the test of Cramér and von Mises.
+
+    Equal values stand in an order by chance: with SciPy's mean ranks, columns of few values would be told
+    to drift where nothing does.
+    """
+    pooled = np.concatenate([before, after])
+    ranks = np.empty(len(pooled))
+    ranks[np.lexsort((np.random.default_rng(0).random(len(pooled)), pooled))] = np.arange(
+        len(pooled)
+    )
+    halves = np.split(ranks, [len(before)])
+    return float(stats.cramervonmises_2samp(*halves, method="asymptotic").pvalue)
 
 
 def share_p_value(counts: tuple[int, int], sizes: tuple[int, int]) -> float:
