@@ -24,6 +24,8 @@ from uvicorn import Config
 from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.feature_store import client
+from beatline.monitoring import database
+from beatline.monitoring.settings import Monitoring
 from beatline.serving import access_log, hosts, registry
 from beatline.serving.connections import BoundedProtocol
 from beatline.serving.problems import shown
@@ -166,6 +168,8 @@ def _limits(root: Path) -> Serve:
     registry.check_behind(limits, wanted)
     if url := os.environ.get(client.VARIABLE):
         client.Client(url)  # is it one?
+    if where := params.block(content, "monitoring", Monitoring).where:
+        database.address(where)
     return limits
 
 

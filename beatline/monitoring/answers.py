@@ -103,7 +103,7 @@ class AnswerLog:
         if last is not None:
             query = query.limit(last)
         newest_first = query.order_by(columns.moment.desc(), columns.id.desc())
-        with self._reading() as connection:
+        with self.reading() as connection:
             return collected(dataset, model, _rows(connection, newest_first))
 
     def feedback(self, dataset: str | None = None, since: datetime | None = None) -> list[Feedback]:
@@ -115,7 +115,7 @@ class AnswerLog:
             query = query.where(answers.c.dataset == dataset)
         if since is not None:
             query = query.where(feedback.c.moment >= microseconds(since))
-        with self._reading() as connection:
+        with self.reading() as connection:
             return [
                 Feedback(rows.answer(row), moment(row.said), orjson.loads(row.labels))
                 for row in _rows(connection, query.order_by(feedback.c.moment, answers.c.id))
@@ -147,7 +147,19 @@ class AnswerLog:
             self._make()
             with self.engine.begin() as connection:
                 connection.execute(feedback.delete().where(feedback.c.answer.in_([*labels])))
-                connection.execute(feedback.insert(), values)
+                if values:
+                    connection.execute(feedback.insert(), values)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection. Raises UserError if there is no log."""
+        if database.inode(self.engine) is None:
+            raise UserError(
+                f"there is no log of answers at {self.engine.url.database}: serve first, or "
+                f"{database.CURE}"
+            )
+        with database.reporting_faults(self.engine), self.engine.connect() as connection:
+            yield connection
 
     def _make(self) -> None:
         """Make the tables, anew if the file is another than before: whoever had it open would go on
@@ -158,20 +170,9 @@ class AnswerLog:
             self._made = database.inode(self.engine)
 
     def _by_id(self, query: Select[Any], column: Column[Any], ids: list[str]) -> Iterator[Row[Any]]:
-        with self._reading() as connection:
+        with self.reading() as connection:
             for begin in range(0, len(ids), AT_ONCE):
                 yield from _rows(connection, query.where(column.in_(ids[begin : begin + AT_ONCE])))
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        """Give a connection. Raises UserError if there is no log."""
-        if database.inode(self.engine) is None:
-            raise UserError(
-                f"there is no log of answers at {self.engine.url.database}: serve first, or "
-                f"{database.CURE}"
-            )
-        with database.reporting_faults(self.engine), self.engine.connect() as connection:
-            yield connection
 
 
 def _rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:

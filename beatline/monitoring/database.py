@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Column, ForeignKey, Index, MetaData, Table, event
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.types import BigInteger, Double, Integer, LargeBinary, String, Text
 
@@ -149,9 +149,12 @@ def inode(made: Engine) -> int | None:
 
 @contextmanager
 def reporting_faults(made: Engine) -> Iterator[None]:
-    """Turn what goes wrong between here and the database into a UserError of one sentence."""
+    """Turn what goes wrong between here and the database into a UserError of one sentence. Values that it
+    cannot hold are no fault of the database's: DataError."""
     try:
         yield
+    except DataError:
+        raise
     except OSError as error:
         place = f"the log of answers ({error.filename})"
         raise UserError(f"{place} cannot be written ({error.strerror}): {CURE}") from None

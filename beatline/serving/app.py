@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beatline.common import params
 from beatline.feature_store import client
+from beatline.monitoring.settings import Monitoring
 from beatline.serving import access_log, documentation, hosts, registry, requests, telemetry
 from beatline.serving.problems import Problem, shown, unavailable
 from beatline.serving.registry import LOAD_FIRST
@@ -54,17 +55,19 @@ def create_app(
     wanted: Sequence[str],
     load_first: bool = False,
     feature_store: str | None = None,
+    monitoring: Monitoring | None = None,
 ) -> FastAPI:
     """The application for the project in `root`, which answers with the bundles `wanted`
     (``<data set>/<model>``). They are loaded once it has started, or before, if `load_first`.
-    `feature_store`: the URL of Feast's server, None without one. The environment says by which names it
+    `feature_store`: the URL of Feast's server, None without one; `monitoring`: whether and how answers
+    are logged. The environment says by which names it
     may be asked for (:mod:`beatline.serving.hosts`).
 
-    Raises UserError if there is a model behind an address of its own that is none of them, or the URL is
-    none.
+    Raises UserError if there is a model behind an address of its own that is none of them, or the URL or
+    the place of the log is none.
     """
     registry.check_behind(limits, wanted)
-    service = Service(limits, root, wanted, load_first, feature_store)
+    service = Service(limits, root, wanted, load_first, feature_store, monitoring)
     app = FastAPI(
         title="Beatline",
         version="1",
@@ -99,7 +102,9 @@ def project_application() -> FastAPI:
     limits = params.block(content, "serve", Serve)
     load_first = LOAD_FIRST in os.environ
     feature_store = os.environ.get(client.VARIABLE)
-    return create_app(limits, Path.cwd(), registry.wanted(content), load_first, feature_store)
+    monitoring = params.block(content, "monitoring", Monitoring)
+    wanted = registry.wanted(content)
+    return create_app(limits, Path.cwd(), wanted, load_first, feature_store, monitoring)
 
 
 class Outermost:

@@ -28,12 +28,11 @@ from tqdm import tqdm
 
 from beatline.bundle.model_info import batches, find
 from beatline.common.errors import UserError
-from beatline.prediction.familiarity import features
 from beatline.serving import answers, uploads
 from beatline.serving import model as models
+from beatline.serving.answers import Observe, Observed
 from beatline.serving.model import Model
 from beatline.serving.problems import Problem
-from beatline.serving.recording import Notice, Prepared
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import archives, metadata, wfdb_records
 from beatline.serving.uploads.upload import File, Upload
@@ -218,33 +217,26 @@ def _row(model: Model, files: list[Source], headers: Mapping[str, str]) -> dict[
 
 
 def _examined(model: Model, files: list[Source]) -> Examined:
-    seen: list[Prepared] = []
-
-    def see(prepared: Prepared) -> Sequence[Notice]:
-        seen.append(prepared)
-        return ()
-
-    nothing = np.zeros(0, np.float32)
+    seen: list[Observed] = []
     try:
-        answer = _answer(model, files, {}, see)
+        answer = _answer(model, files, {}, lambda _, observed: seen.append(observed))
     except (Problem, OSError) as error:
+        nothing = np.zeros(0, np.float32)
         return Examined(files[0].name, nothing, nothing, [], str(error))
-    scores = [answer["score"]] if "score" in answer else [*answer["probabilities"].values()]
-    embedding = features(model.normalized(seen[0].samples), model.model_info["dataset"])
     codes = [warning["code"] for warning in answer["warnings"]]
-    return Examined(files[0].name, np.array(scores, np.float32), embedding, codes)
+    return Examined(files[0].name, seen[0].scores, seen[0].embedding, codes)
 
 
 def _answer(
     model: Model,
     files: list[Source],
     headers: Mapping[str, str],
-    see: Callable[[Prepared], Sequence[Notice]] = lambda _: (),
+    observe: Observe | None = None,
 ) -> dict[str, Any]:
     sent = Upload("", headers, [File(file.name, file.read()) for file in files])
     recording = uploads.read(sent, LIMITS)
     return answers.respond(
-        model, recording, explain=False, with_recording=False, limits=LIMITS, see=see
+        model, recording, explain=False, with_recording=False, limits=LIMITS, observe=observe
     )
 
 

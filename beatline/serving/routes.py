@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,17 +21,21 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from beatline.monitoring.settings import Monitoring
 from beatline.serving import (
+    answer_log,
     answers,
     documentation,
     examples,
     explanation,
+    feedback,
     machines,
     preparation,
     requests,
     telemetry,
     uploads,
 )
+from beatline.serving.answer_log import Asked, Logbook
 from beatline.serving.documentation import problems
 from beatline.serving.machines import Machines
 from beatline.serving.model import Check, Model, go_on
@@ -42,6 +47,7 @@ from beatline.serving.responses import (
     Available,
     ClassAnswer,
     Example,
+    Feedback,
     LabelsAnswer,
     MachineAnswer,
     MachineFeatures,
@@ -98,6 +104,27 @@ class Operation(APIRoute):
         return handle
 
 
+@dataclass(frozen=True)
+class Answered:
+    """An answer, or several: the response if it is `made`, or its `content` if its client waits for the
+    log."""
+
+    content: Any
+    made: Response | None
+
+    @staticmethod
+    def at_once(content: Any, asked: Asked) -> Answered:
+        """Make the response where the answer was made, unless its client waits."""
+        return Answered(content, None) if asked.wait else Answered(None, _json(content))
+
+    async def response(self, asked: Asked) -> Response:
+        """Return the response, once it is known whether the answer is in the log if that was asked."""
+        if self.made is not None:
+            return self.made
+        await answer_log.tell(self.content, asked)
+        return _json(self.content)
+
+
 class Service:
     """The operations, and what they share."""
 
@@ -108,6 +135,7 @@ class Service:
         wanted: Sequence[str],
         load_first: bool,
         feature_store: str | None,
+        monitoring: Monitoring | None = None,
     ) -> None:
         self.limits = limits
         self.load_first = load_first
@@ -120,6 +148,9 @@ class Service:
         self.machines = None
         if feature_store:
             self.machines = Machines(root, feature_store, limits, self.telemetry)
+        self.logbook = None
+        if monitoring is not None and monitoring.where:
+            self.logbook = Logbook(monitoring, self.telemetry)
         self.asking = lane("asking", ASKING, WAITING, nice=False)
         self.explaining = lane("explaining", 1, WAITING, nice=True)
         processes = int(os.environ.get(PROCESSES, "1"))
@@ -134,6 +165,8 @@ class Service:
             self.registry.start()
             if self.machines:
                 self.machines.start()
+            if self.logbook:
+                self.logbook.writer.start()
             if self.load_first:
                 await asyncio.to_thread(self.registry.first_round.wait)
             try:
@@ -144,6 +177,8 @@ class Service:
                     lane.stop()
                 if self.machines:
                     await asyncio.to_thread(self.machines.stop)
+                if self.logbook:
+                    await asyncio.to_thread(self.logbook.writer.stop)
 
     def add_to(self, app: FastAPI) -> None:
         """Add the operations to an application, with what its document says of them."""
@@ -169,6 +204,15 @@ class Service:
             )
         if self.machines:
             self._add_machines(post, get)
+        if self.logbook:
+            post(
+                "/feedback",
+                self.feedback,
+                tags=["Feedback"],
+                response_model=Feedback | list[Feedback],
+                responses=problems(400, 404, 408, 413, 415, 422, 503),
+                openapi_extra=documentation.feedback_body(),
+            )
         about_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
         listed = list[Available | Unavailable]
         get("/models", self.models, **about_models, response_model=dict[Literal["models"], listed])
@@ -197,7 +241,13 @@ class Service:
         )
         if self.limits.machines:
             predict = self.predict_machine
-            post(f"{address}/predict", predict, **about, response_model=MachineAnswer)
+            post(
+                f"{address}/predict",
+                predict,
+                **about,
+                response_model=MachineAnswer,
+                openapi_extra={"parameters": documentation.LOG_HEADERS[1:]},
+            )
 
     async def predict_recording(
         self,
@@ -211,18 +261,20 @@ class Service:
         loaded = self.registry.model(dataset, model)
         kind = requests.content_type(request)
         machine = self._machine(request, loaded)
+        asked = answer_log.asked(request, machine)
 
-        def answer(sent: Recording, check: Check) -> Response:
+        def answer(sent: Recording, check: Check) -> Answered:
             options: dict[str, Any] = {
                 "explain": explain,
                 "with_recording": recording,
                 "check": check,
+                "observe": self._observe(loaded, asked),
             }
             if machine is not None:
                 options["see"] = partial(self._store, loaded, machine)
             content = answers.respond(loaded, sent, **options, limits=self.limits)
             self.telemetry.answered(loaded, content)
-            return _json(content)
+            return Answered.at_once(content, asked)
 
         with self.small.share() as small, self.large.share() as large:
             body = await requests.read_body(request, self.limits, SMALL, small, large)
@@ -230,7 +282,7 @@ class Service:
             def read() -> Recording:
                 return uploads.read(requests.upload_of(request.headers, kind, body), self.limits)
 
-            def read_and_answer(check: Check) -> Response | Recording:
+            def read_and_answer(check: Check) -> Answered | Recording:
                 """The answer, unless others like this one would wait for it."""
                 sent = read()
                 _, seconds = self._effort(loaded, sent, explain)
@@ -242,17 +294,22 @@ class Service:
                 sent = read()
                 values, seconds = self._effort(loaded, sent, explain)
                 if max(values / LITTLE, seconds / AT_ONCE) <= 1 and not explain and not recording:
-                    return answer(sent, go_on)
+                    return await answer(sent, go_on).response(asked)
                 lane = self.quick if seconds <= A_MOMENT else self.slow
             else:
                 reading = self.quick if len(body) <= SMALL else self.slow
                 sent = await reading.run(request, read_and_answer)
-                if isinstance(sent, Response):
-                    return sent
+                if isinstance(sent, Answered):
+                    return await sent.response(asked)
             with self.unpacked.share() as take:
                 take(max(sent.samples.nbytes - len(body), 0))
                 lane = self.explaining if explain else lane
-                return await lane.run(request, partial(answer, sent))
+                answered = await lane.run(request, partial(answer, sent))
+                return await answered.response(asked)
+
+    def _observe(self, loaded: Model, asked: Asked) -> answers.Observe | None:
+        """Return what logs answers, None if nothing does."""
+        return self.logbook and partial(self.logbook.note, loaded, asked)
 
     def _machine(self, request: Request, loaded: Model) -> str | None:
         """Return the id of the machine that a recording is of, None if it is not said. Raises Problem if
@@ -269,7 +326,7 @@ class Service:
     def _store(self, loaded: Model, machine: str, prepared: Prepared) -> list[Notice]:
         assert prepared.features is not None, "_machine lets sound through alone"
         if self.machines is None:
-            return [machines.without_store()]
+            return [] if self.logbook else [machines.without_store()]
         return self.machines.send(loaded, machine, prepared.features.tolist())
 
     def _effort(self, loaded: Model, recording: Recording, explain: bool) -> tuple[int, float]:
@@ -292,20 +349,22 @@ class Service:
         loaded = self.registry.model(*str(self.limits.features).split("/"))
         if (kind := requests.content_type(request)) != JSON:
             raise unsupported(f"Content-Type {kind!r} is not understood: send {JSON}")
+        asked = answer_log.asked(request)
         with self.small.share() as small, self.large.share() as large:
             body = await requests.read_body(request, self.limits, SMALL, small, large)
 
-            def answer(_: Check) -> Response:
+            def answer(_: Check) -> Answered:
                 rows = requests.rows(body, self.limits, loaded.model_info["dataset"]["channels"])
-                content = answers.respond_rows(loaded, rows, self.limits)
+                observe = self._observe(loaded, asked)
+                content = answers.respond_rows(loaded, rows, self.limits, observe)
                 answered = content if isinstance(content, list) else [content]
                 self.telemetry.answered(loaded, *answered)
                 self.telemetry.took_rows(loaded, len(answered))
-                return _json(content)
+                return Answered.at_once(content, asked)
 
             if len(body) <= SMALL // 16:  # a hundred rows or so
-                return answer(go_on)
-            return await self.quick.run(request, answer)
+                return await answer(go_on).response(asked)
+            return await (await self.quick.run(request, answer)).response(asked)
 
     async def machine_features(self, request: Request, machine_id: MachineId) -> Response:
         """A machine's newest features in the store, with their age."""
@@ -320,11 +379,28 @@ class Service:
         assert self.machines
         loaded = self.registry.model(*str(self.limits.machines).split("/"))
         ask, machine = self.machines.newest, machines.checked_id(machine_id)
+        asked = answer_log.asked(request, machine)
         table, row, age, notices = await self.asking.run(request, lambda _: ask(machine))
         self.machines.check_fits(loaded, table)
-        content = answers.respond_measured(loaded, row.features, notices)
+        observe = self._observe(loaded, asked)
+        content = answers.respond_measured(loaded, row.features, notices, observe)
         self.telemetry.answered(loaded, content)
-        return _json({**machines.described(machine, table, row, age), **content})
+        content = {**machines.described(machine, table, row, age), **content}
+        return await Answered.at_once(content, asked).response(asked)
+
+    async def feedback(self, request: Request) -> Response:
+        """What experts say of answers: the classes that are true, in place of what was said before."""
+        assert self.logbook
+        if (kind := requests.content_type(request)) != JSON:
+            raise unsupported(f"Content-Type {kind!r} is not understood: send {JSON}")
+        answers, model_of = self.logbook.writer.log, self.registry.model
+        with self.small.share() as small, self.large.share() as large:
+            body = await requests.read_body(request, self.limits, SMALL, small, large)
+            several = body.lstrip().startswith(b"[")
+            written = await self.asking.run(
+                request, lambda _: feedback.write(feedback.read(body), answers, model_of)
+            )
+        return _json(written if several else written[0])
 
     async def health(self, _: Request) -> Response:
         """Whether models can answer."""

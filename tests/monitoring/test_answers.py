@@ -24,13 +24,6 @@ FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return str(tmp_path / "deeper" / "answers.db")
-    return request.getfixturevalue("database")
-
-
 def same(written: Answer, read: Answer) -> bool:
     """Whether two answers are equal, arrays in type and values."""
 
