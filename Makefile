@@ -236,6 +236,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.mnist
 	python -m benchmarks.detectors
 	python -m benchmarks.familiarity
+	python -m benchmarks.drift
 	python -m benchmarks.compare
 	python -m benchmarks.no_op_repro
 	python -m benchmarks.sums

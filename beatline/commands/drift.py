@@ -24,7 +24,6 @@ from beatline.monitoring import drift, drift_report
 from beatline.monitoring.answers import AnswerLog, Window
 from beatline.monitoring.drift import Finding, Records, Watched
 from beatline.monitoring.settings import Monitoring
-from beatline.serving import predictor
 from beatline.serving.registry import wanted
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -123,6 +122,8 @@ def _period(window: Window) -> tuple[datetime, datetime] | None:
 
 def _of_files(options: argparse.Namespace, watched: Watched) -> Records:
     """Read recordings as the service does. Those that cannot be read are told, and left out."""
+    from beatline.serving import predictor  # with ONNX Runtime, for recordings alone
+
     model = predictor.load(options.model)
     examined = model.examine(options.recordings)
     readable = [each for each in examined if not each.error]

@@ -29,6 +29,7 @@ from beatline.prediction.reference import Reference
 
 PERMUTATIONS = 999
 MOST_RECORDS = 2000  # of a window that are compared: more would hardly find smaller shifts
+AT_A_TIME = 10_000  # records
 FEWEST_REFERENCE = 20  # validation records
 LEAST_DEVIATION = 0.01  # of features; of scores, of the largest
 FEW_ENTITIES = 20  # machines or persons
@@ -81,7 +82,9 @@ class Watched:
 
     def unfamiliar(self, records: Records) -> np.ndarray:
         """Whether each record is farther from the training than recordings like those are, `[N]`."""
-        return self.familiarity.distances(records.embeddings) > self.familiarity.threshold
+        parts = np.array_split(records.embeddings, len(records) // AT_A_TIME + 1)
+        distances = np.concatenate([self.familiarity.distances(part) for part in parts])
+        return distances > self.familiarity.threshold
 
 
 def load(folder: Path) -> Watched:
@@ -162,9 +165,12 @@ class Finding:
 
 def of_window(window: Window) -> Records:
     """Return the records of logged answers that have an embedding."""
-    whole = np.flatnonzero(
-        np.isfinite(window.embeddings).all(axis=1) & bool(window.embeddings.size)
-    )
+    has_one = np.isfinite(window.embeddings).all(axis=1) & bool(window.embeddings.size)
+    if has_one.all():  # a copy would take as much memory again
+        return Records(
+            window.embeddings, window.scores, window.decisions, window.warnings, window.entities
+        )
+    whole = np.flatnonzero(has_one)
     return Records(
         window.embeddings[whole],
         window.scores[whole],

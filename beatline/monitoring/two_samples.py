@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from scipy.spatial.distance import pdist, squareform
+from sklearn.metrics.pairwise import euclidean_distances
 
 AT_A_TIME = 1 << 21  # numbers
 GRID = 1e-4  # deviations that do not count: other processors and runtimes round otherwise
@@ -73,9 +73,9 @@ def mean_discrepancy(embeddings: np.ndarray, membership: np.ndarray) -> np.ndarr
     deviation = embeddings.std(axis=0)
     centred = embeddings - np.median(embeddings, axis=0)
     scaled = np.clip(centred / np.where(deviation > 0, deviation, 1), -FARTHEST, FARTHEST)
-    squares = pdist(scaled, "sqeuclidean").astype(np.float32)
-    kernel = squareform(np.exp(-squares / (np.median(squares) or 1)))
-    np.fill_diagonal(kernel, 1)
+    kernel = euclidean_distances(scaled.astype(np.float32), squared=True)
+    kernel /= -(np.median(kernel) or 1)
+    np.exp(kernel, out=kernel)
     size = membership[0].sum()
     weights = np.where(membership, 1 / size, -1 / (membership.shape[1] - size)).astype(np.float32)
     return np.einsum("rp,rp->r", weights @ kernel, weights)

@@ -14,10 +14,14 @@ from beatline.monitoring.drift import (
     MOST_RECORDS,
     Finding,
     Records,
+    Watched,
     check,
     p_values,
 )
 from beatline.monitoring.settings import Drift
+from beatline.prediction.familiarity import features
+from beatline.training import familiarity, reference
+from tests.models.detectors import needs_bearing, spectrograms_of
 from tests.monitoring.watched import KINDS, recordings, records, watched
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -90,6 +94,46 @@ def test_another_mix_of_classes_is_found(kind: str) -> None:
     for seed in (11, 12, 13):
         finding = found(kind, records(kind, recordings(kind, 150, seed, ill=0.65)))
         assert finding.verdict == "drift"
+
+
+@needs_bearing
+def test_real_recordings_of_a_bearing() -> None:
+    """Of its drive end, in parts of 50 ms: recordings of the sound bearing that were made between those
+    of the reference are no drift, each kind of fault is."""
+
+    def parts(pattern: str) -> np.ndarray:
+        whole = spectrograms_of(pattern)
+        return np.concatenate(np.split(whole[:, : whole.shape[1] // 5 * 5], 5, axis=1))
+
+    sound = parts("normal/*.wav")
+    centre, spread = sound.mean(axis=(0, 1)), sound.std(axis=(0, 1))
+    dataset = {
+        "drawing": "spectrogram",
+        "length": sound.shape[1],
+        "channels": [f"band {number}" for number in range(sound.shape[2])],
+        "sampling_rate": None,
+        "simulated": False,
+    }
+    signals = (sound - centre) / spread
+    learned = np.arange(len(signals)) % 2 == 0  # whose distances are not those of new ones
+    known = familiarity.fit(signals[learned], signals[~learned], dataset)
+    assert known
+
+    def asked(pattern: str) -> Records:
+        embeddings = np.stack([features((p - centre) / spread, dataset) for p in parts(pattern)])
+        scores = known.distances(embeddings)[:, None].astype(np.float32)
+        return Records(embeddings.astype(np.float32), scores, scores >= known.threshold)
+
+    usual = asked("normal/*.wav").rows(np.flatnonzero(~learned))
+    info = {"task": "neighbours", "classes": ["anomaly"], "thresholds": [known.threshold]}
+    info |= {"dataset": dataset, "weights_sha256": "a" * 64}
+    kept = reference.taken(signals[~learned], usual.scores, usual.decisions, known, dataset)
+    model = Watched("bearing", "made", info, kept, known)
+    verdicts = {
+        kind: check(model, asked(f"test/{kind}*.wav"), Drift(records=20), NOW).verdict
+        for kind in ("normal", *(f"anomaly_{fault}" for fault in ("B", "IR", "OR")))
+    }
+    assert verdicts.pop("normal") == "none" and set(verdicts.values()) == {"drift"}
 
 
 def test_culprits_are_named() -> None:
