@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
-  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote retrain watch mlflow serve features feature-server \
+  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote drift retrain watch mlflow serve features feature-server \
   check browser test test-quick bench lock \
   clean
 
@@ -221,6 +221,10 @@ serve: $(VENV)/.ready-serve $(if $(filter registry,$(MODELS)),$(VENV)/.ready-tra
 features: $(VENV)/.ready $(FEAST)/.ready ## fill the feature store from the tables of features (after make repro)
 	@beatline features
 
+SINCE := 7d
+drift: $(VENV)/.ready-serve ## has what models are asked drifted? SINCE=7d, of the log of answers
+	@beatline drift --since '$(SINCE)'
+
 feature-server: $(VENV)/.ready $(FEAST)/.ready ## run the server of the feature store, which make serve asks
 	@exec beatline feature-server
 
@@ -251,6 +255,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.mnist
 	python -m benchmarks.detectors
 	python -m benchmarks.familiarity
+	python -m benchmarks.drift
 	python -m benchmarks.compare
 	python -m benchmarks.no_op_repro
 	python -m benchmarks.sums

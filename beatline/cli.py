@@ -26,9 +26,11 @@ COMMANDS = {
     "same": "check that a refactoring changes no output, and record that nothing need run again",
     "describe": "print what a trained model is and what made it",
     "predict": "predict from recordings in files, a row for each",
+    "drift": "tell whether what a model is asked still is as its validation records were",
     "features": "fill the feature store from the tables of features",
     "feature-server": "run the server of the feature store",
     "serve": "answer with the trained models: an API and a page",
+    "log": "tell what is in the log of answers, or erase what is about one entity",
     "compare": "compare two revisions: every metric, its interval, a verdict",
     "plots": "show the plots that differ between two revisions, in one page",
     "gate": "judge a revision by its base: passed, failed (exit status 1) or cannot tell",
@@ -41,7 +43,9 @@ COMMANDS = {
     "run-queue": "run the queued experiments and wait for them",
 }
 
-WITHOUT_DVC = ("validate", "describe", "predict", "features", "feature-server", "serve")
+WITHOUT_DVC = (
+    *("validate", "describe", "predict", "drift", "features", "feature-server", "serve", "log"),
+)
 SITE_CACHE = "DVC_SITE_CACHE_DIR"  # of the environment; DVC's own name
 
 

@@ -22,11 +22,13 @@ from beatline.lineage import record
 from beatline.models import Learning
 from beatline.prediction import devices, inference
 from beatline.prediction.familiarity import Familiarity
-from beatline.training import checkpoint, familiarity, loop
+from beatline.prediction.reference import Reference
+from beatline.training import checkpoint, familiarity, loop, reference
 from beatline.training.data import PARTS, TrainingData, load_training_data
 from beatline.training.parameters import parameters_of
 
-Trained = tuple[nn.Module, dict[str, Any], pd.DataFrame]  # network, model.json, history
+# network, model.json, history, and what it is watched by
+Trained = tuple[nn.Module, dict[str, Any], pd.DataFrame, Reference | None]
 
 
 def main(model: str, name: str) -> None:
@@ -55,14 +57,17 @@ def main(model: str, name: str) -> None:
         for seed_parameters in parameters_per_seed
     ]
     output = Path(f"data/models/{name}/{model}")
+    known = familiarity.fit(*data.signals, model_info["dataset"])
     earlier, trained = 0.0, []
     with checkpoint.kept(checkpoint.FOLDER / name / model, keys) as paths:
         for seed_parameters, path in zip(parameters_per_seed, paths, strict=True):
             state = checkpoint.State(path)
-            network, learned, history = train(model_info, data, seed_parameters, state, key)
-            trained.append((network, learned | {"identity": identity}, history))
+            network, learned, history, watched = train(
+                model_info, data, seed_parameters, state, key, known
+            )
+            trained.append((network, learned | {"identity": identity}, history, watched))
             earlier += state.earlier
-        save(output, trained, familiarity.fit(*data.signals, model_info["dataset"]))
+        save(output, trained, known)
         seconds = time.perf_counter() - began + earlier
         # Durations differ from run to run: they stay out of what metrics and bundles hold.
         durations = Path(f"data/durations/{name}/{model}/train.json")
@@ -76,8 +81,10 @@ def train(
     parameters: Learning,
     state: checkpoint.State,
     key: str,
+    known: Familiarity | None,
 ) -> Trained:
-    """One network, from the seed in `parameters` alone, whatever was trained before it."""
+    """One network, from the seed in `parameters` alone, whatever was trained before it. `known`: the
+    distance to the training recordings, without which it is not watched."""
     devices.make_deterministic(parameters.seed)
     network = bundle.network_of(model_info, f"{key}.architecture")
     size, label = models.count_parameters(network), loop.label(parameters)
@@ -95,23 +102,28 @@ def train(
     validation = data.validation
     predictions = inference.predict(network, data.task, validation.recordings, parameters.windows)
     percentile = parameters.threshold_percentile
+    thresholds = data.task.thresholds(validation.targets, predictions, percentile)
+    decisions = data.task.decide(predictions, thresholds)
     learned = {
         "training": parameters.model_dump(),
         "parameters": models.count_parameters(network),
-        "thresholds": data.task.thresholds(validation.targets, predictions, percentile),
+        "thresholds": thresholds,
         "best_epoch": best_epoch,
     }
     print(f"{label}best epoch {best_epoch} of {len(history)}", flush=True)
-    return network, model_info | learned, history
+    watched = known and reference.taken(
+        data.signals[1], predictions, decisions, known, model_info["dataset"]
+    )
+    return network, model_info | learned, history, watched
 
 
 def save(folder: Path, trained: list[Trained], known: Familiarity | None) -> None:
     """Write the bundles of all seeds, or none. `known`: the distance to the training recordings."""
     with replacing(folder) as beside:
-        for number, (network, model_info, history) in enumerate(trained):
+        for number, (network, model_info, history, watched) in enumerate(trained):
             seed = str(model_info["training"]["seed"])
             target = beside / "seeds" / seed if number else beside
-            bundle.save(target, network, model_info, history, known)
+            bundle.save(target, network, model_info, history, known, watched)
         sums.seal(beside)  # with the bundles of other seeds
 
 

@@ -4,8 +4,9 @@
 recording to a prediction and what made the model, ``history.csv`` a row per epoch of training, and
 ``model.onnx`` the network as an ONNX graph, for predictions without torch
 (:mod:`beatline.serving`). ``familiarity.safetensors`` tells which recordings are far from those of the
-training (:mod:`beatline.prediction.familiarity`). The folder ``seeds`` holds the bundles of other
-seeds, each called after its seed, if there are any. One call loads a bundle::
+training (:mod:`beatline.prediction.familiarity`), ``reference.safetensors`` what it is watched by in
+production (:mod:`beatline.prediction.reference`). The folder ``seeds`` holds the bundles of other seeds,
+each called after its seed, if there are any. One call loads a bundle::
 
     from beatline import bundle
     model = bundle.load("data/models/ptbxl/cnn")
@@ -26,6 +27,7 @@ from beatline.bundle.model_info import (
     GRAPH,
     GRAPH_SHA256,
     HISTORY,
+    REFERENCE,
     SEEDS,
     WEIGHTS,
     WEIGHTS_SHA256,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from beatline.bundle.model import Answers, Bundle, load, network_of, other_seeds, save
 
 __all__ = ["DESCRIPTION", "FAMILIARITY", "FORMAT", "GRAPH", "GRAPH_SHA256", "HISTORY", "SEEDS"]
-__all__ += ["WEIGHTS", "WEIGHTS_SHA256", "shape_of"]
+__all__ += ["REFERENCE", "WEIGHTS", "WEIGHTS_SHA256", "shape_of"]
 __all__ += ["Answers", "Bundle", "load", "network_of", "other_seeds", "save"]
 
 

@@ -24,6 +24,8 @@ from beatline.bundle.model_info import (
     GRAPH,
     GRAPH_SHA256,
     HISTORY,
+    REFERENCE,
+    REFERENCE_SHA256,
     SEEDS,
     WEIGHTS,
     WEIGHTS_SHA256,
@@ -41,6 +43,7 @@ from beatline.export.onnx_graph import NotExported
 from beatline.prediction import devices, inference, tasks
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.familiarity import Familiarity
+from beatline.prediction.reference import Reference
 from beatline.prediction.windows import Windows, averaged, starts
 from beatline.preprocessing.normalization import Normalization
 
@@ -159,9 +162,11 @@ def save(
     model_info: dict[str, Any],
     history: pd.DataFrame,
     known: Familiarity | None = None,
+    reference: Reference | None = None,
 ) -> None:
     """Write a bundle. `model_info` needs what :data:`beatline.bundle.model_info.PROMISED` names;
-    `known`: the distance to its training recordings, if it is to tell which are far.
+    `known`: the distance to its training recordings, if it is to tell which are far; `reference`: the
+    validation records that it is to be watched by.
 
     A network that cannot be exported gets no ONNX graph and a warning: it works, but cannot be served.
     """
@@ -172,6 +177,8 @@ def save(
     sums[GRAPH_SHA256] = hashlib.sha256(graph).hexdigest() if graph else None
     distance = known.to_bytes() if known else None
     sums[FAMILIARITY_SHA256] = hashlib.sha256(distance).hexdigest() if distance else None
+    watched = reference.to_bytes() if reference else None
+    sums[REFERENCE_SHA256] = hashlib.sha256(watched).hexdigest() if watched else None
     with replacing(folder) as beside:
         beside.mkdir()
         # As bytes: save_file would not report a full disk as an OSError.
@@ -180,6 +187,8 @@ def save(
             (beside / GRAPH).write_bytes(graph)
         if distance:
             (beside / FAMILIARITY).write_bytes(distance)
+        if watched:
+            (beside / REFERENCE).write_bytes(watched)
         # Seventeen digits tell any two numbers apart: the normalization must come back as it was.
         content = {"format": FORMAT, **model_info, **sums}
         write_json(beside / DESCRIPTION, content, digits=17)

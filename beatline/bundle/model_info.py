@@ -12,17 +12,18 @@ from beatline.common import sums
 from beatline.common.errors import UserError, names_there_are
 from beatline.common.files import read_json
 from beatline.common.params import Parameters, validated
-from beatline.prediction import familiarity
+from beatline.prediction import familiarity, reference
 from beatline.prediction.familiarity import Familiarity
+from beatline.prediction.reference import Reference
 from beatline.prediction.tasks import TaskName
 
 FOLDER = Path("data/models")  # with the bundle of each data set and model: ptbxl/cnn
 WEIGHTS, GRAPH = "weights.safetensors", "model.onnx"
-FAMILIARITY = "familiarity.safetensors"
+FAMILIARITY, REFERENCE = "familiarity.safetensors", "reference.safetensors"
 DESCRIPTION, HISTORY = "model.json", "history.csv"
 SEEDS = "seeds"
 WEIGHTS_SHA256, GRAPH_SHA256 = "weights_sha256", "graph_sha256"  # in model.json
-FAMILIARITY_SHA256 = "familiarity_sha256"  # there too
+FAMILIARITY_SHA256, REFERENCE_SHA256 = "familiarity_sha256", "reference_sha256"  # there too
 FORMAT = 3
 MOST_VALUES = 1 << 26  # samples times channels of a recording: sixteen times what the service takes
 CURE = "train the model again"  # its bytes are those that were written, so no copy is better
@@ -143,6 +144,7 @@ class ModelInfo(_Part):
     weights_sha256: Sha256
     graph_sha256: Sha256 | None = None
     familiarity_sha256: Sha256 | None = None  # bundles had none at first
+    reference_sha256: Sha256 | None = None  # nor this
 
     @field_validator("classes")
     @classmethod
@@ -219,6 +221,15 @@ def read_familiarity(folder: Path, model_info: dict[str, Any]) -> Familiarity | 
     if expected is None:
         return None
     return familiarity.load(folder / FAMILIARITY, expected, model_info["dataset"])
+
+
+def read_reference(folder: Path, model_info: dict[str, Any]) -> Reference:
+    """Return the validation records that a bundle is watched by. Raises UserError if it has none, as
+    those of older versions, or if they are missing or damaged."""
+    expected = model_info.get(REFERENCE_SHA256)
+    if expected is None:
+        raise UserError(f"{folder} has no {REFERENCE} and cannot be watched: train it again")
+    return reference.load(folder / REFERENCE, expected, model_info)
 
 
 def batches(recordings: Any, model_info: dict[str, Any]) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ One module per architecture. Each holds
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,6 +68,12 @@ Shape = tuple[int, int]  # of what a network looks at: T time steps (or rows), C
 def module(name: str) -> ModuleType:
     """The module of the architecture called `name`, such as cnn; ModuleNotFoundError without."""
     return importlib.import_module(f"beatline.models.{name}")
+
+
+def detectors() -> list[str]:
+    """Return the names of the models that learn from normal recordings alone."""
+    names = [found.name for found in pkgutil.iter_modules(__path__) if found.name[0] != "_"]
+    return [name for name in names if module(name).LEARNS != "labels"]
 
 
 def create(

@@ -10,6 +10,7 @@ import sqlalchemy
 from sqlalchemy import Column, ColumnElement, Table, delete, func, select
 from sqlalchemy.engine import Engine
 
+from beatline.common.errors import UserError
 from beatline.monitoring import database
 from beatline.monitoring.answers import AnswerLog
 from beatline.monitoring.database import answers, feedback, recordings
@@ -83,17 +84,23 @@ def forget(log: AnswerLog, settings: Monitoring, now: datetime | None = None) ->
 
 
 def erase(log: AnswerLog, entity: str) -> int:
-    """Delete all that is about an entity, and have the database forget it; return how many answers."""
+    """Delete all that is about an entity, and have the database forget it; return how many answers.
+
+    Raises UserError if what is deleted may still be on the disk, since others read it.
+    """
     with log.reading(), database.reporting_faults(log.engine):
         erased = _delete(log.engine, answers.c.id, answers.c.entity == entity)
         with log.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             # Of SQLite, deleted rows are overwritten (secure_delete), and the write-ahead log is emptied;
             # a PostgreSQL keeps them until they are vacuumed.
             vacuum = "VACUUM answers, feedback, recordings"
-            lite = log.engine.dialect.name == "sqlite"
-            connection.execute(
-                sqlalchemy.text("PRAGMA wal_checkpoint(TRUNCATE)" if lite else vacuum)
-            )
+            if log.engine.dialect.name == "postgresql":
+                connection.execute(sqlalchemy.text(vacuum))
+            elif connection.execute(sqlalchemy.text("PRAGMA wal_checkpoint(TRUNCATE)")).scalar():
+                raise UserError(
+                    f"{erased} answers about {entity} are erased, but may be on the disk until others "
+                    f"have read the log: end what reads it, and run this again"
+                )
     return erased
 
 

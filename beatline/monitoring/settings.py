@@ -22,6 +22,14 @@ class KeepRecordings(Parameters):
     max_megabytes: Positive
 
 
+class Drift(Parameters):
+    """`level`: how often drift may be told of a window that has none. Of fewer `records` nothing is
+    told."""
+
+    level: float = Field(default=0.05, gt=0, lt=1)
+    records: int = Field(default=50, ge=1)
+
+
 class Retrain(Parameters):
     """`records`: how many recordings experts must have labelled for a new challenger."""
 
@@ -29,9 +37,8 @@ class Retrain(Parameters):
 
 
 class Shadow(Parameters):
-    """`share`: of answers that a model's challenger makes too; `processors`: how much of one, in each of
-    the
-    server's processes, it may take."""
+    """`share`: of answers that a model's challenger makes too; `processors`: how much of one, in each
+    of the server's processes, it may take."""
 
     share: Annotated[float, Field(gt=0, le=1)]
     processors: Annotated[float, Field(gt=0, le=1)]
@@ -47,6 +54,7 @@ class Monitoring(Parameters):
     keep_days: Positive
     max_megabytes: Positive
     keep_recordings: KeepRecordings | None = None
+    drift: Drift = Drift()
     retrain: Retrain = Retrain(records=50)
     shadow: Shadow | None = None
 

@@ -15,17 +15,17 @@ features of a network. :mod:`beatline.training.familiarity` fits it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from beatline.common.errors import UserError
+from beatline.prediction import tensor_files
 
 SHARE = 0.995  # of validation recordings, whose distance is below the threshold
 BANDS, LOWEST, HIGHEST = (
@@ -34,6 +34,7 @@ BANDS, LOWEST, HIGHEST = (
     0.5,
 )  # of frequency, in cycles per sample; the first is below LOWEST
 RINGS, DIRECTIONS = 6, 12  # of an image's frequencies
+GROUPS = 8  # of a spectrogram's bands, for people
 MOST_FEATURES = 2048  # whose covariance takes 16 MiB
 LARGEST = 4 * MOST_FEATURES * (MOST_FEATURES + 2)  # bytes of a file, with its header
 # Power that counts as none, of recordings whose power is 1 in the mean; of images it spreads over cells.
@@ -52,7 +53,11 @@ class Familiarity:
     def distance(self, signal: np.ndarray, dataset: Mapping[str, Any]) -> float:
         """Return the distance of a normalized recording `[T, C]`, in deviations of training recordings;
         `dataset`: the entry of that name in model.json."""
-        return float(np.linalg.norm((features(signal, dataset) - self.mean) @ self.whitening))
+        return float(self.distances(features(signal, dataset)))
+
+    def distances(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the distances of recordings whose features are `[D]`, or `[N, D]`."""
+        return np.linalg.norm((embeddings - self.mean) @ self.whitening, axis=-1)
 
     def to_bytes(self) -> bytes:
         threshold = np.array([self.threshold], np.float32)
@@ -63,36 +68,17 @@ class Familiarity:
 def load(path: Path, sha256: str, dataset: Mapping[str, Any]) -> Familiarity:
     """Return what :meth:`Familiarity.to_bytes` wrote for a data set. Raises UserError if the file is
     missing, has another `sha256` than its bundle's model.json says, or does not fit the data set."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        cure = f"run `beatline repair {path.parent}`"
-        raise UserError(f"{path} cannot be read ({error.strerror}): {cure}") from None
-    # By model.json, not by SHA256SUMS: the folder may be replaced while it is read.
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise UserError(
-            f"{path} is not the one of model.json (another SHA-256): run `beatline repair "
-            f"{path.parent}` or train the model again"
-        )
-    try:
-        return _read(content, dataset)
-    except (SafetensorError, ValueError) as error:
-        reason = f"{path} does not fit the data set of model.json ({type(error).__name__})"
-        raise UserError(f"{reason}: train the model again") from None
+    return tensor_files.load(path, sha256, LARGEST, partial(_of_tensors, dataset))
 
 
-def _read(content: bytes, dataset: Mapping[str, Any]) -> Familiarity:
+def _of_tensors(dataset: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> Familiarity:
     """Raise ValueError unless the tensors are those of the data set's features."""
-    channels, tensors = len(dataset["channels"]), safetensors.load(content)
+    channels = len(dataset["channels"])
     if channels > MOST_FEATURES:
         raise ValueError("channels")
     size = len(features(np.zeros((dataset["length"], channels), np.float32), dataset))
     shapes = {"mean": (size,), "whitening": (size, size), "threshold": (1,)}
-    if {name: tensor.shape for name, tensor in tensors.items()} != shapes or any(
-        tensor.dtype != np.float32 for tensor in tensors.values()
-    ):
-        raise ValueError("shapes or types")
+    tensor_files.check(tensors, {name: (np.float32, shape) for name, shape in shapes.items()})
     mean, whitening, threshold = (tensors[name] for name in shapes)
     if not (np.isfinite(mean).all() and np.isfinite(whitening).all() and threshold[0] >= 0):
         raise ValueError("values")
@@ -106,6 +92,41 @@ def features(signal: np.ndarray, dataset: Mapping[str, Any]) -> np.ndarray:
     if dataset["drawing"] == "image":
         return _of_image(signal.astype(np.float64))
     return _of_series(signal, dataset["length"])
+
+
+def columns(embeddings: np.ndarray, dataset: Mapping[str, Any]) -> tuple[list[str], np.ndarray]:
+    """Return names and values `[N, C]` of what people read of :func:`features` `[N, D]`.
+
+    Of a row of a table its features, of a spectrogram groups of neighbouring bands, of an image the power
+    in rings of frequency, of a signal the power of each channel, and in each band the mean over channels.
+    """
+    names = dataset["channels"]
+    if dataset["length"] == 1:
+        return list(names), embeddings
+    if dataset["drawing"] == "spectrogram":
+        groups = np.array_split(np.arange(len(names)), min(GROUPS, len(names)))
+        labels = [" to ".join(dict.fromkeys((names[each[0]], names[each[-1]]))) for each in groups]
+        return labels, np.stack([embeddings[:, each].mean(axis=1) for each in groups], axis=1)
+    if dataset["drawing"] == "image":
+        rings = embeddings[:, :-1].reshape(-1, RINGS, DIRECTIONS).mean(axis=2)
+        labels = [f"ring {number} of frequencies" for number in range(1, RINGS + 1)]
+        return [*labels, "mean"], np.column_stack([rings, embeddings[:, -1]])
+    return _columns_of_series(embeddings, dataset)
+
+
+def _columns_of_series(
+    embeddings: np.ndarray, dataset: Mapping[str, Any]
+) -> tuple[list[str], np.ndarray]:
+    names, rate = dataset["channels"], dataset["sampling_rate"] or 1
+    powers = embeddings[:, : (BANDS + 1) * len(names)].reshape(-1, BANDS + 1, len(names))
+    edges = [0, *np.geomspace(LOWEST, HIGHEST, BANDS) * rate]
+    unit = " Hz" if dataset["sampling_rate"] else " cycles per sample"
+    labels = [f"{low:.3g} to {high:.3g}{unit}" for low, high in pairwise(edges)]
+    values = [powers[:, -1], powers[:, :-1].mean(axis=2)]
+    if len(names) > 1:
+        pairs = embeddings[:, (BANDS + 1) * len(names) :]
+        labels, values = [*labels, "correlation of channels"], [*values, pairs.mean(axis=1)]
+    return [*(f"power of {name}" for name in names), *labels], np.column_stack(values)
 
 
 def _of_series(signal: np.ndarray, length: int) -> np.ndarray:

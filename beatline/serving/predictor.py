@@ -30,6 +30,7 @@ from beatline.bundle.model_info import batches, find
 from beatline.common.errors import UserError
 from beatline.serving import answers, uploads
 from beatline.serving import model as models
+from beatline.serving.answers import Observe, Observed
 from beatline.serving.model import Model
 from beatline.serving.problems import Problem
 from beatline.serving.settings import Serve
@@ -101,6 +102,14 @@ class Predictor:
                 raise UserError(f"{files[0].name}: {error}")
         return pd.DataFrame(rows)
 
+    def examine(self, recordings: str | Path) -> list[Examined]:
+        """Return what the model sees in each recording of a file, a folder or an archive.
+
+        Raises UserError if there is none.
+        """
+        files = _recordings(Path(recordings))
+        return [_examined(self.model, each) for each in tqdm(files, "read", unit=" recordings")]
+
     def _sources(self, recordings: Any, numbers: Iterator[int]) -> list[list[Source]]:
         """The files of each recording; arrays are called by their number."""
         if isinstance(recordings, (str, Path)):
@@ -116,6 +125,18 @@ class Predictor:
             for array in arrays
             for recording in (array if array.ndim == 3 else [array])
         ]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A recording as a model sees it: `scores` `[K]`, `embedding` `[D]`
+    (:func:`beatline.prediction.familiarity.features`) and codes of warnings; or an `error`."""
+
+    name: str
+    scores: np.ndarray
+    embedding: np.ndarray
+    warnings: list[str]
+    error: str = ""
 
 
 def load(name: str | Path) -> Predictor:
@@ -188,15 +209,35 @@ def _row(model: Model, files: list[Source], headers: Mapping[str, str]) -> dict[
     empty = dict.fromkeys(_columns(model), None)
     row: dict[str, Any] = {RECORDING: files[0].name, **empty, WARNINGS: "", ERROR: ""}
     try:
-        sent = Upload("", headers, [File(file.name, file.read()) for file in files])
-        recording = uploads.read(sent, LIMITS)
-        answer = answers.respond(
-            model, recording, explain=False, with_recording=False, limits=LIMITS
-        )
+        answer = _answer(model, files, headers)
     except (Problem, OSError) as error:
         return row | {ERROR: str(error)}
     warnings = (f"{warning['grade']}: {warning['message']}" for warning in answer["warnings"])
     return row | _values(answer) | {WARNINGS: "; ".join(warnings)}
+
+
+def _examined(model: Model, files: list[Source]) -> Examined:
+    seen: list[Observed] = []
+    try:
+        answer = _answer(model, files, {}, lambda _, observed: seen.append(observed))
+    except (Problem, OSError) as error:
+        nothing = np.zeros(0, np.float32)
+        return Examined(files[0].name, nothing, nothing, [], str(error))
+    codes = [warning["code"] for warning in answer["warnings"]]
+    return Examined(files[0].name, seen[0].scores, seen[0].embedding, codes)
+
+
+def _answer(
+    model: Model,
+    files: list[Source],
+    headers: Mapping[str, str],
+    observe: Observe | None = None,
+) -> dict[str, Any]:
+    sent = Upload("", headers, [File(file.name, file.read()) for file in files])
+    recording = uploads.read(sent, LIMITS)
+    return answers.respond(
+        model, recording, explain=False, with_recording=False, limits=LIMITS, observe=observe
+    )
 
 
 def _columns(model: Model) -> list[str]:

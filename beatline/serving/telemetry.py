@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter as Count
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from itertools import takewhile
 from multiprocessing import parent_process
@@ -22,6 +23,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from beatline.monitoring import drift_states
 from beatline.monitoring.writer import Outcome
 from beatline.tracking import copies
 
@@ -189,6 +191,7 @@ class Telemetry:
         processes = CollectorRegistry()
         processes.register(_Processes(pids))
         processes.register(_RegistryOfModels(self._root))
+        processes.register(_Drift(self._root))
         return b"".join(map(prometheus_client.generate_latest, (everything, processes)))
 
 
@@ -251,6 +254,69 @@ class _RegistryOfModels(Collector):
             "1 while the registry of models does not answer.",
             value=state["reason"] is not None,
         )
+
+
+class _Drift(Collector):
+    """What the last `beatline drift` of each model has found."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def collect(self) -> Iterator[Metric]:
+        states = drift_states.read(self._root)
+        for name, (help_text, labels, values) in _DRIFT.items():
+            family = GaugeMetricFamily(f"beatline_drift{name}", help_text, labels=(*MODEL, *labels))
+            for state in states:
+                for own, value in values(state):
+                    family.add_metric([state["dataset"], state["model"], *own], value)
+            if family.samples:
+                yield family
+
+
+def _class_shares(state: dict[str, Any]) -> Iterator[tuple[list[str], float]]:
+    for share in state["classes"]:
+        for of, key in (("validation", "reference"), ("low", "low"), ("high", "high")):
+            yield [share["name"], of], share[key]
+        yield [share["name"], "window"], share["window"]
+
+
+# Name, help, labels besides those of the model, and their values with the gauge's, of a state.
+_DRIFT: dict[str, tuple[str, tuple[str, ...], Callable[[dict[str, Any]], Any]]] = {
+    "": (
+        "1 if the last check found drift, 0 if none; nothing if it could not tell.",
+        (),
+        lambda state: [] if state["p"] is None else [((), state["verdict"] == "drift")],
+    ),
+    "_p_value": (
+        "The p-value of each family of tests in the last check, and of all together.",
+        ("family",),
+        lambda state: [
+            ([name], p)
+            for name, p in (state["families"] | {"all": state["p"]}).items()
+            if p is not None
+        ],
+    ),
+    "_feature_shift": (
+        "The shift of a feature or score in the last check, in deviations of validation records.",
+        ("feature",),
+        lambda state: [([column["name"]], column["shift"]) for column in state["columns"]],
+    ),
+    "_class_share": (
+        "The share of records of each predicted class: of validation, its interval, and of the window.",
+        ("class", "of"),
+        _class_shares,
+    ),
+    "_records": (
+        "Records of the window that was last checked.",
+        (),
+        lambda state: [((), state["records"])],
+    ),
+    "_checked_timestamp_seconds": (
+        "The last check for drift, since 1970-01-01 UTC.",
+        (),
+        lambda state: [((), datetime.fromisoformat(state["checked"]).timestamp())],
+    ),
+}
 
 
 def _up_to(limit: float, bounds: tuple[float, ...]) -> tuple[float, ...]:

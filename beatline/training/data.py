@@ -74,7 +74,7 @@ def load_training_data(folder: Path, model: str, key: str, device: torch.device)
     if not (task := tasks.for_dataset(learns, dataset["task"])):
         raise UserError(
             f"{key}: {model} learns labels, but {folder.name} has normal recordings only to learn "
-            f"from: train a detector on it (autoencoder, embedding)"
+            f"from: train a detector on it ({', '.join(models.detectors())})"
         )
     classes = ["anomaly"] if task.learns_normal_only else dataset["classes"]
     labels = [*task.labels(classes), *([column] if column else [])]

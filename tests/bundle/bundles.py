@@ -12,6 +12,7 @@ from torch import nn
 
 from beatline import bundle, models
 from beatline.prediction.familiarity import Familiarity, features
+from beatline.prediction.reference import Reference
 from beatline.preprocessing import normalization
 from tests.parameters import ARCHITECTURES
 
@@ -82,6 +83,14 @@ def familiarity(model_info: dict[str, Any], threshold: float = 1.0) -> Familiari
     size = len(features(np.zeros((LENGTH, len(CHANNELS))), model_info["dataset"]))
     mean, whitening = np.zeros(size, np.float32), np.eye(size, dtype=np.float32)
     return Familiarity(mean, whitening, threshold)
+
+
+def reference(model_info: dict[str, Any], records: int = 5) -> Reference:
+    """Some records of no particular kind to watch a model by."""
+    size, classes = len(familiarity(model_info).mean), len(model_info["classes"])
+    embeddings = np.random.default_rng(0).standard_normal((records, size)).astype(np.float32)
+    scores = np.linspace(0, 1, records * classes, dtype=np.float32).reshape(records, classes)
+    return Reference(embeddings, scores, np.full(classes, 2), records, 0)
 
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "train_loss": [0.5, 0.25]})

@@ -38,6 +38,7 @@ from tests.bundle.bundles import (
     familiarity,
     made,
     raw_recordings,
+    reference,
 )
 from tests.damage import flipped, places
 from tests.parameters import ARCHITECTURES
@@ -333,6 +334,26 @@ def test_damaged_distance_to_the_training_is_noticed(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"familiarity\.safetensors .*beatline repair"):
         bundle.load(tmp_path)
+
+
+def test_what_a_model_is_watched_by_comes_back(tmp_path: Path) -> None:
+    """Bit for bit; damage is told when it is read; a bundle of an older version, which has none, works
+    and says what makes it watchable."""
+    network, description = made()
+    kept, (watched, older) = reference(description), (tmp_path / "watched", tmp_path / "older")
+    bundle.save(watched, network, description, HISTORY, reference=kept)
+    bundle.save(older, network, description, HISTORY)
+    loaded = bundle.load(watched).description
+    assert model_info.read_reference(watched, loaded).to_bytes() == kept.to_bytes()
+    path = watched / bundle.REFERENCE
+    for place in places(path, 20):
+        with (
+            flipped(path, place),
+            pytest.raises(UserError, match=r"reference\.safetensors .*beatline repair"),
+        ):
+            model_info.read_reference(watched, loaded)
+    with pytest.raises(UserError, match=r"older .*train it again"):
+        model_info.read_reference(older, bundle.load(older).description)
 
 
 def test_changed_weights_are_noticed(saved: Path) -> None:

@@ -87,7 +87,7 @@ def trained_on_toys(
 def trained_on_bearing(name: str, architecture: dict[str, Any], epochs: int) -> Found:
     """Eight of the ten clips for training are learned; the test clips are scored."""
     spectrograms = {
-        kind: _spectrograms(pattern)
+        kind: spectrograms_of(pattern)
         for kind, pattern in (
             ("train", "normal/*.wav"),
             ("normal", "test/normal*.wav"),
@@ -147,7 +147,7 @@ def _recordings(signals: np.ndarray) -> Recordings:
     return Recordings(signals.astype(np.float32), np.arange(len(signals)), torch.device("cpu"))
 
 
-def _spectrograms(pattern: str) -> np.ndarray:
+def spectrograms_of(pattern: str) -> np.ndarray:
     """The spectrograms `[N, T, 128]` of the bearing's clips that `pattern` names: the mean power in dB
     of every four of 512 frequencies."""
     samples = [wavfile.read(path)[1] for path in sorted(BEARING.glob(pattern))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -112,6 +114,20 @@ def test_nothing_of_it_is_left_on_disk(tmp_path: Path) -> None:
         assert on_disk(b"patient-to-forget") and on_disk(embedding.tobytes())
         retention.erase(log, "patient-to-forget")
         assert not on_disk(b"patient-to-forget") and not on_disk(embedding.tobytes())
+
+
+def test_somebody_who_reads_meanwhile(tmp_path: Path) -> None:
+    """It is told that the bytes may be there still, and erasing again overwrites them."""
+    path = tmp_path / "answers.db"
+    with AnswerLog(str(path), seconds=0.2) as log:
+        log.write(daily(300, "patient-to-forget"))
+        with closing(sqlite3.connect(path)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM answers").fetchone()
+            with pytest.raises(UserError, match=r"patient-to-forget.*again"):
+                retention.erase(log, "patient-to-forget")
+        retention.erase(log, "patient-to-forget")
+        assert not any(b"patient-to-forget" in file.read_bytes() for file in tmp_path.iterdir())
 
 
 def test_state(where: str) -> None:

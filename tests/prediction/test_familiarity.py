@@ -11,7 +11,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 from beatline.common.errors import UserError
-from beatline.prediction.familiarity import MOST_FEATURES, Familiarity, features, load
+from beatline.prediction.familiarity import MOST_FEATURES, Familiarity, columns, features, load
 
 DATASET = {"drawing": "trace", "length": 500, "channels": ["I", "II"]}
 SIZE = len(features(np.zeros((500, 2)), DATASET))
@@ -115,3 +115,53 @@ def test_damage_is_refused(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"familiarity\.safetensors .*beatline repair"):
         load(path, "0" * 64, DATASET)
+
+
+def channels(count: int) -> list[str]:
+    return [f"channel {number}" for number in range(count)]
+
+
+def test_columns_of_a_signal_follow_its_channels_and_bands() -> None:
+    """A louder channel raises its own power and the bands, each by its name; correlation stays."""
+    dataset = {"drawing": "trace", "length": 500, "channels": ["I", "II"], "sampling_rate": 100}
+    signal = np.random.default_rng(0).standard_normal((500, 2))
+    names, values = columns(
+        np.stack([features(each, dataset) for each in (signal, signal * [3, 1])]), dataset
+    )
+    change = dict(zip(names, values[1] - values[0], strict=True))
+    assert change["power of I"] == pytest.approx(2 * math.log(3), abs=0.05)
+    assert change["power of II"] == 0 and change["28.6 to 50 Hz"] > 1
+    assert abs(change["correlation of channels"]) < 0.01
+
+
+def test_band_of_a_tone_is_named() -> None:
+    """A tone of 12 Hz is in the band that says so, and the offset in the lowest."""
+    dataset = {"drawing": "trace", "length": 500, "channels": ["I"], "sampling_rate": 100}
+    tone = np.sin(2 * np.pi * 12 * np.arange(500) / 100)[:, None]
+    for signal, expected in ((tone, "9.35 to 16.4 Hz"), (np.ones((500, 1)), "0 to 1 Hz")):
+        names, values = columns(features(signal, dataset)[None], dataset)
+        assert names[1:][int(values[0, 1:].argmax())] == expected
+
+
+@pytest.mark.parametrize("count", [3, 8, 30])
+def test_columns_of_a_spectrogram_are_groups_of_bands(count: int) -> None:
+    """Neighbours together, each band in one, named by the first and the last."""
+    dataset = {"drawing": "spectrogram", "length": 9, "channels": channels(count)}
+    embedding = np.arange(count, dtype=float)[None]
+    names, values = columns(embedding, dataset)
+    assert len(names) == min(count, 8) and (np.diff(values) > 0).all()
+    assert names[0].startswith("channel 0") and names[-1].endswith(f"channel {count - 1}")
+
+
+def test_columns_of_images_and_rows() -> None:
+    """An image's fine noise is in its last ring, brightness in the mean; a row's columns are its own."""
+    dataset = {"drawing": "image", "length": 28, "channels": channels(28)}
+    checkers = np.indices((28, 28)).sum(axis=0) % 2 - 0.5
+    flat = np.zeros((28, 28))
+    names, values = columns(
+        np.stack([features(each, dataset) for each in (flat, flat + checkers, flat + 1)]), dataset
+    )
+    assert names[int((values[1] - values[0]).argmax())] == names[-2]
+    assert (values[2] - values[0]).nonzero()[0].tolist() == [len(names) - 1]
+    row = {"drawing": "features", "length": 1, "channels": ["age", "sex"]}
+    assert columns(np.ones((4, 2)), row)[0] == ["age", "sex"]

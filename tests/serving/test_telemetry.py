@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from beatline.monitoring import drift, drift_report
+from beatline.monitoring.settings import Drift
 from beatline.serving import registry, telemetry
+from tests.monitoring import watched
 from tests.serving import project
 
 CNN = "/models/ptbxl/cnn/predict"
@@ -177,3 +181,35 @@ def test_the_identity_is_that_of_what_is_loaded(client: httpx.Client, folder: Pa
     assert value(client, "model_info", **names, weights=old) == 0
     assert value(client, "model_info", **names, revision=project.REVISION[:12]) == 1
     assert value(client, "model_loads_total", **names) == 2
+
+
+def test_the_last_check_for_drift_is_shown(client: httpx.Client, folder: Path) -> None:
+    """What it found, by model, family, feature and class, and when; nothing before there was one."""
+    assert not samples(client, "drift") and not samples(client, "drift_checked_timestamp_seconds")
+    signals = 1.4 * watched.recordings("binary", 80, 11)
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    finding = drift.check(
+        watched.watched("binary"), watched.records("binary", signals), Drift(), now
+    )
+    drift_report.write(folder, finding)
+    names = {"dataset": "made", "model": "binary"}
+    assert samples(client, "drift") == [(names, 1)]
+    assert value(client, "drift_records", **names) == 80
+    assert value(client, "drift_checked_timestamp_seconds", **names) == now.timestamp()
+    p = {labels["family"]: p for labels, p in samples(client, "drift_p_value", **names)}
+    assert p == pytest.approx({**finding.families, "all": finding.p})
+    shifts = {labels["feature"]: shift for labels, shift in samples(client, "drift_feature_shift")}
+    expected = {column.name: column.shift for column in finding.columns}
+    assert shifts == pytest.approx(expected, rel=1e-4)
+    shares = {labels["of"]: share for labels, share in samples(client, "drift_class_share")}
+    assert shares["window"] == pytest.approx(finding.classes[0].window)
+    assert shares["low"] <= shares["validation"] <= shares["high"]
+
+
+def test_a_check_that_could_not_tell_says_neither(client: httpx.Client, folder: Path) -> None:
+    """No 0 that would be read as "no drift"; that there was a check is seen."""
+    few = watched.records("binary", watched.recordings("binary", 5, 11))
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    drift_report.write(folder, drift.check(watched.watched("binary"), few, Drift(), now))
+    assert not samples(client, "drift") and not samples(client, "drift_p_value")
+    assert value(client, "drift_records") == 5

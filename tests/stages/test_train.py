@@ -46,6 +46,7 @@ TREES: dict[str, Any] = {
     "monitor": "epoch",
 }
 FILES = (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH, bundle.FAMILIARITY)
+FILES += (bundle.REFERENCE,)
 OUTPUT, CHECKPOINTS = Path("data/models/ecg5000/cnn"), Path("data/checkpoints")
 
 
@@ -238,7 +239,7 @@ def test_every_seed_is_a_run_of_its_own(model: str) -> None:
         change(model, seed=seed, seeds=1)
         train.main(model, "ecg5000")
         assert not (output / "seeds").exists()
-        for name in (bundle.WEIGHTS, bundle.HISTORY, bundle.FAMILIARITY):
+        for name in (bundle.WEIGHTS, bundle.HISTORY, bundle.FAMILIARITY, bundle.REFERENCE):
             assert (output / name).read_bytes() == (folder / name).read_bytes()
         alone, among = (read_json(place / bundle.DESCRIPTION) for place in (output, folder))
         assert among["training"].pop("seeds") == 3 and alone["training"].pop("seeds") == 1

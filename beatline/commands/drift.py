@@ -1,0 +1,188 @@
+"""Tell whether what a model is asked still is as its validation records were.
+
+The answers in the service's log are compared, or recordings in files. Exit status: 0 if no drift was
+found, 1 if there is drift, 2 if there are too few records to tell. An error has 1 too, and begins with
+`error:`.
+Without a model, all of params.yaml that the log has answers of are checked, the worst first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from beatline.bundle.model_info import find
+from beatline.common import params
+from beatline.common.errors import UserError, warn
+from beatline.monitoring import drift, drift_report
+from beatline.monitoring.answers import AnswerLog, Window
+from beatline.monitoring.drift import Finding, Records, Watched
+from beatline.monitoring.settings import Monitoring
+from beatline.serving.registry import wanted
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+STATUS = {"drift": 1, "too few": 2, "none": 0}
+SHOWN = 5  # features, in the terminal
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the model, the window, and whether a report is written."""
+    parser.add_argument("model", nargs="?", help="such as ptbxl/cnn, or a bundle's folder")
+    parser.add_argument("--since", type=_moment, help="a moment, or how long ago: 7d, 12h, 30m")
+    parser.add_argument("--until", type=_moment, help="the same, of the window's end")
+    parser.add_argument("--last", type=_count, metavar="N", help="the last N answers of these")
+    parser.add_argument("--recordings", type=Path, help="a folder, instead of logged answers")
+    parser.add_argument(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help=f"write {drift_report.FOLDER}/<data set>/<model> (default: yes)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what was found; see above for the exit status. Raises UserError if nothing can be checked."""
+    settings = params.block(params.load(), "monitoring", Monitoring)
+    if options.recordings and not options.model:
+        raise UserError("--recordings needs a model: name one, such as ptbxl/cnn")
+    if options.recordings and (options.since or options.until or options.last):
+        raise UserError("--recordings has no times: leave out --since, --until and --last")
+    findings = [*_findings(options, settings)]
+    for finding in sorted(findings, key=_worst_first):
+        print("\n".join(_lines(finding)))
+        if options.report:
+            print(f"  report: {drift_report.write(Path(), finding)}")
+    statuses = {STATUS[finding.verdict] for finding in findings}
+    return 1 if 1 in statuses else max(statuses)
+
+
+def _findings(options: argparse.Namespace, settings: Monitoring) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    if options.recordings:
+        watched = drift.load(find(options.model))
+        yield drift.check(watched, _of_files(options, watched), settings.drift, now)
+        return
+    if settings.where is None:
+        raise UserError(
+            "params.yaml: monitoring.log is empty, so that no answers are kept: name a file or the URL "
+            "of a PostgreSQL there, or check a folder with --recordings"
+        )
+    with AnswerLog(settings.where) as log:
+        for key in [options.model] if options.model else _logged(log):
+            try:
+                watched = drift.load(find(key))
+            except UserError as error:
+                if options.model:
+                    raise
+                warn(f"{key} is not checked: {error}")
+                continue
+            yield _of_log(options, settings, log, watched, now)
+
+
+def _logged(log: AnswerLog) -> list[str]:
+    """Return the models of params.yaml that the log has answers of."""
+    keys = [key for key in wanted(params.load()) if len(log.window(*key.split("/"), last=1))]
+    if not keys:
+        raise UserError(
+            f"the log at {log.engine.url} has no answers of models in params.yaml: serve first"
+        )
+    return keys
+
+
+def _of_log(
+    options: argparse.Namespace,
+    settings: Monitoring,
+    log: AnswerLog,
+    watched: Watched,
+    now: datetime,
+) -> Finding:
+    """Check the answers of one bundle: those of others of its name have other embeddings and scores."""
+    name = (watched.dataset, watched.model)
+    times = {"since": options.since, "until": options.until}
+    window = log.window(*name, **times, last=options.last, weights=watched.weights)
+    finding = drift.check(watched, drift.of_window(window), settings.drift, now, _period(window))
+    if not len(window) and len(log.window(*name, **times, last=1)):
+        note = "the log has answers of other weights alone: this bundle has not been served"
+        return replace(finding, notes=[note, *finding.notes])
+    return finding
+
+
+def _period(window: Window) -> tuple[datetime, datetime] | None:
+    if not len(window):
+        return None
+    first, last = (moment.item().replace(tzinfo=UTC) for moment in window.moments[[0, -1]])
+    return first, last
+
+
+def _of_files(options: argparse.Namespace, watched: Watched) -> Records:
+    """Read recordings as the service does. Those that cannot be read are told, and left out."""
+    from beatline.serving import predictor  # with ONNX Runtime, for recordings alone
+
+    model = predictor.load(options.model)
+    examined = model.examine(options.recordings)
+    readable = [each for each in examined if not each.error]
+    for each in [each for each in examined if each.error][:SHOWN]:
+        warn(f"{each.name} is left out: {each.error}")
+    if not readable:
+        raise UserError(f"{options.recordings}: none of {len(examined)} recordings can be read")
+    if len(readable) < len(examined):
+        warn(f"{len(examined) - len(readable)} of {len(examined)} recordings are left out")
+    scores = np.stack([each.scores for each in readable])
+    embeddings = np.stack([each.embedding for each in readable]).astype(np.float32)
+    codes = [each.warnings for each in readable]
+    return Records(embeddings, scores, model.model.decide(scores), codes)
+
+
+def _lines(finding: Finding) -> list[str]:
+    """Return what a person reads in a terminal."""
+    lines = [f"{finding.dataset}/{finding.model}: {drift_report.verdict(finding)}"]
+    lines.append(
+        f"  {finding.records:,} records against {finding.validation} of validation; the smallest shift "
+        f"that they can show: {finding.smallest_shift:.2f} deviations"
+    )
+    if finding.families:
+        each = ", ".join(f"{name} {p:.3g}" for name, p in finding.families.items())
+        lines.append(f"  p: {each}")
+    columns = sorted(finding.columns, key=lambda column: column.p)
+    for column in [each for each in columns if each.p <= finding.level][:SHOWN]:
+        lines.append(
+            f"  {column.name}: shifted by {column.shift:+.2f} deviations (p {column.p:.2g})"
+        )
+    shares = [share for share in finding.classes if share.p <= finding.level]
+    for share in sorted(shares, key=lambda share: share.p)[:SHOWN]:
+        lines.append(
+            f"  {share.name}: {share.window:.1%} instead of {share.reference:.1%} (p {share.p:.2g})"
+        )
+    return [*lines, *(f"  note: {note}" for note in finding.notes)]
+
+
+def _worst_first(finding: Finding) -> tuple[float, str, str]:
+    p = 2.0 if finding.p is None else finding.p
+    return p, finding.dataset, finding.model
+
+
+def _moment(given: str) -> datetime:
+    """Return a moment in UTC, given as ISO 8601 or as how long ago it was."""
+    if match := re.fullmatch(r"(\d{1,6})([mhdw])", given):
+        return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{given!r} is no time: give one such as 2026-03-01, 2026-03-01T12:00, 7d, 12h or 30m"
+        ) from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC)
+
+
+def _count(given: str) -> int:
+    if not given.isdecimal() or not 0 < int(given) < 1 << 31:
+        raise argparse.ArgumentTypeError(
+            f"{given!r} is no number of answers: give one such as 1000"
+        )
+    return int(given)

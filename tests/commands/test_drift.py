@@ -1,0 +1,176 @@
+"""`beatline drift`: logged answers and recordings in files, what is printed, and the exit status."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from beatline import bundle, cli
+from beatline.monitoring.answers import Answer, AnswerLog
+from beatline.monitoring.settings import VARIABLE
+from beatline.prediction.familiarity import features
+from beatline.preprocessing.normalization import Normalization
+from beatline.serving import model as served
+from beatline.training import familiarity, reference
+from tests import parameters
+from tests.bundle.bundles import HISTORY, LENGTH, made
+
+LOG = "answers.db"
+
+
+def raw(count: int, seed: int) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal((count, LENGTH, 3))
+    return (values * [0.1, 1e3, 1] + [0.7, 1e5, 0]).astype(np.float32)
+
+
+def save(folder: Path, **changes: Any) -> None:
+    """A bundle that is watched by recordings of :func:`raw`."""
+    network, model_info = made("cnn", "multilabel", **changes)
+    normalize, dataset = Normalization(**model_info["normalization"]), model_info["dataset"]
+    signals, validation = normalize.apply(raw(200, 0)), normalize.apply(raw(100, 1))
+    known = familiarity.fit(signals, validation, dataset)
+    assert known
+    answers = bundle.Bundle(network.eval(), model_info).answer(validation)
+    kept = reference.taken(validation, answers.values, answers.decisions, known, dataset)
+    bundle.save(folder, network, model_info, HISTORY, known, kept)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    content = parameters.content()
+    content["monitoring"]["log"] = LOG
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+    save(folder / "data/models/ecg5000/cnn")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(project)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    yield
+    Path(LOG).unlink(missing_ok=True)
+
+
+def log(recordings: np.ndarray, ago: timedelta = timedelta(0), **changes: Any) -> None:
+    """Write answers about recordings, the last of them so long ago."""
+    model = served.load(Path("data/models/ecg5000/cnn"))
+    given = []
+    for number, samples in enumerate(recordings):
+        signal = model.normalized(samples)
+        scores = model.outputs(signal).values
+        content: dict[str, Any] = {
+            "id": uuid.uuid4().hex,
+            "moment": datetime.now(UTC) - ago - timedelta(seconds=len(recordings) - number),
+            "dataset": "ecg5000",
+            "model": "cnn",
+            "weights": model.model_info["weights_sha256"],
+            "version": None,
+            "role": "champion",
+            "scores": scores,
+            "decisions": model.decide(scores[None])[0],
+            "warnings": [],
+            "seconds": 0.1,
+            "embedding": features(signal, model.model_info["dataset"]),
+        }
+        given.append(Answer(**content | changes))
+    with AnswerLog(LOG) as written:
+        written.write(given)
+
+
+def drift(*arguments: str) -> int:
+    return cli.main(["drift", *arguments])
+
+
+def test_exit_status_tells_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    """None, drift, too few; and which feature it is."""
+    log(raw(80, 2))
+    assert drift("ecg5000/cnn", "--no-report") == 0
+    assert drift("ecg5000/cnn", "--last", "20", "--no-report") == 2
+    log(1.5 * raw(80, 3))
+    capsys.readouterr()
+    assert drift("ecg5000/cnn", "--last", "80", "--no-report") == 1
+    assert "power of" in capsys.readouterr().out
+
+
+def test_windows_in_time() -> None:
+    """Old answers are drifted, new ones are not."""
+    log(1.5 * raw(60, 2), timedelta(days=9))
+    log(raw(60, 3))
+    assert drift("ecg5000/cnn", "--since", "7d", "--no-report") == 0
+    assert drift("ecg5000/cnn", "--until", "7d", "--no-report") == 1
+    moment = (datetime.now(UTC) - timedelta(days=8)).isoformat()
+    assert drift("ecg5000/cnn", "--until", moment, "--no-report") == 1
+
+
+def test_only_what_this_bundle_answered_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not a shadow's answers, nor those of another bundle of the name, of which it is told."""
+    log(1.5 * raw(60, 2), role="shadow")
+    assert drift("ecg5000/cnn", "--no-report") == 2
+    log(1.5 * raw(60, 2), weights="b" * 64)
+    capsys.readouterr()
+    assert drift("ecg5000/cnn", "--no-report") == 2
+    assert "other weights" in capsys.readouterr().out
+
+
+def test_without_a_model_all_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of params.yaml that was asked; one that cannot be watched is told and stops no other."""
+    log(raw(60, 2))
+    log(raw(3, 2), model="lstm")
+    assert drift() == 0
+    printed = capsys.readouterr().out
+    assert "warning: ecg5000/lstm" in printed and "reports/drift/ecg5000/cnn/index.html" in printed
+    assert Path("reports/drift/ecg5000/cnn/drift.json").is_file()
+
+
+def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Read as the service reads them; what cannot be read is named and left out."""
+    for name, gain, expected in (("usual", 1.0, 0), ("louder", 1.5, 1)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, recording in enumerate(gain * raw(60, 4)):
+            np.save(folder / f"{number}.npy", recording.astype(np.float32))
+        (folder / "broken.npy").write_bytes(b"\x93NUMPY")
+        assert drift("ecg5000/cnn", "--recordings", str(folder), "--no-report") == expected
+        assert "broken.npy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["ecg5000/cnn"], r"no log of answers at .*answers\.db"),
+        (["--recordings", "."], "model"),
+        (["ecg5000/cnn", "--recordings", ".", "--last", "3"], "--last"),
+        (["ecg5000/cnn", "--recordings", "params.yaml"], "params.yaml.*none"),
+        (["ecg5000/cnn", "--recordings", "nowhere"], "nowhere"),
+        (["ecg5000/nothing"], "ecg5000/nothing"),
+    ],
+)
+def test_what_cannot_be_checked(arguments: list[str], expected: str) -> None:
+    """A sentence that names what is missing."""
+    with pytest.raises(SystemExit, match=rf"(?s)error: .*{expected}"):
+        drift(*arguments)
+
+
+def test_without_a_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The key of params.yaml, and the other way."""
+    content = parameters.content()
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"monitoring\.log .*--recordings"):
+        drift()
+
+
+@pytest.mark.parametrize("wrong", [["--since", "yesterday"], ["--last", "0"], ["--last", "x"]])
+def test_wrong_windows(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        drift("ecg5000/cnn", *wrong)
+    assert ended.value.code == 2 and wrong[0] in capsys.readouterr().err

@@ -1,0 +1,41 @@
+"""A bundle keeps validation records that were chosen by chance, and counts all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from beatline.prediction.familiarity import features
+from beatline.prediction.reference import MOST_RECORDS
+from beatline.training.familiarity import fit
+from beatline.training.reference import taken
+
+DATASET = {"drawing": "features", "length": 1, "channels": ["age", "height"]}
+
+
+@pytest.mark.parametrize("count", [1, 40, MOST_RECORDS, 3 * MOST_RECORDS])
+def test_reference_is_of_validation_records(count: int) -> None:
+    """Each that is kept has the embedding and the scores of one record, none is kept twice, and counts
+    are those of all."""
+    rng = np.random.default_rng(count)
+    signals = rng.standard_normal((count, 1, 2)).astype(np.float32)
+    scores = rng.uniform(size=(count, 3)).astype(np.float32)
+    known = fit(rng.standard_normal((200, 1, 2)), signals, DATASET)
+    assert known
+    reference = taken(signals, scores, scores > 0.5, known, DATASET)
+    rows = [scores.tolist().index(row) for row in reference.scores.tolist()]
+    assert len(set(rows)) == len(rows) == min(count, MOST_RECORDS)
+    expected = [features(signals[row], DATASET) for row in rows]
+    np.testing.assert_allclose(reference.embeddings, expected, rtol=1e-6)
+    assert reference.decided.tolist() == (scores > 0.5).sum(axis=0).tolist()
+    far = [known.distance(signal, DATASET) > known.threshold for signal in signals]
+    assert (reference.records, reference.unfamiliar) == (count, sum(far))
+
+
+def test_choice_is_no_first_part() -> None:
+    """Records of a split may stand in the order of their patients."""
+    signals = np.arange(4 * MOST_RECORDS, dtype=np.float32)[:, None, None].repeat(2, axis=2)
+    known = fit(signals, signals, DATASET)
+    assert known
+    found = taken(signals, signals[:, 0], signals[:, 0] > 0, known, DATASET).scores[:, 0]
+    assert np.abs(np.quantile(found, [0.25, 0.5, 0.75]) - [500, 1000, 1500]).max() < 120
