@@ -23,6 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from beatline.common import params
 from beatline.feature_store import client
 from beatline.serving import access_log, documentation, hosts, registry, requests, telemetry
+from beatline.serving import inference_protocol as oip
+from beatline.serving.inference_protocol import LIVE, READY, InferenceProtocol
 from beatline.serving.problems import Problem, shown, unavailable
 from beatline.serving.registry import LOAD_FIRST
 from beatline.serving.routes import Service
@@ -43,7 +45,12 @@ COMMON_HEADERS = {
 DOCS_POLICY = COMMON_HEADERS["Content-Security-Policy"] + "; style-src 'self' 'unsafe-inline'"
 NO_ANSWER = "none"  # in place of a status: the client is gone
 OURS = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of ours")
-POLLED = {"/health", "/metrics"}  # by programs, every few seconds: not in the access log
+POLLED = {
+    "/health",
+    "/metrics",
+    LIVE,
+    READY,
+}  # by programs, every few seconds: not in the access log
 ENDING = unavailable("the server ends: try again in some seconds")
 log = logging.getLogger("beatline.serving")
 
@@ -83,6 +90,7 @@ def create_app(
     )
     app.state.service = service
     service.add_to(app)
+    InferenceProtocol(service).add_to(app)
     app.openapi = lambda: documentation.document(app, limits, service.registry, root)
     app.add_route("/", _page)
     app.add_route("/docs", _docs)
@@ -138,7 +146,7 @@ class Outermost:
 
         async def tell(problem: Problem) -> None:
             if status is None:
-                await problem.response()(scope, receive, send_and_note)
+                await _response(problem, scope["path"])(scope, receive, send_and_note)
 
         def about() -> tuple[str, str, str]:
             return request, scope["method"], shown(scope["path"], access_log.LONGEST)
@@ -181,9 +189,15 @@ async def _no_icon(_: Request) -> Response:
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
+def _response(problem: Problem, path: str) -> Response:
+    """A refusal in the words of whoever asks: the Open Inference Protocol has its own."""
+    theirs = path == oip.PREFIX or path.startswith(f"{oip.PREFIX}/")
+    return oip.error(problem) if theirs else problem.response()
+
+
 async def _answer_problem(limits: Serve, request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
-    response = problem.response()
+    response = _response(problem, request.url.path)
     slow = problem.status == HTTPStatus.REQUEST_TIMEOUT
     large = problem.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     without_end = large and "transfer-encoding" in request.headers
@@ -200,6 +214,7 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
         HTTPStatus.NOT_FOUND: "there is nothing at this address: /docs lists what there is",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible at this address",
     }
-    response = Problem(status, details.get(status, error.detail)).response()
+    problem = Problem(status, details.get(status, error.detail))
+    response = _response(problem, request.url.path)
     response.headers.update(error.headers or {})
     return response

@@ -23,6 +23,11 @@ class Problem(Exception):
         self.status = status
         self.detail = detail
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the response says besides."""
+        return {"Retry-After": "5"} if self.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+
     def response(self) -> Response:
         """The document; `type` about:blank says that `title` is the phrase of the status (RFC 9457,
         4.2.1)."""
@@ -34,9 +39,8 @@ class Problem(Exception):
         }
         from starlette.responses import Response  # which a prediction without a server needs not
 
-        later = self.status == HTTPStatus.SERVICE_UNAVAILABLE
-        headers = {"Retry-After": "5"} if later else None
-        return Response(orjson.dumps(document), self.status, headers, media_type=MEDIA_TYPE)
+        content = orjson.dumps(document)
+        return Response(content, self.status, self.headers, media_type=MEDIA_TYPE)
 
 
 malformed = partial(Problem, HTTPStatus.BAD_REQUEST)  # a file that is not what it claims to be
