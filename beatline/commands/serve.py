@@ -24,7 +24,7 @@ from uvicorn import Config
 from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.feature_store import client
-from beatline.serving import access_log, hosts, registry
+from beatline.serving import access_log, hosts, origins, rates, registry, tokens
 from beatline.serving.connections import BoundedProtocol
 from beatline.serving.problems import shown
 from beatline.serving.settings import PROCESSES, Serve
@@ -166,6 +166,8 @@ def _limits(root: Path) -> Serve:
     registry.check_behind(limits, wanted)
     if url := os.environ.get(client.VARIABLE):
         client.Client(url)  # is it one?
+    origins.allowed()
+    tokens.Tokens(limits.token)
     return limits
 
 
@@ -207,6 +209,7 @@ def _logging(path: str | None) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> int:
     """Answer until a signal ends it; 1 if no worker could. Raises UserError if there is nothing to serve
     or the address cannot be had."""
+    token = tokens.settle()
     limits = _limits(Path.cwd())
     if len(options.source) > MAX_SOURCES:
         raise UserError(
@@ -241,7 +244,10 @@ def run(options: argparse.Namespace) -> int:
         metrics_folder() as folder,
     ):
         os.environ[METRICS_FOLDER] = str(folder)
+        rates.share(folder / "rates")
         announcements = sys.stderr if options.access_log == access_log.STDOUT else sys.stdout
-        supervisor = Supervisor(config, listener, _url(options.host, listener), announcements)
+        supervisor = Supervisor(
+            config, listener, _url(options.host, listener), announcements, token
+        )
         supervisor.run()
     return int(supervisor.failed)

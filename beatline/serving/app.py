@@ -14,6 +14,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -22,14 +23,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beatline.common import params
 from beatline.feature_store import client
-from beatline.serving import access_log, documentation, hosts, registry, requests, telemetry
+from beatline.serving import (
+    access_log,
+    documentation,
+    hosts,
+    origins,
+    registry,
+    requests,
+    telemetry,
+)
 from beatline.serving import inference_protocol as oip
+from beatline.serving.guard import Guard
 from beatline.serving.inference_protocol import LIVE, READY, InferenceProtocol
 from beatline.serving.problems import Problem, shown, unavailable
+from beatline.serving.rates import Rates
 from beatline.serving.registry import LOAD_FIRST
 from beatline.serving.routes import Service
 from beatline.serving.settings import Serve
 from beatline.serving.telemetry import Telemetry
+from beatline.serving.tokens import Tokens
 
 PAGE = Path(__file__).parent / "page"
 COMMON_HEADERS = {
@@ -65,13 +77,14 @@ def create_app(
     """The application for the project in `root`, which answers with the bundles `wanted`
     (``<data set>/<model>``). They are loaded once it has started, or before, if `load_first`.
     `feature_store`: the URL of Feast's server, None without one. The environment says by which names it
-    may be asked for (:mod:`beatline.serving.hosts`).
+    may be asked for (:mod:`beatline.serving.hosts`), which tokens it knows and which pages may ask.
 
     Raises UserError if there is a model behind an address of its own that is none of them, or the URL is
-    none.
+    none, or there is no token where `serve.token` wants one.
     """
     registry.check_behind(limits, wanted)
     service = Service(limits, root, wanted, load_first, feature_store)
+    refusal = partial(_answer_problem, limits)
     app = FastAPI(
         title="Beatline",
         version="1",
@@ -84,7 +97,7 @@ def create_app(
         lifespan=service.lifespan,
         generate_unique_id_function=lambda route: route.name,
         exception_handlers={
-            Problem: partial(_answer_problem, limits),
+            Problem: refusal,
             HTTPException: _answer_http_exception,
         },
     )
@@ -97,6 +110,16 @@ def create_app(
     app.add_route("/favicon.ico", _no_icon)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]))
+    guards = {"tokens": Tokens(limits.token), "rates": Rates(limits.requests_per_second)}
+    app.add_middleware(Guard, **guards, refusal=refusal)
+    if allowed := origins.allowed():
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=allowed,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[access_log.HEADER, oip.HEADER, "Retry-After"],
+        )
     app.add_middleware(Outermost, telemetry=service.telemetry, routes=app.routes)
     return app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -16,17 +17,17 @@ LONGEST_WORDING = 300  # characters of what another library says
 
 
 class Problem(Exception):
-    """A refusal: `status` of HTTP, and what is wrong and what to do in one sentence."""
+    """A refusal: `status` of HTTP, what is wrong and what to do in one sentence, and `headers` that say
+    more."""
 
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
+    def __init__(
+        self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the response says besides."""
-        return {"Retry-After": "5"} if self.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        later = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        self.headers = headers or later
 
     def response(self) -> Response:
         """The document; `type` about:blank says that `title` is the phrase of the status (RFC 9457,
