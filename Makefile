@@ -252,8 +252,8 @@ lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	for each in $(LOCKED); do uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate -q $$each.in -o $$each.txt || exit 1; done
 
-clean: ## remove the environment and all that is machine-made, but not the DVC cache
-	rm -rf $(VENV) $(MLFLOW) $(FEAST) review $(filter-out data/README.md,$(wildcard data/*))
+clean: ## remove the environment and all that can be made again, but not the DVC cache
+	rm -rf $(VENV) $(MLFLOW) $(FEAST) review $(filter-out data/README.md data/monitoring,$(wildcard data/*))
 
 # torch last and alone, so that pip picks the build that fits the machine. It has other bytes in each index,
 # so it cannot be hashed; what every build needs is there by then, hashed, and the constraints keep pip

@@ -29,6 +29,7 @@ COMMANDS = {
     "features": "fill the feature store from the tables of features",
     "feature-server": "run the server of the feature store",
     "serve": "answer with the trained models: an API and a page",
+    "log": "tell what is in the log of answers, or erase what is about one entity",
     "compare": "compare two revisions: every metric, its interval, a verdict",
     "plots": "show the plots that differ between two revisions, in one page",
     "gate": "judge a revision by its base: passed, failed (exit status 1) or cannot tell",
@@ -40,7 +41,7 @@ COMMANDS = {
     "run-queue": "run the queued experiments and wait for them",
 }
 
-WITHOUT_DVC = ("validate", "describe", "predict", "features", "feature-server", "serve")
+WITHOUT_DVC = ("validate", "describe", "predict", "features", "feature-server", "serve", "log")
 SITE_CACHE = "DVC_SITE_CACHE_DIR"  # of the environment; DVC's own name
 
 

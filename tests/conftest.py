@@ -23,6 +23,7 @@ SLOW_MODULES = {  # of several seconds a test: whole processes, browsers, instal
     "test_plots_page",
     "test_report",
     "test_schema",
+    "test_kill",
     "test_machines",
     "test_serve",
     "test_store",

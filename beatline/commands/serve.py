@@ -24,6 +24,8 @@ from uvicorn import Config
 from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.feature_store import client
+from beatline.monitoring import database
+from beatline.monitoring.settings import Monitoring
 from beatline.serving import access_log, hosts, origins, rates, registry, tokens
 from beatline.serving.connections import BoundedProtocol
 from beatline.serving.problems import shown
@@ -168,6 +170,8 @@ def _limits(root: Path) -> Serve:
         client.Client(url)  # is it one?
     origins.allowed()
     tokens.Tokens(limits.token)
+    if where := params.block(content, "monitoring", Monitoring).where:
+        database.address(where)
     return limits
 
 

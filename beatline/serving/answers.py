@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from beatline.common.errors import names_there_are
-from beatline.prediction.familiarity import SHARE
+from beatline.features.sound import FEATURES
+from beatline.prediction import familiarity
 from beatline.prediction.windows import averaged
 from beatline.preprocessing.normalization import Normalization
 from beatline.serving import explanation, preparation
@@ -27,6 +29,22 @@ SHOWN = 200_000  # samples times channels that are given back at most
 ROWS_OF = ("binary", "multiclass")  # tasks of a table model
 
 
+@dataclass(frozen=True)
+class Observed:
+    """What an answer rests on: `scores`, `decisions` `[K]`; the `embedding` `[D]` of the normalized
+    recording; the `prepared` recording, None of a row; `features` measured of a sound, or of a row."""
+
+    scores: np.ndarray
+    decisions: np.ndarray
+    embedding: np.ndarray
+    features: dict[str, float | None] | None
+    prepared: Prepared | None = None
+
+
+Observe = Callable[[dict[str, Any], Observed], None]
+"""Is called with an answer and what it rests on."""
+
+
 def respond(
     model: Model,
     recording: Recording,
@@ -36,12 +54,14 @@ def respond(
     limits: Serve,
     check: Check = go_on,
     see: Callable[[Prepared], Sequence[Notice]] = lambda _: (),
+    observe: Observe | None = None,
 ) -> dict[str, Any]:
     """A model's answer about a recording. Raises Problem if it does not fit the model.
 
     `explain`: with which parts of the recording moved it; `with_recording`: with the recording as the
     model has seen it; `check`: called between the parts of the work, which ends if it raises; `see`:
-    called with the prepared recording, and returns what else its sender should know.
+    called with the prepared recording, and returns what else its sender should know; `observe`: called
+    in the end.
     """
     dataset = model.model_info["dataset"]
     prepared = preparation.prepare(
@@ -50,13 +70,18 @@ def respond(
     seen = see(prepared)
     signal = model.normalized(prepared.samples)
     outputs = model.outputs(signal, check)
-    far = _far(model, signal)
+    embedding = _embedding(model, signal, always=observe is not None)
+    far = _far(model, signal, embedding)
     length = prepared.length  # beyond it a sound is repeated, which no answer covers
     answer = {
         "model": model.identity,
         **_decided(model, outputs, signal, length),
         "warnings": told([*prepared.notices, *([far] if far else []), *seen]),
     }
+    if observe and embedding is not None:
+        decisions = model.decide(outputs.values[None])[0]
+        features = _features(model, prepared)
+        observe(answer, Observed(outputs.values, decisions, embedding, features, prepared))
     if explain:
         answer["explanation"] = _explanation(model, signal, outputs, length, check)
     if with_recording:
@@ -64,9 +89,26 @@ def respond(
     return answer
 
 
-def respond_rows(model: Model, rows: object, limits: Serve) -> dict[str, Any] | list[Any]:
+def _features(model: Model, prepared: Prepared) -> dict[str, float | None] | None:
+    """Return what was measured of a sound, or the row that a recording is."""
+    dataset = model.model_info["dataset"]
+    if prepared.features is not None:
+        return named(FEATURES, prepared.features)
+    return named(dataset["channels"], prepared.samples[0]) if dataset["length"] == 1 else None
+
+
+def named(names: Sequence[str], values: np.ndarray) -> dict[str, float | None]:
+    """Return values by name, None for NaN."""
+    pairs = zip(names, values.tolist(), strict=True)
+    return {name: None if math.isnan(value) else value for name, value in pairs}
+
+
+def respond_rows(
+    model: Model, rows: object, limits: Serve, observe: Observe | None = None
+) -> dict[str, Any] | list[Any]:
     """A model's answer about a row of features, or about each of several: parsed JSON, an object by
-    feature name or a list of numbers in order, or a list of those; null is a missing value.
+    feature name or a list of numbers in order, or a list of those; null is a missing value. `observe` is
+    called for each row.
 
     Raises Problem if features are missing, unknown or no numbers, or rows are too many.
     """
@@ -91,7 +133,7 @@ def respond_rows(model: Model, rows: object, limits: Serve) -> dict[str, Any] | 
     signals = model.normalization.apply(table[:, None, :])
     values, _ = model.run(signals)  # a row is one window
     answers = [
-        _row_answer(model, *parts)
+        _row_answer(model, *parts, observe)
         for parts in zip(values, model.decide(values), table, signals, strict=True)
     ]
     return answers if several else answers[0]
@@ -126,7 +168,12 @@ def _row(row: object, names: list[str], where: str) -> list[float]:
 
 
 def _row_answer(
-    model: Model, values: np.ndarray, decisions: np.ndarray, row: np.ndarray, signal: np.ndarray
+    model: Model,
+    values: np.ndarray,
+    decisions: np.ndarray,
+    row: np.ndarray,
+    signal: np.ndarray,
+    observe: Observe | None,
 ) -> dict[str, Any]:
     if model.task == "binary":
         predicted = int(decisions[0])
@@ -135,17 +182,20 @@ def _row_answer(
     else:
         predicted = int(decisions.argmax())
         probability, name = float(values[predicted]), model.classes[predicted]
-    return {
+    answer = {
         "predicted_class": predicted,
         "probability": probability,
         "class": name,
         "model": model.identity,
-        "warnings": told(_about_row(model, row, signal)),
     }
+    return _told_of_row(model, answer, values, decisions, row, signal, (), observe)
 
 
 def respond_measured(
-    model: Model, features: Mapping[str, float | None], notices: Sequence[Notice]
+    model: Model,
+    features: Mapping[str, float | None],
+    notices: Sequence[Notice],
+    observe: Observe | None = None,
 ) -> dict[str, Any]:
     """A detector's answer about a row of the features that it has learned from, None for a missing value;
     `notices` are told with its own. Raises Problem if the model is no detector of rows."""
@@ -158,35 +208,68 @@ def respond_measured(
     row = np.array([features[name] for name in names], np.float64)  # None becomes NaN
     signal = model.normalized(row[None])
     values, _ = model.run(signal[None])
-    return {
+    decisions = model.decide(values)
+    answer = {
         "score": float(values[0, 0]),
         "threshold": model.model_info["thresholds"][0],
-        "anomaly": bool(model.decide(values)[0, 0]),
+        "anomaly": bool(decisions[0, 0]),
         "model": model.identity,
-        "warnings": told([*notices, *_about_row(model, row, signal)]),
     }
+    return _told_of_row(model, answer, values[0], decisions[0], row, signal, notices, observe)
 
 
-def _about_row(model: Model, row: np.ndarray, signal: np.ndarray) -> list[Notice]:
+def _told_of_row(
+    model: Model,
+    answer: dict[str, Any],
+    values: np.ndarray,
+    decisions: np.ndarray,
+    row: np.ndarray,
+    signal: np.ndarray,
+    notices: Sequence[Notice],
+    observe: Observe | None,
+) -> dict[str, Any]:
+    """Return the answer about a row `[C]`, normalized `[1, C]`, with what is odd about it."""
+    embedding = _embedding(model, signal, always=observe is not None)
+    answer["warnings"] = told([*notices, *_about_row(model, row, signal, embedding)])
+    if observe and embedding is not None:
+        features = named(model.model_info["dataset"]["channels"], row)
+        observe(answer, Observed(values, decisions.astype(bool), embedding, features))
+    return answer
+
+
+def _about_row(
+    model: Model, row: np.ndarray, signal: np.ndarray, embedding: np.ndarray | None
+) -> list[Notice]:
     """Return what is odd about a row `[C]`, normalized `[1, C]`."""
     notices = []
     names = model.model_info["dataset"]["channels"]
     if unknown := [names[number] for number in np.flatnonzero(np.isnan(row))]:
         means = f"{listed(unknown, NAMED)}: what training rows have in the middle stands in"
         notices.append(caution("missing", f"without a value: {means}"))
-    if far := _far(model, signal):
+    if far := _far(model, signal, embedding):
         notices.append(far)
     return notices
 
 
-def _far(model: Model, signal: np.ndarray) -> Notice | None:
+def _embedding(model: Model, signal: np.ndarray, *, always: bool) -> np.ndarray | None:
+    """Return the features `[D]` that the distance of a normalized recording `[T, C]` is taken of; None
+    if the model takes none, unless they are `always` wanted."""
+    if model.familiarity is None and not always:
+        return None
+    return familiarity.features(signal, model.model_info["dataset"])
+
+
+def _far(model: Model, signal: np.ndarray, embedding: np.ndarray | None) -> Notice | None:
     """A notice if a normalized recording `[T, C]` is far from those of the training: in amplitude, or
-    in whatever its distance is taken of."""
+    in its embedding."""
     if notice := preparation.far(signal, model.model_info["dataset"]["typical"]):
         return notice
     known = model.familiarity
-    distance = known.distance(signal, model.model_info["dataset"]) if known else 0.0
-    if known is None or not distance > known.threshold:
+    if known is None or embedding is None:
+        return None
+    # As Familiarity.distance does, of features that are there already.
+    distance = float(np.linalg.norm((embedding - known.mean) @ known.whitening))
+    if not distance > known.threshold:
         return None
     means = "the answer may mean nothing"
     if model.detects:
@@ -194,7 +277,7 @@ def _far(model: Model, signal: np.ndarray) -> Notice | None:
     return caution(
         "unfamiliar",
         f"the recording is far from the training recordings (distance {distance:.3g}; "
-        f"{SHARE:.1%} of recordings like them are below {known.threshold:.3g}): {means}",
+        f"{familiarity.SHARE:.1%} of recordings like them are below {known.threshold:.3g}): {means}",
     )
 
 

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beatline.common import params
 from beatline.feature_store import client
+from beatline.monitoring.settings import Monitoring
 from beatline.serving import (
     access_log,
     documentation,
@@ -73,17 +74,19 @@ def create_app(
     wanted: Sequence[str],
     load_first: bool = False,
     feature_store: str | None = None,
+    monitoring: Monitoring | None = None,
 ) -> FastAPI:
     """The application for the project in `root`, which answers with the bundles `wanted`
     (``<data set>/<model>``). They are loaded once it has started, or before, if `load_first`.
-    `feature_store`: the URL of Feast's server, None without one. The environment says by which names it
-    may be asked for (:mod:`beatline.serving.hosts`), which tokens it knows and which pages may ask.
+    `feature_store`: the URL of Feast's server, None without one; `monitoring`: whether and how answers
+    are logged. The environment says by which names it may be asked for (:mod:`beatline.serving.hosts`),
+    which tokens it knows and which pages may ask.
 
-    Raises UserError if there is a model behind an address of its own that is none of them, or the URL is
-    none, or there is no token where `serve.token` wants one.
+    Raises UserError if there is a model behind an address of its own that is none of them, the URL or the
+    place of the log is none, or there is no token where `serve.token` wants one.
     """
     registry.check_behind(limits, wanted)
-    service = Service(limits, root, wanted, load_first, feature_store)
+    service = Service(limits, root, wanted, load_first, feature_store, monitoring)
     refusal = partial(_answer_problem, limits)
     app = FastAPI(
         title="Beatline",
@@ -130,7 +133,9 @@ def project_application() -> FastAPI:
     limits = params.block(content, "serve", Serve)
     load_first = LOAD_FIRST in os.environ
     feature_store = os.environ.get(client.VARIABLE)
-    return create_app(limits, Path.cwd(), registry.wanted(content), load_first, feature_store)
+    monitoring = params.block(content, "monitoring", Monitoring)
+    wanted = registry.wanted(content)
+    return create_app(limits, Path.cwd(), wanted, load_first, feature_store, monitoring)
 
 
 class Outermost:

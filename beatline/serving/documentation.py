@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi import FastAPI
 
-from beatline.serving import examples, machines
+from beatline.serving import answer_log, examples, feedback, machines
 from beatline.serving.problems import MEDIA_TYPE
 from beatline.serving.requests import MAX_FILES, MULTIPART
 from beatline.serving.responses import ProblemDocument
@@ -37,7 +37,7 @@ Every answer has the header `X-Request-ID`: the one that the request came with, 
 `X-Source`, requests are counted apart for the sources that the operator has named."""
 REASONS = {
     400: ("Malformed", "The body is malformed."),
-    404: ("Unknown", "There is no such model, example or machine."),
+    404: ("Unknown", "There is no such model, example, machine or answer."),
     408: ("TooSlow", "The body arrived too slowly."),
     413: ("TooLarge", "The body, or what it unpacks to, is too large."),
     415: ("UnknownFormat", "The format is not known."),
@@ -76,6 +76,22 @@ HEADERS: dict[str, tuple[str, Schema]] = {
     ),
     "X-Channels": ("Names in the order of the body: I,II,III", TEXT),
 }
+LOG_HEADERS: list[Schema] = [
+    {
+        "name": answer_log.ENTITY,
+        "in": "header",
+        "description": "Whose it is, by a pseudonym: never a name. It stands in the log of answers, if "
+        "there is one, and all of an entity can be erased there",
+        "schema": {"type": "string", "pattern": machines.ID},
+    },
+    {
+        "name": answer_log.WAIT,
+        "in": "header",
+        "description": "1: answer when that is in the log for certain (`logged` true), or not known to "
+        "be within a second (false)",
+        "schema": {"type": "string", "enum": ["0", "1"]},
+    },
+]
 
 
 def problems(*statuses: int) -> dict[int | str, Schema]:
@@ -124,7 +140,8 @@ def recording_body(limits: Serve) -> Schema:
         "parameters": [
             {"name": name, "in": "header", "description": description, "schema": schema}
             for name, (description, schema) in HEADERS.items()
-        ],
+        ]
+        + LOG_HEADERS,
     }
 
 
@@ -145,6 +162,25 @@ def rows_body(
         "description": f"Answered by the model {limits.features}. A row is an object by feature name or "
         "a list in the order of the features; null is a missing value. A list of rows is answered by a "
         "list.",
+        "parameters": LOG_HEADERS,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "example": example}},
+        },
+    }
+
+
+def feedback_body() -> Schema:
+    """The body of feedback on an answer, or on several."""
+    names = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    answer = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+    entry = _object({"answer": answer, "labels": names}, feedback.KEYS)
+    schema = {"anyOf": [entry, _list(entry, maxItems=feedback.MOST)]}
+    example = {"answer": "0123456789abcdef0123456789abcdef", "labels": ["NORM"]}
+    return {
+        "description": "`answer` is the id that the answer came with, `labels` the names of the classes "
+        "that are true: one of exclusive classes, `anomaly` or `normal` for a detector. Of a list all is "
+        "written or nothing.",
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": schema, "example": example}},

@@ -286,6 +286,8 @@ def encoded(
         else:
             output["data"] = _in_json(part)
         outputs.append(output)
+    # Under which ids they are logged, and whether, if the client waits for that.
+    logged = [key for key in ("answer", "logged") if key in contents[0]]
     content = {
         "model_name": name,
         "model_version": version_of(model),
@@ -293,8 +295,7 @@ def encoded(
         "parameters": {
             "weights": model.identity["weights"],
             "simulated": model.identity["simulated"],
-            # A parameter is a text, a number or a truth value: a list goes as text.
-            "warnings": orjson.dumps([answer["warnings"] for answer in contents]).decode(),
+            **{key: _as_text(contents, key) for key in ("warnings", *logged)},
         },
         "outputs": outputs,
     }
@@ -309,6 +310,11 @@ def error(problem: Problem) -> Response:
     response = _json({"error": problem.detail}, problem.status)
     response.headers.update(problem.headers)
     return response
+
+
+def _as_text(contents: Sequence[Mapping[str, Any]], key: str) -> str:
+    """What answers have under a key, as JSON: a parameter of the protocol is no list."""
+    return orjson.dumps([answer[key] for answer in contents]).decode()
 
 
 def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -20,6 +20,7 @@ Parts = Annotated[list[float], Field(max_length=250)]
 Unit = Literal["s", "step"]
 Task = Literal["multilabel", "binary", "multiclass", "reconstruction", "neighbours"]
 Class = Annotated[str, Field(alias="class")]
+AnswerId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 class Object(BaseModel):
@@ -89,6 +90,10 @@ class Recording(Object):
 class Answer(Object):
     model: Identity
     warnings: list[Warning]
+    answer: AnswerId | Absent = None
+    """By which experts' feedback finds it; there is none without a log of answers."""
+    logged: bool | Absent = None
+    """Whether it is in the log for certain; on request by `X-Wait-For-Log: 1`."""
 
 
 class RecordingAnswer(Answer):
@@ -154,6 +159,13 @@ class MachineAnswer(Answer):
     score: float
     threshold: float
     anomaly: bool
+
+
+class Feedback(Object):
+    answer: AnswerId
+    labels: list[str]
+    moment: str
+    """When it was said, in UTC."""
 
 
 class Input(Object):

@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,17 +21,21 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from beatline.monitoring.settings import Monitoring
 from beatline.serving import (
+    answer_log,
     answers,
     documentation,
     examples,
     explanation,
+    feedback,
     machines,
     preparation,
     requests,
     telemetry,
     uploads,
 )
+from beatline.serving.answer_log import Asked, Logbook
 from beatline.serving.documentation import problems
 from beatline.serving.machines import Machines
 from beatline.serving.model import Check, Model, go_on
@@ -42,6 +47,7 @@ from beatline.serving.responses import (
     Available,
     ClassAnswer,
     Example,
+    Feedback,
     LabelsAnswer,
     MachineAnswer,
     MachineFeatures,
@@ -99,6 +105,34 @@ class Operation(APIRoute):
         return handle
 
 
+def json_response(content: object) -> Response:
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer, or several: the response if it is `made`, or the `content` that is yet to be `written`
+    if its client waits for the log."""
+
+    content: Any
+    made: Response | None
+    written: Callable[[Any], Response]
+
+    @staticmethod
+    def at_once(
+        content: Any, asked: Asked, written: Callable[[Any], Response] = json_response
+    ) -> Answered:
+        """Make the response where the answer was made, unless its client waits."""
+        return Answered(content, None if asked.wait else written(content), written)
+
+    async def response(self, asked: Asked) -> Response:
+        """Return the response, once it is known whether the answer is in the log if that was asked."""
+        if self.made is not None:
+            return self.made
+        await answer_log.tell(self.content, asked)
+        return self.written(self.content)
+
+
 class Service:
     """The operations, and what they share."""
 
@@ -109,6 +143,7 @@ class Service:
         wanted: Sequence[str],
         load_first: bool,
         feature_store: str | None,
+        monitoring: Monitoring | None = None,
     ) -> None:
         self.limits = limits
         self.load_first = load_first
@@ -121,6 +156,9 @@ class Service:
         self.machines = None
         if feature_store:
             self.machines = Machines(root, feature_store, limits, self.telemetry)
+        self.logbook = None
+        if monitoring is not None and monitoring.where:
+            self.logbook = Logbook(monitoring, self.telemetry)
         self.asking = lane("asking", ASKING, WAITING, nice=False)
         self.explaining = lane("explaining", 1, WAITING, nice=True)
         processes = int(os.environ.get(PROCESSES, "1"))
@@ -135,6 +173,8 @@ class Service:
             self.registry.start()
             if self.machines:
                 self.machines.start()
+            if self.logbook:
+                self.logbook.writer.start()
             if self.load_first:
                 await asyncio.to_thread(self.registry.first_round.wait)
             try:
@@ -145,6 +185,8 @@ class Service:
                     lane.stop()
                 if self.machines:
                     await asyncio.to_thread(self.machines.stop)
+                if self.logbook:
+                    await asyncio.to_thread(self.logbook.writer.stop)
 
     def add_to(self, app: FastAPI) -> None:
         """Add the operations to an application, with what its document says of them."""
@@ -170,6 +212,15 @@ class Service:
             )
         if self.machines:
             self._add_machines(post, get)
+        if self.logbook:
+            post(
+                "/feedback",
+                self.feedback,
+                tags=["Feedback"],
+                response_model=Feedback | list[Feedback],
+                responses=problems(400, 404, 408, 413, 415, 422, 503),
+                openapi_extra=documentation.feedback_body(),
+            )
         about_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
         listed = list[Available | Unavailable]
         get("/models", self.models, **about_models, response_model=dict[Literal["models"], listed])
@@ -198,7 +249,13 @@ class Service:
         )
         if self.limits.machines:
             predict = self.predict_machine
-            post(f"{address}/predict", predict, **about, response_model=MachineAnswer)
+            post(
+                f"{address}/predict",
+                predict,
+                **about,
+                response_model=MachineAnswer,
+                openapi_extra={"parameters": documentation.LOG_HEADERS[1:]},
+            )
 
     async def predict_recording(
         self,
@@ -239,12 +296,15 @@ class Service:
         """Answer what `read` finds in a request's body by what `written` makes of the model's answers.
         `plain`: reading it takes no longer than copying it, and no more memory."""
         machine = self._machine(request, loaded)
+        asked = answer_log.asked(request, machine)
 
-        def answer(sent: list[Recording], check: Check) -> Response:
+        def answer(sent: list[Recording], check: Check) -> Answered:
+            observe, observed = self._observe(loaded, asked), []
             options: dict[str, Any] = {
                 "explain": explain,
                 "with_recording": with_recording,
                 "check": check,
+                "observe": observe and (lambda *seen: observed.append(seen)),
             }
             if machine is not None:
                 options["see"] = partial(self._store, loaded, machine)
@@ -253,13 +313,16 @@ class Service:
                 with _naming(number, sent):
                     content = answers.respond(loaded, each, **options, limits=self.limits)
                 contents.append(content)
+            if observe:  # all or, if one is refused, none
+                for seen in observed:
+                    observe(*seen)
             self.telemetry.answered(loaded, *contents)
-            return written(contents)
+            return Answered.at_once(contents, asked, written)
 
         with self.small.share() as small, self.large.share() as large:
             body = await requests.read_body(request, self.limits, SMALL, small, large)
 
-            def read_and_answer(check: Check) -> Response | list[Recording]:
+            def read_and_answer(check: Check) -> Answered | list[Recording]:
                 """The answer, unless others like this one would wait for it."""
                 sent = read(body)
                 _, seconds = self._effort(loaded, sent, explain)
@@ -271,17 +334,22 @@ class Service:
                 values, seconds = self._effort(loaded, sent, explain)
                 little = max(values / LITTLE, seconds / AT_ONCE) <= 1
                 if little and not explain and not with_recording:
-                    return answer(sent, go_on)
+                    return await answer(sent, go_on).response(asked)
                 lane = self.quick if seconds <= A_MOMENT else self.slow
             else:
                 reading = self.quick if len(body) <= SMALL else self.slow
                 sent = await reading.run(request, read_and_answer)
-                if isinstance(sent, Response):
-                    return sent
+                if isinstance(sent, Answered):
+                    return await sent.response(asked)
             with self.unpacked.share() as take:
                 take(max(sum(each.samples.nbytes for each in sent) - len(body), 0))
                 lane = self.explaining if explain else lane
-                return await lane.run(request, partial(answer, sent))
+                answered = await lane.run(request, partial(answer, sent))
+                return await answered.response(asked)
+
+    def _observe(self, loaded: Model, asked: Asked) -> answers.Observe | None:
+        """Return what logs answers, None if nothing does."""
+        return self.logbook and partial(self.logbook.note, loaded, asked)
 
     def _machine(self, request: Request, loaded: Model) -> str | None:
         """Return the id of the machine that a recording is of, None if it is not said. Raises Problem if
@@ -298,7 +366,7 @@ class Service:
     def _store(self, loaded: Model, machine: str, prepared: Prepared) -> list[Notice]:
         assert prepared.features is not None, "_machine lets sound through alone"
         if self.machines is None:
-            return [machines.without_store()]
+            return [] if self.logbook else [machines.without_store()]
         return self.machines.send(loaded, machine, prepared.features.tolist())
 
     def _effort(
@@ -326,20 +394,22 @@ class Service:
         loaded = self.registry.model(*str(self.limits.features).split("/"))
         if (kind := requests.content_type(request)) != JSON:
             raise unsupported(f"Content-Type {kind!r} is not understood: send {JSON}")
+        asked = answer_log.asked(request)
         with self.small.share() as small, self.large.share() as large:
             body = await requests.read_body(request, self.limits, SMALL, small, large)
 
-            def answer(_: Check) -> Response:
+            def answer(_: Check) -> Answered:
                 rows = requests.rows(body, self.limits, loaded.model_info["dataset"]["channels"])
-                content = answers.respond_rows(loaded, rows, self.limits)
+                observe = self._observe(loaded, asked)
+                content = answers.respond_rows(loaded, rows, self.limits, observe)
                 answered = content if isinstance(content, list) else [content]
                 self.telemetry.answered(loaded, *answered)
                 self.telemetry.took_rows(loaded, len(answered))
-                return json_response(content)
+                return Answered.at_once(content, asked)
 
             if len(body) <= SMALL // 16:  # a hundred rows or so
-                return answer(go_on)
-            return await self.quick.run(request, answer)
+                return await answer(go_on).response(asked)
+            return await (await self.quick.run(request, answer)).response(asked)
 
     async def machine_features(self, request: Request, machine_id: MachineId) -> Response:
         """A machine's newest features in the store, with their age."""
@@ -356,11 +426,28 @@ class Service:
         assert self.machines
         loaded = self.registry.model(*str(self.limits.machines).split("/"))
         ask, machine = self.machines.newest, machines.checked_id(machine_id)
+        asked = answer_log.asked(request, machine)
         table, row, age, notices = await self.asking.run(request, lambda _: ask(machine))
         self.machines.check_fits(loaded, table)
-        content = answers.respond_measured(loaded, row.features, notices)
+        observe = self._observe(loaded, asked)
+        content = answers.respond_measured(loaded, row.features, notices, observe)
         self.telemetry.answered(loaded, content)
-        return json_response({**machines.described(machine, table, row, age), **content})
+        content = {**machines.described(machine, table, row, age), **content}
+        return await Answered.at_once(content, asked).response(asked)
+
+    async def feedback(self, request: Request) -> Response:
+        """What experts say of answers: the classes that are true, in place of what was said before."""
+        assert self.logbook
+        if (kind := requests.content_type(request)) != JSON:
+            raise unsupported(f"Content-Type {kind!r} is not understood: send {JSON}")
+        answers, model_of = self.logbook.writer.log, self.registry.model
+        with self.small.share() as small, self.large.share() as large:
+            body = await requests.read_body(request, self.limits, SMALL, small, large)
+            several = body.lstrip().startswith(b"[")
+            written = await self.asking.run(
+                request, lambda _: feedback.write(feedback.read(body), answers, model_of)
+            )
+        return json_response(written if several else written[0])
 
     async def health(self, _: Request) -> Response:
         """Whether models can answer."""
@@ -407,7 +494,3 @@ def _naming(number: int, sent: list[Recording]) -> Iterator[None]:
         if len(sent) == 1:
             raise
         raise Problem(problem.status, f"recording {number}: {problem.detail}") from None
-
-
-def json_response(content: object) -> Response:
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)

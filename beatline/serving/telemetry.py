@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from beatline.monitoring.writer import Outcome
 from beatline.tracking import copies
 
 if TYPE_CHECKING:
@@ -94,6 +95,9 @@ class Telemetry:
         self._stored = counter(
             "machine_features", "Rows of features for the store, by what came of it.", ("outcome",)
         )
+        self._logged = counter(
+            "answer_log_rows", "Rows for the log of answers, by what came of it.", ("outcome",)
+        )
         self._ready = gauge(
             "workers_ready",
             "Processes that have loaded what there is, and can answer.",
@@ -148,6 +152,10 @@ class Telemetry:
     def stored(self, outcome: Literal["stored", "failed", "dropped"]) -> None:
         """Count a row for the feature store."""
         self._stored.labels(outcome).inc()
+
+    def logged(self, outcome: Outcome, rows: int) -> None:
+        """Count rows for the log of answers."""
+        self._logged.labels(outcome).inc(rows)
 
     def loaded(self, model: Model, previous: Model | None) -> None:
         self._loads.labels(model.dataset, model.name).inc()

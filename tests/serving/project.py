@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 from beatline import bundle, models
 from beatline.bundle import model_info
 from beatline.common import sums
+from beatline.monitoring.settings import Monitoring
 from beatline.preprocessing import normalization
 from beatline.serving import registry
 from beatline.serving.app import create_app
@@ -230,14 +231,19 @@ def limits(**changes: Any) -> Serve:
     return Serve(**{**LIMITS, **changes})
 
 
-def app(folder: Path, **changes: Any) -> FastAPI:
-    return create_app(limits(**changes), folder, WANTED)
+def app(folder: Path, monitoring: Monitoring | None = None, **changes: Any) -> FastAPI:
+    return create_app(limits(**changes), folder, WANTED, monitoring=monitoring)
 
 
 @contextmanager
-def client(folder: Path, **changes: Any) -> Iterator[httpx.Client]:
+def client(
+    folder: Path, monitoring: Monitoring | None = None, **changes: Any
+) -> Iterator[httpx.Client]:
     """A client of a server in a thread of this process, when it has loaded what there is."""
-    with serving(app(folder, **changes)) as url, httpx.Client(base_url=url, timeout=30) as found:
+    with (
+        serving(app(folder, monitoring, **changes)) as url,
+        httpx.Client(base_url=url, timeout=30) as found,
+    ):
         wait_until(lambda: "loading" not in found.get("/health").text)
         yield found
 

@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from beatline.monitoring.answers import AnswerLog
 from beatline.serving import inference_protocol as protocol
 from beatline.serving import model as models
 from beatline.serving import registry
 from beatline.serving.problems import Problem
 from tests.serving import project
+from tests.serving.test_answer_log import WAIT, settings
 
 CNN = "ptbxl.cnn"
 ECG = project.raw_recordings("ptbxl")
@@ -219,6 +221,27 @@ def test_it_is_counted_as_predict_is(client: httpx.Client) -> None:
     before = counted()
     infer(client, CNN, {"inputs": [tensor(ECG[:2])]}).raise_for_status()
     assert counted() >= before + 2
+
+
+def test_answers_are_logged_as_those_of_predict_are(tmp_path: Path) -> None:
+    """Under an id each, by which experts can say what was true; of several recordings of which one is
+    refused, none."""
+    with project.client(project.make(tmp_path), settings(tmp_path)) as client:
+        response = infer(client, CNN, {"inputs": [tensor(ECG[:2])]}, **WAIT)
+        parameters = response.raise_for_status().json()["parameters"]
+        assert json.loads(parameters["logged"]) == [True, True]
+        ids = json.loads(parameters["answer"])
+        said = client.post("/feedback", json={"answer": ids[1], "labels": ["MI"]})
+        assert said.status_code == 200, said.text
+        spoilt = tensor(ECG[:2])
+        spoilt["data"][ECG[0].size :] = [None] * ECG[0].size
+        assert infer(client, CNN, {"inputs": [spoilt]}, **WAIT).status_code == 422
+    with AnswerLog(str(tmp_path / "answers.db")) as log:
+        rows = log.window("ptbxl", "cnn")
+    assert sorted(rows.ids) == sorted(ids)
+    np.testing.assert_allclose(
+        rows.scores[[*rows.ids].index(ids[0])], outputs(response)["probabilities"][0], rtol=1e-6
+    )
 
 
 # ---------------------------------------------------------------- refusals

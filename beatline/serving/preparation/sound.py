@@ -72,7 +72,7 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> 
         )
         notices.append(note("short", message))
         spectrogram = sound.repeated(spectrogram, dataset["length"])
-    return Prepared(spectrogram, notices, length, extracted.features[0])
+    return Prepared(spectrogram, notices, length, extracted.features[0], waveform)
 
 
 def _frames(samples: int, frame: int, hop: int) -> int:

@@ -1,0 +1,180 @@
+"""The log of answers: what a model has said, what it has seen, and what experts say of it later::
+
+    with AnswerLog("data/monitoring/answers.db") as log:
+        window = log.window("ptbxl", "cnn", last=1000)
+
+No recording is in it unless ``monitoring.keep_recordings`` says so, and no name of a person: an entity
+is a machine, or a pseudonym that the sender has chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Column, Connection, Row, Select, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from beatline.common.errors import UserError
+from beatline.monitoring import database, rows
+from beatline.monitoring.database import answers, feedback, recordings
+from beatline.monitoring.rows import (
+    Answer,
+    Feedback,
+    KeptRecording,
+    Role,
+    microseconds,
+    moment,
+)
+from beatline.monitoring.window import Window, collected
+
+__all__ = ["Answer", "AnswerLog", "Feedback", "KeptRecording", "Role", "Window"]
+
+SECONDS = 30.0  # that a statement may take
+AT_ONCE = 1000  # rows that a statement reads
+
+
+class AnswerLog:
+    """The log at `where`, the path of a SQLite file or the URL of a PostgreSQL; threads may share it. It
+    is made when something is first written. No statement lasts longer than `seconds`.
+
+    Raises UserError if `where` is neither; all methods do if the database cannot be used.
+    """
+
+    def __init__(self, where: str, seconds: float = SECONDS) -> None:
+        self.engine = database.engine(where, seconds)
+        self._made: int | None = None  # which file has the tables
+
+    def __enter__(self) -> AnswerLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.dispose()
+
+    def write(self, given: Sequence[Answer], kept: Sequence[KeptRecording] = ()) -> int:
+        """Append answers, and recordings of some of them, all or none; return about how many bytes they
+        take. What is there already stays as it is, so that rows may be written again."""
+        moments = {row.id: row.moment for row in given}
+        content = {
+            answers: [rows.values(row) for row in given],
+            recordings: [rows.recording_values(each, moments[each.answer]) for each in kept],
+        }
+        dialect: Any = sqlite if self.engine.dialect.name == "sqlite" else postgresql
+        with database.reporting_faults(self.engine):
+            self._make()
+            with self.engine.begin() as connection:
+                for table, values in content.items():
+                    if values:
+                        connection.execute(dialect.insert(table).on_conflict_do_nothing(), values)
+        return sum(row["size"] for values in content.values() for row in values)
+
+    def window(
+        self,
+        dataset: str,
+        model: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        last: int | None = None,
+        role: Role = "champion",
+        weights: str | None = None,
+        entity: str | None = None,
+    ) -> Window:
+        """Return the answers of a model: from `since` on, before `until`, the `last` ones of these, of
+        the bundle with these `weights` alone, and about one `entity`.
+
+        Raises UserError if they are of bundles whose outputs differ in number: `weights` must name one.
+        """
+        columns = answers.c
+        query = select(answers).where(
+            columns.dataset == dataset, columns.model == model, columns.role == role
+        )
+        if since is not None:
+            query = query.where(columns.moment >= microseconds(since))
+        if until is not None:
+            query = query.where(columns.moment < microseconds(until))
+        if weights is not None:
+            query = query.where(columns.weights == weights)
+        if entity is not None:
+            query = query.where(columns.entity == entity)
+        if last is not None:
+            query = query.limit(last)
+        newest_first = query.order_by(columns.moment.desc(), columns.id.desc())
+        with self.reading() as connection:
+            return collected(dataset, model, _rows(connection, newest_first))
+
+    def feedback(self, dataset: str | None = None, since: datetime | None = None) -> list[Feedback]:
+        """Return what experts have said, of one data set and from `since` on, in the order in which they
+        said it."""
+        query = select(answers, feedback.c.moment.label("said"), feedback.c.labels)
+        query = query.join(feedback, feedback.c.answer == answers.c.id)
+        if dataset is not None:
+            query = query.where(answers.c.dataset == dataset)
+        if since is not None:
+            query = query.where(feedback.c.moment >= microseconds(since))
+        with self.reading() as connection:
+            return [
+                Feedback(rows.answer(row), moment(row.said), orjson.loads(row.labels))
+                for row in _rows(connection, query.order_by(feedback.c.moment, answers.c.id))
+            ]
+
+    def answers(self, ids: Iterable[str]) -> dict[str, Answer]:
+        """Return the answers with these ids by id, without those that are not there."""
+        return {
+            row.id: rows.answer(row) for row in self._by_id(select(answers), answers.c.id, [*ids])
+        }
+
+    def recordings(self, ids: Iterable[str]) -> dict[str, KeptRecording]:
+        """Return the recordings that are kept of these answers, by their ids."""
+        query = select(recordings)
+        kept = self._by_id(query, recordings.c.answer, [*ids])
+        return {row.answer: rows.recording(row) for row in kept}
+
+    def say(self, labels: dict[str, list[str]], moment: datetime) -> None:
+        """Write what experts say about answers, by id, in place of what they said before."""
+        values = [
+            {
+                "answer": answer,
+                "moment": microseconds(moment),
+                "labels": orjson.dumps(names).decode(),
+            }
+            for answer, names in labels.items()
+        ]
+        with database.reporting_faults(self.engine):
+            self._make()
+            with self.engine.begin() as connection:
+                connection.execute(feedback.delete().where(feedback.c.answer.in_([*labels])))
+                if values:
+                    connection.execute(feedback.insert(), values)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection. Raises UserError if there is no log."""
+        if database.inode(self.engine) is None:
+            raise UserError(
+                f"there is no log of answers at {self.engine.url.database}: serve first, or "
+                f"{database.CURE}"
+            )
+        with database.reporting_faults(self.engine), self.engine.connect() as connection:
+            yield connection
+
+    def _make(self) -> None:
+        """Make the tables, anew if the file is another than before: whoever had it open would go on
+        writing to one that is gone."""
+        if self._made is None or self._made != database.inode(self.engine):
+            self.engine.dispose()
+            database.make_tables(self.engine)
+            self._made = database.inode(self.engine)
+
+    def _by_id(self, query: Select[Any], column: Column[Any], ids: list[str]) -> Iterator[Row[Any]]:
+        with self.reading() as connection:
+            for begin in range(0, len(ids), AT_ONCE):
+                yield from _rows(connection, query.where(column.in_(ids[begin : begin + AT_ONCE])))
+
+
+def _rows(connection: Connection, query: Select[Any]) -> Iterator[Row[Any]]:
+    """Yield the rows of a query, of which few are in memory at once."""
+    yield from connection.execution_options(yield_per=AT_ONCE).execute(query)
