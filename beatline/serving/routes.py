@@ -57,6 +57,7 @@ from beatline.serving.responses import (
 from beatline.serving.settings import PROCESSES, Serve
 from beatline.serving.supervisor import ending_with_parent
 from beatline.serving.telemetry import Telemetry
+from beatline.serving.uploads.checks import check_size
 from beatline.serving.work import Lane, Room
 
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
@@ -381,6 +382,8 @@ class Service:
             steps = resampled // len(dataset["channels"])
             seconds += explanation.seconds(loaded, steps, explain=explain)
             values += resampled
+        if len(recordings) > 1:  # what is logged of each is held until all are answered
+            check_size(values, self.limits, "the tensor, at the model's sampling rate,")
         if seconds > self.limits.seconds_to_answer:
             without = ", or do not ask for an explanation" if explain else ""
             raise too_large(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,17 @@ def test_several_recordings(client: httpx.Client) -> None:
     assert infer(client, CNN, {"inputs": [tensor(many)]}).status_code == 413
 
 
+def test_several_recordings_that_grow(client: httpx.Client) -> None:
+    """Together they have the values that one recording may have, at the sampling rate of the training:
+    what is logged of them is held until all are answered."""
+    slow = np.repeat(ECG[:1], 10, axis=0)
+    said = {"sampling_rate": 100 * slow.size / (LIMITS.max_values + 1)}
+    refused = infer(client, CNN, {"inputs": [tensor(slow, parameters=said)]})
+    assert refused.status_code == 413 and "values" in refused.json()["error"]
+    alone = infer(client, CNN, {"inputs": [tensor(slow[:1], parameters=said)]})
+    assert alone.status_code == 200, alone.text
+
+
 def test_rows_of_a_table(client: httpx.Client) -> None:
     """As `POST /predict` answers them; a value that is missing is NaN in binary, null in JSON."""
     rows = [[71.5, 0.16, 0.09], [50.0, None, 0.1]]
@@ -212,7 +224,14 @@ def test_a_warning_is_not_lost_with_outputs_that_are_not_asked_for(client: httpx
     assert any(each["grade"] == "caution" for each in warnings(response.json())[0])
 
 
+def test_a_version_of_the_registry_is_the_version(cnn: models.Model) -> None:
+    registered = replace(cnn, registered={"version": "3", "alias": "champion"})
+    assert protocol.described(CNN, registered)["versions"] == ["3"]
+
+
 def test_it_is_counted_as_predict_is(client: httpx.Client) -> None:
+    """By class, and by route: no path that a client makes up is one."""
+
     def counted() -> float:
         lines = client.get("/metrics").text.splitlines()
         name = 'beatline_predictions_total{dataset="ptbxl",model="cnn"'
@@ -221,6 +240,8 @@ def test_it_is_counted_as_predict_is(client: httpx.Client) -> None:
     before = counted()
     infer(client, CNN, {"inputs": [tensor(ECG[:2])]}).raise_for_status()
     assert counted() >= before + 2
+    route = 'beatline_requests_total{method="POST",route="/v2/models/{model}/infer",status="200"}'
+    assert route in client.get("/metrics").text
 
 
 def test_answers_are_logged_as_those_of_predict_are(tmp_path: Path) -> None:
