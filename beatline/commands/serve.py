@@ -26,7 +26,7 @@ from beatline.common.errors import UserError, warn
 from beatline.feature_store import client
 from beatline.monitoring import database
 from beatline.monitoring.settings import Monitoring
-from beatline.serving import access_log, hosts, registry
+from beatline.serving import access_log, hosts, origins, rates, registry, tokens
 from beatline.serving.connections import BoundedProtocol
 from beatline.serving.problems import shown
 from beatline.serving.settings import PROCESSES, Serve
@@ -168,6 +168,8 @@ def _limits(root: Path) -> Serve:
     registry.check_behind(limits, wanted)
     if url := os.environ.get(client.VARIABLE):
         client.Client(url)  # is it one?
+    origins.allowed()
+    tokens.Tokens(limits.token)
     if where := params.block(content, "monitoring", Monitoring).where:
         database.address(where)
     return limits
@@ -217,6 +219,7 @@ def _logging(path: str | None) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> int:
     """Answer until a signal ends it; 1 if no worker could. Raises UserError if there is nothing to serve
     or the address cannot be had."""
+    token = tokens.settle()
     limits = _limits(Path.cwd())
     if len(options.source) > MAX_SOURCES:
         raise UserError(
@@ -251,7 +254,10 @@ def run(options: argparse.Namespace) -> int:
         metrics_folder() as folder,
     ):
         os.environ[METRICS_FOLDER] = str(folder)
+        rates.share(folder / "rates")
         announcements = sys.stderr if options.access_log == access_log.STDOUT else sys.stdout
-        supervisor = Supervisor(config, listener, _url(options.host, listener), announcements)
+        supervisor = Supervisor(
+            config, listener, _url(options.host, listener), announcements, token
+        )
         supervisor.run()
     return int(supervisor.failed)

@@ -14,6 +14,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -23,12 +24,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from beatline.common import params
 from beatline.feature_store import client
 from beatline.monitoring.settings import Monitoring
-from beatline.serving import access_log, documentation, hosts, registry, requests, telemetry
+from beatline.serving import (
+    access_log,
+    documentation,
+    hosts,
+    origins,
+    registry,
+    requests,
+    telemetry,
+)
+from beatline.serving import inference_protocol as oip
+from beatline.serving.guard import Guard
+from beatline.serving.inference_protocol import LIVE, READY, InferenceProtocol
 from beatline.serving.problems import Problem, shown, unavailable
+from beatline.serving.rates import Rates
 from beatline.serving.registry import LOAD_FIRST
 from beatline.serving.routes import Service
 from beatline.serving.settings import Serve
 from beatline.serving.telemetry import Telemetry
+from beatline.serving.tokens import Tokens
 
 PAGE = Path(__file__).parent / "page"
 COMMON_HEADERS = {
@@ -44,7 +58,12 @@ COMMON_HEADERS = {
 DOCS_POLICY = COMMON_HEADERS["Content-Security-Policy"] + "; style-src 'self' 'unsafe-inline'"
 NO_ANSWER = "none"  # in place of a status: the client is gone
 OURS = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an error of ours")
-POLLED = {"/health", "/metrics"}  # by programs, every few seconds: not in the access log
+POLLED = {
+    "/health",
+    "/metrics",
+    LIVE,
+    READY,
+}  # by programs, every few seconds: not in the access log
 ENDING = unavailable("the server ends: try again in some seconds")
 log = logging.getLogger("beatline.serving")
 
@@ -60,14 +79,15 @@ def create_app(
     """The application for the project in `root`, which answers with the bundles `wanted`
     (``<data set>/<model>``). They are loaded once it has started, or before, if `load_first`.
     `feature_store`: the URL of Feast's server, None without one; `monitoring`: whether and how answers
-    are logged. The environment says by which names it
-    may be asked for (:mod:`beatline.serving.hosts`).
+    are logged. The environment says by which names it may be asked for (:mod:`beatline.serving.hosts`),
+    which tokens it knows and which pages may ask.
 
-    Raises UserError if there is a model behind an address of its own that is none of them, or the URL or
-    the place of the log is none.
+    Raises UserError if there is a model behind an address of its own that is none of them, the URL or the
+    place of the log is none, or there is no token where `serve.token` wants one.
     """
     registry.check_behind(limits, wanted)
     service = Service(limits, root, wanted, load_first, feature_store, monitoring)
+    refusal = partial(_answer_problem, limits)
     app = FastAPI(
         title="Beatline",
         version="1",
@@ -80,18 +100,29 @@ def create_app(
         lifespan=service.lifespan,
         generate_unique_id_function=lambda route: route.name,
         exception_handlers={
-            Problem: partial(_answer_problem, limits),
+            Problem: refusal,
             HTTPException: _answer_http_exception,
         },
     )
     app.state.service = service
     service.add_to(app)
+    InferenceProtocol(service).add_to(app)
     app.openapi = lambda: documentation.document(app, limits, service.registry, root)
     app.add_route("/", _page)
     app.add_route("/docs", _docs)
     app.add_route("/favicon.ico", _no_icon)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]))
+    guards = {"tokens": Tokens(limits.token), "rates": Rates(limits.requests_per_second)}
+    app.add_middleware(Guard, **guards, refusal=refusal)
+    if allowed := origins.allowed():
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=allowed,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[access_log.HEADER, oip.HEADER, "Retry-After"],
+        )
     app.add_middleware(Outermost, telemetry=service.telemetry, routes=app.routes)
     return app
 
@@ -143,7 +174,7 @@ class Outermost:
 
         async def tell(problem: Problem) -> None:
             if status is None:
-                await problem.response()(scope, receive, send_and_note)
+                await _response(problem, scope["path"])(scope, receive, send_and_note)
 
         def about() -> tuple[str, str, str]:
             return request, scope["method"], shown(scope["path"], access_log.LONGEST)
@@ -186,9 +217,15 @@ async def _no_icon(_: Request) -> Response:
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
+def _response(problem: Problem, path: str) -> Response:
+    """A refusal in the words of whoever asks: the Open Inference Protocol has its own."""
+    theirs = path == oip.PREFIX or path.startswith(f"{oip.PREFIX}/")
+    return oip.error(problem) if theirs else problem.response()
+
+
 async def _answer_problem(limits: Serve, request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
-    response = problem.response()
+    response = _response(problem, request.url.path)
     slow = problem.status == HTTPStatus.REQUEST_TIMEOUT
     large = problem.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     without_end = large and "transfer-encoding" in request.headers
@@ -205,6 +242,7 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
         HTTPStatus.NOT_FOUND: "there is nothing at this address: /docs lists what there is",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible at this address",
     }
-    response = Problem(status, details.get(status, error.detail)).response()
+    problem = Problem(status, details.get(status, error.detail))
+    response = _response(problem, request.url.path)
     response.headers.update(error.headers or {})
     return response

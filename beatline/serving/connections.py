@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import cache
 from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -22,12 +24,17 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from beatline.serving import access_log
 from beatline.serving.problems import Problem
+from beatline.serving.rates import client_of
 
 HEADER_BYTES, HEADERS = 65_536, 100  # of a request, its first line included
 PIPELINED = 16  # requests of a connection that wait for the answer of another
 CONNECTIONS = 500  # of a process
+CONNECTIONS_OF_CLIENT = 100  # of those, from one address that is no proxy's
 SECONDS_FOR_HEADERS = 10.0
 SECONDS_FOR_THE_REST = 30.0  # to take an answer, and to send what is left of a request that has one
+# Between two requests: longer than proxies keep their connections (60 seconds, of nginx and others), or
+# one would send a request into a connection that is just ending.
+SECONDS_IDLE = 65.0
 SECONDS_TO_CLOSE = 1.0  # to take a refusal; at the end of the process, to send what is under way
 
 
@@ -37,7 +44,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.timeout_keep_alive = SECONDS_IDLE
         self.since = time.monotonic()  # when it began to wait for its client
+        self._belongs_to = ""  # whom its address belongs to
         self._timer: asyncio.TimerHandle | None = None
         self._patience: float | None = None  # seconds that `_timer` was set to
         self._expects_headers = True  # not in a body
@@ -50,7 +59,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS and not self._makes_room():
+        self._belongs_to = client_of(self.client[0]) if self.client else ""
+        if not self._fits():
             self._refuse(Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open"))
         else:
             self._watch()
@@ -167,10 +177,19 @@ class BoundedProtocol(HttpToolsProtocol):
         detail = f"a request's address and headers may have {HEADER_BYTES} bytes: send less"
         raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
-    def _makes_room(self) -> bool:
+    def _fits(self) -> bool:
+        """Whether there is room for this connection, after another of its client's was ended if these are
+        many, or of anybody's."""
+        others = cast("set[BoundedProtocol]", self.connections) - {self}
+        if self.client and self.client[0] not in _proxies(str(self.config.forwarded_allow_ips)):
+            own = {each for each in others if each._belongs_to == self._belongs_to}
+            if len(own) >= CONNECTIONS_OF_CLIENT:
+                return self._makes_room(own)
+        return len(others) < CONNECTIONS or self._makes_room(others)
+
+    def _makes_room(self, others: set[BoundedProtocol]) -> bool:
         """Whether there is room after a connection was ended that waits for its client: the one that has
         waited longest for a request, or else for a body. Who has something to ask does not take long."""
-        others = cast("set[BoundedProtocol]", self.connections) - {self}
         waiting = [other for other in others if other._waits]
         if not waiting:
             return False
@@ -230,3 +249,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.write(bytes(response.body))
         self.transport.write_eof()
         self.loop.call_later(SECONDS_TO_CLOSE, self.transport.abort)
+
+
+@cache
+def _proxies(trusted: str) -> _TrustedHosts:
+    """Those whose word for a client's address is believed (FORWARDED_ALLOW_IPS): one has many clients."""
+    return _TrustedHosts(trusted)

@@ -25,10 +25,10 @@ from beatline.serving.model import Model
 from beatline.serving.problems import unavailable, unfit, unknown
 from beatline.serving.recording import Notice, caution, note
 from beatline.serving.registry import Stamp, stamp
+from beatline.serving.settings import MACHINE as HEADER
 from beatline.serving.settings import Serve
 from beatline.serving.telemetry import Telemetry
 
-HEADER = "X-Machine-Id"
 ID = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$"
 ENTITY = "machine_id"
 WAITING = 100  # rows to be sent, of each process; more are left out

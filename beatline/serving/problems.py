@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -16,12 +17,17 @@ LONGEST_WORDING = 300  # characters of what another library says
 
 
 class Problem(Exception):
-    """A refusal: `status` of HTTP, and what is wrong and what to do in one sentence."""
+    """A refusal: `status` of HTTP, what is wrong and what to do in one sentence, and `headers` that say
+    more."""
 
-    def __init__(self, status: HTTPStatus, detail: str) -> None:
+    def __init__(
+        self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        later = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        self.headers = headers or later
 
     def response(self) -> Response:
         """The document; `type` about:blank says that `title` is the phrase of the status (RFC 9457,
@@ -34,9 +40,8 @@ class Problem(Exception):
         }
         from starlette.responses import Response  # which a prediction without a server needs not
 
-        later = self.status == HTTPStatus.SERVICE_UNAVAILABLE
-        headers = {"Retry-After": "5"} if later else None
-        return Response(orjson.dumps(document), self.status, headers, media_type=MEDIA_TYPE)
+        content = orjson.dumps(document)
+        return Response(content, self.status, self.headers, media_type=MEDIA_TYPE)
 
 
 malformed = partial(Problem, HTTPStatus.BAD_REQUEST)  # a file that is not what it claims to be

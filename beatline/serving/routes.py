@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from beatline.serving.answer_log import Asked, Logbook
 from beatline.serving.documentation import problems
 from beatline.serving.machines import Machines
 from beatline.serving.model import Check, Model, go_on
-from beatline.serving.problems import too_large, unavailable, unfit, unsupported
+from beatline.serving.problems import Problem, too_large, unavailable, unfit, unsupported
 from beatline.serving.recording import Notice, Prepared, Recording
 from beatline.serving.registry import Registry
 from beatline.serving.responses import (
@@ -58,6 +58,7 @@ from beatline.serving.settings import PROCESSES, Serve
 from beatline.serving.shadow import Shadows
 from beatline.serving.supervisor import ending_with_parent
 from beatline.serving.telemetry import Telemetry
+from beatline.serving.uploads.checks import check_size
 from beatline.serving.work import Lane, Room
 
 JSON, NPY, RAW = "application/json", "application/x-npy", "application/octet-stream"
@@ -69,6 +70,7 @@ WAITING = 16  # requests for each kind of work, beyond which a client is asked t
 SMALL = 512_000
 # What is looked at and answered at once, while all others wait: values after resampling, seconds.
 LITTLE, AT_ONCE = 50_000, 0.01
+BESIDE_THE_MODEL = 0.001  # seconds of an answer, of each further recording of a request
 A_MOMENT = 0.2  # seconds of an answer that waits for others like it only
 ROOM_FOR_SMALL = 8_000_000  # bytes of small bodies that are held, by all processes
 FLOAT64 = 8  # bytes
@@ -105,25 +107,32 @@ class Operation(APIRoute):
         return handle
 
 
+def json_response(content: object) -> Response:
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+
+
 @dataclass(frozen=True)
 class Answered:
-    """An answer, or several: the response if it is `made`, or its `content` if its client waits for the
-    log."""
+    """An answer, or several: the response if it is `made`, or the `content` that is yet to be `written`
+    if its client waits for the log."""
 
     content: Any
     made: Response | None
+    written: Callable[[Any], Response]
 
     @staticmethod
-    def at_once(content: Any, asked: Asked) -> Answered:
+    def at_once(
+        content: Any, asked: Asked, written: Callable[[Any], Response] = json_response
+    ) -> Answered:
         """Make the response where the answer was made, unless its client waits."""
-        return Answered(content, None) if asked.wait else Answered(None, _json(content))
+        return Answered(content, None if asked.wait else written(content), written)
 
     async def response(self, asked: Asked) -> Response:
         """Return the response, once it is known whether the answer is in the log if that was asked."""
         if self.made is not None:
             return self.made
         await answer_log.tell(self.content, asked)
-        return _json(self.content)
+        return self.written(self.content)
 
 
 class Service:
@@ -267,40 +276,72 @@ class Service:
         """A model's answer about a recording."""
         loaded = self.registry.model(dataset, model)
         kind = requests.content_type(request)
+
+        def read(body: bytes) -> list[Recording]:
+            return [uploads.read(requests.upload_of(request.headers, kind, body), self.limits)]
+
+        return await self.answered(
+            request,
+            loaded,
+            read,
+            lambda contents: json_response(contents[0]),
+            plain=kind in (JSON, NPY) or (kind == RAW and "x-shape" in request.headers),
+            explain=explain,
+            with_recording=recording,
+        )
+
+    async def answered(
+        self,
+        request: Request,
+        loaded: Model,
+        read: Callable[[bytes], list[Recording]],
+        written: Callable[[list[dict[str, Any]]], Response],
+        *,
+        plain: bool,
+        explain: bool = False,
+        with_recording: bool = False,
+    ) -> Response:
+        """Answer what `read` finds in a request's body by what `written` makes of the model's answers.
+        `plain`: reading it takes no longer than copying it, and no more memory."""
         machine = self._machine(request, loaded)
         asked = answer_log.asked(request, machine)
 
-        def answer(sent: Recording, check: Check) -> Answered:
+        def answer(sent: list[Recording], check: Check) -> Answered:
+            observe, observed = self._observe(loaded, asked), []
             options: dict[str, Any] = {
                 "explain": explain,
-                "with_recording": recording,
+                "with_recording": with_recording,
                 "check": check,
-                "observe": self._observe(loaded, asked),
+                "observe": observe and (lambda *seen: observed.append(seen)),
             }
             if machine is not None:
                 options["see"] = partial(self._store, loaded, machine)
-            content = answers.respond(loaded, sent, **options, limits=self.limits)
-            self.telemetry.answered(loaded, content)
-            return Answered.at_once(content, asked)
+            contents = []
+            for number, each in enumerate(sent, 1):
+                with _naming(number, sent):
+                    content = answers.respond(loaded, each, **options, limits=self.limits)
+                contents.append(content)
+            if observe:  # all or, if one is refused, none
+                for seen in observed:
+                    observe(*seen)
+            self.telemetry.answered(loaded, *contents)
+            return Answered.at_once(contents, asked, written)
 
         with self.small.share() as small, self.large.share() as large:
             body = await requests.read_body(request, self.limits, SMALL, small, large)
 
-            def read() -> Recording:
-                return uploads.read(requests.upload_of(request.headers, kind, body), self.limits)
-
-            def read_and_answer(check: Check) -> Answered | Recording:
+            def read_and_answer(check: Check) -> Answered | list[Recording]:
                 """The answer, unless others like this one would wait for it."""
-                sent = read()
+                sent = read(body)
                 _, seconds = self._effort(loaded, sent, explain)
                 return sent if explain or seconds > A_MOMENT else answer(sent, check)
 
-            plain = kind in (JSON, NPY) or (kind == RAW and "x-shape" in request.headers)
             lane = self.slow
             if len(body) <= SMALL and plain:
-                sent = read()
+                sent = read(body)
                 values, seconds = self._effort(loaded, sent, explain)
-                if max(values / LITTLE, seconds / AT_ONCE) <= 1 and not explain and not recording:
+                little = max(values / LITTLE, seconds / AT_ONCE) <= 1
+                if little and not explain and not with_recording:
                     return await answer(sent, go_on).response(asked)
                 lane = self.quick if seconds <= A_MOMENT else self.slow
             else:
@@ -309,7 +350,7 @@ class Service:
                 if isinstance(sent, Answered):
                     return await sent.response(asked)
             with self.unpacked.share() as take:
-                take(max(sent.samples.nbytes - len(body), 0))
+                take(max(sum(each.samples.nbytes for each in sent) - len(body), 0))
                 lane = self.explaining if explain else lane
                 answered = await lane.run(request, partial(answer, sent))
                 return await answered.response(asked)
@@ -336,13 +377,20 @@ class Service:
             return [] if self.logbook else [machines.without_store()]
         return self.machines.send(loaded, machine, prepared.features.tolist())
 
-    def _effort(self, loaded: Model, recording: Recording, explain: bool) -> tuple[int, float]:
+    def _effort(
+        self, loaded: Model, recordings: list[Recording], explain: bool
+    ) -> tuple[int, float]:
         """Return how many values a model will look at, and about how many seconds the answer will take.
         Raises Problem if these are more than it may."""
         dataset = loaded.model_info["dataset"]
-        values = preparation.resampled_values(recording, dataset)
-        steps = values // len(dataset["channels"])
-        seconds = explanation.seconds(loaded, steps, explain=explain)
+        values, seconds = 0, (len(recordings) - 1) * BESIDE_THE_MODEL
+        for recording in recordings:
+            resampled = preparation.resampled_values(recording, dataset)
+            steps = resampled // len(dataset["channels"])
+            seconds += explanation.seconds(loaded, steps, explain=explain)
+            values += resampled
+        if len(recordings) > 1:  # what is logged of each is held until all are answered
+            check_size(values, self.limits, "the tensor, at the model's sampling rate,")
         if seconds > self.limits.seconds_to_answer:
             without = ", or do not ask for an explanation" if explain else ""
             raise too_large(
@@ -379,7 +427,9 @@ class Service:
         ask, machine = self.machines.newest, machines.checked_id(machine_id)
         table, row, age, notices = await self.asking.run(request, lambda _: ask(machine))
         content = machines.described(machine, table, row, age)
-        return _json({**content, "features": row.features, "warnings": answers.told(notices)})
+        return json_response(
+            {**content, "features": row.features, "warnings": answers.told(notices)}
+        )
 
     async def predict_machine(self, request: Request, machine_id: MachineId) -> Response:
         """Whether a machine's newest features in the store are an anomaly; nothing need be sent."""
@@ -407,23 +457,23 @@ class Service:
             written = await self.asking.run(
                 request, lambda _: feedback.write(feedback.read(body), answers, model_of)
             )
-        return _json(written if several else written[0])
+        return json_response(written if several else written[0])
 
     async def health(self, _: Request) -> Response:
         """Whether models can answer."""
         if reason := self.registry.why_not_ready():
             raise unavailable(reason)
-        return _json({"status": "healthy"})
+        return json_response({"status": "healthy"})
 
     async def models(self, _: Request) -> Response:
         """All models that are trained here, and those that cannot answer with the reason."""
-        return _json({"models": self.registry.summaries()})
+        return json_response({"models": self.registry.summaries()})
 
     async def examples(self, _: Request, dataset: str, model: str) -> Response:
         """Test recordings to try a model on."""
         self.registry.check_known(dataset, model)
         found = await asyncio.to_thread(examples.listed, self.root, dataset)
-        return _json({"examples": found})
+        return json_response({"examples": found})
 
     async def example(
         self, _: Request, dataset: str, model: str, name: Name, json: AsBody = False
@@ -436,7 +486,7 @@ class Service:
         features = None
         if key == self.limits.features:
             features = self.registry.model(dataset, model).model_info["dataset"]["channels"]
-        return await asyncio.to_thread(lambda: _json(examples.body(example, npy, features)))
+        return await asyncio.to_thread(lambda: json_response(examples.body(example, npy, features)))
 
     async def metrics(self, _: Request) -> Response:
         """Metrics for Prometheus."""
@@ -445,5 +495,12 @@ class Service:
         return Response(content, headers={"Content-Type": telemetry.MEDIA_TYPE})
 
 
-def _json(content: object) -> Response:
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+@contextmanager
+def _naming(number: int, sent: list[Recording]) -> Iterator[None]:
+    """Have a refusal say which recording it is of, where there are several."""
+    try:
+        yield
+    except Problem as problem:
+        if len(sent) == 1:
+            raise
+        raise Problem(problem.status, f"recording {number}: {problem.detail}") from None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from beatline.common.params import AtLeastOne, Parameters
 
 PROCESSES = "BEATLINE_PROCESSES"  # in the environment: how many answer side by side
+MACHINE = "X-Machine-Id"  # the header that says whose a sound is, and has what was measured stored
 Positive = Annotated[float, Field(gt=0)]
 Key = Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]  # <data set>/<model>
 
@@ -19,7 +20,9 @@ class Serve(Parameters):
     which on a machine's features are warned of.
     `max_megabytes`: of a request's body, and of what it unpacks to; `max_values`: samples times channels
     of a recording; `max_rows`: of one ``POST /predict``. `seconds_to_send`, `seconds_to_answer`: what
-    takes longer is given up. `poll_seconds`: how often bundles are looked at for changes."""
+    takes longer is given up. `poll_seconds`: how often bundles are looked at for changes.
+    `token`: what asks for a token, see :mod:`beatline.serving.tokens`. `requests_per_second`: of each
+    client's address, None as many as it likes."""
 
     features: Key | None
     machines: Key | None = None
@@ -30,6 +33,8 @@ class Serve(Parameters):
     seconds_to_send: Positive
     seconds_to_answer: Positive
     poll_seconds: Positive
+    token: Literal["costly", "everything"] | None = None
+    requests_per_second: Positive | None = None
 
     @property
     def max_bytes(self) -> int:

@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import TextIO
 
@@ -40,9 +41,15 @@ class Supervisor(Multiprocess):
     """Workers that are replaced when they die; what a dead one held is taken out of the metrics."""
 
     def __init__(
-        self, config: Config, listener: socket.socket, url: str, announcements: TextIO
+        self,
+        config: Config,
+        listener: socket.socket,
+        url: str,
+        announcements: TextIO,
+        token: str,
     ) -> None:
         super().__init__(config, [listener])
+        self._token = token  # for its own questions
         self._announcements = announcements
         self.failed = False
         self._url = url
@@ -85,7 +92,7 @@ class Supervisor(Multiprocess):
         """Say where to go once the models answer, and before that what they wait for, if it lasts."""
         announced = ""
         while not self.should_exit.wait(0.1):
-            reason = _why_not_healthy(self._url, self.config.workers)
+            reason = _why_not_healthy(self._url, self.config.workers, self._token)
             if reason is None:
                 self._healthy.set()
                 os.environ[registry.LOAD_FIRST] = "1"  # for workers that replace others from now on
@@ -146,14 +153,17 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _why_not_healthy(url: str, workers: int) -> str | None:
+def _why_not_healthy(url: str, workers: int, token: str) -> str | None:
     """Return why not all workers are healthy; None if they are, "" if that is not known yet."""
     # Never by a proxy, which could not reach this machine's own address.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener.addheaders.append(("Authorization", f"Bearer {token}"))
     try:
         with opener.open(f"{url}/health", timeout=10), opener.open(f"{url}/metrics") as metrics:
             return None if f"{WORKERS_READY} {workers}.0" in metrics.read().decode() else ""
     except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.TOO_MANY_REQUESTS:  # there is an answer: soon the next
+            return ""
         return json.loads(error.read())["detail"]
     except OSError:
         return ""

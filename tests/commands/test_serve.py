@@ -23,9 +23,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from ruamel.yaml import YAML
 
 from beatline.commands.serve import MAX_SOURCES
-from beatline.serving import registry
+from beatline.serving import registry, tokens
 from beatline.serving.supervisor import METRICS
 from tests.paths import ROOT
 from tests.serving import project
@@ -34,6 +35,7 @@ CNN = "/models/ptbxl/cnn/predict"
 RAW = {"Content-Type": "application/octet-stream", "X-Shape": "120,3"}
 ECG = project.raw_recordings("ptbxl")[0].tobytes()
 WORKERS = 2
+TOKEN = "a-token-of-some-length"
 
 
 class Process:
@@ -301,6 +303,27 @@ def test_an_access_log(folder: Path, tmp_path: Path, to_file: bool) -> None:
         answer.headers["X-Request-ID"]: (answer.status_code, len(answer.content))
         for answer in answers
     }
+
+
+def test_a_token_and_a_rate_of_all_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server says that it answers although everything needs a token; no worker holds that; and two
+    workers together let through what the limit says."""
+    yaml = YAML(typ="safe", pure=True)
+    content = yaml.load(folder / "params.yaml")
+    content["serve"] |= {"token": "everything", "requests_per_second": 0.5}
+    yaml.dump(content, folder / "params.yaml")
+    status, said = failed(folder)
+    assert status == 1 and re.search(f"^error: .*serve.token.*{tokens.VARIABLE}", said)
+    monkeypatch.setenv(tokens.VARIABLE, TOKEN)
+    with serving(folder) as server:
+        assert all(TOKEN not in str(psutil.Process(pid).environ()) for pid in workers(server))
+        other = {"Authorization": f"Bearer {TOKEN}", "X-Forwarded-For": "198.51.100.7"}
+        answers = [httpx.get(f"{server.url}/models", headers=other) for _ in range(12)]
+        limited = [answer.status_code for answer in answers]
+        assert limited[0] == 200 and 2 <= limited.count(200) <= 4 and limited[-1] == 429
+        stranger = {"X-Forwarded-For": "198.51.100.8"}
+        assert httpx.get(f"{server.url}/metrics", headers=stranger).status_code == 401
+        assert TOKEN not in server.end()
 
 
 def test_an_access_log_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from beatline.common import params
-from beatline.serving import hosts
+from beatline.serving import hosts, tokens
 from beatline.serving.settings import Serve
 from tests.paths import ROOT
 from tests.serving import project
@@ -46,6 +46,8 @@ http {{
     {included}
 }}
 """
+COMPOSE = ROOT / "deploy/nginx/compose.conf"
+TOKEN = "a-token-of-some-length"
 CNN = "models/ptbxl/cnn/predict"
 RAW = {"Content-Type": "application/octet-stream", "X-Shape": "120,3"}
 ECG = project.raw_recordings("ptbxl")[0].tobytes()
@@ -57,6 +59,16 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def _certificate(folder: Path) -> None:
+    words = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={NAME} -addext"
+    files = ["-keyout", folder / "beatline.key", "-out", folder / "beatline.pem"]
+    subprocess.run(
+        ["openssl", *words.split(), f"subjectAltName=DNS:{NAME}", *files],
+        check=True,
+        capture_output=True,
+    )
 
 
 def _write(folder: Path, service: str) -> int:
@@ -74,13 +86,7 @@ def _write(folder: Path, service: str) -> int:
     user = "user root;" if os.getuid() == 0 else ""  # who may read the folder of a test
     (folder / "nginx.conf").write_text(AROUND.format(user=user, included=included))
     (folder / "beatline.htpasswd").write_text(f"{LOGIN[0]}:{{PLAIN}}{LOGIN[1]}\n")
-    words = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={NAME} -addext"
-    files = ["-keyout", folder / "beatline.key", "-out", folder / "beatline.pem"]
-    subprocess.run(
-        ["openssl", *words.split(), f"subjectAltName=DNS:{NAME}", *files],
-        check=True,
-        capture_output=True,
-    )
+    _certificate(folder)
     return port
 
 
@@ -178,9 +184,62 @@ def test_what_is_too_large_is_told_by_the_service(ask: Ask) -> None:
     assert json.loads(answer.text)["status"] == 413
 
 
-def test_limits_agree_with_params() -> None:
+def test_before_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy of compose.yaml: TLS before a service that asks for its token, and counts the requests of
+    the client and not of the proxy; metrics stay inside."""
+    monkeypatch.setenv(hosts.VARIABLE, NAME)
+    monkeypatch.setenv(tokens.VARIABLE, TOKEN)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    _certificate(tmp_path)
+    port = _free_port()
+    limits = {"token": "everything", "requests_per_second": 0.1}
+    application = project.app(project.make(tmp_path / "project"), **limits)
+    with project.serving(application) as service, ExitStack() as stack:
+        text = COMPOSE.read_text()
+        for shipped, here in (
+            ("/tmp/", f"{tmp_path}/"),
+            ("8443", f"127.0.0.1:{port}"),
+            ("api:5000", service.removeprefix("http://")),
+            ("/run/secrets/tls_certificate", f"{tmp_path}/beatline.pem"),
+            ("/run/secrets/tls_key", f"{tmp_path}/beatline.key"),
+        ):
+            assert shipped in text
+            text = text.replace(shipped, here)
+        (tmp_path / "nginx.conf").write_text(("user root;" if os.getuid() == 0 else "") + text)
+        command = ["nginx", "-c", tmp_path / "nginx.conf", "-e", "stderr", "-g", "daemon off;"]
+        nginx = subprocess.Popen(command)
+        stack.callback(lambda: (nginx.terminate(), nginx.wait(10)))
+        context = ssl.create_default_context(cafile=tmp_path / "beatline.pem")
+        client = stack.enter_context(
+            httpx.Client(verify=context, timeout=30, headers={"Host": NAME})
+        )
+
+        def ask(path: str, **headers: str) -> httpx.Response:
+            address = f"https://127.0.0.1:{port}{path}"
+            return client.get(address, headers=headers, extensions={"sni_hostname": NAME})
+
+        def healthy() -> bool:
+            assert nginx.poll() is None
+            try:
+                return ask("/health").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        project.wait_until(healthy)
+        assert ask("/metrics").status_code == 404
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        answer = ask("/models", **right)
+        assert (
+            answer.status_code == 200 and "max-age" in answer.headers["Strict-Transport-Security"]
+        )
+        pretended = ask("/models", **right, **{"X-Forwarded-For": "198.51.100.7"})
+        assert pretended.status_code == 429, "a client's own word for its address counts nothing"
+
+
+@pytest.mark.parametrize("path", [CONFIGURATION, COMPOSE], ids=lambda path: path.name)
+def test_limits_agree_with_params(path: Path) -> None:
     """nginx gives up later than the service, and lets through what that may take."""
-    text = CONFIGURATION.read_text()
+    text = path.read_text()
     serve = params.block(params.load(ROOT / "params.yaml"), "serve", Serve)
     (megabytes,) = re.findall(r"client_max_body_size (\d+)m;", text)
     (seconds,) = re.findall(r"proxy_read_timeout (\d+)s;", text)

@@ -10,7 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -209,6 +209,38 @@ def test_more_connections_than_there_may_be(
     assert not is_open(idle[0]) and is_open(idle[-1])
     working.sendall(ECG)
     assert working.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+def test_more_connections_of_a_client_than_it_may_have(
+    client: httpx.Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take the room of its own and of nobody else's, and it is answered all the same. A proxy has
+    many clients."""
+    monkeypatch.setattr(connections, "CONNECTIONS_OF_CLIENT", 4)
+    through_a_proxy = [connect() for _ in range(8)]
+    address = (client.base_url.host, client.base_url.port or 80)
+    with ExitStack() as stack:
+
+        def connect_elsewhere() -> socket.socket:
+            elsewhere = socket.create_connection(address, 10, source_address=("127.0.0.2", 0))
+            return stack.enter_context(elsewhere)
+
+        greedy = [connect_elsewhere() for _ in range(20)]
+        project.wait_until(lambda: sum(map(is_open, greedy)) <= 4)
+        assert answers(connect_elsewhere()) and not is_open(greedy[0])
+        assert all(map(is_open, through_a_proxy)) and answers(through_a_proxy[0])
+
+
+def test_a_connection_without_another_request(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ends, in silence: it holds a place that others want."""
+    monkeypatch.setattr(connections, "SECONDS_IDLE", SOON)
+    connection = connect()
+    assert answers(connection)
+    began = time.monotonic()
+    assert until_closed(connection) == b""
+    assert SOON / 2 < time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize(

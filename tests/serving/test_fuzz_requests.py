@@ -35,6 +35,7 @@ PATHS = [
         b"*",
         b"http://localhost/",
     ),
+    *(b"/v2/models/ptbxl.cnn/infer", b"/v2/models/ecg_features.mlp/versions/1", b"/v2/health/%00"),
     *(b"/models/%00/\xff/predict", b"/health?explain=1", b"/models/ptbxl/cnn/examples/..%2F1"),
 ]
 TYPES = [
@@ -70,6 +71,7 @@ NAMES = [
         b"Upgrade",
         b"Host",
         b"x y",
+        b"Inference-Header-Content-Length",
     ),
 ]
 BODIES = [
@@ -82,6 +84,7 @@ BODIES = [
         b"PK\x03\x04",
         b"fLaC",
     ),
+    b'{"inputs": [{"name": "recording", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}',
     b'--x\r\nContent-Disposition: form-data; name="a"; filename="a.csv"\r\n\r\n1,2,3\r\n--x--\r\n',
 ]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from beatline.common import sums
-from beatline.serving import registry
+from beatline.serving import registry, tokens
 from beatline.serving.answers import SHOWN
 from beatline.serving.app import create_app
 from tests.serving import project
@@ -53,6 +54,7 @@ EXAMPLE = {
     "sampling_rate": RATE,
     "unit": "mV",
 }
+TOKEN = "a-token-of-some-length"
 ROW = {"heart_rate": 71.5, "pr_interval": None, "qrs_duration": -0.25}
 
 
@@ -947,3 +949,39 @@ def test_the_documented_question_can_be_tried_as_it_stands(browser: Browser, url
     page.get_by_role("button", name="Execute").click()
     expect(page.locator(".live-responses-table .response-col_status").last).to_have_text("200")
     page.close()
+
+
+@pytest.mark.parametrize("asks", ["costly", "everything"])
+def test_a_token_is_asked_for_where_one_is_needed(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asks: str
+) -> None:
+    """And kept for the tab alone: in no address, and in no command that may be passed on."""
+    monkeypatch.setenv(tokens.VARIABLE, TOKEN)
+    application = project.app(project.make(tmp_path), token=asks)
+    with project.serving(application) as url:
+        context = browser.new_context(reduced_motion="reduce")
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        project.wait_until(lambda: httpx.get(f"{url}/health").is_success)
+        page.goto(f"{url}/#ptbxl/cnn")
+        if asks == "costly":
+            page.get_by_role("button", name="Example 1").click()
+        for given, after in (
+            (f"{TOKEN}x", "#problem:has-text('not known')"),
+            (TOKEN, "#examples li"),
+        ):
+            assert "token" in told(page)
+            page.get_by_label("Token").fill(given)
+            page.keyboard.press("Enter")
+            page.wait_for_selector(after)
+        if asks == "everything":
+            page.get_by_role("button", name="Example 1").click()
+        answered(page)
+        page.get_by_role("button", name="Copy as curl").click()
+        command = page.locator(".command").inner_text()
+        assert "Bearer $BEATLINE_TOKEN" in command
+        assert TOKEN not in page.url + command + page.content()
+        assert page.evaluate("localStorage.length") == 0
+        page.goto(f"{url}/docs")
+        page.wait_for_selector(".opblock")
+        context.close()

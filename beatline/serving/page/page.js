@@ -4,7 +4,7 @@ import { inNumbers, inWords, verdict } from "./answers.js";
 import { figure } from "./drawings.js";
 import { html } from "./elements.js";
 import { description, fill, keyOf } from "./models.js";
-import { exampleAddress, exampleRequest, examples, models, predict, Refused } from "./service.js";
+import { exampleAddress, exampleRequest, examples, models, predict, Refused, useToken } from "./service.js";
 import { takeAlong } from "./take.js";
 import { formats, requestOf, rowRequest } from "./uploads.js";
 import { list, ofPeople } from "./words.js";
@@ -221,11 +221,29 @@ function showProblem(title, error, again) {
   if (!(error instanceof Refused)) console.error(error);
   const message = error instanceof Refused ? error.message
     : `This page made a mistake: ${error.message}. Load it again.`;
-  const button = again ? html("button", { type: "button", click: () => again() }, "Try again") : null;
+  const button = error.token ? tokenForm(again)
+    : again ? html("button", { type: "button", click: () => again() }, "Try again") : null;
   at("problem").replaceChildren(
     ...[html("strong", {}, title), html("p", {}, message), button].filter(Boolean),
   );
   at("problem").scrollIntoView({ behavior: quiet() ? "auto" : "smooth", block: "nearest" });
+}
+
+/** A field for the token that an answer needs. It stays in this tab. */
+function tokenForm(again) {
+  const field = html("input", { id: "token", type: "password", autocomplete: "off", required: true });
+  const submit = (event) => {
+    event.preventDefault();
+    useToken(field.value.trim());
+    again();
+  };
+  return html(
+    "form",
+    { submit },
+    html("label", { for: "token" }, "Token, kept until this tab is closed"),
+    field,
+    html("button", { type: "submit" }, "Use this token"),
+  );
 }
 
 function clearProblem() {

@@ -1,11 +1,24 @@
 // What the server is asked, and its mistakes and ours in words.
 
-/** An answer that is none. `message`: what is wrong, in words; `again`: whether to ask again may help. */
+const TOKEN = "beatline-token"; // in the storage of this tab, until it is closed
+
+/** An answer that is none. `message`: what is wrong, in words; `again`: whether to ask again may help;
+ * `token`: whether a token would. */
 export class Refused extends Error {
-  constructor(message, again = false) {
+  constructor(message, again = false, token = false) {
     super(message);
     this.again = again;
+    this.token = token;
   }
+}
+
+/** The token that is sent with everything that is asked, null without one. */
+export function token() {
+  return sessionStorage.getItem(TOKEN);
+}
+
+export function useToken(text) {
+  sessionStorage.setItem(TOKEN, text);
 }
 
 export async function models() {
@@ -37,8 +50,9 @@ export async function predict(key, request, signal) {
 
 async function asked(address, options) {
   let response;
+  const shown = token() ? { Authorization: `Bearer ${token()}` } : {};
   try {
-    response = await fetch(address, options);
+    response = await fetch(address, { ...options, headers: { ...options?.headers, ...shown } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(
@@ -48,7 +62,8 @@ async function asked(address, options) {
   }
   if (response.ok) return response;
   const wait = response.status === 503 || response.status === 408 || response.status === 429;
-  throw new Refused(await reason(response), wait);
+  const unknown = response.status === 401;
+  throw new Refused(await reason(response), wait || unknown, unknown);
 }
 
 /** The `detail` of a problem document (RFC 9457); of anything else its status. */

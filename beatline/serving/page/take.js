@@ -1,6 +1,9 @@
 // What can be taken along: the question as a command of curl, and the answer as a file.
 
 import { html } from "./elements.js";
+import { token } from "./service.js";
+
+const SHOWN = '-H "Authorization: Bearer $BEATLINE_TOKEN"';
 
 /** Buttons for both. `request`: what was sent to the model `key`; `example`: its address, if it is one. */
 export function takeAlong(key, request, answer, example) {
@@ -36,7 +39,9 @@ export function curl(key, { headers, body }, example) {
   const ask = `curl ${address(`models/${key}/predict`)}`;
   const said = Object.entries(headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`);
   const lines = [];
-  if (example) lines.push(`curl ${address(example)} -o example.npy`);
+  const shown = token() ? [SHOWN] : []; // never the token itself
+  said.push(...shown);
+  if (example) lines.push([`curl ${address(example)} -o example.npy`, ...shown].join(" "));
   lines.push([ask, ...said, ...sent(body)].join(" \\\n  "));
   return lines.join("\n");
 }

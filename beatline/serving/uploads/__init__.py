@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+import numpy as np
+
 from beatline.formats import containers
 from beatline.formats.audio import EXTENSIONS
 from beatline.serving.problems import malformed, shown, too_large, unfit, unsupported
@@ -28,10 +30,10 @@ from beatline.serving.uploads import (
     times,
     wfdb_records,
 )
-from beatline.serving.uploads.checks import checked
+from beatline.serving.uploads.checks import checked, two_dimensional
 from beatline.serving.uploads.upload import File, Upload
 
-__all__ = ["File", "Upload", "read"]
+__all__ = ["File", "Upload", "of_array", "read"]
 
 RAW = "application/octet-stream"
 READ = (
@@ -86,8 +88,19 @@ def read(upload: Upload, limits: Serve) -> Recording:
     files, kind = _recognized(upload.content_type, files, headers, limits)
     where = files[0].where
     recording = _read_kind(kind, files, headers, limits)
-    said = metadata.from_headers(headers)
-    if kind in _TIMED:
+    return _complete(recording, metadata.from_headers(headers), where, limits, kind in _TIMED)
+
+
+def of_array(values: np.ndarray, said: metadata.Metadata, where: str, limits: Serve) -> Recording:
+    """The recording of an array of numbers that has been read already, as :func:`read` makes it of one in
+    a file. Raises Problem if it is none, or not as it is `said` to be."""
+    return _complete(Recording(two_dimensional(values, where)), said, where, limits, True)
+
+
+def _complete(
+    recording: Recording, said: metadata.Metadata, where: str, limits: Serve, timed: bool
+) -> Recording:
+    if timed:
         recording, said = _without_times(recording, said, where, limits)
     return checked(metadata.described(recording, said, where), limits, where)
 

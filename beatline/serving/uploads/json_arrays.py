@@ -32,10 +32,7 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
 
     Raises Problem for what is no JSON, has unknown keys, is ragged, or holds anything but numbers.
     """
-    # Before the parser makes objects of them, which take ten times the memory of the text. A value and
-    # its comma are two bytes at least.
-    if len(content) > 2 * limits.max_values:
-        check_size(max(content.count(b","), content.count(b"[")) - _NAMES, limits, where)
+    check_numbers_fit(content, limits, where)
     document = _parsed(content, where)
     if isinstance(document, list):
         return Recording(_array(document, _only_numbers(content, 0), where))
@@ -56,6 +53,13 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
     values = {name: document.get(name) for name in KEYS[1:]} | {"channels": names}
     metadata = validated(values, {name: f"{where}: {name}" for name in values})
     return described(Recording(samples), metadata, where)
+
+
+def check_numbers_fit(content: bytes, limits: Serve, where: str) -> None:
+    """Raise Problem if a text in JSON has more values than one recording may have: before the parser
+    makes objects of them, which take ten times the memory of the text."""
+    if len(content) > 2 * limits.max_values:  # a value and its comma are two bytes at least
+        check_size(max(content.count(b","), content.count(b"[")) - _NAMES, limits, where)
 
 
 def _parsed(content: bytes, where: str) -> Any:
@@ -112,16 +116,21 @@ def _array(nested: Any, only_numbers: bool, where: str) -> np.ndarray:
     """
     if not isinstance(nested, list):
         raise unfit(f"{where}: signal is no array: send time steps x channels")
+    return two_dimensional(numbers(nested, where, only_numbers), where)
+
+
+def numbers(nested: list[Any], where: str, only_numbers: bool = False) -> np.ndarray:
+    """Return nested lists of numbers and null as an array of float64. Raises Problem if they are ragged
+    or hold anything else, which they do not if there are `only_numbers`."""
     if not only_numbers:
         _check_numbers(nested, where)
     try:
-        array = np.array(nested, dtype=np.float64)
+        return np.array(nested, dtype=np.float64)
     except (ValueError, TypeError, OverflowError):
         _check_numbers(nested, where)
         raise unfit(
             f"{where}: the rows of the array are not equally long: send as many values in each"
         ) from None
-    return two_dimensional(array, where)
 
 
 def _check_numbers(nested: list[Any], where: str) -> None:

@@ -52,10 +52,10 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
     stored = np.frombuffer(content, header.dtype, values, header.length)
     order = "F" if header.fortran_order else "C"
     array = two_dimensional(stored.reshape(header.shape, order=order), where)
-    return Recording(array.astype(_float(header.dtype), copy=False))
+    return Recording(array.astype(float_for(header.dtype), copy=False))
 
 
-def _float(dtype: np.dtype) -> type[np.floating]:
+def float_for(dtype: np.dtype) -> type[np.floating]:
     """Return the float type that holds (nearly) every number of a dtype: float64 for long integers."""
     if dtype.kind == "b" or (dtype.kind == "f" and dtype.itemsize <= 4):
         return np.float32
