@@ -1,10 +1,11 @@
 // What the server is asked, and its mistakes and ours in words.
 
-/** An answer that is none. `message`: what is wrong, in words; `again`: whether to ask again may help. */
+/** An answer that is none. `message`: what is wrong, in words; `again`: whether to ask again may help;
+ * `status`: of HTTP, null if nobody has answered. */
 export class Refused extends Error {
-  constructor(message, again = false) {
+  constructor(message, again = false, status = null) {
     super(message);
-    this.again = again;
+    Object.assign(this, { again, status });
   }
 }
 
@@ -29,6 +30,14 @@ export async function exampleRequest(key, example) {
   return { headers, body: await (await asked(address)).arrayBuffer() };
 }
 
+export async function machines() {
+  return (await asked("machines")).json();
+}
+
+export async function machineHistory(name) {
+  return (await asked(`machines/${encodeURIComponent(name)}/history`)).json();
+}
+
 /** The model's answer to a request made by uploads.js. Raises Refused. */
 export async function predict(key, request, signal) {
   const address = `models/${key}/predict?explain=true&recording=true`;
@@ -48,7 +57,7 @@ async function asked(address, options) {
   }
   if (response.ok) return response;
   const wait = response.status === 503 || response.status === 408 || response.status === 429;
-  throw new Refused(await reason(response), wait);
+  throw new Refused(await reason(response), wait, response.status);
 }
 
 /** The `detail` of a problem document (RFC 9457); of anything else its status. */
