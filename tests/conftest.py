@@ -25,6 +25,7 @@ SLOW_MODULES = {  # of several seconds a test: whole processes, browsers, instal
     "test_schema",
     "test_kill",
     "test_machines",
+    "test_machines_page",
     "test_serve",
     "test_store",
     "test_sweeps",

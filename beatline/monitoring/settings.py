@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,21 @@ class KeepRecordings(Parameters):
 
     days: Positive
     max_megabytes: Positive
+
+
+class Alarm(Parameters):
+    """When the alarm of a machine is open: at least so many `anomalies` among its last `answers`."""
+
+    anomalies: AtLeastOne
+    answers: AtLeastOne
+
+    @model_validator(mode="after")
+    def _can_open(self) -> Self:
+        if self.anomalies > self.answers:
+            raise ValueError(
+                f"anomalies ({self.anomalies}) cannot be more than answers ({self.answers})"
+            )
+        return self
 
 
 class Drift(Parameters):
@@ -47,13 +62,14 @@ class Shadow(Parameters):
 class Monitoring(Parameters):
     """`log`: where the service keeps what was asked and answered, a file of SQLite's or the URL of a
     PostgreSQL database; None if it keeps nothing. What is older than `keep_days`, or beyond
-    `max_megabytes`, is forgotten. `keep_recordings`: None if none is kept; `shadow`: None if no
-    challenger answers."""
+    `max_megabytes`, is forgotten. `keep_recordings`: None if none is kept; `alarm`: when there is one
+    about a machine; `shadow`: None if no challenger answers."""
 
     log: str | None
     keep_days: Positive
     max_megabytes: Positive
     keep_recordings: KeepRecordings | None = None
+    alarm: Alarm = Alarm(anomalies=3, answers=5)
     drift: Drift = Drift()
     retrain: Retrain = Retrain(records=50)
     shadow: Shadow | None = None

@@ -109,6 +109,7 @@ def create_app(
     InferenceProtocol(service).add_to(app)
     app.openapi = lambda: documentation.document(app, limits, service.registry, root)
     app.add_route("/", _page)
+    app.add_route("/machines.html", _machines)
     app.add_route("/docs", _docs)
     app.add_route("/favicon.ico", _no_icon)
     app.mount("/page", StaticFiles(directory=PAGE))
@@ -207,6 +208,10 @@ class Outermost:
 
 async def _page(_: Request) -> Response:
     return FileResponse(PAGE / "index.html")
+
+
+async def _machines(_: Request) -> Response:
+    return FileResponse(PAGE / "machines.html")
 
 
 async def _docs(_: Request) -> Response:

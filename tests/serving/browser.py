@@ -49,10 +49,13 @@ def visit(
     *,
     first: Mapping[str, Callable[[Route], None]] | None = None,
     mistake: str | None = None,
+    address: str = "",
+    ready: str = "#model:enabled",
     **settings: Any,
 ) -> Iterator[Page]:
-    """The page with a model chosen. `first`: by pattern of an address, who answers the first request to
-    it. At the end: the page wrote no error but those that hold `mistake`, and asked no other host."""
+    """The page with a model chosen, or the one at another `address`, when what is `ready` is there.
+    `first`: by pattern of an address, who answers the first request to it. At the end: the page wrote no
+    error but those that hold `mistake`, and asked no other host."""
     context = browser.new_context(
         **{"viewport": WIDE, "color_scheme": "light", "reduced_motion": "reduce", **settings}
     )
@@ -65,8 +68,8 @@ def visit(
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
     for pattern, answer in (first or {}).items():
         page.route(pattern, answer, times=1)
-    page.goto(f"{url}/#{model}")
-    page.wait_for_selector("#model:enabled")
+    page.goto(f"{url}/{address}#{model}")
+    page.wait_for_selector(ready)
     yield page
     context.close()
     expected = [OF_STATUS, mistake or OF_STATUS]

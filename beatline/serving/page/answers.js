@@ -133,7 +133,7 @@ function table(caption, columns, rows) {
 const NUMBERS = ["probability", "threshold", "score"];
 
 /** A bar of a share, with a line at the threshold. */
-function bar(share, threshold, decided) {
+export function bar(share, threshold, decided) {
   return svg(
     "svg",
     { class: "bar", viewBox: `0 0 ${BAR} 16`, preserveAspectRatio: "none" },

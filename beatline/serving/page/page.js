@@ -4,7 +4,9 @@ import { inNumbers, inWords, verdict } from "./answers.js";
 import { figure } from "./drawings.js";
 import { html } from "./elements.js";
 import { description, fill, keyOf } from "./models.js";
-import { exampleAddress, exampleRequest, examples, models, predict, Refused, useToken } from "./service.js";
+import {
+  exampleAddress, exampleRequest, examples, models, predict, Refused, UNKNOWN, useToken,
+} from "./service.js";
 import { takeAlong } from "./take.js";
 import { formats, requestOf, rowRequest } from "./uploads.js";
 import { list, ofPeople } from "./words.js";
@@ -221,7 +223,7 @@ function showProblem(title, error, again) {
   if (!(error instanceof Refused)) console.error(error);
   const message = error instanceof Refused ? error.message
     : `This page made a mistake: ${error.message}. Load it again.`;
-  const button = error.token ? tokenForm(again)
+  const button = error.status === UNKNOWN ? tokenForm(again)
     : again ? html("button", { type: "button", click: () => again() }, "Try again") : null;
   at("problem").replaceChildren(
     ...[html("strong", {}, title), html("p", {}, message), button].filter(Boolean),

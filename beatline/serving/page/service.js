@@ -1,14 +1,14 @@
 // What the server is asked, and its mistakes and ours in words.
 
 const TOKEN = "beatline-token"; // in the storage of this tab, until it is closed
+export const UNKNOWN = 401; // the status of who has no token, or a wrong one
 
 /** An answer that is none. `message`: what is wrong, in words; `again`: whether to ask again may help;
- * `token`: whether a token would. */
+ * `status`: of HTTP, null if nobody has answered. */
 export class Refused extends Error {
-  constructor(message, again = false, token = false) {
+  constructor(message, again = false, status = null) {
     super(message);
-    this.again = again;
-    this.token = token;
+    Object.assign(this, { again, status });
   }
 }
 
@@ -42,6 +42,14 @@ export async function exampleRequest(key, example) {
   return { headers, body: await (await asked(address)).arrayBuffer() };
 }
 
+export async function machines() {
+  return (await asked("machines")).json();
+}
+
+export async function machineHistory(name) {
+  return (await asked(`machines/${encodeURIComponent(name)}/history`)).json();
+}
+
 /** The model's answer to a request made by uploads.js. Raises Refused. */
 export async function predict(key, request, signal) {
   const address = `models/${key}/predict?explain=true&recording=true`;
@@ -62,8 +70,8 @@ async function asked(address, options) {
   }
   if (response.ok) return response;
   const wait = response.status === 503 || response.status === 408 || response.status === 429;
-  const unknown = response.status === 401;
-  throw new Refused(await reason(response), wait || unknown, unknown);
+  const again = wait || response.status === UNKNOWN;
+  throw new Refused(await reason(response), again, response.status);
 }
 
 /** The `detail` of a problem document (RFC 9457); of anything else its status. */
