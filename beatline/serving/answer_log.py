@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from starlette.requests import Request
 
+from beatline.bundle.model_info import WEIGHTS_SHA256
 from beatline.common.errors import UserError
 from beatline.monitoring.answers import Answer, KeptRecording
 from beatline.monitoring.settings import Monitoring
@@ -86,9 +87,8 @@ def _waits(request: Request) -> bool:
 
 
 class Logbook:
-    """Writes answers to the log of `monitoring`, and lets `shadows` answer too. Raises UserError if that
-    is
-    no place for one."""
+    """Writes answers to the log of `monitoring`, and lets `shadows` answer too. Raises UserError if
+    that is no place for one."""
 
     def __init__(
         self, monitoring: Monitoring, telemetry: Telemetry, shadows: Shadows | None = None
@@ -103,7 +103,7 @@ class Logbook:
         self, model: Model, request: Asked, content: dict[str, Any], observed: Observed
     ) -> None:
         """Have an answer logged with what it rests on, and give it the id by which it is found again."""
-        content["answer"] = uuid.uuid4().hex
+        content["answer"] = secrets.token_hex(16)
         answer = self._answer(model, request, content, observed)
         kept = _recording(model, answer.id, observed) if self._keeps else None
         written = self.writer.add(answer, kept, request.wait)
@@ -116,7 +116,7 @@ class Logbook:
         self, model: Model, request: Asked, content: dict[str, Any], observed: Observed, beside: str
     ) -> None:
         """Have what a challenger says logged, `beside` the answer that was given."""
-        content["answer"] = uuid.uuid4().hex
+        content["answer"] = secrets.token_hex(16)
         self.writer.add(self._answer(model, request, content, observed, beside))
 
     def _answer(
@@ -133,7 +133,7 @@ class Logbook:
             moment=datetime.now(UTC),
             dataset=model.dataset,
             model=model.name,
-            weights=model.identity["weights"],
+            weights=model.model_info[WEIGHTS_SHA256],
             version=(model.registered or {}).get("version"),
             role="shadow" if beside else "champion",
             scores=observed.scores,

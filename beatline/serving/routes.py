@@ -487,7 +487,7 @@ class Service:
             with answer_log.using_log():
                 return known_machines.overview(log, detectors, alarm)
 
-        return _json(await self.asking.run(request, look))
+        return json_response(await self.asking.run(request, look))
 
     async def machine_history(self, request: Request, machine_id: MachineId) -> Response:
         """What detectors said of a machine, and the thresholds of the time."""
@@ -506,7 +506,7 @@ class Service:
             )
 
         series = await self.asking.run(request, look)
-        return _json({"machine": machine, "series": series})
+        return json_response({"machine": machine, "series": series})
 
     async def health(self, _: Request) -> Response:
         """Whether models can answer."""

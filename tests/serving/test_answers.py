@@ -274,8 +274,8 @@ def test_recordings_of_another_kind_are_warned_of(tmp_path: Path, name: str, tas
     normalized = normalization.Normalization(**description["normalization"]).apply(recording)
     distance = familiarity(description).distance(normalized, description["dataset"])
     for threshold, codes in ((0.99 * distance, ["unfamiliar"]), (1.01 * distance, []), (None, [])):
-        known = [familiarity(description, threshold)] if threshold else []
-        bundle.save(tmp_path / "m", network, description, HISTORY, *known)
+        known = familiarity(description, threshold) if threshold else None
+        bundle.save(tmp_path / "m", network, description, HISTORY, known)
         loaded = model.load(tmp_path / "m")
         warnings = answered(loaded, recording)["warnings"]
         assert [warning["code"] for warning in warnings] == codes
