@@ -249,6 +249,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.hostile_clients
 	python -m benchmarks.crowd
 	python -m benchmarks.feature_store
+	python -m benchmarks.logging
 
 LOCKED := requirements requirements-serve requirements-tracking requirements-mlflow requirements-feast \
   requirements-dev

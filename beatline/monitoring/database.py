@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Column, ForeignKey, Index, MetaData, Table, event
+from sqlalchemy import Column, ForeignKey, Index, MetaData, Table, column, event
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -60,7 +60,12 @@ answers = Table(
     Column("entity", String(64)),
     Column("size", Integer, nullable=False),  # about the bytes that the row takes
     Index("answers_of_model", "dataset", "model", "role", "moment"),
-    Index("answers_of_entity", "entity", "moment"),
+    Index(
+        "answers_of_entity",
+        *("entity", "dataset", "model", "role", "moment"),
+        sqlite_where=column("entity").is_not(None),
+        postgresql_where=column("entity").is_not(None),
+    ),
     Index("answers_by_age", "moment", "size"),
 )
 feedback = Table(

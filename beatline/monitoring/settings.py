@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from beatline.common.params import Parameters
+from beatline.common.params import AtLeastOne, Parameters
 
 VARIABLE = (
     "BEATLINE_LOG"  # of the environment: goes before `monitoring.log`, for URLs with a password
@@ -30,16 +30,33 @@ class Drift(Parameters):
     records: int = Field(default=50, ge=1)
 
 
+class Alarm(Parameters):
+    """When the alarm of a machine is open: at least so many `anomalies` among its last `answers`."""
+
+    anomalies: AtLeastOne
+    answers: AtLeastOne
+
+    @model_validator(mode="after")
+    def _can_open(self) -> Self:
+        if self.anomalies > self.answers:
+            raise ValueError(
+                f"anomalies ({self.anomalies}) cannot be more than answers ({self.answers})"
+            )
+        return self
+
+
 class Monitoring(Parameters):
     """`log`: where the service keeps what was asked and answered, a file of SQLite's or the URL of a
     PostgreSQL database; None if it keeps nothing. What is older than `keep_days`, or beyond
-    `max_megabytes`, is forgotten. `keep_recordings`: None if none is kept."""
+    `max_megabytes`, is forgotten. `keep_recordings`: None if none is kept.
+    `alarm`: when there is one about a machine."""
 
     log: str | None
     keep_days: Positive
     max_megabytes: Positive
     keep_recordings: KeepRecordings | None = None
     drift: Drift = Drift()
+    alarm: Alarm = Alarm(anomalies=3, answers=5)
 
     @property
     def where(self) -> str | None:

@@ -63,9 +63,12 @@ def collected(dataset: str, model: str, newest_first: Iterable[Row[Any]]) -> Win
     arrays = {name: _Arrays(name, dtype) for name, dtype in ARRAYS.items()}
     warnings: list[tuple[str, ...]] = []
     features = _Table()
+    shared: dict[Any, Any] = {}  # one object for the same text
     for row in newest_first:
         given = row._mapping
-        for name, values in (*texts.items(), *numbers.items()):
+        for name, values in texts.items():
+            values.append(shared.setdefault(given[name], given[name]))
+        for name, values in numbers.items():
             values.append(given[name])
         for name, several in arrays.items():
             several.add(given[name])

@@ -96,6 +96,8 @@ class Writer:
         return fits
 
     def _run(self) -> None:
+        with suppress(UserError):  # which is told with the first batch
+            self.log.write([])  # so that there is a log to be read
         while not self._ending:
             self._wake.wait(PAUSE if self._failed else BETWEEN)
             self._wake.clear()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from starlette.requests import Request
 
+from beatline.common.errors import UserError
 from beatline.monitoring.answers import Answer, KeptRecording
 from beatline.monitoring.settings import Monitoring
 from beatline.monitoring.writer import Writer
 from beatline.serving.machines import ID
-from beatline.serving.problems import shown, unfit
+from beatline.serving.problems import shown, unavailable, unfit
 
 if TYPE_CHECKING:
     from beatline.serving.answers import Observed
@@ -27,6 +31,20 @@ if TYPE_CHECKING:
 
 ENTITY, WAIT = "X-Entity-Id", "X-Wait-For-Log"
 SECONDS_TO_WAIT = 1.0
+
+
+AWAY = "the log of answers cannot be used now: try again in some seconds; the server's log says why"
+log = logging.getLogger("beatline.serving")
+
+
+@contextmanager
+def using_log() -> Iterator[None]:
+    """Turn a log that cannot be used into Problem 503, without the words that say where it is."""
+    try:
+        yield
+    except UserError as error:
+        log.warning("the log of answers cannot be used: %s", error)
+        raise unavailable(AWAY) from None
 
 
 @dataclass
@@ -72,6 +90,7 @@ class Logbook:
     def __init__(self, monitoring: Monitoring, telemetry: Telemetry) -> None:
         assert monitoring.where, "there is a log"
         self.writer = Writer(monitoring.where, monitoring, telemetry.logged)
+        self.alarm = monitoring.alarm
         self._keeps = monitoring.keep_recordings is not None
 
     def note(

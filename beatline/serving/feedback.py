@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from typing import Any
 
 import orjson
 
-from beatline.common.errors import UserError, names_there_are
+from beatline.common.errors import names_there_are
 from beatline.monitoring.answers import Answer, AnswerLog
+from beatline.serving.answer_log import using_log
 from beatline.serving.model import Model
 from beatline.serving.problems import (
     listed,
     malformed,
     shown,
     too_large,
-    unavailable,
     unfit,
     unknown,
 )
@@ -29,8 +28,6 @@ ID = re.compile("[0-9a-f]{32}")
 KEYS = ("answer", "labels")
 ANOMALY, NORMAL = "anomaly", "normal"
 NAMED = 3  # unknown answers in a message
-AWAY = "the log of answers cannot be used now: try again in some seconds; the server's log says why"
-log = logging.getLogger("beatline.serving")
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def write(
     log cannot be used; then nothing is written. `model_of` gives the model of a data set and a name.
     """
     moment = datetime.now(UTC)
-    try:
+    with using_log():
         known = answers.answers(entry.answer for entry in said)
         if lost := [entry.answer for entry in said if entry.answer not in known]:
             raise unknown(
@@ -98,9 +95,6 @@ def write(
         for entry in said:
             _check(entry, known[entry.answer], model_of)
         answers.say({entry.answer: entry.labels for entry in said}, moment)
-    except UserError as error:
-        log.warning("feedback is not written: %s", error)
-        raise unavailable(AWAY) from None
     return [{**vars(entry), "moment": moment.isoformat()} for entry in said]
 
 

@@ -133,6 +133,11 @@ class Registry:
     def loaded(self, key: str) -> Model | None:
         return self._entries[key].model
 
+    def detectors(self) -> list[tuple[str, str]]:
+        """Return data set and name of the loaded models whose answer is an anomaly score."""
+        models = (entry.model for entry in self._entries.values())
+        return [(model.dataset, model.name) for model in models if model and model.detects]
+
     def why_not_ready(self) -> str | None:
         """None once all bundles have been looked at and one at least can answer, else the reason."""
         if self._looked_at < len(self._entries):

@@ -168,6 +168,61 @@ class Feedback(Object):
     """When it was said, in UTC."""
 
 
+class DetectorOfMachine(Object):
+    dataset: str
+    model: str
+    moment: str
+    """Of its newest answer, in UTC."""
+    age_seconds: float
+    score: float
+    threshold: float | None
+    """null: unknown."""
+    anomaly: bool
+    anomalies: Count
+    """Of its last `answers`."""
+    answers: Count
+    alarm: bool
+    """Whether an alarm is open: there are so many anomalies among its last answers."""
+
+
+class Machine(Object):
+    machine: str
+    age_seconds: float
+    """Of its newest answer."""
+    open_alarms: Count
+    detectors: list[DetectorOfMachine]
+    features: dict[str, float | None] | None
+    """Measured last; null: of its newest answers, none is of a sound or a row."""
+    features_age_seconds: float | None
+
+
+class Machines(Object):
+    machines: list[Machine]
+    """Those with an open alarm first."""
+    left_out: Count
+    """Further machines."""
+    alarm: dict[Literal["anomalies", "answers"], Count]
+    """An alarm is open while there are so many anomalies among the last answers."""
+
+
+class Series(Object):
+    """What a detector said of a machine, from the oldest to the newest."""
+
+    dataset: str
+    model: str
+    moment: list[str]
+    score: list[float]
+    threshold: list[float | None]
+    """That of the time."""
+    anomaly: list[bool]
+    answer: list[AnswerId]
+
+
+class History(Object):
+    machine: str
+    series: list[Series]
+
+
 class Input(Object):
     shape: tuple[Count, Count]
     shortest: Count

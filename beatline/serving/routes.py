@@ -21,6 +21,8 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from beatline.common.errors import names_there_are
+from beatline.monitoring import machines as known_machines
 from beatline.monitoring.settings import Monitoring
 from beatline.serving import (
     answer_log,
@@ -39,7 +41,7 @@ from beatline.serving.answer_log import Asked, Logbook
 from beatline.serving.documentation import problems
 from beatline.serving.machines import Machines
 from beatline.serving.model import Check, Model, go_on
-from beatline.serving.problems import too_large, unavailable, unfit, unsupported
+from beatline.serving.problems import too_large, unavailable, unfit, unknown, unsupported
 from beatline.serving.recording import Notice, Prepared, Recording
 from beatline.serving.registry import Registry
 from beatline.serving.responses import (
@@ -48,12 +50,14 @@ from beatline.serving.responses import (
     ClassAnswer,
     Example,
     Feedback,
+    History,
     LabelsAnswer,
     MachineAnswer,
     MachineFeatures,
     RowAnswer,
     Unavailable,
 )
+from beatline.serving.responses import Machines as KnownMachines
 from beatline.serving.settings import PROCESSES, Serve
 from beatline.serving.supervisor import ending_with_parent
 from beatline.serving.telemetry import Telemetry
@@ -213,6 +217,10 @@ class Service:
                 responses=problems(400, 404, 408, 413, 415, 422, 503),
                 openapi_extra=documentation.feedback_body(),
             )
+            about: dict[str, Any] = {"tags": ["Machines"], "responses": problems(404, 422, 503)}
+            get("/machines", self.known_machines, **about, response_model=KnownMachines)
+            address = "/machines/{machine_id}/history"
+            get(address, self.machine_history, **about, response_model=History)
         about_models: dict[str, Any] = {"tags": ["Models"], "responses": problems(404, 422, 503)}
         listed = list[Available | Unavailable]
         get("/models", self.models, **about_models, response_model=dict[Literal["models"], listed])
@@ -401,6 +409,40 @@ class Service:
                 request, lambda _: feedback.write(feedback.read(body), answers, model_of)
             )
         return _json(written if several else written[0])
+
+    async def known_machines(self, request: Request) -> Response:
+        """The machines that detectors were asked about, with what they said last and open alarms."""
+        assert self.logbook
+        log, alarm, detectors = (
+            self.logbook.writer.log,
+            self.logbook.alarm,
+            self.registry.detectors(),
+        )
+
+        def look(_: Check) -> dict[str, Any]:
+            with answer_log.using_log():
+                return known_machines.overview(log, detectors, alarm)
+
+        return _json(await self.asking.run(request, look))
+
+    async def machine_history(self, request: Request, machine_id: MachineId) -> Response:
+        """What detectors said of a machine, and the thresholds of the time."""
+        assert self.logbook
+        machine = machines.checked_id(machine_id)
+        log, detectors = self.logbook.writer.log, self.registry.detectors()
+
+        def look(_: Check) -> list[dict[str, Any]]:
+            with answer_log.using_log():
+                if series := known_machines.history(log, detectors, machine):
+                    return series
+                known = known_machines.names(log, detectors)
+            raise unknown(
+                f"no detector was asked about a machine {machine!r}{names_there_are(machine, known)}: "
+                f"send a sound of it with the header {machines.HEADER}"
+            )
+
+        series = await self.asking.run(request, look)
+        return _json({"machine": machine, "series": series})
 
     async def health(self, _: Request) -> Response:
         """Whether models can answer."""

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import schemathesis
 import soundfile
 
 from beatline.features import sound
@@ -230,6 +231,36 @@ def test_many_clients_at_once(client: httpx.Client, root: Path) -> None:
         assert log.answers(ids).keys() == ids
 
 
+def test_machines(client: httpx.Client) -> None:
+    """What a detector of sounds said of each is told, and what was measured; of no patient."""
+    answers = [ask_about_sound(client, **{"X-Machine-Id": "fan-1"}) for _ in range(3)]
+    ask(client, X_Entity_Id="patient-8")
+    response = client.get("/machines")
+    machines = {machine["machine"]: machine for machine in response.json()["machines"]}
+    assert "patient-8" not in machines
+    fan = machines["fan-1"]
+    assert [*fan["features"]] == list(sound.FEATURES) and 0 <= fan["age_seconds"] < 60
+    (detector,) = fan["detectors"]
+    assert (detector["dataset"], detector["model"]) == ("machine_sound", "autoencoder")
+    assert detector["score"] == pytest.approx(answers[-1]["score"])
+    assert detector["threshold"] == pytest.approx(answers[-1]["threshold"])
+    assert detector["answers"] == 3 and detector["alarm"] == answers[-1]["anomaly"]
+    history = client.get("/machines/fan-1/history")
+    (series,) = history.json()["series"]
+    assert series["answer"] == [answer["answer"] for answer in answers]
+    problem(client.get("/machines/fan-2/history"), 404, "fan-1")
+    problem(client.get("/machines/patient-8/history"), 404)
+    schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
+    schema["/machines"]["GET"].validate_response(response)
+    schema["/machines/{machine_id}/history"]["GET"].validate_response(history)
+
+
+def test_machines_before_anything_was_asked(root: Path, tmp_path: Path) -> None:
+    """There are none, which is no error."""
+    with project.client(root, settings(tmp_path)) as client:
+        assert client.get("/machines").json()["machines"] == []
+
+
 def test_the_document_is_true(client: httpx.Client, tmp_path: Path) -> None:
     """Whatever is asked of a server with a log."""
-    check_document(client, tmp_path, 8)
+    check_document(client, tmp_path, 10)
