@@ -1,9 +1,9 @@
 """Tell whether what a model is asked still is as its validation records were.
 
 The answers in the service's log are compared, or recordings in files. Exit status: 0 if no drift was
-found, 1 if there is drift, 2 if there are too few records to tell. An error has 1 too, and begins with
-`error:`.
-Without a model, all of params.yaml that the log has answers of are checked, the worst first.
+found, 1 if there is drift, or if metrics are worse by what experts have said, 2 if there are too few
+records to tell. An error has 1 too, and begins with `error:`. Without a model, all of params.yaml that
+the log has answers of are checked, the worst first.
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ import numpy as np
 from beatline.bundle.model_info import find
 from beatline.common import params
 from beatline.common.errors import UserError, warn
-from beatline.monitoring import drift, drift_report
+from beatline.common.files import read_json
+from beatline.common.sums import verified
+from beatline.evaluation.estimates import Evaluate
+from beatline.monitoring import drift, drift_report, outcomes
 from beatline.monitoring.answers import AnswerLog, Window
 from beatline.monitoring.drift import Finding, Records, Watched
+from beatline.monitoring.outcomes import Outcome
 from beatline.monitoring.settings import Monitoring
 from beatline.serving.registry import wanted
 
@@ -58,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(_lines(finding)))
         if options.report:
             print(f"  report: {drift_report.write(Path(), finding)}")
-    statuses = {STATUS[finding.verdict] for finding in findings}
+    statuses = {1 if finding.worse else STATUS[finding.verdict] for finding in findings}
     return 1 if 1 in statuses else max(statuses)
 
 
@@ -107,10 +111,25 @@ def _of_log(
     times = {"since": options.since, "until": options.until}
     window = log.window(*name, **times, last=options.last, weights=watched.weights)
     finding = drift.check(watched, drift.of_window(window), settings.drift, now, _period(window))
+    finding = replace(finding, outcomes=_outcomes(log, watched, window))
     if not len(window) and len(log.window(*name, **times, last=1)):
         note = "the log has answers of other weights alone: this bundle has not been served"
         return replace(finding, notes=[note, *finding.notes])
     return finding
+
+
+def _outcomes(log: AnswerLog, watched: Watched, window: Window) -> list[Outcome]:
+    """Compare metrics of what experts have said about a window with those of the test records."""
+    ids = set(window.ids)
+    said = [each for each in log.feedback(watched.dataset) if each.answer.id in ids]
+    path = Path("data/predictions") / watched.dataset / watched.model / "estimates.json"
+    if not said or not path.is_file():
+        return []
+    tested = read_json(verified(path))
+    if tested["identity"]["model"] != watched.weights:
+        return []  # of another bundle
+    parameters = params.block(params.load(), "evaluate", Evaluate)
+    return outcomes.compared(watched.model_info, said, tested["overall"], parameters)
 
 
 def _period(window: Window) -> tuple[datetime, datetime] | None:

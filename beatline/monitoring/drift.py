@@ -21,6 +21,7 @@ from scipy import stats
 from beatline.bundle.model_info import WEIGHTS_SHA256, read_familiarity, read_model_info
 from beatline.bundle.model_info import read_reference as read_reference_of
 from beatline.monitoring import two_samples
+from beatline.monitoring.outcomes import Outcome
 from beatline.monitoring.settings import Drift as Settings
 from beatline.monitoring.window import Window
 from beatline.prediction import tasks
@@ -152,6 +153,12 @@ class Finding:
     unfamiliar: Share | None = None
     warnings: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def worse(self) -> list[str]:
+        """Metrics that are worse than of the test records, by what experts have said."""
+        return [outcome.metric for outcome in self.outcomes if outcome.p <= self.level]
 
     @property
     def culprits(self) -> list[str]:

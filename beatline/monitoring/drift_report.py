@@ -14,7 +14,7 @@ from beatline.common.words import counted
 from beatline.drawings import figures
 from beatline.monitoring.drift import Column, Finding, Share
 from beatline.monitoring.drift_states import FOLDER, STATE
-from beatline.reporting.document import Document, measured, number, text
+from beatline.reporting.document import METRICS, Document, measured, number, text
 from beatline.reporting.page import page
 
 DRAWN = 30  # features, at most
@@ -48,7 +48,11 @@ def write(root: Path, finding: Finding) -> Path:
             (beside / path).write_bytes(content)
         (beside / "index.md").write_text(document.markdown)
         (beside / "index.html").write_text(page(document))
-        state: dict[str, Any] = asdict(finding) | {"culprits": finding.culprits}
+        state: dict[str, Any] = {
+            **asdict(finding),
+            "culprits": finding.culprits,
+            "worse": finding.worse,
+        }
         for name in ("checked", "first", "last"):
             state[name] = state[name] and state[name].isoformat()
         write_json(beside / STATE, state)
@@ -56,7 +60,12 @@ def write(root: Path, finding: Finding) -> Path:
 
 
 def verdict(finding: Finding) -> str:
-    """Say in a sentence what was found."""
+    """Say what was found."""
+    worse = ", ".join(METRICS[metric] for metric in finding.worse)
+    return _of_drift(finding) + (f" Worse than on the test records: {worse}." if worse else "")
+
+
+def _of_drift(finding: Finding) -> str:
     if finding.verdict == "too few":
         return f"Cannot tell: {finding.notes[0]}."
     if finding.verdict == "none":
@@ -78,6 +87,8 @@ def composed(finding: Finding) -> Document:
         _add_columns(document, finding)
         _add_classes(document, finding)
         _add_warnings(document, finding)
+    if finding.outcomes:
+        _add_outcomes(document, finding)
     document.add("## What this says, and what not")
     document.add("\n".join(f"- {limit}" for limit in LIMITS))
     return document
@@ -187,6 +198,25 @@ def _add_warnings(document: Document, finding: Finding) -> None:
         )
         rows = [[f"`{code}`", number(share)] for code, share in finding.warnings.items()]
         document.add_table(["warning", "share"], rows)
+
+
+def _add_outcomes(document: Document, finding: Finding) -> None:
+    document.add("## Metrics by what experts have said")
+    document.add(
+        "Of the answers with feedback, with their intervals, beside those of the test records; p: that "
+        "the model is no worse. Experts may have chosen which answers to speak of. This is a question "
+        "of its own, beside the decision above."
+    )
+    rows = [
+        [
+            METRICS[each.metric],
+            _p(each.p),
+            f"{number(each.value)} [{number(each.low)}, {number(each.high)}]",
+            f"{number(each.test)} [{number(each.test_low)}, {number(each.test_high)}]",
+        ]
+        for each in finding.outcomes
+    ]
+    document.add_table(["metric", "p", "window", "test records"], rows)
 
 
 def _p(value: float) -> str:

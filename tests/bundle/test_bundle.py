@@ -303,8 +303,8 @@ def test_distance_to_the_training_comes_back(tmp_path: Path) -> None:
     """Bit for bit, and no bundle needs it: those of older versions have none and say nothing of it."""
     network, description = made()
     known = familiarity(description)
-    for name, among in (("with", [known]), ("without", [])):
-        bundle.save(tmp_path / name, network, description, HISTORY, *among)
+    for name, given in (("with", known), ("without", None)):
+        bundle.save(tmp_path / name, network, description, HISTORY, given)
     loaded = bundle.load(tmp_path / "with").familiarity
     assert loaded and loaded.to_bytes() == known.to_bytes()
     assert bundle.load(tmp_path / "without").familiarity is None

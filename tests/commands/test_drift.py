@@ -13,6 +13,9 @@ import pytest
 import yaml
 
 from beatline import bundle, cli
+from beatline.bundle.model_info import read_model_info
+from beatline.common import sums
+from beatline.common.files import write_json
 from beatline.monitoring.answers import Answer, AnswerLog
 from beatline.monitoring.settings import VARIABLE
 from beatline.prediction.familiarity import features
@@ -141,6 +144,28 @@ def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (folder / "broken.npy").write_bytes(b"\x93NUMPY")
         assert drift("ecg5000/cnn", "--recordings", str(folder), "--no-report") == expected
         assert "broken.npy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("weights", "expected"), [(None, 1), ("b" * 64, 0)])
+def test_feedback_tells_a_model_that_is_worse(
+    weights: str | None, expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By what experts say, against the test records of the same weights, though nothing has drifted."""
+    log(raw(80, 2))
+    model_info = read_model_info(Path("data/models/ecg5000/cnn"))
+    test = {name: {"value": 0.95, "low": 0.94, "high": 0.96} for name in ("auc", "f1", "accuracy")}
+    identity = {"model": weights or model_info["weights_sha256"]}
+    folder = Path("data/predictions/ecg5000/cnn")
+    write_json(folder / "estimates.json", {"overall": test, "identity": identity})
+    sums.seal(folder)
+    rng = np.random.default_rng(0)
+    with AnswerLog(LOG) as written:
+        ids = written.window("ecg5000", "cnn").ids
+        names = model_info["classes"]
+        said = {each: [name for name in names if rng.random() < 0.5] for each in ids}
+        written.say(said, datetime.now(UTC))
+    assert drift("ecg5000/cnn", "--no-report") == expected
+    assert ("Worse" in capsys.readouterr().out) == bool(expected)
 
 
 @pytest.mark.parametrize(

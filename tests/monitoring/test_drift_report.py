@@ -60,7 +60,7 @@ def test_state_is_the_finding(tmp_path: Path) -> None:
     assert state["culprits"] == made.culprits
     shifts = [column["shift"] for column in state["columns"]]
     np.testing.assert_allclose(shifts, [each["shift"] for each in expected["columns"]], rtol=1e-5)
-    assert state.keys() == {*expected, "culprits"}
+    assert state.keys() == {*expected, "culprits", "worse"}
 
 
 def test_a_state_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
