@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from beatline.bundle.model_info import find
+from beatline.bundle.model_info import DESCRIPTION, FOLDER, find
 from beatline.common import params
 from beatline.common.errors import UserError, warn
 from beatline.common.files import read_json
@@ -29,6 +29,7 @@ from beatline.monitoring.drift import Finding, Records, Watched
 from beatline.monitoring.outcomes import Outcome
 from beatline.monitoring.settings import Monitoring
 from beatline.serving.registry import wanted
+from beatline.tracking import copies
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 STATUS = {"drift": 1, "too few": 2, "none": 0}
@@ -80,13 +81,27 @@ def _findings(options: argparse.Namespace, settings: Monitoring) -> Iterator[Fin
     with AnswerLog(settings.where) as log:
         for key in [options.model] if options.model else _logged(log):
             try:
-                watched = drift.load(find(key))
+                watched = _served(log, key)
             except UserError as error:
                 if options.model:
                     raise
                 warn(f"{key} is not checked: {error}")
                 continue
             yield _of_log(options, settings, log, watched, now)
+
+
+def _served(log: AnswerLog, key: str) -> Watched:
+    """Return the bundle that has answered last, of those that are here: the champion as the registry gave
+    it, or the project's own."""
+    copy = copies.place_of(key)
+    if not (copy / DESCRIPTION).is_file():
+        return drift.load(find(key))
+    served = drift.load(copy)
+    newest = log.window(served.dataset, served.model, last=1)
+    own = FOLDER / key
+    if newest.weights == [served.weights] or not (own / DESCRIPTION).is_file():
+        return served
+    return drift.load(own)
 
 
 def _logged(log: AnswerLog) -> list[str]:

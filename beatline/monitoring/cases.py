@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from beatline.monitoring.answers import AnswerLog, Feedback, KeptRecording
 from beatline.preprocessing.splitting import SPLITS
@@ -46,13 +49,14 @@ def chosen(log: AnswerLog, dataset: str, description: Mapping[str, Any], known: 
     taken: dict[str, Feedback] = {}
     given = log.feedback(dataset)
     for several in _slices([each for each in given if each.answer.id not in known], AT_ONCE):
-        kept = log.recordings([each.answer.id for each in several])
+        kept = _recordings(log, several, description)
         for each in several:
-            reason = _why_not(each, kept.get(each.answer.id), description)
-            if reason:
-                left_out[reason] += 1
+            recording = kept.get(each.answer.id)
+            reason = _why_not(each, recording, description)
+            if reason or recording is None:
+                left_out[reason or ""] += 1
                 continue
-            content = hashlib.sha256(kept[each.answer.id].samples.tobytes()).hexdigest()
+            content = hashlib.sha256(recording.samples.tobytes()).hexdigest()
             left_out["sent more than once"] += content in taken
             taken[content] = each  # in the order in which it was said: the last counts
     ordered = sorted(taken.values(), key=lambda each: (each.answer.moment, each.answer.id))
@@ -94,7 +98,7 @@ def cases(
     """Yield the recordings of chosen feedback. `block`: ``datasets.<data set>`` of params.yaml."""
     shares = {split: float(block["split"][split]) for split in SPLITS}
     for several in _slices(feedback, AT_ONCE):
-        kept = log.recordings([each.answer.id for each in several])
+        kept = _recordings(log, several, description)
         for each in several:
             answer, recording = each.answer, kept[each.answer.id]
             # Of machines that are told apart each is in all splits, of patients none.
@@ -112,6 +116,22 @@ def cases(
                 recording.sampling_rate,
                 fold,
             )
+
+
+def _recordings(
+    log: AnswerLog, feedback: Sequence[Feedback], description: Mapping[str, Any]
+) -> dict[str, KeptRecording]:
+    """The recordings of answers by their ids. A row of features is in its answer."""
+    names = description["channels"]
+    if description["length"] > 1:
+        return log.recordings([each.answer.id for each in feedback])
+    rows = {}
+    for each in feedback:
+        if (given := each.answer.features) is not None and set(names) <= given.keys():
+            values = [math.nan if given[name] is None else given[name] for name in names]
+            samples = np.array([values], np.float64)
+            rows[each.answer.id] = KeptRecording(each.answer.id, samples, names, None, None)
+    return rows
 
 
 def _slices(items: Sequence[Feedback], size: int) -> Iterator[Sequence[Feedback]]:
