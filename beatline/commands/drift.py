@@ -23,7 +23,7 @@ from beatline.common.errors import UserError, warn
 from beatline.common.files import read_json
 from beatline.common.sums import verified
 from beatline.evaluation.estimates import Evaluate
-from beatline.monitoring import drift, drift_report, outcomes
+from beatline.monitoring import database, drift, drift_report, outcomes
 from beatline.monitoring.answers import AnswerLog, Window
 from beatline.monitoring.drift import Finding, Records, Watched
 from beatline.monitoring.outcomes import Outcome
@@ -57,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--recordings needs a model: name one, such as ptbxl/cnn")
     if options.recordings and (options.since or options.until or options.last):
         raise UserError("--recordings has no times: leave out --since, --until and --last")
+    if options.since and options.until and options.since >= options.until:
+        raise UserError("--until is no later than --since, so that there is nothing in between")
     findings = [*_findings(options, settings)]
     for finding in sorted(findings, key=_worst_first):
         print("\n".join(_lines(finding)))
@@ -78,15 +80,20 @@ def _findings(options: argparse.Namespace, settings: Monitoring) -> Iterator[Fin
             "of a PostgreSQL there, or check a folder with --recordings"
         )
     with AnswerLog(settings.where) as log:
-        for key in [options.model] if options.model else _logged(log):
+        keys = [options.model] if options.model else _logged(log)
+        unwatched = []
+        for key in keys:
             try:
                 watched = drift.load(find(key))
             except UserError as error:
                 if options.model:
                     raise
                 warn(f"{key} is not checked: {error}")
+                unwatched.append(key)
                 continue
             yield _of_log(options, settings, log, watched, now)
+        if unwatched == keys:
+            raise UserError(f"none of {', '.join(keys)} can be checked: see the warnings above")
 
 
 def _logged(log: AnswerLog) -> list[str]:
@@ -94,7 +101,8 @@ def _logged(log: AnswerLog) -> list[str]:
     keys = [key for key in wanted(params.load()) if len(log.window(*key.split("/"), last=1))]
     if not keys:
         raise UserError(
-            f"the log at {log.engine.url} has no answers of models in params.yaml: serve first"
+            f"the log of answers ({database.shown(log.engine.url)}) has none of models in params.yaml: "
+            f"serve first"
         )
     return keys
 
@@ -188,11 +196,11 @@ def _worst_first(finding: Finding) -> tuple[float, str, str]:
 
 def _moment(given: str) -> datetime:
     """Return a moment in UTC, given as ISO 8601 or as how long ago it was."""
-    if match := re.fullmatch(r"(\d{1,6})([mhdw])", given):
-        return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
     try:
+        if match := re.fullmatch(r"(\d{1,6})([mhdw])", given):
+            return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
         moment = datetime.fromisoformat(given)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: before the year 1
         raise argparse.ArgumentTypeError(
             f"{given!r} is no time: give one such as 2026-03-01, 2026-03-01T12:00, 7d, 12h or 30m"
         ) from None

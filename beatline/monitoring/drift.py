@@ -94,7 +94,8 @@ def load(folder: Path) -> Watched:
     model_info = read_model_info(folder)
     reference, known = read_reference_of(folder, model_info), read_familiarity(folder, model_info)
     assert known  # which the reference was made with
-    return Watched(folder.parent.name, folder.name, model_info, reference, known)
+    place = folder.resolve()  # whose names `.` and `..` are not
+    return Watched(place.parent.name, place.name, model_info, reference, known)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from beatline.bundle.model_info import read_model_info
 from beatline.common import sums
 from beatline.common.files import write_json
 from beatline.monitoring.answers import Answer, AnswerLog
+from beatline.monitoring.drift import load
 from beatline.monitoring.settings import VARIABLE
 from beatline.prediction.familiarity import features
 from beatline.preprocessing.normalization import Normalization
@@ -134,6 +135,22 @@ def test_without_a_model_all_are_checked(capsys: pytest.CaptureFixture[str]) -> 
     assert Path("reports/drift/ecg5000/cnn/drift.json").is_file()
 
 
+def test_nothing_that_can_be_watched_is_an_error() -> None:
+    """Where no model that was asked has a bundle to compare with, nobody is told that there is no drift."""
+    log(raw(3, 2), model="lstm")
+    with pytest.raises(SystemExit, match=r"error: .*ecg5000/lstm"):
+        drift()
+
+
+def test_a_bundle_named_from_its_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its report goes where that of `ecg5000/cnn` does, and takes the place of no other folder."""
+    watched = load(Path("data/models/ecg5000/../ecg5000/cnn"))
+    monkeypatch.chdir("data/models/ecg5000")
+    assert load(Path("cnn")).dataset == watched.dataset == "ecg5000"
+    monkeypatch.chdir("cnn")
+    assert (load(Path()).dataset, load(Path()).model) == ("ecg5000", "cnn")
+
+
 def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Read as the service reads them; what cannot be read is named and left out."""
     for name, gain, expected in (("usual", 1.0, 0), ("louder", 1.5, 1)):
@@ -177,6 +194,7 @@ def test_feedback_tells_a_model_that_is_worse(
         (["ecg5000/cnn", "--recordings", "params.yaml"], "params.yaml.*none"),
         (["ecg5000/cnn", "--recordings", "nowhere"], "nowhere"),
         (["ecg5000/nothing"], "ecg5000/nothing"),
+        (["ecg5000/cnn", "--since", "1d", "--until", "2d"], "--until"),
     ],
 )
 def test_what_cannot_be_checked(arguments: list[str], expected: str) -> None:
@@ -194,7 +212,10 @@ def test_without_a_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         drift()
 
 
-@pytest.mark.parametrize("wrong", [["--since", "yesterday"], ["--last", "0"], ["--last", "x"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [["--since", "yesterday"], ["--since", "999999w"], ["--last", "0"], ["--last", "x"]],
+)
 def test_wrong_windows(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         drift("ecg5000/cnn", *wrong)
