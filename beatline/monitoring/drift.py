@@ -22,13 +22,14 @@ from beatline.bundle.model_info import WEIGHTS_SHA256, read_familiarity, read_mo
 from beatline.bundle.model_info import read_reference as read_reference_of
 from beatline.monitoring import two_samples
 from beatline.monitoring.outcomes import Outcome
+from beatline.monitoring.settings import LEAST_LEVEL
 from beatline.monitoring.settings import Drift as Settings
 from beatline.monitoring.window import Window
 from beatline.prediction import tasks
 from beatline.prediction.familiarity import Familiarity, columns
 from beatline.prediction.reference import Reference
 
-PERMUTATIONS = 999
+PERMUTATIONS = round(1 / LEAST_LEVEL) - 1
 MOST_RECORDS = 2000  # of a window that are compared: more would hardly find smaller shifts
 AT_A_TIME = 10_000  # records
 FEWEST_REFERENCE = 20  # validation records

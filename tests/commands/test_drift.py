@@ -136,7 +136,7 @@ def test_without_a_model_all_are_checked(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_nothing_that_can_be_watched_is_an_error() -> None:
-    """Where no model that was asked has a bundle to compare with, nobody is told that there is no drift."""
+    """Where no model that was asked has a bundle to compare with, nobody hears that nothing drifts."""
     log(raw(3, 2), model="lstm")
     with pytest.raises(SystemExit, match=r"error: .*ecg5000/lstm"):
         drift()
