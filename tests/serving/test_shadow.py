@@ -95,6 +95,29 @@ def test_a_challenger_says_what_it_would_have_said(root: Path) -> None:
             assert answer["model"]["registered"]["version"] == "1"
 
 
+def test_a_challenger_hears_what_the_champion_heard(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was trained at another sampling rate, in another unit and order of channels answers about
+    the recording that was sent, and not about its numbers."""
+    recording = project.raw_recordings("ptbxl")[0]
+    other = {"sampling_rate": 200, "length": 240, "unit": "uV", "channels": ["V1", "II", "I"]}
+    shutil.rmtree(root / copies.place_of("ptbxl/cnn", names.CHALLENGER))
+    monkeypatch.setitem(project.DATASETS, "ptbxl", project.DATASETS["ptbxl"] | other)
+    put(root, "ptbxl/cnn", names.CHALLENGER, "2", seed=2)
+    with project.client(root, monitoring=monitoring(root)) as client:
+        wait_for_challenger(client, lambda: ask(client, recording), root)
+    shutil.rmtree(root / copies.place_of("ptbxl/cnn"))
+    put(root, "ptbxl/cnn", names.CHAMPION, "2", seed=2)
+    about = {"X-Sampling-Rate": "100", "X-Unit": "mV", "X-Channels": "I,II,V1"}
+    with project.client(root) as client:
+        promoted = client.post("/models/ptbxl/cnn/predict", json=recording.tolist(), headers=about)
+    assert promoted.status_code == 200, promoted.text
+    expected = [*promoted.json()["probabilities"].values()]
+    scores = pairs(root, "ptbxl/cnn")[0].challenger.scores
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
 def wait_for_challenger(client: httpx.Client, again: Callable[[], object], root: Path) -> None:
     """It is loaded a moment after its champion."""
 
