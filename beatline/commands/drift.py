@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from beatline.bundle.model_info import find
+from beatline.bundle.model_info import DESCRIPTION, WEIGHTS_SHA256, find, read_model_info
 from beatline.common import params
 from beatline.common.errors import UserError, warn
 from beatline.common.files import read_json
@@ -29,6 +29,7 @@ from beatline.monitoring.drift import Finding, Records, Watched
 from beatline.monitoring.outcomes import Outcome
 from beatline.monitoring.settings import Monitoring
 from beatline.serving.registry import wanted
+from beatline.tracking import copies
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 STATUS = {"drift": 1, "too few": 2, "none": 0}
@@ -84,7 +85,7 @@ def _findings(options: argparse.Namespace, settings: Monitoring) -> Iterator[Fin
         unwatched = []
         for key in keys:
             try:
-                watched = drift.load(find(key))
+                watched = drift.load(_answering(log, key))
             except UserError as error:
                 if options.model:
                     raise
@@ -105,6 +106,17 @@ def _logged(log: AnswerLog) -> list[str]:
             f"serve first"
         )
     return keys
+
+
+def _answering(log: AnswerLog, key: str) -> Path:
+    """Return the folder of the bundle of a name that has answered last: the champion of the registry, or
+    what the pipeline has made; if it is neither, or `key` is a folder, what it names."""
+    champion = copies.place_of(key)
+    if not Path(key).is_dir() and (champion / DESCRIPTION).is_file() and key.count("/") == 1:
+        newest = log.window(*key.split("/"), last=1)
+        if newest.weights == [read_model_info(champion)[WEIGHTS_SHA256]]:
+            return champion
+    return find(key)
 
 
 def _of_log(

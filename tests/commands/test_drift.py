@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -34,9 +35,11 @@ def raw(count: int, seed: int) -> np.ndarray:
     return (values * [0.1, 1e3, 1] + [0.7, 1e5, 0]).astype(np.float32)
 
 
-def save(folder: Path, **changes: Any) -> None:
-    """A bundle that is watched by recordings of :func:`raw`."""
-    network, model_info = made("cnn", "multilabel", **changes)
+def save(folder: Path, scale: float = 1.0) -> None:
+    """A bundle that is watched by recordings of :func:`raw`, with weights of its own for each `scale`."""
+    network, model_info = made("cnn", "multilabel")
+    for weights in network.parameters():
+        weights.data *= scale
     normalize, dataset = Normalization(**model_info["normalization"]), model_info["dataset"]
     signals, validation = normalize.apply(raw(200, 0)), normalize.apply(raw(100, 1))
     known = familiarity.fit(signals, validation, dataset)
@@ -220,3 +223,16 @@ def test_wrong_windows(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as ended:
         drift("ecg5000/cnn", *wrong)
     assert ended.value.code == 2 and wrong[0] in capsys.readouterr().err
+
+
+def test_a_champion_from_the_registry_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """By itself, where it is what was served, and not the bundle that the pipeline has made since."""
+    champion = Path("data/registry/champion/ecg5000/cnn")
+    save(champion, scale=0.9)
+    try:
+        model_info = read_model_info(champion)
+        log(1.5 * raw(60, 2), weights=model_info["weights_sha256"])
+        assert drift("ecg5000/cnn", "--no-report") == drift("--no-report") == 1
+        assert "other weights" not in capsys.readouterr().out
+    finally:
+        shutil.rmtree("data/registry")
