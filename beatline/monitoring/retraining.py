@@ -1,6 +1,5 @@
 """A challenger from what experts have said: a snapshot of recordings, the pipeline on them, and a
-comparison
-with the champion.
+comparison with the champion.
 
 All of it happens beside the checkout, in a Git worktree at a commit without a branch. What is left of an
 interrupted attempt is thrown away by the next one, which finds trained models in DVC's run cache, the
@@ -79,8 +78,7 @@ def retrain(
     tell: Callable[[str], None] = print,
 ) -> Outcome | None:
     """Make a challenger of the model `key` (`<data set>/<model>`) in the project in the current folder,
-    at
-    its last commit; None if experts have labelled fewer than `least` recordings that it does not know.
+    at its last commit; None if experts have labelled fewer than `least` recordings that it does not know.
 
     What has been done before with the same recordings is given again. Raises UserError if the project has
     no such model, another retraining is going on, or one of its steps fails.
@@ -216,8 +214,7 @@ def _worktree() -> Path:
 
 def _clear() -> None:
     """Remove the worktree of an attempt, whatever state it is in; its checkpoints are kept until an
-    attempt
-    is whole."""
+    attempt is whole."""
     kept = SCRATCH / "retraining.checkpoints"
     if (checkpoints := PLACE / "data/checkpoints").is_dir() and any(checkpoints.rglob("*.*")):
         shutil.rmtree(kept, ignore_errors=True)
