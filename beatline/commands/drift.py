@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from beatline.bundle.model_info import DESCRIPTION, WEIGHTS_SHA256, find, read_model_info
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import UserError, warn
 from beatline.common.files import read_json
-from beatline.common.sums import verified
 from beatline.evaluation.estimates import Evaluate
 from beatline.monitoring import database, drift, drift_report, outcomes
 from beatline.monitoring.answers import AnswerLog, Window
@@ -30,9 +30,11 @@ from beatline.monitoring.outcomes import Outcome
 from beatline.monitoring.settings import Monitoring
 from beatline.serving.registry import wanted
 from beatline.tracking import copies
+from beatline.tracking.names import PREDICTIONS
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 STATUS = {"drift": 1, "too few": 2, "none": 0}
+ESTIMATES = "estimates.json"
 SHOWN = 5  # features, in the terminal
 
 
@@ -85,14 +87,16 @@ def _findings(options: argparse.Namespace, settings: Monitoring) -> Iterator[Fin
         unwatched = []
         for key in keys:
             try:
-                watched = drift.load(_answering(log, key))
+                folder = _answering(log, key)
+                watched = drift.load(folder)
             except UserError as error:
                 if options.model:
                     raise
                 warn(f"{key} is not checked: {error}")
                 unwatched.append(key)
                 continue
-            yield _of_log(options, settings, log, watched, now)
+            tested = _tested(folder, watched)
+            yield _of_log(options, settings, log, watched, tested, now)
         if unwatched == keys:
             raise UserError(f"none of {', '.join(keys)} can be checked: see the warnings above")
 
@@ -124,6 +128,7 @@ def _of_log(
     settings: Monitoring,
     log: AnswerLog,
     watched: Watched,
+    tested: Mapping[str, Any] | None,
     now: datetime,
 ) -> Finding:
     """Check the answers of one bundle: those of others of its name have other embeddings and scores."""
@@ -131,25 +136,36 @@ def _of_log(
     times = {"since": options.since, "until": options.until}
     window = log.window(*name, **times, last=options.last, weights=watched.weights)
     finding = drift.check(watched, drift.of_window(window), settings.drift, now, _period(window))
-    finding = replace(finding, outcomes=_outcomes(log, watched, window))
+    finding = replace(finding, outcomes=_outcomes(log, watched, tested, window))
     if not len(window) and len(log.window(*name, **times, last=1)):
         note = "the log has answers of other weights alone: this bundle has not been served"
         return replace(finding, notes=[note, *finding.notes])
     return finding
 
 
-def _outcomes(log: AnswerLog, watched: Watched, window: Window) -> list[Outcome]:
+def _tested(folder: Path, watched: Watched) -> Mapping[str, Any] | None:
+    """Return the metrics of the test records by name, as evaluate has measured them of a bundle: beside a
+    copy from the registry, or in data/predictions; None if they are of another bundle, or not here."""
+    if (path := folder / PREDICTIONS / ESTIMATES).is_file():
+        sums.check(folder)
+    elif (path := Path("data/predictions", watched.dataset, watched.model, ESTIMATES)).is_file():
+        sums.verified(path)
+    else:
+        return None
+    content = read_json(path)
+    return content["overall"] if content["identity"]["model"] == watched.weights else None
+
+
+def _outcomes(
+    log: AnswerLog, watched: Watched, tested: Mapping[str, Any] | None, window: Window
+) -> list[Outcome]:
     """Compare metrics of what experts have said about a window with those of the test records."""
+    if tested is None:
+        return []
     ids = set(window.ids)
     said = [each for each in log.feedback(watched.dataset) if each.answer.id in ids]
-    path = Path("data/predictions") / watched.dataset / watched.model / "estimates.json"
-    if not said or not path.is_file():
-        return []
-    tested = read_json(verified(path))
-    if tested["identity"]["model"] != watched.weights:
-        return []  # of another bundle
     parameters = params.block(params.load(), "evaluate", Evaluate)
-    return outcomes.compared(watched.model_info, said, tested["overall"], parameters)
+    return outcomes.compared(watched.model_info, said, tested, parameters)
 
 
 def _period(window: Window) -> tuple[datetime, datetime] | None:

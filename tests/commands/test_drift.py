@@ -166,6 +166,22 @@ def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert "broken.npy" in capsys.readouterr().out
 
 
+def measured(folder: Path, weights: str) -> None:
+    """Metrics of test records that the answers of :func:`say` are far below."""
+    test = {name: {"value": 0.95, "low": 0.94, "high": 0.96} for name in ("auc", "f1", "accuracy")}
+    write_json(folder / "estimates.json", {"overall": test, "identity": {"model": weights}})
+    sums.seal(folder)
+
+
+def say(model_info: dict[str, Any]) -> None:
+    """Have experts say by chance what was true of all answers."""
+    rng, names = np.random.default_rng(0), model_info["classes"]
+    with AnswerLog(LOG) as written:
+        ids = written.window("ecg5000", "cnn").ids
+        said = {each: [name for name in names if rng.random() < 0.5] for each in ids}
+        written.say(said, datetime.now(UTC))
+
+
 @pytest.mark.parametrize(("weights", "expected"), [(None, 1), ("b" * 64, 0)])
 def test_feedback_tells_a_model_that_is_worse(
     weights: str | None, expected: int, capsys: pytest.CaptureFixture[str]
@@ -173,17 +189,8 @@ def test_feedback_tells_a_model_that_is_worse(
     """By what experts say, against the test records of the same weights, though nothing has drifted."""
     log(raw(80, 2))
     model_info = read_model_info(Path("data/models/ecg5000/cnn"))
-    test = {name: {"value": 0.95, "low": 0.94, "high": 0.96} for name in ("auc", "f1", "accuracy")}
-    identity = {"model": weights or model_info["weights_sha256"]}
-    folder = Path("data/predictions/ecg5000/cnn")
-    write_json(folder / "estimates.json", {"overall": test, "identity": identity})
-    sums.seal(folder)
-    rng = np.random.default_rng(0)
-    with AnswerLog(LOG) as written:
-        ids = written.window("ecg5000", "cnn").ids
-        names = model_info["classes"]
-        said = {each: [name for name in names if rng.random() < 0.5] for each in ids}
-        written.say(said, datetime.now(UTC))
+    measured(Path("data/predictions/ecg5000/cnn"), weights or model_info["weights_sha256"])
+    say(model_info)
     assert drift("ecg5000/cnn", "--no-report") == expected
     assert ("Worse" in capsys.readouterr().out) == bool(expected)
 
@@ -226,13 +233,17 @@ def test_wrong_windows(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_champion_from_the_registry_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    """By itself, where it is what was served, and not the bundle that the pipeline has made since."""
+    """By itself and its own metrics, where it is what was served, and not what the pipeline has made."""
     champion = Path("data/registry/champion/ecg5000/cnn")
     save(champion, scale=0.9)
     try:
         model_info = read_model_info(champion)
+        measured(champion / "predictions", model_info["weights_sha256"])
+        sums.seal(champion)
         log(1.5 * raw(60, 2), weights=model_info["weights_sha256"])
+        say(model_info)
         assert drift("ecg5000/cnn", "--no-report") == drift("--no-report") == 1
-        assert "other weights" not in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "other weights" not in printed and printed.count("Worse") == 2
     finally:
         shutil.rmtree("data/registry")
