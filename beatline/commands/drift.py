@@ -135,8 +135,21 @@ def _of_log(
     name = (watched.dataset, watched.model)
     times = {"since": options.since, "until": options.until}
     window = log.window(*name, **times, last=options.last, weights=watched.weights)
-    finding = drift.check(watched, drift.of_window(window), settings.drift, now, _period(window))
+    records = drift.of_window(window)
+    size, expected = records.embeddings.shape[1], watched.reference.embeddings.shape[1]
+    if len(records) and size != expected:
+        raise UserError(
+            f"answers of {watched.dataset}/{watched.model} have embeddings of {size} numbers, its bundle "
+            f"of {expected}: another version of the code has logged them; begin later, by --since"
+        )
+    finding = drift.check(watched, records, settings.drift, now, _period(window))
     finding = replace(finding, outcomes=_outcomes(log, watched, tested, window))
+    if left_out := len(window) - len(records):
+        note = (
+            f"{left_out} of {len(window)} answers are left out: they have no embedding, or scores that "
+            f"are not finite"
+        )
+        finding = replace(finding, notes=[*finding.notes, note])
     if not len(window) and len(log.window(*name, **times, last=1)):
         note = "the log has answers of other weights alone: this bundle has not been served"
         return replace(finding, notes=[note, *finding.notes])

@@ -173,13 +173,14 @@ class Finding:
 
 
 def of_window(window: Window) -> Records:
-    """Return the records of logged answers that have an embedding."""
-    has_one = np.isfinite(window.embeddings).all(axis=1) & bool(window.embeddings.size)
-    if has_one.all():  # a copy would take as much memory again
+    """Return the records of logged answers that have an embedding, and scores that are finite."""
+    finite = [np.isfinite(values).all(axis=1) for values in (window.embeddings, window.scores)]
+    usable = finite[0] & finite[1] & bool(window.embeddings.size)
+    if usable.all():  # a copy would take as much memory again
         return Records(
             window.embeddings, window.scores, window.decisions, window.warnings, window.entities
         )
-    whole = np.flatnonzero(has_one)
+    whole = np.flatnonzero(usable)
     return Records(
         window.embeddings[whole],
         window.scores[whole],

@@ -128,6 +128,24 @@ def test_only_what_this_bundle_answered_counts(capsys: pytest.CaptureFixture[str
     assert "other weights" in capsys.readouterr().out
 
 
+def test_what_has_no_numbers_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers without an embedding, or whose scores are not finite, are left out and told."""
+    log(raw(60, 2))
+    log(raw(2, 3), embedding=None)
+    log(raw(1, 4), scores=np.full(3, np.nan, np.float32))
+    assert drift("ecg5000/cnn", "--no-report") == 0
+    printed = capsys.readouterr().out
+    assert "60 records against" in printed and "nan" not in printed
+    assert "note: 3 of 63 answers" in printed
+
+
+def test_embeddings_of_another_length(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the same weights, as another version of the code has measured them: a sentence, no traceback."""
+    log(raw(60, 2), embedding=np.zeros(7, np.float32))
+    with pytest.raises(SystemExit, match=r"error: .*ecg5000/cnn.* 7 .*--since"):
+        drift("ecg5000/cnn", "--no-report")
+
+
 def test_without_a_model_all_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     """Each of params.yaml that was asked; one that cannot be watched is told and stops no other."""
     log(raw(60, 2))
