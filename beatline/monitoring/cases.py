@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ def chosen(log: AnswerLog, dataset: str, description: Mapping[str, Any], known: 
             if reason or recording is None:
                 left_out[reason or ""] += 1
                 continue
-            content = hashlib.sha256(recording.samples.tobytes()).hexdigest()
+            content = _content(recording)
             left_out["sent more than once"] += content in taken
             taken[content] = each  # in the order in which it was said: the last counts
     ordered = sorted(taken.values(), key=lambda each: (each.answer.moment, each.answer.id))
@@ -68,7 +67,7 @@ def _why_not(
 ) -> str | None:
     """Why feedback cannot be learned from, None if it can."""
     if recording is None:
-        return "no recording is kept"
+        return "no such recording or row is kept"
     if given.answer.role != "champion":
         return "an answer beside the one that was given"
     classes, task = description["classes"], description["task"]
@@ -80,13 +79,40 @@ def _why_not(
         return "not one class"
     if task == "multilabel" and not given.labels:
         return "no class"
-    length, width = description.get("length"), len(description["channels"])
-    sound = description["drawing"] == "spectrogram"
-    if sound and not given.answer.entity:
-        return "no machine is named"
-    if not sound and recording.samples.shape != (length, width):
+    if description["drawing"] == "spectrogram":
+        return None if given.answer.entity else "no machine is named"
+    if len(recording.samples) != description["length"]:
         return "of another length"
+    if (*recording.channels,) != (*description["channels"],) or any(
+        getattr(recording, name) != description[name] for name in ("sampling_rate", "unit")
+    ):
+        return "of other channels, or another sampling rate or unit"
     return None
+
+
+def _recordings(
+    log: AnswerLog, feedback: Sequence[Feedback], description: Mapping[str, Any]
+) -> dict[str, KeptRecording]:
+    """The recordings that are kept, by their answers; of rows, which are in the log anyway, these."""
+    if description["length"] != 1:
+        return log.recordings([each.answer.id for each in feedback])
+    columns = description["channels"]
+    return {
+        each.answer.id: KeptRecording(
+            each.answer.id,
+            np.array([[row[name] for name in columns]], np.float64),
+            columns,
+            None,
+            description["unit"],
+        )
+        for each in feedback
+        if (row := each.answer.features) is not None and {*row} == {*columns}
+    }
+
+
+def _content(recording: KeptRecording) -> str:
+    """A name for what was recorded, whenever it was sent."""
+    return hashlib.sha256(recording.samples.tobytes()).hexdigest()
 
 
 def cases(
@@ -103,7 +129,7 @@ def cases(
             answer, recording = each.answer, kept[each.answer.id]
             # Of machines that are told apart each is in all splits, of patients none.
             group = None if description["sections"] else answer.entity
-            fold = fold_of(group or answer.id, shares)
+            fold = fold_of(group or _content(recording), shares)
             if description["task"] == "anomaly" and ANOMALY in each.labels:
                 fold = "test"
             yield Case(
@@ -116,22 +142,6 @@ def cases(
                 recording.sampling_rate,
                 fold,
             )
-
-
-def _recordings(
-    log: AnswerLog, feedback: Sequence[Feedback], description: Mapping[str, Any]
-) -> dict[str, KeptRecording]:
-    """The recordings of answers by their ids. A row of features is in its answer."""
-    names = description["channels"]
-    if description["length"] > 1:
-        return log.recordings([each.answer.id for each in feedback])
-    rows = {}
-    for each in feedback:
-        if (given := each.answer.features) is not None and set(names) <= given.keys():
-            values = [math.nan if given[name] is None else given[name] for name in names]
-            samples = np.array([values], np.float64)
-            rows[each.answer.id] = KeptRecording(each.answer.id, samples, names, None, None)
-    return rows
 
 
 def _slices(items: Sequence[Feedback], size: int) -> Iterator[Sequence[Feedback]]:

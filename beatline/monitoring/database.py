@@ -93,7 +93,7 @@ recordings = Table(
 def address(where: str) -> URL:
     """Return the URL of the database that `where` names: the path of a SQLite file, or the URL of a
     PostgreSQL. Raises UserError if it is none of these."""
-    if "://" not in where:
+    if not re.match(r"\w*:", where):
         return URL.create("sqlite", database=where)
     scheme = where.partition(":")[0].partition("+")[0]
     try:
