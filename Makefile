@@ -183,7 +183,7 @@ WATCHED = $(DATASET)/$(MODEL)
 
 watch: $(VENV)/.ready-serve $(VENV)/.ready-tracking ## look for drift in the log of WATCHED models, and make challengers where there is any
 	@for model in $(WATCHED); do \
-	  beatline drift "$$model"; status=$$?; \
+	  beatline drift "$$model" --since '$(or $(SINCE),7d)'; status=$$?; \
 	  if [ $$status -eq 1 ]; then beatline retrain "$$model"; status=$$?; fi; \
 	  case $$status in 0|2) ;; *) exit $$status;; esac; done
 	@if [ -n "$$(dvc remote list)" ]; then dvc push --quiet --all-branches; fi

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from beatline.monitoring.answers import AnswerLog, Feedback, KeptRecording
+from beatline.monitoring.rows import ANOMALY, NORMAL
 from beatline.preprocessing.splitting import SPLITS
 from beatline.sources.incoming import Case, fold_of
 
-NORMAL, ANOMALY = "normal", "anomaly"
 AT_ONCE = 200  # recordings that are in memory
 
 

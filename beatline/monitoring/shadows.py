@@ -20,10 +20,10 @@ from beatline.evaluation import predictions
 from beatline.evaluation.estimates import Evaluate
 from beatline.evaluation.predictions import Predictions
 from beatline.monitoring.answers import AnswerLog, Pair
+from beatline.monitoring.rows import ANOMALY
 from beatline.tracking import copies, measured
 from beatline.tracking.names import CHALLENGER, CHAMPION
 
-ANOMALY = "anomaly"
 SIDES = ("champion", "challenger")
 
 

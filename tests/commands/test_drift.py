@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ from beatline.serving import model as served
 from beatline.training import familiarity, reference
 from tests import parameters
 from tests.bundle.bundles import HISTORY, LENGTH, made
+from tests.paths import ROOT
 
 LOG = "answers.db"
 
@@ -126,6 +131,29 @@ def test_only_what_this_bundle_answered_counts(capsys: pytest.CaptureFixture[str
     capsys.readouterr()
     assert drift("ecg5000/cnn", "--no-report") == 2
     assert "other weights" in capsys.readouterr().out
+
+
+def test_it_runs_where_the_service_does() -> None:
+    """Its container has the packages of requirements-serve.txt, and no others: cron asks there."""
+    names = re.findall(r"(?m)^([\w-]+)==", (ROOT / "requirements-serve.txt").read_text())
+    installed = {*map(normal, names)}
+    there = packages_distributions().items()
+    absent = {module for module, owners in there if not installed & {*map(normal, owners)}}
+    program = (
+        "import sys\n"
+        "class Container:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name.split('.')[0] in {absent - {'beatline', 'tests'}}:\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Container())\n"
+        "from beatline.commands import drift\n"
+        "from beatline.serving import predictor\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def test_what_has_no_numbers_is_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from sqlalchemy.exc import DataError
 
 from beatline.common.errors import UserError
 from beatline.monitoring.answers import Answer, AnswerLog, KeptRecording
@@ -250,6 +251,14 @@ def test_a_database_that_refuses(database: str) -> None:
     with AnswerLog(url) as log, pytest.raises(UserError, match=VARIABLE) as refused:
         log.write(several(1))
     assert "hidden" not in str(refused.value)
+
+
+def test_a_row_that_is_refused_is_not_printed(database: str) -> None:
+    """The traceback of an error of ours is in the server's log, where nobody is to be found."""
+    row = answer(entity="patient-7", model="m" * 100)
+    with AnswerLog(database) as log, pytest.raises(DataError) as refused:
+        log.write([row])
+    assert "patient-7" not in str(refused.value) and row.id not in str(refused.value)
 
 
 def test_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
