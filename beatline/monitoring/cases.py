@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,18 @@ class Chosen:
         return max(each.moment for each in self.feedback).strftime("%Y-%m-%d")
 
 
-def chosen(log: AnswerLog, dataset: str, description: Mapping[str, Any], known: set[str]) -> Chosen:
+def chosen(
+    log: AnswerLog,
+    dataset: str,
+    description: Mapping[str, Any],
+    known: Set[str],
+    present: Set[str] = frozenset(),
+) -> Chosen:
     """Choose the feedback on a data set whose recordings are kept, in the order of its answers.
 
     `description`: of the data set (dataset.json); `known`: ids of answers that are in a snapshot already.
-    One recording that was sent more than once is taken once, as it was labelled last.
+    `present`: the :func:`content` of recordings that the data set has, such as test records that somebody
+    has sent. One recording that was sent more than once is taken once, as it was labelled last.
     """
     left_out: Counter[str] = Counter()
     taken: dict[str, Feedback] = {}
@@ -55,9 +62,12 @@ def chosen(log: AnswerLog, dataset: str, description: Mapping[str, Any], known: 
             if reason or recording is None:
                 left_out[reason or ""] += 1
                 continue
-            content = _content(recording)
-            left_out["sent more than once"] += content in taken
-            taken[content] = each  # in the order in which it was said: the last counts
+            name = content(recording.samples)
+            if name in present:
+                left_out["in the data set already"] += 1
+                continue
+            left_out["sent more than once"] += name in taken
+            taken[name] = each  # in the order in which it was said: the last counts
     ordered = sorted(taken.values(), key=lambda each: (each.answer.moment, each.answer.id))
     return Chosen(ordered, +left_out)
 
@@ -110,9 +120,13 @@ def _recordings(
     }
 
 
-def _content(recording: KeptRecording) -> str:
-    """A name for what was recorded, whenever it was sent."""
-    return hashlib.sha256(recording.samples.tobytes()).hexdigest()
+def content(samples: np.ndarray) -> str:
+    """Return a name for what was recorded, `[T, C]`, whenever it was sent. Samples at the end that are
+    all
+    missing are none."""
+    there = np.flatnonzero(~np.isnan(samples).all(axis=1))
+    own = samples[: there[-1] + 1 if len(there) else 0]
+    return hashlib.sha256(np.ascontiguousarray(own, np.float32).tobytes()).hexdigest()
 
 
 def cases(
@@ -129,7 +143,7 @@ def cases(
             answer, recording = each.answer, kept[each.answer.id]
             # Of machines that are told apart each is in all splits, of patients none.
             group = None if description["sections"] else answer.entity
-            fold = fold_of(group or _content(recording), shares)
+            fold = fold_of(group or content(recording.samples), shares)
             if description["task"] == "anomaly" and ANOMALY in each.labels:
                 fold = "test"
             yield Case(

@@ -42,6 +42,7 @@ from beatline.monitoring import cases as labelled
 from beatline.monitoring.answers import AnswerLog
 from beatline.monitoring.cases import Chosen
 from beatline.sources import incoming
+from beatline.sources.pack import Pack
 from beatline.tracking import champions, measured, promotion, registered, runs
 from beatline.tracking.client import MlflowClient
 from beatline.tracking.names import CHAMPION
@@ -286,7 +287,27 @@ def _chosen(log: AnswerLog, copy: Path, dataset: str, block: Mapping[str, Any]) 
             _run(copy, "dvc", "checkout", f"{folder}.dvc")
         cases = pd.read_csv(copy / folder / incoming.CASES, usecols=["answer"], dtype=str)
         known |= {*cases["answer"]}
-    return labelled.chosen(log, dataset, _description(copy, dataset), known)
+    description = _description(copy, dataset)
+    present = _contents(copy, dataset, block, description)
+    return labelled.chosen(log, dataset, description, known, present)
+
+
+def _contents(
+    copy: Path, dataset: str, block: Mapping[str, Any], description: Mapping[str, Any]
+) -> set[str]:
+    """The content of every recording that the data set has, as the service would keep it."""
+    _run(copy, "dvc", "checkout", f"download@{dataset}", f"aggregate_labels@{dataset}")
+    records = pd.read_csv(
+        copy / "data/labels" / dataset / "labels.csv", usecols=["record"], dtype=str
+    )
+    names, module = records["record"].to_list(), datasets.module(block["module"])
+    with Pack(copy / "data/raw" / f"{dataset}.zip") as pack:
+        if (representation := description["representation"]) is not None:
+            rate, channel = representation["sampling_rate"], representation["channel"]
+            waveforms = module.read_waveforms(pack, names, rate, channel)
+            return {labelled.content(waveform[:, None]) for waveform in waveforms}
+        batches = module.read_recordings(pack, names)
+        return {labelled.content(recording) for batch in batches for recording in batch}
 
 
 def _description(copy: Path, dataset: str) -> dict[str, Any]:

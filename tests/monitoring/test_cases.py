@@ -86,3 +86,14 @@ def test_rows_are_learned_from_as_they_are_logged(log: AnswerLog) -> None:
     [case] = cases.cases(log, chosen.feedback, TABLE, BLOCK)
     np.testing.assert_array_equal(case.samples, np.array([[np.nan, 2]], np.float32))
     assert case.answer == row.id and sum(chosen.left_out.values()) == 1
+
+
+def test_what_the_data_set_has_is_not_taken_again(log: AnswerLog) -> None:
+    """A test record that somebody has sent, such as an example of the page, is not learned from."""
+    own, new = several(2)
+    log.write([own, new], [recording(own.id), recording(new.id, 1)])
+    log.say({row.id: ["MI"] for row in (own, new)}, BEGINNING)
+    padded = np.vstack([recording("").samples, np.full((5, 2), np.nan)])
+    chosen = cases.chosen(log, "ptbxl", ECG, set(), {cases.content(padded)})
+    assert [each.answer.id for each in chosen.feedback] == [new.id]
+    assert sum(chosen.left_out.values()) == 1
