@@ -90,10 +90,17 @@ def add_test_record(log: AnswerLog, clone: Clone) -> None:
     name = uuid.UUID(int=999_999).hex
     scores, decisions = np.array([0.5], np.float32), np.array([True])
     moment = SAID - timedelta(hours=1)
-    content: dict[str, Any] = {"weights": "a" * 64, "version": None, "role": "champion"}
-    content["warnings"] = []
     given = Answer(
-        name, moment, *KEY.split("/"), scores=scores, decisions=decisions, seconds=0.1, **content
+        name,
+        moment,
+        *KEY.split("/"),
+        weights="a" * 64,
+        version=None,
+        role="champion",
+        scores=scores,
+        decisions=decisions,
+        warnings=[],
+        seconds=0.1,
     )
     log.write(
         [given], [KeptRecording(name, series[0, 1:, None], ["channel 1"], None, "archive units")]
