@@ -1,6 +1,6 @@
 # Images: `pipeline` trains (dvc repro, into volumes), `api` answers; `mlflow` is the server of runs and
 # registered models, and `champions` answers with these; `feature-server` fills the
-# feature store and answers with it. compose.yaml runs them.
+# feature store and answers with it; `retraining` makes challengers of what the service has logged. compose.yaml runs them.
 # tests/project/test_containers.py runs what stands here without a container engine.
 #
 # The tag names a patch release and a distribution. To hold the very bytes, add the digest that
@@ -46,6 +46,24 @@ USER 10001:10001
 # One at a time, also across containers: a second `docker compose run pipeline …` waits for the first.
 ENTRYPOINT ["flock", "--no-fork", "data"]
 CMD ["python", "-m", "beatline", "repro"]
+
+
+# What retrains: the working folder is a clone of the project's repository.
+FROM pipeline AS retraining
+USER 0:0
+# The release of Debian that the base image names has one version of it at a time.
+# hadolint ignore=DL3008
+RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends git && \
+    rm -rf /var/lib/apt/lists/*
+COPY requirements-serve.txt requirements-tracking.txt ./
+RUN pip install --require-hashes -r requirements-serve.txt && \
+    pip install --require-hashes -r requirements-tracking.txt
+USER 10001:10001
+# A volume's root may belong to another user, and Git asks whether it is trusted.
+ENV GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=*
+WORKDIR /beatline/clone
+ENTRYPOINT ["python", "-m", "beatline"]
+CMD ["retrain", "--help"]
 
 
 FROM base AS api

@@ -183,7 +183,7 @@ WATCHED = $(DATASET)/$(MODEL)
 
 watch: $(VENV)/.ready-serve $(VENV)/.ready-tracking ## look for drift in the log of WATCHED models, and make challengers where there is any
 	@for model in $(WATCHED); do \
-	  beatline drift "$$model"; status=$$?; \
+	  beatline drift "$$model" --since '$(WINDOW)'; status=$$?; \
 	  if [ $$status -eq 1 ]; then beatline retrain "$$model"; status=$$?; fi; \
 	  case $$status in 0|2) ;; *) exit $$status;; esac; done
 	@if [ -n "$$(dvc remote list)" ]; then dvc push --quiet --all-branches; fi
@@ -221,9 +221,9 @@ serve: $(VENV)/.ready-serve $(if $(filter registry,$(MODELS)),$(VENV)/.ready-tra
 features: $(VENV)/.ready $(FEAST)/.ready ## fill the feature store from the tables of features (after make repro)
 	@beatline features
 
-SINCE := 7d
-drift: $(VENV)/.ready-serve ## has what models are asked drifted? SINCE=7d, of the log of answers
-	@beatline drift --since '$(SINCE)'
+WINDOW := 7d
+drift: $(VENV)/.ready-serve ## has what models are asked drifted? WINDOW=7d, of the log of answers
+	@beatline drift --since '$(WINDOW)'
 
 feature-server: $(VENV)/.ready $(FEAST)/.ready ## run the server of the feature store, which make serve asks
 	@exec beatline feature-server

@@ -10,28 +10,31 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from beatline.bundle.model_info import find
-from beatline.common import params
+from beatline.bundle.model_info import DESCRIPTION, WEIGHTS_SHA256, find, read_model_info
+from beatline.common import params, sums
 from beatline.common.errors import UserError, warn
 from beatline.common.files import read_json
-from beatline.common.sums import verified
 from beatline.evaluation.estimates import Evaluate
-from beatline.monitoring import drift, drift_report, outcomes
+from beatline.monitoring import database, drift, drift_report, outcomes
 from beatline.monitoring.answers import AnswerLog, Window
 from beatline.monitoring.drift import Finding, Records, Watched
 from beatline.monitoring.outcomes import Outcome
 from beatline.monitoring.settings import Monitoring
 from beatline.serving.registry import wanted
+from beatline.tracking import copies
+from beatline.tracking.names import PREDICTIONS
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 STATUS = {"drift": 1, "too few": 2, "none": 0}
+ESTIMATES = "estimates.json"
 SHOWN = 5  # features, in the terminal
 
 
@@ -57,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--recordings needs a model: name one, such as ptbxl/cnn")
     if options.recordings and (options.since or options.until or options.last):
         raise UserError("--recordings has no times: leave out --since, --until and --last")
+    if options.since and options.until and options.since >= options.until:
+        raise UserError("--until is no later than --since, so that there is nothing in between")
     findings = [*_findings(options, settings)]
     for finding in sorted(findings, key=_worst_first):
         print("\n".join(_lines(finding)))
@@ -78,15 +83,22 @@ def _findings(options: argparse.Namespace, settings: Monitoring) -> Iterator[Fin
             "of a PostgreSQL there, or check a folder with --recordings"
         )
     with AnswerLog(settings.where) as log:
-        for key in [options.model] if options.model else _logged(log):
+        keys = [options.model] if options.model else _logged(log)
+        unwatched = []
+        for key in keys:
             try:
-                watched = drift.load(find(key))
+                folder = _answering(log, key)
+                watched = drift.load(folder)
             except UserError as error:
                 if options.model:
                     raise
                 warn(f"{key} is not checked: {error}")
+                unwatched.append(key)
                 continue
-            yield _of_log(options, settings, log, watched, now)
+            tested = _tested(folder, watched)
+            yield _of_log(options, settings, log, watched, tested, now)
+        if unwatched == keys:
+            raise UserError(f"none of {', '.join(keys)} can be checked: see the warnings above")
 
 
 def _logged(log: AnswerLog) -> list[str]:
@@ -94,9 +106,21 @@ def _logged(log: AnswerLog) -> list[str]:
     keys = [key for key in wanted(params.load()) if len(log.window(*key.split("/"), last=1))]
     if not keys:
         raise UserError(
-            f"the log at {log.engine.url} has no answers of models in params.yaml: serve first"
+            f"the log of answers ({database.shown(log.engine.url)}) has none of models in params.yaml: "
+            f"serve first"
         )
     return keys
+
+
+def _answering(log: AnswerLog, key: str) -> Path:
+    """Return the folder of the bundle of a name that has answered last: the champion of the registry, or
+    what the pipeline has made; if it is neither, or `key` is a folder, what it names."""
+    champion = copies.place_of(key)
+    if not Path(key).is_dir() and (champion / DESCRIPTION).is_file() and key.count("/") == 1:
+        newest = log.window(*key.split("/"), last=1)
+        if newest.weights == [read_model_info(champion)[WEIGHTS_SHA256]]:
+            return champion
+    return find(key)
 
 
 def _of_log(
@@ -104,32 +128,57 @@ def _of_log(
     settings: Monitoring,
     log: AnswerLog,
     watched: Watched,
+    tested: Mapping[str, Any] | None,
     now: datetime,
 ) -> Finding:
     """Check the answers of one bundle: those of others of its name have other embeddings and scores."""
     name = (watched.dataset, watched.model)
     times = {"since": options.since, "until": options.until}
     window = log.window(*name, **times, last=options.last, weights=watched.weights)
-    finding = drift.check(watched, drift.of_window(window), settings.drift, now, _period(window))
-    finding = replace(finding, outcomes=_outcomes(log, watched, window))
+    records = drift.of_window(window)
+    size, expected = records.embeddings.shape[1], watched.reference.embeddings.shape[1]
+    if len(records) and size != expected:
+        raise UserError(
+            f"answers of {watched.dataset}/{watched.model} have embeddings of {size} numbers, its bundle "
+            f"of {expected}: another version of the code has logged them; begin later, by --since"
+        )
+    finding = drift.check(watched, records, settings.drift, now, _period(window))
+    finding = replace(finding, outcomes=_outcomes(log, watched, tested, window))
+    if left_out := len(window) - len(records):
+        note = (
+            f"{left_out} of {len(window)} answers are left out: they have no embedding, or scores that "
+            f"are not finite"
+        )
+        finding = replace(finding, notes=[*finding.notes, note])
     if not len(window) and len(log.window(*name, **times, last=1)):
         note = "the log has answers of other weights alone: this bundle has not been served"
         return replace(finding, notes=[note, *finding.notes])
     return finding
 
 
-def _outcomes(log: AnswerLog, watched: Watched, window: Window) -> list[Outcome]:
+def _tested(folder: Path, watched: Watched) -> Mapping[str, Any] | None:
+    """Return the metrics of the test records by name, as evaluate has measured them of a bundle: beside a
+    copy from the registry, or in data/predictions; None if they are of another bundle, or not here."""
+    if (path := folder / PREDICTIONS / ESTIMATES).is_file():
+        sums.check(folder)
+    elif (path := Path("data/predictions", watched.dataset, watched.model, ESTIMATES)).is_file():
+        sums.verified(path)
+    else:
+        return None
+    content = read_json(path)
+    return content["overall"] if content["identity"]["model"] == watched.weights else None
+
+
+def _outcomes(
+    log: AnswerLog, watched: Watched, tested: Mapping[str, Any] | None, window: Window
+) -> list[Outcome]:
     """Compare metrics of what experts have said about a window with those of the test records."""
+    if tested is None:
+        return []
     ids = set(window.ids)
     said = [each for each in log.feedback(watched.dataset) if each.answer.id in ids]
-    path = Path("data/predictions") / watched.dataset / watched.model / "estimates.json"
-    if not said or not path.is_file():
-        return []
-    tested = read_json(verified(path))
-    if tested["identity"]["model"] != watched.weights:
-        return []  # of another bundle
     parameters = params.block(params.load(), "evaluate", Evaluate)
-    return outcomes.compared(watched.model_info, said, tested["overall"], parameters)
+    return outcomes.compared(watched.model_info, said, tested, parameters)
 
 
 def _period(window: Window) -> tuple[datetime, datetime] | None:
@@ -188,11 +237,11 @@ def _worst_first(finding: Finding) -> tuple[float, str, str]:
 
 def _moment(given: str) -> datetime:
     """Return a moment in UTC, given as ISO 8601 or as how long ago it was."""
-    if match := re.fullmatch(r"(\d{1,6})([mhdw])", given):
-        return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
     try:
+        if match := re.fullmatch(r"(\d{1,6})([mhdw])", given):
+            return datetime.now(UTC) - timedelta(**{UNITS[match[2]]: int(match[1])})
         moment = datetime.fromisoformat(given)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: before the year 1
         raise argparse.ArgumentTypeError(
             f"{given!r} is no time: give one such as 2026-03-01, 2026-03-01T12:00, 7d, 12h or 30m"
         ) from None

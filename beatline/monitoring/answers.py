@@ -15,7 +15,15 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Column, Connection, Row, Select, select
+from sqlalchemy import (
+    LABEL_STYLE_TABLENAME_PLUS_COL,
+    Column,
+    Connection,
+    Row,
+    Select,
+    Table,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from beatline.common.errors import UserError
@@ -64,13 +72,12 @@ class AnswerLog:
             answers: [rows.values(row) for row in given],
             recordings: [rows.recording_values(each, moments[each.answer]) for each in kept],
         }
-        dialect: Any = sqlite if self.engine.dialect.name == "sqlite" else postgresql
         with database.reporting_faults(self.engine):
             self._make()
             with self.engine.begin() as connection:
                 for table, values in content.items():
                     if values:
-                        connection.execute(dialect.insert(table).on_conflict_do_nothing(), values)
+                        connection.execute(self._insert(table).on_conflict_do_nothing(), values)
         return sum(row["size"] for values in content.values() for row in values)
 
     def window(
@@ -164,16 +171,18 @@ class AnswerLog:
             {
                 "answer": answer,
                 "moment": microseconds(moment),
-                "labels": orjson.dumps(names).decode(),
+                "labels": orjson.dumps(labels[answer]).decode(),
             }
-            for answer, names in labels.items()
+            for answer in sorted(labels)  # in one order: two who speak at once do not block
         ]
+        insert = self._insert(feedback)
+        new = {name: insert.excluded[name] for name in ("moment", "labels")}
+        upsert = insert.on_conflict_do_update(index_elements=["answer"], set_=new)
         with database.reporting_faults(self.engine):
             self._make()
             with self.engine.begin() as connection:
-                connection.execute(feedback.delete().where(feedback.c.answer.in_([*labels])))
                 if values:
-                    connection.execute(feedback.insert(), values)
+                    connection.execute(upsert, values)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -193,6 +202,11 @@ class AnswerLog:
             self.engine.dispose()
             database.make_tables(self.engine)
             self._made = database.inode(self.engine)
+
+    def _insert(self, table: Table) -> Any:
+        """Return an insertion that may say what happens to a row that is there already."""
+        dialect: Any = sqlite if self.engine.dialect.name == "sqlite" else postgresql
+        return dialect.insert(table)
 
     def _by_id(self, query: Select[Any], column: Column[Any], ids: list[str]) -> Iterator[Row[Any]]:
         with self.reading() as connection:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from beatline.monitoring.answers import AnswerLog, Feedback, KeptRecording
+from beatline.monitoring.rows import ANOMALY, NORMAL
 from beatline.preprocessing.splitting import SPLITS
 from beatline.sources.incoming import Case, fold_of
 
-NORMAL, ANOMALY = "normal", "anomaly"
 AT_ONCE = 200  # recordings that are in memory
 
 
@@ -36,25 +38,36 @@ class Chosen:
         return max(each.moment for each in self.feedback).strftime("%Y-%m-%d")
 
 
-def chosen(log: AnswerLog, dataset: str, description: Mapping[str, Any], known: set[str]) -> Chosen:
+def chosen(
+    log: AnswerLog,
+    dataset: str,
+    description: Mapping[str, Any],
+    known: Set[str],
+    present: Set[str] = frozenset(),
+) -> Chosen:
     """Choose the feedback on a data set whose recordings are kept, in the order of its answers.
 
     `description`: of the data set (dataset.json); `known`: ids of answers that are in a snapshot already.
-    One recording that was sent more than once is taken once, as it was labelled last.
+    `present`: the :func:`content` of recordings that the data set has, such as test records that somebody
+    has sent. One recording that was sent more than once is taken once, as it was labelled last.
     """
     left_out: Counter[str] = Counter()
     taken: dict[str, Feedback] = {}
     given = log.feedback(dataset)
     for several in _slices([each for each in given if each.answer.id not in known], AT_ONCE):
-        kept = log.recordings([each.answer.id for each in several])
+        kept = _recordings(log, several, description)
         for each in several:
-            reason = _why_not(each, kept.get(each.answer.id), description)
-            if reason:
-                left_out[reason] += 1
+            recording = kept.get(each.answer.id)
+            reason = _why_not(each, recording, description)
+            if reason or recording is None:
+                left_out[reason or ""] += 1
                 continue
-            content = hashlib.sha256(kept[each.answer.id].samples.tobytes()).hexdigest()
-            left_out["sent more than once"] += content in taken
-            taken[content] = each  # in the order in which it was said: the last counts
+            name = content(recording.samples)
+            if name in present:
+                left_out["in the data set already"] += 1
+                continue
+            left_out["sent more than once"] += name in taken
+            taken[name] = each  # in the order in which it was said: the last counts
     ordered = sorted(taken.values(), key=lambda each: (each.answer.moment, each.answer.id))
     return Chosen(ordered, +left_out)
 
@@ -64,7 +77,7 @@ def _why_not(
 ) -> str | None:
     """Why feedback cannot be learned from, None if it can."""
     if recording is None:
-        return "no recording is kept"
+        return "no such recording or row is kept"
     if given.answer.role != "champion":
         return "an answer beside the one that was given"
     classes, task = description["classes"], description["task"]
@@ -76,13 +89,44 @@ def _why_not(
         return "not one class"
     if task == "multilabel" and not given.labels:
         return "no class"
-    length, width = description.get("length"), len(description["channels"])
-    sound = description["drawing"] == "spectrogram"
-    if sound and not given.answer.entity:
-        return "no machine is named"
-    if not sound and recording.samples.shape != (length, width):
+    if description["drawing"] == "spectrogram":
+        return None if given.answer.entity else "no machine is named"
+    if len(recording.samples) != description["length"]:
         return "of another length"
+    if (*recording.channels,) != (*description["channels"],) or any(
+        getattr(recording, name) != description[name] for name in ("sampling_rate", "unit")
+    ):
+        return "of other channels, or another sampling rate or unit"
     return None
+
+
+def _recordings(
+    log: AnswerLog, feedback: Sequence[Feedback], description: Mapping[str, Any]
+) -> dict[str, KeptRecording]:
+    """The recordings that are kept, by their answers; of rows, which are in the log anyway, these."""
+    if description["length"] != 1:
+        return log.recordings([each.answer.id for each in feedback])
+    columns = description["channels"]
+    return {
+        each.answer.id: KeptRecording(
+            each.answer.id,
+            np.array([[row[name] for name in columns]], np.float64),
+            columns,
+            None,
+            description["unit"],
+        )
+        for each in feedback
+        if (row := each.answer.features) is not None and {*row} == {*columns}
+    }
+
+
+def content(samples: np.ndarray) -> str:
+    """Return a name for what was recorded, `[T, C]`, whenever it was sent. Samples at the end that are
+    all
+    missing are none."""
+    there = np.flatnonzero(~np.isnan(samples).all(axis=1))
+    own = samples[: there[-1] + 1 if len(there) else 0]
+    return hashlib.sha256(np.ascontiguousarray(own, np.float32).tobytes()).hexdigest()
 
 
 def cases(
@@ -94,12 +138,12 @@ def cases(
     """Yield the recordings of chosen feedback. `block`: ``datasets.<data set>`` of params.yaml."""
     shares = {split: float(block["split"][split]) for split in SPLITS}
     for several in _slices(feedback, AT_ONCE):
-        kept = log.recordings([each.answer.id for each in several])
+        kept = _recordings(log, several, description)
         for each in several:
             answer, recording = each.answer, kept[each.answer.id]
             # Of machines that are told apart each is in all splits, of patients none.
             group = None if description["sections"] else answer.entity
-            fold = fold_of(group or answer.id, shares)
+            fold = fold_of(group or content(recording.samples), shares)
             if description["task"] == "anomaly" and ANOMALY in each.labels:
                 fold = "test"
             yield Case(

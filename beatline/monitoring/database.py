@@ -21,6 +21,7 @@ from beatline.monitoring.settings import VARIABLE
 
 CURE = f"correct monitoring.log of params.yaml, or {VARIABLE} of the environment"
 SECONDS_TO_CONNECT = 3
+DISCREET = {"hide_parameters": True}  # in exceptions, whose tracebacks are logged
 # What a driver says, by what is wrong, and the cure; the first that fits is told.
 FAULTS = (
     (
@@ -93,7 +94,7 @@ recordings = Table(
 def address(where: str) -> URL:
     """Return the URL of the database that `where` names: the path of a SQLite file, or the URL of a
     PostgreSQL. Raises UserError if it is none of these."""
-    if "://" not in where:
+    if not re.match(r"\w*:", where):
         return URL.create("sqlite", database=where)
     scheme = where.partition(":")[0].partition("+")[0]
     try:
@@ -114,7 +115,7 @@ def engine(where: str, seconds: float) -> Engine:
     yet. Raises UserError if `where` names no database."""
     url = address(where)
     if url.drivername == "sqlite":
-        made = sqlalchemy.create_engine(url, connect_args={"timeout": seconds})
+        made = sqlalchemy.create_engine(url, connect_args={"timeout": seconds}, **DISCREET)
         event.listen(made, "connect", _settle_sqlite)
         return made
     milliseconds = int(seconds * 1000)
@@ -124,7 +125,7 @@ def engine(where: str, seconds: float) -> Engine:
         "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
     }
     arguments = {name: value for name, value in times.items() if name not in url.query}
-    return sqlalchemy.create_engine(url, connect_args=arguments, pool_pre_ping=True)
+    return sqlalchemy.create_engine(url, connect_args=arguments, pool_pre_ping=True, **DISCREET)
 
 
 def make_tables(made: Engine) -> None:

@@ -22,13 +22,14 @@ from beatline.bundle.model_info import WEIGHTS_SHA256, read_familiarity, read_mo
 from beatline.bundle.model_info import read_reference as read_reference_of
 from beatline.monitoring import two_samples
 from beatline.monitoring.outcomes import Outcome
+from beatline.monitoring.settings import LEAST_LEVEL
 from beatline.monitoring.settings import Drift as Settings
 from beatline.monitoring.window import Window
 from beatline.prediction import tasks
 from beatline.prediction.familiarity import Familiarity, columns
 from beatline.prediction.reference import Reference
 
-PERMUTATIONS = 999
+PERMUTATIONS = round(1 / LEAST_LEVEL) - 1
 MOST_RECORDS = 2000  # of a window that are compared: more would hardly find smaller shifts
 AT_A_TIME = 10_000  # records
 FEWEST_REFERENCE = 20  # validation records
@@ -94,7 +95,8 @@ def load(folder: Path) -> Watched:
     model_info = read_model_info(folder)
     reference, known = read_reference_of(folder, model_info), read_familiarity(folder, model_info)
     assert known  # which the reference was made with
-    return Watched(folder.parent.name, folder.name, model_info, reference, known)
+    place = folder.resolve()  # whose names `.` and `..` are not
+    return Watched(place.parent.name, place.name, model_info, reference, known)
 
 
 @dataclass(frozen=True)
@@ -171,13 +173,14 @@ class Finding:
 
 
 def of_window(window: Window) -> Records:
-    """Return the records of logged answers that have an embedding."""
-    has_one = np.isfinite(window.embeddings).all(axis=1) & bool(window.embeddings.size)
-    if has_one.all():  # a copy would take as much memory again
+    """Return the records of logged answers that have an embedding, and scores that are finite."""
+    finite = [np.isfinite(values).all(axis=1) for values in (window.embeddings, window.scores)]
+    usable = finite[0] & finite[1] & bool(window.embeddings.size)
+    if usable.all():  # a copy would take as much memory again
         return Records(
             window.embeddings, window.scores, window.decisions, window.warnings, window.entities
         )
-    whole = np.flatnonzero(has_one)
+    whole = np.flatnonzero(usable)
     return Records(
         window.embeddings[whole],
         window.scores[whole],

@@ -18,6 +18,7 @@ from beatline.monitoring.rows import microseconds, moment
 from beatline.monitoring.settings import Monitoring
 
 AT_ONCE = 2000  # rows in a transaction, so that those who write need not wait
+DAY = timedelta(days=1) // timedelta(microseconds=1)
 LEFT = 0.9  # of what is too much, so that it is not so again at once
 
 
@@ -76,7 +77,7 @@ def forget(log: AnswerLog, settings: Monitoring, now: datetime | None = None) ->
     deleted = 0
     with database.reporting_faults(log.engine):
         for table, key, days, megabytes in limits:
-            oldest = microseconds(now - timedelta(days=days))
+            oldest = int(max(microseconds(now) - days * DAY, 0))  # many days end before all dates
             deleted += _delete(log.engine, key, table.c.moment < oldest)
             if (excess := _last_in_excess(log.engine, key, megabytes * 1e6)) is not None:
                 deleted += _delete(log.engine, key, table.c.moment <= excess)

@@ -1,6 +1,5 @@
 """A challenger from what experts have said: a snapshot of recordings, the pipeline on them, and a
-comparison
-with the champion.
+comparison with the champion.
 
 All of it happens beside the checkout, in a Git worktree at a commit without a branch. What is left of an
 interrupted attempt is thrown away by the next one, which finds trained models in DVC's run cache, the
@@ -11,7 +10,6 @@ what it is: :mod:`beatline.tracking.promotion` moves it, by the gate."""
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import shutil
@@ -22,9 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
@@ -42,6 +42,7 @@ from beatline.monitoring import cases as labelled
 from beatline.monitoring.answers import AnswerLog
 from beatline.monitoring.cases import Chosen
 from beatline.sources import incoming
+from beatline.sources.pack import Pack
 from beatline.tracking import champions, measured, promotion, registered, runs
 from beatline.tracking.client import MlflowClient
 from beatline.tracking.names import CHAMPION
@@ -79,8 +80,7 @@ def retrain(
     tell: Callable[[str], None] = print,
 ) -> Outcome | None:
     """Make a challenger of the model `key` (`<data set>/<model>`) in the project in the current folder,
-    at
-    its last commit; None if experts have labelled fewer than `least` recordings that it does not know.
+    at its last commit; None if experts have labelled fewer than `least` recordings that it does not know.
 
     What has been done before with the same recordings is given again. Raises UserError if the project has
     no such model, another retraining is going on, or one of its steps fails.
@@ -98,8 +98,8 @@ def retrain(
             )
             _clear()
             return None
-        branch = f"retrain/{key}/{_name(copy, dataset, found.date)}"
-        if (done := _finished(branch, key, found)) is not None:
+        branch, done = _proposal(key, found, _snapshots(copy, dataset))
+        if done is not None:
             tell(f"{branch} has been made of these {len(found.feedback)} recordings before")
             _clear()
             return done
@@ -176,7 +176,7 @@ def _make(
     )
     _report(copy, outcome, comparisons)
     _commit(copy, f"{version.label} against the champion: {outcome.outcome}")
-    _git("branch", "--force", branch, _head(copy))
+    _git("branch", branch, _head(copy))
     return outcome
 
 
@@ -216,8 +216,7 @@ def _worktree() -> Path:
 
 def _clear() -> None:
     """Remove the worktree of an attempt, whatever state it is in; its checkpoints are kept until an
-    attempt
-    is whole."""
+    attempt is whole."""
     kept = SCRATCH / "retraining.checkpoints"
     if (checkpoints := PLACE / "data/checkpoints").is_dir() and any(checkpoints.rglob("*.*")):
         shutil.rmtree(kept, ignore_errors=True)
@@ -286,9 +285,29 @@ def _chosen(log: AnswerLog, copy: Path, dataset: str, block: Mapping[str, Any]) 
         folder = Path(named["folder"])
         if not (copy / folder).is_dir():
             _run(copy, "dvc", "checkout", f"{folder}.dvc")
-        cases = io.StringIO((copy / folder / incoming.CASES).read_text())
-        known |= {line.split(",")[1] for line in cases.read().splitlines()[1:]}
-    return labelled.chosen(log, dataset, _description(copy, dataset), known)
+        cases = pd.read_csv(copy / folder / incoming.CASES, usecols=["answer"], dtype=str)
+        known |= {*cases["answer"]}
+    description = _description(copy, dataset)
+    present = _contents(copy, dataset, block, description)
+    return labelled.chosen(log, dataset, description, known, present)
+
+
+def _contents(
+    copy: Path, dataset: str, block: Mapping[str, Any], description: Mapping[str, Any]
+) -> set[str]:
+    """The content of every recording that the data set has, as the service would keep it."""
+    _run(copy, "dvc", "checkout", f"download@{dataset}", f"aggregate_labels@{dataset}")
+    records = pd.read_csv(
+        copy / "data/labels" / dataset / "labels.csv", usecols=["record"], dtype=str
+    )
+    names, module = records["record"].to_list(), datasets.module(block["module"])
+    with Pack(copy / "data/raw" / f"{dataset}.zip") as pack:
+        if (representation := description["representation"]) is not None:
+            rate, channel = representation["sampling_rate"], representation["channel"]
+            waveforms = module.read_waveforms(pack, names, rate, channel)
+            return {labelled.content(waveform[:, None]) for waveform in waveforms}
+        batches = module.read_recordings(pack, names)
+        return {labelled.content(recording) for batch in batches for recording in batch}
 
 
 def _description(copy: Path, dataset: str) -> dict[str, Any]:
@@ -299,11 +318,9 @@ def _description(copy: Path, dataset: str) -> dict[str, Any]:
     return read_sealed_json(path)
 
 
-def _name(copy: Path, dataset: str, date: str) -> str:
-    """The name of a new snapshot: the date, numbered where there is one of that day already."""
-    present = {path.stem for path in (copy / incoming.FOLDER / dataset).glob("*.dvc")}
-    names = [date, *(f"{date}.{number}" for number in range(2, len(present) + 3))]
-    return next(name for name in names if name not in present)
+def _snapshots(copy: Path, dataset: str) -> set[str]:
+    """The names of the snapshots that a data set has."""
+    return {path.stem for path in (copy / incoming.FOLDER / dataset).glob("*.dvc")}
 
 
 def _snapshot(
@@ -352,14 +369,23 @@ def _champion(client: MlflowClient, key: str) -> tuple[Version | None, Path]:
     return champion, champions.copy(client, Path(), champion, CHAMPION)
 
 
-def _finished(branch: str, key: str, found: Chosen) -> Outcome | None:
-    """What a retraining with the same recordings has left, if it is whole."""
-    path = f"{branch}:{REPORTS / key / branch.rpartition('/')[2]}/outcome.json"
-    done = subprocess.run(["git", "show", path], capture_output=True, text=True, check=False)
-    if done.returncode:
-        return None
-    outcome = Outcome(**json.loads(done.stdout))
-    return outcome if outcome.digest == found.digest else None
+def _proposal(key: str, found: Chosen, snapshots: set[str]) -> tuple[str, Outcome | None]:
+    """The branch of these recordings, and what a retraining with them has left there. It is called after
+    the date, numbered where that is the name of a snapshot or of a proposal of other recordings: that is
+    somebody's to review as it is."""
+    for number in count(1):
+        name = found.date if number == 1 else f"{found.date}.{number}"
+        branch = f"retrain/{key}/{name}"
+        if name in snapshots:
+            continue
+        places = [f"{place}/{branch}" for place in ("refs/heads", "refs/remotes/*")]
+        refs = _git("for-each-ref", "--format=%(refname)", *places).split()
+        if not refs:
+            return branch, None
+        content = _git("show", f"{refs[0]}:{REPORTS / key / name}/outcome.json")
+        if (outcome := Outcome(**json.loads(content))).digest == found.digest:
+            return branch, outcome
+    raise AssertionError("there is always another number")
 
 
 def _report(copy: Path, outcome: Outcome, comparisons: Mapping[str, Comparison]) -> None:

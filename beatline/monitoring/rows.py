@@ -12,6 +12,7 @@ import orjson
 from sqlalchemy import Row
 
 Role = Literal["champion", "shadow"]
+NORMAL, ANOMALY = "normal", "anomaly"  # what experts call what a detector has heard
 FLOAT, BOOL = "<f4", "?"
 EPOCH = datetime.fromtimestamp(0, UTC)
 ROW_BYTES = (
@@ -54,7 +55,7 @@ class Answer:
 @dataclass(frozen=True)
 class Feedback:
     """What experts say about an `answer`: the names of its classes that are true, for a detector
-    ``anomaly`` or ``normal``."""
+    ANOMALY or NORMAL."""
 
     answer: Answer
     moment: datetime

@@ -12,6 +12,7 @@ from beatline.common.params import AtLeastOne, Parameters
 VARIABLE = (
     "BEATLINE_LOG"  # of the environment: goes before `monitoring.log`, for URLs with a password
 )
+LEAST_LEVEL = 0.001  # of drift: permutations are too few for smaller p-values
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -41,8 +42,8 @@ class Drift(Parameters):
     """`level`: how often drift may be told of a window that has none. Of fewer `records` nothing is
     told."""
 
-    level: float = Field(default=0.05, gt=0, lt=1)
-    records: int = Field(default=50, ge=1)
+    level: float = Field(default=0.05, ge=LEAST_LEVEL, lt=1)
+    records: int = Field(default=50, ge=2)
 
 
 class Retrain(Parameters):

@@ -1,6 +1,5 @@
 """A champion and its challenger on the same recordings in production: how often they decide otherwise,
-and,
-where experts have said what was true, the metrics of both."""
+and, where experts have said what was true, the metrics of both."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from beatline.bundle.model_info import FOLDER, read_model_info
+from beatline.bundle.model_info import DESCRIPTION, FOLDER, WEIGHTS_SHA256, read_model_info
 from beatline.common.errors import UserError
 from beatline.comparing import words
 from beatline.comparing.comparison import compare
@@ -21,16 +20,17 @@ from beatline.evaluation import predictions
 from beatline.evaluation.estimates import Evaluate
 from beatline.evaluation.predictions import Predictions
 from beatline.monitoring.answers import AnswerLog, Pair
+from beatline.monitoring.rows import ANOMALY
 from beatline.tracking import copies, measured
+from beatline.tracking.names import CHALLENGER, CHAMPION
 
-ANOMALY = "anomaly"
 SIDES = ("champion", "challenger")
 
 
 def told(log: AnswerLog, key: str, how: Evaluate, parameters: Compare) -> str:
     """Return, for people, what a comparison of the answers of a model's champion and challenger says.
 
-    Raises UserError if no challenger has answered.
+    Raises UserError if no challenger has answered, or its classes are not those of the champion.
     """
     dataset, _, model = key.partition("/")
     pairs = log.pairs(dataset, model)
@@ -39,10 +39,17 @@ def told(log: AnswerLog, key: str, how: Evaluate, parameters: Compare) -> str:
             f"no challenger of {key} has answered beside its champion: set monitoring.shadow, `beatline "
             f"register {key}` one, and serve by --models registry"
         )
+    infos = _model_infos(key, pairs[-1].weights)
+    shapes = {answer.scores.shape for pair in pairs for answer in (pair.champion, pair.challenger)}
+    if len(shapes) > 1 or any(info["classes"] != infos[0]["classes"] for info in infos):
+        raise UserError(
+            f"the champion and the challenger of {key} do not have the same classes, so that answers "
+            f"cannot be compared: use `beatline compare` of the commits that trained them"
+        )
     labelled = [pair for pair in pairs if pair.labels is not None]
     lines = [_agreement(key, pairs), f"Experts have labelled {len(labelled)} of these recordings."]
     if labelled:
-        lines += ["", _compared(key, labelled, how, parameters)]
+        lines += ["", _compared(key, infos, labelled, how, parameters)]
     return "\n".join(lines)
 
 
@@ -63,9 +70,21 @@ def _agreement(key: str, pairs: Sequence[Pair]) -> str:
     )
 
 
-def _compared(key: str, pairs: Sequence[Pair], how: Evaluate, parameters: Compare) -> str:
+def _compared(
+    key: str,
+    infos: Sequence[Mapping[str, Any]],
+    pairs: Sequence[Pair],
+    how: Evaluate,
+    parameters: Compare,
+) -> str:
     dataset, _, model = key.partition("/")
-    info = _model_info(key)
+    if not infos:
+        weights = " and ".join(each[:12] for each in pairs[-1].weights)
+        raise UserError(
+            f"{key}: none of the bundles with the weights {weights}, which have answered, is in "
+            f"{copies.FOLDER} or {FOLDER}: run this where they are served"
+        )
+    info = infos[0]
     stage = {"params": {"params.yaml": {"evaluate": how.model_dump()}}}
     stages: Mapping[str, Any] = {f"evaluate_{model}@{dataset}": {"cmd": "evaluate", **stage}}
     with tempfile.TemporaryDirectory() as scratch:
@@ -100,10 +119,9 @@ def _predictions(info: Mapping[str, Any], pairs: Sequence[Pair], side: str) -> P
     return predictions.made(info, values, decisions.astype(np.int8), table)
 
 
-def _model_info(key: str) -> dict[str, Any]:
-    folder = next((path for path in (copies.place_of(key), FOLDER / key) if path.is_dir()), None)
-    if folder is None:
-        raise UserError(
-            f"{key}: neither a copy of its champion nor {FOLDER / key} is here: serve it"
-        )
-    return read_model_info(folder)
+def _model_infos(key: str, weights: Sequence[str]) -> list[dict[str, Any]]:
+    """What is known here of the bundles with these `weights`, of the registry and of the pipeline."""
+    places = [copies.place_of(key, alias) for alias in (CHAMPION, CHALLENGER)]
+    folders = [path for path in (*places, FOLDER / key) if (path / DESCRIPTION).is_file()]
+    infos = {info[WEIGHTS_SHA256]: info for info in map(read_model_info, folders)}
+    return [infos[each] for each in weights if each in infos]

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics.pairwise import euclidean_distances
 
 AT_A_TIME = 1 << 21  # numbers
 GRID = 1e-4  # deviations that do not count: other processors and runtimes round otherwise
@@ -73,7 +72,10 @@ def mean_discrepancy(embeddings: np.ndarray, membership: np.ndarray) -> np.ndarr
     deviation = embeddings.std(axis=0)
     centred = embeddings - np.median(embeddings, axis=0)
     scaled = np.clip(centred / np.where(deviation > 0, deviation, 1), -FARTHEST, FARTHEST)
-    kernel = euclidean_distances(scaled.astype(np.float32), squared=True)
+    squares = np.einsum("pd,pd->p", scaled, scaled, dtype=np.float64)
+    products = scaled.astype(np.float64) @ scaled.T
+    distances = np.maximum(squares[:, None] + squares - 2 * products, 0)  # squared
+    kernel = distances.astype(np.float32)
     kernel /= -(np.median(kernel) or 1)
     np.exp(kernel, out=kernel)
     size = membership[0].sum()

@@ -12,6 +12,7 @@ import orjson
 
 from beatline.common.errors import names_there_are
 from beatline.monitoring.answers import Answer, AnswerLog
+from beatline.monitoring.rows import ANOMALY, NORMAL
 from beatline.serving.answer_log import using_log
 from beatline.serving.model import Model
 from beatline.serving.problems import (
@@ -26,7 +27,6 @@ from beatline.serving.problems import (
 MOST = 1000  # answers of a request
 ID = re.compile("[0-9a-f]{32}")
 KEYS = ("answer", "labels")
-ANOMALY, NORMAL = "anomaly", "normal"
 NAMED = 3  # unknown answers in a message
 
 

@@ -369,6 +369,8 @@ def _values(tensor: InputTensor, binary: memoryview, limits: Serve) -> np.ndarra
             f"inputs.0.datatype: {word!r} is no type of numbers{names_there_are(word, TYPES)}"
         )
     dtype, count = np.dtype(TYPES[tensor.datatype]), math.prod(tensor.shape)
+    if not count:  # of other sizes as large as one likes
+        raise unfit(f"the shape {tensor.shape} holds no recording: send one that has some samples")
     check_size(count, limits, "the tensor")
     size = tensor.parameters and tensor.parameters.binary_data_size
     if size is None:
@@ -416,8 +418,6 @@ def _recordings(
     several = (
         list(values) if values.ndim == 3 or (values.ndim == 2 and _is_table(model)) else [values]
     )
-    if not several:
-        raise unfit(f"the shape {tensor.shape} holds no recording: send one that has some samples")
     if len(several) > limits.max_rows:
         raise too_large(
             f"{len(several)} recordings are more than the {limits.max_rows} of one request: send them in "

@@ -90,8 +90,7 @@ class Entry:
 
 class Registry:
     """The bundles `wanted` of the project in `root`, kept up to date by a thread of its own. `alias`:
-    which
-    versions, where models come from the registry; challengers come from there alone."""
+    which versions, where models come from the registry; challengers come from there alone."""
 
     def __init__(
         self,

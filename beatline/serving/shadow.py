@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,38 @@ class Budget:
         self._left -= seconds
 
 
+@dataclass(frozen=True)
+class _Heard:
+    """What the champion (`model`) has `answered` about, and who is to answer it too."""
+
+    model: Model
+    challenger: Model
+    observed: Observed
+    asked: Asked
+    answered: str
+    logbook: Logbook
+
+    def note(self, content: dict[str, object], seen: Observed) -> None:
+        self.logbook.note_shadow(self.challenger, self.asked, content, seen, self.answered)
+
+    @property
+    def recording(self) -> Recording | None:
+        """The recording as the champion has prepared it, described by what that was trained on; None of a
+        row."""
+        dataset, prepared = self.model.model_info["dataset"], self.observed.prepared
+        if prepared is None or dataset["length"] == 1:
+            return None
+        if prepared.waveform is not None:
+            rate = float(dataset["representation"]["sampling_rate"])
+            return Recording(prepared.waveform[:, None], ["sound"], rate)
+        return Recording(
+            prepared.samples[: prepared.length],
+            dataset["channels"],
+            dataset["sampling_rate"],
+            [dataset["unit"]] * len(dataset["channels"]),
+        )
+
+
 class Shadows:
     """The challengers of the models `wanted`, from the copies that the project in `root` has of them."""
 
@@ -72,7 +105,7 @@ class Shadows:
         self._telemetry = telemetry
         self._registry = Registry(root, wanted, limits.poll_seconds, telemetry, CHALLENGER)
         self._budget = Budget(shadow.processors)
-        self._waiting: queue.Queue[tuple[Model, Observed, Asked, str, Logbook] | None]
+        self._waiting: queue.Queue[_Heard | None]
         self._waiting = queue.Queue(WAITING)
         self._draw = random.Random()
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
@@ -99,59 +132,43 @@ class Shadows:
         if challenger.identity["weights"] == model.identity["weights"]:
             return  # it has been promoted
         try:
-            self._waiting.put_nowait((challenger, observed, asked, answer, logbook))
+            self._waiting.put_nowait(_Heard(model, challenger, observed, asked, answer, logbook))
         except queue.Full:
             self._telemetry.shadowed("left out")
 
     def _run(self) -> None:
         yield_to_others()
-        while (entry := self._waiting.get()) is not None:
+        while (heard := self._waiting.get()) is not None:
             if not self._budget.has_some():
                 self._telemetry.shadowed("left out")
                 continue
-            challenger, observed, asked, answer, logbook = entry
             began = time.thread_time()
             try:
-                self._answer(challenger, observed, asked, answer, logbook)
+                self._answer(heard)
             except Problem as problem:
                 self._telemetry.shadowed("failed")
-                log.debug("the challenger %s cannot answer: %s", challenger.name, problem)
+                log.debug("the challenger %s cannot answer: %s", heard.challenger.name, problem)
             except Exception:  # whatever it is, the champion has answered
                 self._telemetry.shadowed("failed")
-                log.exception("the challenger of %s failed", challenger.name)
+                log.exception("the challenger of %s failed", heard.challenger.name)
             else:
                 self._telemetry.shadowed("answered")
             self._budget.spend(time.thread_time() - began)
 
-    def _answer(
-        self, challenger: Model, observed: Observed, asked: Asked, answer: str, logbook: Logbook
-    ) -> None:
-        dataset, prepared = challenger.model_info["dataset"], observed.prepared
-
-        def note(content: dict[str, object], seen: Observed) -> None:
-            logbook.note_shadow(challenger, asked, content, seen, answer)
-
-        if prepared is None or dataset["length"] == 1:
-            row = observed.features or {}
-            if challenger.detects:
-                answers.respond_measured(challenger, row, (), note)
-            else:
-                answers.respond_rows(challenger, row, self._limits, note)
-            return
-        recording = Recording(
-            prepared.samples[: prepared.length],
-            dataset["channels"],
-            dataset["sampling_rate"],
-            [dataset["unit"]] * len(dataset["channels"]),
-        )
-        if prepared.waveform is not None:
-            rate = float(dataset["representation"]["sampling_rate"])
-            recording = Recording(prepared.waveform[:, None], ["sound"], rate)
-        answers.respond(
-            challenger,
-            recording,
-            explain=False,
-            with_recording=False,
-            limits=self._limits,
-            observe=note,
-        )
+    def _answer(self, heard: _Heard) -> None:
+        challenger, recording = heard.challenger, heard.recording
+        if recording is not None:
+            answers.respond(
+                challenger,
+                recording,
+                explain=False,
+                with_recording=False,
+                limits=self._limits,
+                observe=heard.note,
+            )
+        elif challenger.detects:
+            answers.respond_measured(challenger, heard.observed.features or {}, (), heard.note)
+        else:
+            answers.respond_rows(
+                challenger, heard.observed.features or {}, self._limits, heard.note
+            )

@@ -37,8 +37,7 @@ BATCH = 256  # recordings that are predicted at once
 
 class Measured(Revision):
     """A model with what it was measured by, as a state of the project: the one model that it is. `label`:
-    what
-    it is called; `stages`: how it was made; `metrics`, `predicted`: the content of its files."""
+    what it is called; `stages`: how it was made; `metrics`, `predicted`: the content of its files."""
 
     def __init__(
         self, label: str, key: str, stages: Mapping[str, Any], metrics: bytes, predicted: bytes
@@ -114,8 +113,8 @@ def measure(
     how: Evaluate,
 ) -> None:
     """Measure the bundle in the folder `trained_in` on test records of the data set of `key` in the
-    project
-    in `root`, and write what evaluate does for each of the `parts` (names of records) into a folder.
+    project in `root`, and write what evaluate does for each of the `parts` (names of records) into a
+    folder.
 
     The records are as they were recorded: the bundle normalizes them as those that it has learned from.
     """
@@ -173,8 +172,7 @@ def beside(
     client: MlflowClient, champion: Version, candidate: Version, folder: Path
 ) -> list[tuple[Measured, Measured]]:
     """Return the champion and a candidate as they were measured again on the same records, a pair for
-    each
-    part of these; none if they were not. Raises UserError if that is damaged."""
+    each part of these; none if they were not. Raises UserError if that is damaged."""
     path = f"{BESIDE}/{champion.number}"
     with reporting_faults():
         kept = client.list_artifacts(candidate.run_id, f"{path}/{AFTER}")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ from beatline.bundle.model_info import read_model_info
 from beatline.common import sums
 from beatline.common.files import write_json
 from beatline.monitoring.answers import Answer, AnswerLog
+from beatline.monitoring.drift import load
 from beatline.monitoring.settings import VARIABLE
 from beatline.prediction.familiarity import features
 from beatline.preprocessing.normalization import Normalization
@@ -24,6 +30,7 @@ from beatline.serving import model as served
 from beatline.training import familiarity, reference
 from tests import parameters
 from tests.bundle.bundles import HISTORY, LENGTH, made
+from tests.paths import ROOT
 
 LOG = "answers.db"
 
@@ -33,9 +40,11 @@ def raw(count: int, seed: int) -> np.ndarray:
     return (values * [0.1, 1e3, 1] + [0.7, 1e5, 0]).astype(np.float32)
 
 
-def save(folder: Path, **changes: Any) -> None:
-    """A bundle that is watched by recordings of :func:`raw`."""
-    network, model_info = made("cnn", "multilabel", **changes)
+def save(folder: Path, scale: float = 1.0) -> None:
+    """A bundle that is watched by recordings of :func:`raw`, with weights of its own for each `scale`."""
+    network, model_info = made("cnn", "multilabel")
+    for weights in network.parameters():
+        weights.data *= scale
     normalize, dataset = Normalization(**model_info["normalization"]), model_info["dataset"]
     signals, validation = normalize.apply(raw(200, 0)), normalize.apply(raw(100, 1))
     known = familiarity.fit(signals, validation, dataset)
@@ -124,6 +133,47 @@ def test_only_what_this_bundle_answered_counts(capsys: pytest.CaptureFixture[str
     assert "other weights" in capsys.readouterr().out
 
 
+def test_it_runs_where_the_service_does() -> None:
+    """Its container has the packages of requirements-serve.txt, and no others: cron asks there."""
+    names = re.findall(r"(?m)^([\w-]+)==", (ROOT / "requirements-serve.txt").read_text())
+    installed = {*map(normal, names)}
+    there = packages_distributions().items()
+    absent = {module for module, owners in there if not installed & {*map(normal, owners)}}
+    program = (
+        "import sys\n"
+        "class Container:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name.split('.')[0] in {absent - {'beatline', 'tests'}}:\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Container())\n"
+        "from beatline.commands import drift\n"
+        "from beatline.serving import predictor\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def test_what_has_no_numbers_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers without an embedding, or whose scores are not finite, are left out and told."""
+    log(raw(60, 2))
+    log(raw(2, 3), embedding=None)
+    log(raw(1, 4), scores=np.full(3, np.nan, np.float32))
+    assert drift("ecg5000/cnn", "--no-report") == 0
+    printed = capsys.readouterr().out
+    assert "60 records against" in printed and "nan" not in printed
+    assert "note: 3 of 63 answers" in printed
+
+
+def test_embeddings_of_another_length(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the same weights, as another version of the code has measured them: a sentence, no traceback."""
+    log(raw(60, 2), embedding=np.zeros(7, np.float32))
+    with pytest.raises(SystemExit, match=r"error: .*ecg5000/cnn.* 7 .*--since"):
+        drift("ecg5000/cnn", "--no-report")
+
+
 def test_without_a_model_all_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     """Each of params.yaml that was asked; one that cannot be watched is told and stops no other."""
     log(raw(60, 2))
@@ -132,6 +182,22 @@ def test_without_a_model_all_are_checked(capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr().out
     assert "warning: ecg5000/lstm" in printed and "reports/drift/ecg5000/cnn/index.html" in printed
     assert Path("reports/drift/ecg5000/cnn/drift.json").is_file()
+
+
+def test_nothing_that_can_be_watched_is_an_error() -> None:
+    """Where no model that was asked has a bundle to compare with, nobody hears that nothing drifts."""
+    log(raw(3, 2), model="lstm")
+    with pytest.raises(SystemExit, match=r"error: .*ecg5000/lstm"):
+        drift()
+
+
+def test_a_bundle_named_from_its_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its report goes where that of `ecg5000/cnn` does, and takes the place of no other folder."""
+    watched = load(Path("data/models/ecg5000/../ecg5000/cnn"))
+    monkeypatch.chdir("data/models/ecg5000")
+    assert load(Path("cnn")).dataset == watched.dataset == "ecg5000"
+    monkeypatch.chdir("cnn")
+    assert (load(Path()).dataset, load(Path()).model) == ("ecg5000", "cnn")
 
 
 def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,6 +212,22 @@ def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert "broken.npy" in capsys.readouterr().out
 
 
+def measured(folder: Path, weights: str) -> None:
+    """Metrics of test records that the answers of :func:`say` are far below."""
+    test = {name: {"value": 0.95, "low": 0.94, "high": 0.96} for name in ("auc", "f1", "accuracy")}
+    write_json(folder / "estimates.json", {"overall": test, "identity": {"model": weights}})
+    sums.seal(folder)
+
+
+def say(model_info: dict[str, Any]) -> None:
+    """Have experts say by chance what was true of all answers."""
+    rng, names = np.random.default_rng(0), model_info["classes"]
+    with AnswerLog(LOG) as written:
+        ids = written.window("ecg5000", "cnn").ids
+        said = {each: [name for name in names if rng.random() < 0.5] for each in ids}
+        written.say(said, datetime.now(UTC))
+
+
 @pytest.mark.parametrize(("weights", "expected"), [(None, 1), ("b" * 64, 0)])
 def test_feedback_tells_a_model_that_is_worse(
     weights: str | None, expected: int, capsys: pytest.CaptureFixture[str]
@@ -153,17 +235,8 @@ def test_feedback_tells_a_model_that_is_worse(
     """By what experts say, against the test records of the same weights, though nothing has drifted."""
     log(raw(80, 2))
     model_info = read_model_info(Path("data/models/ecg5000/cnn"))
-    test = {name: {"value": 0.95, "low": 0.94, "high": 0.96} for name in ("auc", "f1", "accuracy")}
-    identity = {"model": weights or model_info["weights_sha256"]}
-    folder = Path("data/predictions/ecg5000/cnn")
-    write_json(folder / "estimates.json", {"overall": test, "identity": identity})
-    sums.seal(folder)
-    rng = np.random.default_rng(0)
-    with AnswerLog(LOG) as written:
-        ids = written.window("ecg5000", "cnn").ids
-        names = model_info["classes"]
-        said = {each: [name for name in names if rng.random() < 0.5] for each in ids}
-        written.say(said, datetime.now(UTC))
+    measured(Path("data/predictions/ecg5000/cnn"), weights or model_info["weights_sha256"])
+    say(model_info)
     assert drift("ecg5000/cnn", "--no-report") == expected
     assert ("Worse" in capsys.readouterr().out) == bool(expected)
 
@@ -177,6 +250,7 @@ def test_feedback_tells_a_model_that_is_worse(
         (["ecg5000/cnn", "--recordings", "params.yaml"], "params.yaml.*none"),
         (["ecg5000/cnn", "--recordings", "nowhere"], "nowhere"),
         (["ecg5000/nothing"], "ecg5000/nothing"),
+        (["ecg5000/cnn", "--since", "1d", "--until", "2d"], "--until"),
     ],
 )
 def test_what_cannot_be_checked(arguments: list[str], expected: str) -> None:
@@ -194,8 +268,28 @@ def test_without_a_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         drift()
 
 
-@pytest.mark.parametrize("wrong", [["--since", "yesterday"], ["--last", "0"], ["--last", "x"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [["--since", "yesterday"], ["--since", "999999w"], ["--last", "0"], ["--last", "x"]],
+)
 def test_wrong_windows(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         drift("ecg5000/cnn", *wrong)
     assert ended.value.code == 2 and wrong[0] in capsys.readouterr().err
+
+
+def test_a_champion_from_the_registry_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """By itself and its own metrics, where it is what was served, and not what the pipeline has made."""
+    champion = Path("data/registry/champion/ecg5000/cnn")
+    save(champion, scale=0.9)
+    try:
+        model_info = read_model_info(champion)
+        measured(champion / "predictions", model_info["weights_sha256"])
+        sums.seal(champion)
+        log(1.5 * raw(60, 2), weights=model_info["weights_sha256"])
+        say(model_info)
+        assert drift("ecg5000/cnn", "--no-report") == drift("--no-report") == 1
+        printed = capsys.readouterr().out
+        assert "other weights" not in printed and printed.count("Worse") == 2
+    finally:
+        shutil.rmtree("data/registry")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from sqlalchemy.exc import DataError
 
 from beatline.common.errors import UserError
 from beatline.monitoring.answers import Answer, AnswerLog, KeptRecording
@@ -151,6 +153,21 @@ def test_feedback(where: str) -> None:
         assert len(log.feedback(since=moment + timedelta(days=2))) == 1
 
 
+def test_experts_who_speak_at_once(where: str) -> None:
+    """Of the same answers, in whatever order they name these: none is refused, and each has one word."""
+    rows = several(20)
+    ids = [row.id for row in rows]
+    with AnswerLog(where) as log, ThreadPoolExecutor(8) as experts:
+        log.write(rows)
+        said = [
+            experts.submit(log.say, {key: ["MI"] for key in ids[:: (-1) ** number]}, BEGINNING)
+            for number in range(40)
+        ]
+        for each in said:
+            each.result()
+        assert [each.labels for each in log.feedback()] == [["MI"]] * len(rows)
+
+
 def test_recordings(where: str) -> None:
     """A kept recording has the samples that were sent, to the last bit, and gaps where there were."""
     samples = np.random.default_rng(0).standard_normal((500, 12)).astype(np.float32)
@@ -208,6 +225,8 @@ def test_the_file_is_its_owners(tmp_path: Path) -> None:
     [
         ("mysql://me@host/x", "mysql"),
         ("postgresql://me:hidden@host:none/x", "URL"),
+        ("postgresql:/me:hidden@host/x", "URL"),
+        (":memory:", "URL"),
         ("{file}", "no SQLite database"),
         ("{folder}", "monitoring.log"),
         ("{file}/answers.db", "monitoring.log"),
@@ -232,6 +251,14 @@ def test_a_database_that_refuses(database: str) -> None:
     with AnswerLog(url) as log, pytest.raises(UserError, match=VARIABLE) as refused:
         log.write(several(1))
     assert "hidden" not in str(refused.value)
+
+
+def test_a_row_that_is_refused_is_not_printed(database: str) -> None:
+    """The traceback of an error of ours is in the server's log, where nobody is to be found."""
+    row = answer(entity="patient-7", model="m" * 100)
+    with AnswerLog(database) as log, pytest.raises(DataError) as refused:
+        log.write([row])
+    assert "patient-7" not in str(refused.value) and row.id not in str(refused.value)
 
 
 def test_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

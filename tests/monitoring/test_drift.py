@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from beatline.monitoring import two_samples
+from beatline.monitoring import drift, two_samples
 from beatline.monitoring.drift import (
     MOST_RECORDS,
     Finding,
@@ -219,3 +220,12 @@ def test_of_large_windows_a_sample_is_compared() -> None:
 def test_a_check_is_the_same_when_it_is_made_again() -> None:
     window = records("multilabel", recordings("multilabel", 100, 11))
     assert found("multilabel", window) == found("multilabel", window)
+
+
+@pytest.mark.parametrize("wrong", [{"level": 0.0009}, {"records": 1}])
+def test_settings_by_which_nothing_could_be_told(wrong: dict[str, float]) -> None:
+    """A level below all p-values that permutations can have; a window for which no test is defined."""
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Drift.model_validate(wrong)
+    least = two_samples.p_values(np.arange(1 + drift.PERMUTATIONS)[::-1])[0]
+    assert Drift(level=float(least)).level == least

@@ -56,6 +56,17 @@ def test_what_is_too_old(where: str) -> None:
         assert retention.forget(log, settings, NOW) == 0
 
 
+def test_days_without_end(where: str) -> None:
+    """What is kept for longer than there are dates is not too old, but may be too much."""
+    rows = daily(10)
+    settings = Monitoring(log=None, keep_days=1e300, max_megabytes=0.005)
+    with AnswerLog(where) as log:
+        log.write(rows)
+        deleted = retention.forget(log, settings, NOW)
+        assert 0 < deleted < 10
+        assert days(rows, log) == list(range(deleted, 10))
+
+
 def test_what_is_too_much(where: str) -> None:
     """The oldest go until the rest takes less, and no further."""
     rows = daily(100)

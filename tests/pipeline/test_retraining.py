@@ -83,6 +83,30 @@ def fill(log: AnswerLog, count: int, seed: int = 1) -> list[str]:
     return ids
 
 
+def add_test_record(log: AnswerLog, clone: Clone) -> None:
+    """Log a recording that the data set has, with a label."""
+    series = np.loadtxt(clone.root / "heartbeats/ECG5000_TEST.tsv", dtype=np.float32)
+    name = uuid.UUID(int=999_999).hex
+    scores, decisions = np.array([0.5], np.float32), np.array([True])
+    moment = SAID - timedelta(hours=1)
+    given = Answer(
+        name,
+        moment,
+        *KEY.split("/"),
+        weights="a" * 64,
+        version=None,
+        role="champion",
+        scores=scores,
+        decisions=decisions,
+        warnings=[],
+        seconds=0.1,
+    )
+    log.write(
+        [given], [KeptRecording(name, series[0, 1:, None], ["channel 1"], None, "archive units")]
+    )
+    log.say({name: ["anomaly"]}, SAID)
+
+
 @pytest.fixture
 def project(trained: Clone) -> Iterator[Clone]:
     """The project with 40 labelled recordings, without what an earlier test has made of them."""
@@ -92,6 +116,7 @@ def project(trained: Clone) -> Iterator[Clone]:
         path.unlink()
     with AnswerLog(str(folder)) as log:
         fill(log, 40)
+        add_test_record(log, trained)
     for branch in trained.run("git", "branch", "--list", "retrain/*").split():
         trained.run("git", "branch", "-D", branch)
     yield trained
@@ -122,6 +147,7 @@ def test_a_challenger_is_made_once(project: Clone, monkeypatch: pytest.MonkeyPat
     assert not project.run("git", "status", "--porcelain", "--untracked-files=no")
 
     outcome = json.loads(shown(project, f"reports/retraining/{KEY}/2026-03-02/outcome.json"))
+    assert outcome["left_out"] == {"in the data set already": 1}
     assert outcome["learned"] == 40 and set(outcome["sentences"]) == {"old", "new"}
     content = YAML(typ="safe").load(shown(project, "params.yaml"))
     [named] = content["datasets"]["ecg5000"]["download"]["incoming"]

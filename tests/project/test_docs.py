@@ -27,7 +27,8 @@ PAGES = [
 ]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
-MADE = {"beatline/models/gru.py", "reports/report.html", "reports/drift/"}  # by a recipe, by a run
+# By a recipe, or by a run.
+MADE = {"beatline/models/gru.py", "reports/report.html", "reports/drift/", "reports/retraining/"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SCHEMAS = {
     "CITATION.cff": "citation-file-format",

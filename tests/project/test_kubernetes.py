@@ -30,13 +30,12 @@ KUBECTL = shutil.which("kubectl", path=f"{BIN}{os.pathsep}{os.environ['PATH']}")
 if KUBECTL is None:
     pytest.skip("kubectl is not here: requirements-dev.txt has it", allow_module_level=True)
 Manifest = dict[str, Any]
-WATCHING = ("drift", "retrain")  # commands of beatline/monitoring
 SECRET = {
     "token-sha256",
     "log",
     "mlflow",
 }  # what docs/kubernetes.md has put into the Secret `beatline`
-MADE_ELSEWHERE = {"beatline-retraining"}  # images that no file here builds
+NOT_IN_COMPOSE = {"beatline-retraining": "retraining"}  # images, and their targets
 
 
 @cache
@@ -248,19 +247,19 @@ def test_what_pods_refer_to_exists(name: str, _: Manifest, spec: Manifest) -> No
             each.get("image"): each["build"]["target"]
             for each in SERVICES.values()
             if "build" in each
-        }
+        } | NOT_IN_COMPOSE
         for mount in container["volumeMounts"]:
             assert mount["name"] in volumes
             if image in targets and mount["mountPath"] != "/tmp":
                 assert mount["mountPath"].startswith(values(targets[image], "WORKDIR")[-1])
-        assert image in targets or image in MADE_ELSEWHERE
+        assert image in targets
         keys = [each.get("valueFrom", {}).get("secretKeyRef") for each in container.get("env", [])]
         assert all(key["name"] == "beatline" and key["key"] in SECRET for key in keys if key)
         maps = {each["metadata"]["name"] for each in of_kind(manifests, "ConfigMap")}
         assert all(each["configMapRef"]["name"] in maps for each in container.get("envFrom", []))
         words = [*container.get("command", []), *container.get("args", [])]
         if words[:3] == ["python", "-m", "beatline"]:
-            assert words[3] in {*COMMANDS, *WATCHING}
+            assert words[3] in COMMANDS
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -6,6 +6,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
+from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,13 +21,13 @@ HOSTS = {
     "github": {
         "GH_TOKEN": "secret",
         "GITHUB_REPOSITORY": "team/project",
-        "url": "https://x-access-token:secret@github.com/team/project.git",
+        "url": "https://x-access-token@github.com/team/project.git",
     },
     "gitlab": {
         "WATCH_TOKEN": "secret",
         "CI_SERVER_HOST": "git.example",
         "CI_PROJECT_PATH": "team/project",
-        "url": "https://oauth2:secret@git.example/team/project.git",
+        "url": "https://oauth2@git.example/team/project.git",
     },
 }
 
@@ -54,32 +57,34 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def propose(folder: Path, host: str) -> None:
-    """Run the script where the host's address leads to the repository beside it, and `gh` writes down
-    what
-    it is told."""
+def propose(folder: Path, host: str, at: str | None = None) -> int:
+    """Run the script where the host's address leads to the repository beside it, or to `at`; `gh` writes
+    down what it is told, and git how it is called. Return the exit status."""
     settings = {**HOSTS[host]}
-    url, bare = settings.pop("url"), folder.parent / "host.git"
+    url, place = settings.pop("url"), at or folder.parent / "host.git"
     programs = folder.parent / "bin"
     programs.mkdir(exist_ok=True)
     (programs / "gh").write_text(
         f'#!/bin/sh\necho "$@" >> {folder.parent}/gh\ncat >> {folder.parent}/gh\n'
     )
-    (programs / "gh").chmod(0o755)
+    (programs / "git").write_text(
+        f'#!/bin/sh\necho "$@" >> {folder.parent}/calls\nexec {shutil.which("git")} "$@"\n'
+    )
+    for program in programs.iterdir():
+        program.chmod(0o755)
     environment = {
         **os.environ,
         **settings,
         "PATH": f"{programs}:{os.environ['PATH']}",
         "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.{bare}.insteadOf",
+        "GIT_CONFIG_KEY_0": f"url.{place}.insteadOf",
         "GIT_CONFIG_VALUE_0": url,
     }
-    subprocess.run([".ci/propose.sh", host], cwd=folder, env=environment, check=True)
+    return subprocess.run([".ci/propose.sh", host], cwd=folder, env=environment).returncode
 
 
-@pytest.mark.parametrize("host", HOSTS)
-def test_a_branch_is_proposed_once(project: Path, host: str) -> None:
-    """With its commits and its report; a second schedule says nothing more of it."""
+def packed(project: Path) -> str:
+    """Make a branch with a report, and pack it; return its commit."""
     git(project, "checkout", "--quiet", "-b", BRANCH)
     report = project / REPORT
     report.parent.mkdir(parents=True)
@@ -89,12 +94,18 @@ def test_a_branch_is_proposed_once(project: Path, host: str) -> None:
     head = git(project, "rev-parse", "HEAD").strip()
     git(project, "checkout", "--quiet", "main")
     subprocess.run([".ci/propose.sh", "pack"], cwd=project, check=True)
+    return head
 
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_branch_is_proposed_once(project: Path, host: str) -> None:
+    """With its commits and its report; a second schedule says nothing more of it."""
+    head = packed(project)
     other = project.parent / "other"
     git(project.parent, "clone", "--quiet", "host.git", "other")
     shutil.copytree(project / "review", other / "review")
     for _ in range(2):
-        propose(other, host)
+        assert propose(other, host) == 0
     assert git(project.parent / "host.git", "rev-parse", BRANCH).strip() == head
     told = project.parent / "gh"
     if host == "github":
@@ -104,8 +115,31 @@ def test_a_branch_is_proposed_once(project: Path, host: str) -> None:
         assert told.read_text().count("all of it") == 1
 
 
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_token_is_shown_to_the_host_alone(project: Path, host: str) -> None:
+    """It signs in, and stands in no command, which every process of the machine can read."""
+    packed(project)
+    user = HOSTS[host]["url"].partition("@")[0].removeprefix("https://")
+    expected = f"Basic {b64encode(f'{user}:secret'.encode()).decode()}"
+    signed_in = []
+
+    class Host(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            signed_in.append(self.headers.get("Authorization") == expected)
+            self.send_response(404 if signed_in[-1] else 401)
+            self.send_header("WWW-Authenticate", 'Basic realm="host"')
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Host) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert propose(project, host, f"http://{user}@127.0.0.1:{server.server_port}/x.git") != 0
+        server.shutdown()
+    assert any(signed_in)
+    assert "secret" not in (project.parent / "calls").read_text()
+
+
 def test_nothing_is_proposed_of_nothing(project: Path) -> None:
     """Without drift there is no branch, and the second job does nothing."""
     subprocess.run([".ci/propose.sh", "pack"], cwd=project, check=True)
-    propose(project, "github")
+    assert propose(project, "github") == 0
     assert not (project.parent / "gh").exists()

@@ -25,7 +25,7 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SHA = hashlib.sha256(TOKEN.encode()).hexdigest()
 ECG = {"signal": project.raw_recordings("ptbxl")[0].tolist()}
 PREDICT = "/models/ptbxl/cnn/predict"
-OPEN = ["/", "/docs", "/page/page.js", "/swagger/swagger-ui.css", "/health"]
+OPEN = ["/", "/docs", "/machines.html", "/page/page.js", "/swagger/swagger-ui.css", "/health"]
 OPEN += [inference_protocol.LIVE, inference_protocol.READY]
 
 Start = Callable[..., Any]
@@ -105,7 +105,16 @@ def test_everything_needs_the_token_but_the_page_and_health(
     with started(folder, **{tokens.VARIABLE: TOKEN}) as start, start(token="everything") as client:
         for path in OPEN:
             assert client.get(path).status_code == 200, path
-        paths = ["/models", "/metrics", "/openapi.json", "/v2", "/x", "/health/", "/pages"]
+        paths = [
+            "/models",
+            "/metrics",
+            "/openapi.json",
+            "/v2",
+            "/x",
+            "/health/",
+            "/pages",
+            "/machines",
+        ]
         for path in [*paths, "/page/../models", "/v2/health/live/x"]:
             assert client.get(path).status_code == 401, path
             assert client.get(path, headers=BEARER).status_code != 401, path

@@ -283,6 +283,7 @@ REFUSED: dict[str, tuple[int, Any, str]] = {
     "truth": (400, changed(shape=[True, 360]), "shape"),
     "huge": (413, changed(shape=[2**62, 2**62]), "values"),
     "empty": (422, changed(shape=[0, 120, 3], data=[]), "shape"),
+    "empty and huge": (422, changed(shape=[0, 2**62, 3], data=[]), "shape"),
     "other shape": (400, changed(shape=[120, 4]), "shape"),
     "dimensions": (422, changed(shape=[1, 1, 120, 3]), "120"),
     "type": (422, changed(datatype="BYTES"), "datatype"),

@@ -1,6 +1,5 @@
 """Challengers answer beside champions, into the log alone, within their budget; and what came of it can
-be
-compared."""
+be compared."""
 
 from __future__ import annotations
 
@@ -15,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from beatline.bundle.model_info import WEIGHTS_SHA256, read_model_info
 from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.evaluation.estimates import Evaluate
@@ -23,6 +23,7 @@ from beatline.monitoring.answers import AnswerLog, Pair
 from beatline.monitoring.settings import Monitoring
 from beatline.serving import registry, shadow
 from beatline.tracking import copies, names
+from tests.monitoring.logs import BEGINNING, answer
 from tests.serving import project
 from tests.tracking.project import COMPARE, EVALUATE
 
@@ -95,6 +96,29 @@ def test_a_challenger_says_what_it_would_have_said(root: Path) -> None:
             assert answer["model"]["registered"]["version"] == "1"
 
 
+def test_a_challenger_hears_what_the_champion_heard(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was trained at another sampling rate, in another unit and order of channels answers about
+    the recording that was sent, and not about its numbers."""
+    recording = project.raw_recordings("ptbxl")[0]
+    other = {"sampling_rate": 200, "length": 240, "unit": "uV", "channels": ["V1", "II", "I"]}
+    shutil.rmtree(root / copies.place_of("ptbxl/cnn", names.CHALLENGER))
+    monkeypatch.setitem(project.DATASETS, "ptbxl", project.DATASETS["ptbxl"] | other)
+    put(root, "ptbxl/cnn", names.CHALLENGER, "2", seed=2)
+    with project.client(root, monitoring=monitoring(root)) as client:
+        wait_for_challenger(client, lambda: ask(client, recording), root)
+    shutil.rmtree(root / copies.place_of("ptbxl/cnn"))
+    put(root, "ptbxl/cnn", names.CHAMPION, "2", seed=2)
+    about = {"X-Sampling-Rate": "100", "X-Unit": "mV", "X-Channels": "I,II,V1"}
+    with project.client(root) as client:
+        promoted = client.post("/models/ptbxl/cnn/predict", json=recording.tolist(), headers=about)
+    assert promoted.status_code == 200, promoted.text
+    expected = [*promoted.json()["probabilities"].values()]
+    scores = pairs(root, "ptbxl/cnn")[0].challenger.scores
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
 def wait_for_challenger(client: httpx.Client, again: Callable[[], object], root: Path) -> None:
     """It is loaded a moment after its champion."""
 
@@ -157,8 +181,7 @@ def test_both_are_compared_where_experts_have_spoken(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the same test as two revisions, on the recordings that have feedback; without any, how often
-    they
-    decide otherwise is told."""
+    they decide otherwise is told."""
     monkeypatch.chdir(root)
     own = project.raw_recordings("ptbxl")
     recordings = [(1 + number / 200) * own[number % len(own)] for number in range(40)]
@@ -188,3 +211,56 @@ def test_both_are_compared_where_experts_have_spoken(
     )
     assert f"otherwise on {other:.1%}" in text and f"labelled {len(found)}" in text
     assert "compared record by record" in text
+
+
+def logged(
+    root: Path, champion: str, challenger: str, classes: tuple[int, int] = (3, 3)
+) -> AnswerLog:
+    """A log of 25 pairs that experts have labelled, of two bundles by their weights."""
+    log = AnswerLog(str(root / "answers.db"))
+    scores = [np.linspace(0, 1, count, dtype=np.float32) for count in classes]
+    given = [
+        answer(number, weights=champion, scores=scores[0], decisions=scores[0] > 0.5)
+        for number in range(25)
+    ]
+    changes = {"weights": challenger, "role": "shadow", "scores": scores[1]}
+    changes |= {"decisions": scores[1] > 0.5}
+    beside = [answer(number, beside=row.id, **changes) for number, row in enumerate(given)]
+    log.write([*given, *beside])
+    log.say({row.id: [project.CLASSES[0]] for row in given}, BEGINNING)
+    return log
+
+
+def weights(folder: Path) -> str:
+    return read_model_info(folder)[WEIGHTS_SHA256]
+
+
+def test_bundles_of_other_classes_are_not_compared(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By their number, or by their names where both bundles are here: a column is of one class."""
+    monkeypatch.chdir(root)
+    with logged(root, "a" * 64, "b" * 64, (3, 4)) as log, pytest.raises(UserError, match="classes"):
+        shadows.told(log, "ptbxl/cnn", Evaluate(**EVALUATE), COMPARE)
+    place = root / copies.place_of("ptbxl/cnn", names.CHALLENGER)
+    shutil.rmtree(place)
+    monkeypatch.setattr(project, "CLASSES", project.CLASSES[::-1])
+    put(root, "ptbxl/cnn", names.CHALLENGER, "2", seed=2)
+    (root / "answers.db").unlink()
+    sides = weights(root / copies.place_of("ptbxl/cnn")), weights(place)
+    with logged(root, *sides) as log, pytest.raises(UserError, match="classes"):
+        shadows.told(log, "ptbxl/cnn", Evaluate(**EVALUATE), COMPARE)
+
+
+def test_metrics_are_of_the_bundles_that_answered(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A challenger that has become the champion is one of them; where neither is here, nobody guesses at
+    what another bundle's classes and thresholds are."""
+    monkeypatch.chdir(root)
+    promoted = weights(root / copies.place_of("ptbxl/cnn"))
+    with logged(root, "a" * 64, promoted) as log:
+        assert "labelled 25" in shadows.told(log, "ptbxl/cnn", Evaluate(**EVALUATE), COMPARE)
+    (root / "answers.db").unlink()
+    with logged(root, "a" * 64, "b" * 64) as log, pytest.raises(UserError, match=r"a{12}.*b{12}"):
+        shadows.told(log, "ptbxl/cnn", Evaluate(**EVALUATE), COMPARE)

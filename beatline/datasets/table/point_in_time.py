@@ -55,5 +55,5 @@ def features_at(
 
 
 def _in_utc(times: pd.Series) -> pd.DatetimeIndex:
-    """Moments as Parquet holds them, to the microsecond."""
-    return pd.DatetimeIndex(pd.to_datetime(times, utc=True)).as_unit("us")
+    """Moments as Parquet holds them, to the microsecond; texts may give more or fewer digits."""
+    return pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="ISO8601")).as_unit("us")

@@ -140,7 +140,9 @@ def write(folder: Path, recorded: Recorded, parameters: ExtractFeatures) -> dict
 
     write_recordings(folder, spectrograms(), recorded.table)
     table = recorded.table[["record", "machine_id", "event_timestamp"]].assign(
-        event_timestamp=pd.to_datetime(recorded.table["event_timestamp"], utc=True)
+        event_timestamp=pd.to_datetime(
+            recorded.table["event_timestamp"], utc=True, format="ISO8601"
+        )
     )
     measured = pd.DataFrame(np.concatenate(rows), columns=list(FEATURES))
     write_tables(folder, pd.concat([table, measured], axis=1))
