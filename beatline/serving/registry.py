@@ -222,6 +222,7 @@ class Registry:
             # Without a stamp it is tried again: memory or open files may have run out.
             self._failed(key, None, "an error of ours")
         else:
+            self._telemetry.load_succeeded(key, self._alias)
             if entry.model is not None and entry.model.same_as(model):
                 # Its files were finished while it was loaded, or written again with the same content.
                 self._set(key, replace(entry, tried=files, reason=""))
@@ -246,7 +247,7 @@ class Registry:
 
     def _failed(self, key: str, tried: Stamp | None, reason: str) -> None:
         self._set(key, replace(self._entries[key], tried=tried, reason=reason))
-        self._telemetry.load_failed(key)
+        self._telemetry.load_failed(key, self._alias)
         log.warning("%s could not be loaded: %s", key, reason)
 
     def _describe(self, key: str, model: Model) -> None:

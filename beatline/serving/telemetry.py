@@ -159,6 +159,12 @@ class Telemetry:
         )
         self._loads = counter("model_loads", "Bundles loaded.", MODEL)
         self._failures = counter("model_load_failures", "Bundles that could not be loaded.", MODEL)
+        self._failing = gauge(
+            "model_load_failing",
+            "1 while the newest bundle of a champion or challenger cannot be loaded, else 0.",
+            (*MODEL, "role"),
+            multiprocess_mode="livemax",
+        )
 
     def began(self) -> None:
         self._in_flight.inc()
@@ -251,8 +257,13 @@ class Telemetry:
     def ready(self, ready: bool) -> None:
         self._ready.set(ready)
 
-    def load_failed(self, key: str) -> None:
+    def load_failed(self, key: str, role: str) -> None:
         self._failures.labels(*key.split("/")).inc()
+        self._failing.labels(*key.split("/"), role).set(1)
+
+    def load_succeeded(self, key: str, role: str) -> None:
+        """Note that what is on disk is loaded, whether it is new or not."""
+        self._failing.labels(*key.split("/"), role).set(0)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""

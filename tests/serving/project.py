@@ -21,6 +21,7 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 from ruamel.yaml import YAML
+from starlette.applications import Starlette
 
 from beatline import bundle, models
 from beatline.bundle import model_info
@@ -266,7 +267,7 @@ def client(
 
 
 @contextmanager
-def serving(application: FastAPI) -> Iterator[str]:
+def serving(application: Starlette) -> Iterator[str]:
     """The address of a server in a thread of this process."""
     config = uvicorn.Config(
         application,

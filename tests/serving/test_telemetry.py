@@ -343,6 +343,20 @@ def test_every_end_of_a_retraining_is_shown() -> None:
     assert set(states.GATE) == {comparison.PASSED, comparison.FAILED, comparison.CANNOT_TELL}
 
 
+def test_a_bundle_that_cannot_be_loaded_is_shown_until_it_can(
+    client: httpx.Client, folder: Path
+) -> None:
+    """Also long after the attempt, whose count stands still while the old model answers."""
+    names = {"dataset": "ptbxl", "model": "cnn", "role": "champion"}
+    graph = folder / registry.FOLDER / "ptbxl/cnn" / model_info.GRAPH
+    content = graph.read_bytes()
+    assert value(client, "model_load_failing", **names) == 0
+    graph.write_bytes(content[:-1])
+    project.wait_until(lambda: value(client, "model_load_failing", **names) == 1)
+    graph.write_bytes(content)
+    project.wait_until(lambda: value(client, "model_load_failing", **names) == 0)
+
+
 def test_the_last_check_for_drift_is_shown(client: httpx.Client, folder: Path) -> None:
     """What it found, by model, family, feature and class, and when; nothing before there was one."""
     assert not samples(client, "drift") and not samples(client, "drift_checked_timestamp_seconds")
