@@ -264,6 +264,7 @@ class Telemetry:
     def load_succeeded(self, key: str, role: str) -> None:
         """Note that what is on disk is loaded, whether it is new or not."""
         self._failing.labels(*key.split("/"), role).set(0)
+        self._failures.labels(*key.split("/"))  # 0, so that the first one is an increase
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -28,6 +28,7 @@ PAGES = [
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
 MADE = {"beatline/models/gru.py", "reports/report.html", "reports/drift/"}  # by a recipe, by a run
+MADE |= {"deploy/prometheus/token", "deploy/grafana/password"}  # by who runs the containers
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SCHEMAS = {
     "CITATION.cff": "citation-file-format",
