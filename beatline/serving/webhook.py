@@ -21,6 +21,7 @@ from http import HTTPStatus
 from typing import Any, Literal
 
 import orjson
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -32,6 +33,7 @@ from beatline.common.errors import UserError, names_there_are
 from beatline.serving.guard import Guard
 from beatline.serving.problems import Problem, malformed, shown, too_large, unfit
 from beatline.serving.rates import Rates
+from beatline.serving.telemetry import MEDIA_TYPE
 from beatline.serving.tokens import HASHES, VARIABLE, Tokens
 
 MOST_BYTES = 1_000_000  # of a notification
@@ -68,6 +70,17 @@ class Retrainings:
         self._process: subprocess.Popen[bytes] | None = None
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="retraining", daemon=True)
+        self._registry = CollectorRegistry()
+        self._failed = Gauge(
+            "beatline_retraining_run_failed",
+            "1 if the last run of `beatline retrain` that an alert began has failed, else 0.",
+            ("dataset", "model"),
+            registry=self._registry,
+        )
+
+    def exposition(self) -> bytes:
+        """What failed, in Prometheus' text format."""
+        return generate_latest(self._registry)
 
     @property
     def states(self) -> dict[str, dict[str, str]]:
@@ -109,6 +122,7 @@ class Retrainings:
                     [*self._command, key], stdin=subprocess.DEVNULL, start_new_session=True
                 )
             status = self._process.wait()
+            self._failed.labels(*key.split("/")).set(status not in (0, TOO_FEW))
             with self._lock:
                 self._process = None
                 self._note(key, {0: "made", TOO_FEW: "too little feedback"}.get(status, "failed"))
@@ -151,6 +165,9 @@ def create_app(retrainings: Retrainings, wanted: Callable[[], Sequence[str]]) ->
     async def states(_: Request) -> Response:
         return _json({"retrainings": retrainings.states})
 
+    async def metrics(_: Request) -> Response:
+        return Response(retrainings.exposition(), headers={"Content-Type": MEDIA_TYPE})
+
     async def retrain(request: Request) -> Response:
         notification = _notification(await _body(request))
         accepted, ignored = _ask(retrainings, notification, await asyncio.to_thread(wanted))
@@ -162,6 +179,7 @@ def create_app(retrainings: Retrainings, wanted: Callable[[], Sequence[str]]) ->
     return Starlette(
         routes=[
             Route("/health", health),
+            Route("/metrics", metrics),
             Route("/retrain", states, methods=["GET"]),
             Route("/retrain", retrain, methods=["POST"]),
         ],

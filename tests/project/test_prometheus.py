@@ -10,6 +10,7 @@ import runpy
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,14 +27,14 @@ from ruamel.yaml import YAML
 from beatline.monitoring import drift, drift_report, retraining, states
 from beatline.monitoring.answers import AnswerLog
 from beatline.monitoring.settings import Drift, Monitoring
-from beatline.serving import machine_watch, registry, telemetry, tokens
+from beatline.serving import machine_watch, registry, telemetry, tokens, webhook
 from beatline.tracking import copies, names
 from tests.monitoring import watched
 from tests.monitoring.test_machines import said
 from tests.paths import ROOT
 from tests.project.test_containers import SERVICES
 from tests.project.test_docs import _anchors
-from tests.serving import project, test_shadow
+from tests.serving import project, test_shadow, test_webhook
 
 PROMETHEUS, GRAFANA = ROOT / "deploy/prometheus", ROOT / "deploy/grafana"
 DASHBOARDS = sorted(GRAFANA.glob("dashboards/*.json"))
@@ -206,7 +207,9 @@ def test_what_is_provisioned_is_what_dashboards_name() -> None:
     configuration = _yaml(PROMETHEUS / "prometheus.yml")
     (managers,) = configuration["alerting"]["alertmanagers"]
     targets += managers["static_configs"][0]["targets"]
-    (job,) = configuration["scrape_configs"]
+    job, retrain = configuration["scrape_configs"]
+    (called,) = _yaml(PROMETHEUS / "alertmanager.yml")["receivers"][1]["webhook_configs"]
+    assert called["url"] == f"http://{retrain['static_configs'][0]['targets'][0]}/retrain"
     targets += job["static_configs"][0]["targets"]
     assert {target.partition(":")[0] for target in targets} <= set(SERVICES)
     asked = targets[-1].partition(":")[0]  # a name that the service does not know is refused
@@ -220,6 +223,7 @@ def test_what_is_provisioned_is_what_dashboards_name() -> None:
 class Service:
     client: httpx.Client
     telemetry: telemetry.Telemetry
+    retraining: httpx.Client  # where `beatline retrain --listen` answers
 
     def ask(self) -> None:
         """Let everything be counted that requests change."""
@@ -271,7 +275,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         )
         stack.enter_context(client)
         project.wait_until(lambda: client.get("/health").status_code == 200)
-        asked = Service(client, app.state.service.telemetry)
+        fails = webhook.Retrainings([sys.executable, "-c", "raise SystemExit(1)"])
+        waiting = project.serving(webhook.create_app(fails, lambda: project.WANTED))
+        retraining_client = httpx.Client(
+            base_url=stack.enter_context(waiting), headers=client.headers
+        )
+        stack.enter_context(retraining_client)
+        sent = test_webhook.notification("ptbxl/cnn")
+        retraining_client.post("/retrain", json=sent).raise_for_status()
+        asked = Service(client, app.state.service.telemetry, retraining_client)
         asked.ask()
         project.wait_until(lambda: "beatline_machines{" in client.get("/metrics").text)
         yield asked
@@ -286,6 +298,10 @@ def prometheus(
     text = (PROMETHEUS / "prometheus.yml").read_text()
     for shipped, here in (
         ("api:5000", str(service.client.base_url).removeprefix("http://").rstrip("/")),
+        (
+            "host.docker.internal:5003",
+            str(service.retraining.base_url).removeprefix("http://").rstrip("/"),
+        ),
         ("/run/secrets/beatline_token", f"{folder}/token"),
         ("interval: 15s", "interval: 1s"),
         ("alertmanager:9093", "127.0.0.1:9"),
@@ -326,8 +342,13 @@ def query(prometheus: httpx.Client, expr: str) -> list[float]:
 
 def test_every_metric_that_is_asked_for_is_there(service: Service) -> None:
     """A metric that was renamed leaves no panel empty and no alert silent."""
-    families = text_string_to_metric_families(service.client.get("/metrics").text)
-    there = {sample.name for family in families for sample in family.samples}
+    project.wait_until(lambda: "_failed{" in service.retraining.get("/metrics").text)
+    there = {
+        sample.name
+        for client in (service.client, service.retraining)
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for sample in family.samples
+    }
     recorded = {rule["record"] for rule in RECORDS}
     of_prometheus = {"up", "ALERTS"}
     assert len(USED) > 40
@@ -360,4 +381,6 @@ def test_every_panel_and_rule_has_data(service: Service, prometheus: httpx.Clien
     assert {(rule["health"], rule.get("lastError", "")) for rule in rules.values()} == {("ok", "")}
     assert rules["BeatlineDrift"]["state"] == "firing"
     assert rules["BeatlineChallengerFailed"]["state"] == "firing"
-    assert rules["BeatlineDown"]["state"] == "inactive"
+    assert rules["BeatlineRetrainingBroken"]["state"] == "firing"
+    for name in ("BeatlineDown", "BeatlineRetrainingAway"):
+        assert rules[name]["state"] == "inactive"

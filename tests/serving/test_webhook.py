@@ -116,6 +116,8 @@ def test_one_at_a_time_and_none_twice(stand: Stand) -> None:
         project.wait_until(lambda: states(client).get(sound) == "failed")
         assert states(client) == {cnn: "made", lstm: "too little feedback", sound: "failed"}
         names = [key.replace("/", " ") for key in KEYS]
+        failed = [line for line in client.get("/metrics").text.splitlines() if line[:1] != "#"]
+        assert [line.split()[-1] for line in failed] == ["0.0", "0.0", "1.0"]
         assert stand.log() == [f"{word} {name}" for name in names for word in ("begin", "end")]
         assert client.post("/retrain", json=notification(cnn)).json()["accepted"] == [cnn]
         project.wait_until(lambda: len(stand.log()) == 8)
@@ -152,6 +154,7 @@ def test_nothing_without_the_token(stand: Stand, monkeypatch: pytest.MonkeyPatch
     """Neither a start nor a look, nor a server that would ask for none; health is for everybody."""
     with serving(stand) as client:
         for wrong in ("", "Bearer", "Bearer another-token-of-some-length", f"Basic {TOKEN}"):
+            assert client.get("/metrics", headers={"Authorization": wrong}).status_code == 401
             for method in ("GET", "POST"):
                 asked = {"headers": {"Authorization": wrong}, "json": notification(KEYS[0])}
                 assert client.request(method, "/retrain", **asked).status_code == 401
