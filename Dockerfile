@@ -72,7 +72,7 @@ RUN pip install --require-hashes -r requirements-serve.txt
 COPY params.yaml ./
 COPY beatline beatline
 RUN python -m compileall -q beatline
-RUN mkdir -p data && chown -R 10001:10001 data
+RUN mkdir -p data reports && chown -R 10001:10001 data reports
 USER 10001:10001
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \

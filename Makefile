@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
   exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote drift retrain watch mlflow serve features feature-server \
-  check browser test test-quick bench lock \
+  check browser prometheus test test-quick bench lock \
   clean
 
 help: ## list the targets
@@ -238,6 +238,11 @@ browser: ## install Chromium, in which the page is tested, if there is none (Deb
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
 	  { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; } || \
 	  echo "no Chromium could be installed: the tests of the page will be skipped"
+
+prometheus: ## install Prometheus and Alertmanager, with which dashboards and alarms are tested (Debian and Ubuntu, as root)
+	@{ command -v prometheus && command -v promtool && command -v prometheus-alertmanager && command -v amtool; } || \
+	  { apt-get update -qq && apt-get install -qq --yes --no-install-recommends prometheus prometheus-alertmanager; } || \
+	  echo "no Prometheus could be installed: tests of dashboards and alarms will be skipped"
 
 # Processes of one thread each: several with several threads would wait for each other.
 test: $(VENV)/.ready-dev $(MLFLOW)/.ready $(FEAST)/.ready ## run the tests (a quarter of an hour on two cores)

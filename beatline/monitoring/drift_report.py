@@ -13,7 +13,7 @@ from beatline.common.files import replacing, write_json
 from beatline.common.words import counted
 from beatline.drawings import figures
 from beatline.monitoring.drift import Column, Finding, Share
-from beatline.monitoring.drift_states import FOLDER, STATE
+from beatline.monitoring.states import FOLDER, STATE
 from beatline.reporting.document import METRICS, Document, measured, number, text
 from beatline.reporting.page import page
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
@@ -18,6 +19,42 @@ MOST = 500  # machines that are told of; others are counted
 LONGEST = 1000  # answers of a history
 
 Key = tuple[str, str]  # data set and model
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many machines detectors were asked about (`known`), how many of these have an open `alarm`, or
+    `old` features; when the features of the `newest` and of the `oldest` were measured, in seconds since
+    1970, None if none were."""
+
+    known: int
+    alarm: int
+    old: int
+    newest: float | None
+    oldest: float | None
+
+
+def counts(
+    log: AnswerLog,
+    detectors: Sequence[Key],
+    alarm: Alarm,
+    max_age_seconds: float,
+    now: datetime | None = None,
+) -> Counts:
+    """Return how the machines are that these detectors were asked about. Raises UserError if the log
+    cannot be read."""
+    now = now or datetime.now(UTC)
+    machines = [
+        _machine(name, newest, alarm, now) for name, newest in _newest(log, detectors, alarm)
+    ]
+    ages = [age for each in machines if (age := each["features_age_seconds"]) is not None]
+    return Counts(
+        len(machines),
+        sum(bool(machine["open_alarms"]) for machine in machines),
+        sum(age > max_age_seconds for age in ages),
+        now.timestamp() - min(ages) if ages else None,
+        now.timestamp() - max(ages) if ages else None,
+    )
 
 
 def overview(

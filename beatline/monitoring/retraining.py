@@ -39,6 +39,7 @@ from beatline.comparing.differences import Compare
 from beatline.comparing.revisions import Revision
 from beatline.evaluation.estimates import Evaluate
 from beatline.monitoring import cases as labelled
+from beatline.monitoring import states
 from beatline.monitoring.answers import AnswerLog
 from beatline.monitoring.cases import Chosen
 from beatline.sources import incoming
@@ -51,7 +52,6 @@ from beatline.tracking.registered import Version
 SCRATCH = Path(".dvc/tmp")  # where the cache is: links are cheap
 PLACE = SCRATCH / "retraining"
 REPORTS = Path("reports/retraining")
-STATE = Path("data/monitoring/retraining.json")  # of the last one, for the service's metrics
 AUTHOR = ("-c", "user.name=beatline retrain", "-c", "user.email=beatline@localhost")
 
 
@@ -105,8 +105,9 @@ def retrain(
             return done
         outcome = _make(client, log, copy, (dataset, model), found, branch, tell)
         _clear()
-    STATE.parent.mkdir(parents=True, exist_ok=True)
-    write_json(STATE, asdict(outcome))
+    state = states.RETRAINING / f"{key}.json"  # for the service's metrics
+    state.parent.mkdir(parents=True, exist_ok=True)
+    write_json(state, asdict(outcome))
     return outcome
 
 

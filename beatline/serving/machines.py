@@ -124,6 +124,7 @@ class Machines:
         if row is None:
             raise self._unknown(machine, table)
         age = (datetime.now(UTC) - row.moment).total_seconds()
+        self._telemetry.features_read(table.name, age)
         return table, row, age, self._about(age)
 
     def check_fits(self, model: Model, table: Table) -> None:

@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from beatline.bundle.model_info import DESCRIPTION, FAMILIARITY, FOLDER, GRAPH
+from beatline.bundle.model_info import (
+    DESCRIPTION,
+    FAMILIARITY,
+    FOLDER,
+    GRAPH,
+    REFERENCE_SHA256,
+    read_reference,
+)
 from beatline.common import params
 from beatline.common.errors import UserError, names_there_are
 from beatline.common.sums import SUMS
@@ -23,6 +30,7 @@ from beatline.serving.problems import unavailable, unknown
 from beatline.tracking import copies, names
 
 if TYPE_CHECKING:
+    from beatline.prediction.reference import Reference
     from beatline.serving.model import Model
     from beatline.serving.settings import Serve
     from beatline.serving.telemetry import Telemetry
@@ -213,19 +221,32 @@ class Registry:
             # Without a stamp it is tried again: memory or open files may have run out.
             self._failed(key, None, "an error of ours")
         else:
+            self._telemetry.load_succeeded(key, self._alias)
             if entry.model is not None and entry.model.same_as(model):
                 # Its files were finished while it was loaded, or written again with the same content.
                 self._set(key, replace(entry, tried=files, reason=""))
                 return
             self._set(key, Entry(model, entry.summary, files, None, ""))
             self._telemetry.loaded(model, entry.model)
+            if self._alias == names.CHAMPION:
+                self._telemetry.watched(model, entry.model, self._reference(key, model))
             # At the start there would be a line per model and worker.
             level = logging.INFO if entry.model else logging.DEBUG
             log.log(level, "%s loaded: weights %s", key, model.identity["weights"])
 
+    def _reference(self, key: str, model: Model) -> Reference | None:
+        """What the bundle is watched by, None if it has nothing: it answers all the same."""
+        if model.model_info.get(REFERENCE_SHA256) is None:
+            return None
+        try:
+            return read_reference(self._bundles / key, model.model_info)
+        except UserError as error:
+            log.warning("%s has no reference to be watched by: %s", key, error)
+            return None
+
     def _failed(self, key: str, tried: Stamp | None, reason: str) -> None:
         self._set(key, replace(self._entries[key], tried=tried, reason=reason))
-        self._telemetry.load_failed(key)
+        self._telemetry.load_failed(key, self._alias)
         log.warning("%s could not be loaded: %s", key, reason)
 
     def _describe(self, key: str, model: Model) -> None:

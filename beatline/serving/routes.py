@@ -39,6 +39,7 @@ from beatline.serving import (
 )
 from beatline.serving.answer_log import Asked, Logbook
 from beatline.serving.documentation import problems
+from beatline.serving.machine_watch import MachineWatch
 from beatline.serving.machines import Machines
 from beatline.serving.model import Check, Model, go_on
 from beatline.serving.problems import (
@@ -169,11 +170,18 @@ class Service:
         self.machines = None
         if feature_store:
             self.machines = Machines(root, feature_store, limits, self.telemetry)
-        self.logbook, self.shadows = None, None
+        self.logbook, self.shadows, self.machine_watch = None, None, None
         if monitoring is not None and monitoring.where:
             if monitoring.shadow:
                 self.shadows = Shadows(monitoring.shadow, root, wanted, limits, self.telemetry)
             self.logbook = Logbook(monitoring, self.telemetry, self.shadows)
+            self.machine_watch = MachineWatch(
+                self.logbook.writer.log,
+                self.logbook.alarm,
+                limits.max_age_seconds,
+                self.registry.detectors,
+                self.telemetry,
+            )
         self.asking = lane("asking", ASKING, WAITING, nice=False)
         self.explaining = lane("explaining", 1, WAITING, nice=True)
         processes = int(os.environ.get(PROCESSES, "1"))
@@ -190,6 +198,8 @@ class Service:
                 self.machines.start()
             if self.logbook:
                 self.logbook.writer.start()
+            if self.machine_watch:
+                self.machine_watch.start()
             if self.shadows:
                 self.shadows.start()
             if self.load_first:
@@ -204,6 +214,8 @@ class Service:
                     await asyncio.to_thread(self.machines.stop)
                 if self.shadows:
                     await asyncio.to_thread(self.shadows.stop)
+                if self.machine_watch:
+                    await asyncio.to_thread(self.machine_watch.stop)
                 if self.logbook:
                     await asyncio.to_thread(self.logbook.writer.stop)
 

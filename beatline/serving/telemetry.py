@@ -7,27 +7,32 @@ process keeps its numbers in files there and any of them reports the sum. Labels
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from collections import Counter as Count
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import takewhile
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import prometheus_client
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from beatline.monitoring import drift_states
+from beatline.monitoring import states
 from beatline.monitoring.writer import Outcome
 from beatline.tracking import copies
 
 if TYPE_CHECKING:
+    from beatline.monitoring.machines import Counts
+    from beatline.prediction.reference import Reference
     from beatline.serving.model import Model
     from beatline.serving.settings import Serve
 
@@ -42,9 +47,14 @@ SECONDS = (*SECONDS, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 PROBABILITIES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 RELATIVE_SCORES = (0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 5, 10)
+AGES = (60, 600, 3600, 6 * 3600, 12 * 3600, 86_400, 2 * 86_400, 7 * 86_400, 30 * 86_400)
+QUANTILES = (0.05, 0.5, 0.95)
 MODEL = ("dataset", "model")
 SHORT = 12  # digits of a revision or a sum
+Stored = Literal["stored", "failed", "dropped"]
+Shadowed = Literal["answered", "failed", "left out"]
 
+log = logging.getLogger("beatline.serving")
 prometheus_client.disable_created_metrics()  # a time for each number, which nothing here asks for
 
 
@@ -72,6 +82,7 @@ class Telemetry:
         self._in_flight = gauge(
             "requests_in_flight", "Requests that are being answered.", multiprocess_mode="livesum"
         )
+        self._answers = counter("answers", "Recordings and rows answered about.", MODEL)
         self._predictions = counter(
             "predictions", "Answers by what was decided.", (*MODEL, "predicted")
         )
@@ -91,7 +102,7 @@ class Telemetry:
         self._identity = gauge(
             "model_info",
             "1 for what is loaded, 0 for what was.",
-            (*MODEL, "revision", "weights", "version"),
+            (*MODEL, "revision", "weights", "version", "alias"),
             multiprocess_mode="livemax",
         )
         self._stored = counter(
@@ -103,6 +114,44 @@ class Telemetry:
         self._shadowed = counter(
             "shadow_answers", "Answers of challengers beside their champions.", ("outcome",)
         )
+        for family, outcomes in (
+            (self._stored, Stored),
+            (self._logged, Outcome),
+            (self._shadowed, Shadowed),
+        ):
+            for outcome in get_args(outcomes):  # so that the first one is an increase
+                family.labels(outcome)
+        newest: Any = {"multiprocess_mode": "livemostrecent"}
+        self._reference_scores = gauge(
+            "reference_score",
+            "Quantiles of validation records: relative scores; probabilities, as beatline_probability.",
+            (*MODEL, "class", "quantile"),
+            **newest,
+        )
+        self._reference_shares = gauge(
+            "reference_class_share",
+            "The share of validation records that were decided to be of a class, and its 95 % interval.",
+            (*MODEL, "class", "of"),
+            **newest,
+        )
+        self._machines = gauge(
+            "machines",
+            "Machines in the log of answers: known, with an open alarm, with old features.",
+            ("state",),
+            **newest,
+        )
+        self._measured = gauge(
+            "machine_features_timestamp_seconds",
+            "When the newest and the oldest features of machines were measured, since 1970-01-01 UTC.",
+            ("of",),
+            **newest,
+        )
+        self._ages = histogram(
+            "features_age_seconds",
+            "The age of features of the store when they were asked for.",
+            ("table",),
+            buckets=sorted({*AGES, limits.max_age_seconds}),
+        )
         self._ready = gauge(
             "workers_ready",
             "Processes that have loaded what there is, and can answer.",
@@ -110,6 +159,12 @@ class Telemetry:
         )
         self._loads = counter("model_loads", "Bundles loaded.", MODEL)
         self._failures = counter("model_load_failures", "Bundles that could not be loaded.", MODEL)
+        self._failing = gauge(
+            "model_load_failing",
+            "1 while the newest bundle of a champion or challenger cannot be loaded, else 0.",
+            (*MODEL, "role"),
+            multiprocess_mode="livemax",
+        )
 
     def began(self) -> None:
         self._in_flight.inc()
@@ -129,6 +184,7 @@ class Telemetry:
     def answered(self, model: Model, *answers: dict[str, Any]) -> None:
         """Count answers about recordings or rows of features."""
         names = model.dataset, model.name
+        self._answers.labels(*names).inc(len(answers))
         predicted: Count[str] = Count()
         for answer in answers:
             if "score" in answer:
@@ -154,7 +210,7 @@ class Telemetry:
         """Count the rows of a request to ``POST /predict``."""
         self._rows.labels(model.dataset, model.name).observe(count)
 
-    def stored(self, outcome: Literal["stored", "failed", "dropped"]) -> None:
+    def stored(self, outcome: Stored) -> None:
         """Count a row for the feature store."""
         self._stored.labels(outcome).inc()
 
@@ -162,7 +218,7 @@ class Telemetry:
         """Count rows for the log of answers."""
         self._logged.labels(outcome).inc(rows)
 
-    def shadowed(self, outcome: Literal["answered", "failed", "left out"]) -> None:
+    def shadowed(self, outcome: Shadowed) -> None:
         """Count an answer that a challenger made, or should have made."""
         self._shadowed.labels(outcome).inc()
 
@@ -173,11 +229,42 @@ class Telemetry:
             self._identity.labels(*_identity(previous)).set(0)
         self._identity.labels(*_identity(model)).set(1)
 
+    def watched(self, model: Model, previous: Model | None, reference: Reference | None) -> None:
+        """Show the validation records of what was loaded, and nothing of what was before."""
+        for each, values in ((previous, None), (model, reference)):
+            if each is None:
+                continue
+            names = each.dataset, each.name
+            for number, name in enumerate(each.classes):
+                for quantile, value in _quantiles(each, values, number).items():
+                    self._reference_scores.labels(*names, name, quantile).set(value)
+                for of, value in _share(values, number).items():
+                    self._reference_shares.labels(*names, name, of).set(value)
+
+    def machines_seen(self, counts: Counts | None) -> None:
+        """Show how many machines there are; `counts`: None if the log could not be read."""
+        nan = math.nan
+        for state in ("known", "alarm", "old"):
+            self._machines.labels(state).set(getattr(counts, state) if counts else nan)
+        for of in ("newest", "oldest"):
+            moment = counts and getattr(counts, of)
+            self._measured.labels(of).set(nan if moment is None else moment)
+
+    def features_read(self, table: str, age: float) -> None:
+        """Note the age of a machine's features, in seconds, when they were asked for."""
+        self._ages.labels(table).observe(max(age, 0))
+
     def ready(self, ready: bool) -> None:
         self._ready.set(ready)
 
-    def load_failed(self, key: str) -> None:
+    def load_failed(self, key: str, role: str) -> None:
         self._failures.labels(*key.split("/")).inc()
+        self._failing.labels(*key.split("/"), role).set(1)
+
+    def load_succeeded(self, key: str, role: str) -> None:
+        """Note that what is on disk is loaded, whether it is new or not."""
+        self._failing.labels(*key.split("/"), role).set(0)
+        self._failures.labels(*key.split("/"))  # 0, so that the first one is an increase
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -191,7 +278,8 @@ class Telemetry:
         processes = CollectorRegistry()
         processes.register(_Processes(pids))
         processes.register(_RegistryOfModels(self._root))
-        processes.register(_Drift(self._root))
+        processes.register(_States(self._root, states.drift, "drift", _DRIFT))
+        processes.register(_States(self._root, states.retrainings, "retraining", _RETRAINING))
         return b"".join(map(prometheus_client.generate_latest, (everything, processes)))
 
 
@@ -256,19 +344,46 @@ class _RegistryOfModels(Collector):
         )
 
 
-class _Drift(Collector):
-    """What the last `beatline drift` of each model has found."""
+_Samples = Iterable[tuple[Sequence[str], float]]
+# Name, help, labels besides those of the model, and their values with the gauge's, of a state.
+_Families = dict[str, tuple[str, tuple[str, ...], Callable[[dict[str, Any]], _Samples]]]
 
-    def __init__(self, root: Path) -> None:
+
+class _States(Collector):
+    """What the last check or retraining of each model has left in a file."""
+
+    def __init__(
+        self,
+        root: Path,
+        read: Callable[[Path], list[dict[str, Any]]],
+        prefix: str,
+        families: _Families,
+    ) -> None:
         self._root = root
+        self._read = read
+        self._prefix = prefix
+        self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        states = drift_states.read(self._root)
-        for name, (help_text, labels, values) in _DRIFT.items():
-            family = GaugeMetricFamily(f"beatline_drift{name}", help_text, labels=(*MODEL, *labels))
-            for state in states:
-                for own, value in values(state):
-                    family.add_metric([state["dataset"], state["model"], *own], value)
+        found = self._read(self._root)
+        for name, (help_text, labels, values) in self._families.items():
+            name = f"beatline_{self._prefix}{name}"
+            family = GaugeMetricFamily(name, help_text, labels=(*MODEL, *labels))
+            for state in found:
+                try:
+                    key = state.get("key") or f"{state['dataset']}/{state['model']}"
+                    dataset, model = key.split("/")
+                    samples = [((dataset, model, *own), float(v)) for own, v in values(state)]
+                except (
+                    AttributeError,
+                    KeyError,
+                    TypeError,
+                    ValueError,
+                ):  # of another version: its time is missing
+                    log.warning("%s: a state in a file is not as expected", name)
+                    continue
+                for own, value in samples:
+                    family.add_metric(own, value)
             if family.samples:
                 yield family
 
@@ -280,12 +395,11 @@ def _class_shares(state: dict[str, Any]) -> Iterator[tuple[list[str], float]]:
         yield [share["name"], "window"], share["window"]
 
 
-# Name, help, labels besides those of the model, and their values with the gauge's, of a state.
-_DRIFT: dict[str, tuple[str, tuple[str, ...], Callable[[dict[str, Any]], Any]]] = {
+_DRIFT: _Families = {
     "": (
         "1 if the last check found drift, 0 if none; nothing if it could not tell.",
         (),
-        lambda state: [] if state["p"] is None else [((), state["verdict"] == "drift")],
+        lambda state: [] if state["p"] is None else [((), float(state["verdict"] == "drift"))],
     ),
     "_p_value": (
         "The p-value of each family of tests in the last check, and of all together.",
@@ -319,6 +433,52 @@ _DRIFT: dict[str, tuple[str, tuple[str, ...], Callable[[dict[str, Any]], Any]]] 
 }
 
 
+# Of beatline.monitoring.retraining.Outcome.
+_RETRAINING: _Families = {
+    "_outcome": (
+        "1 for what the gate said of the last challenger, 0 for what it did not.",
+        ("outcome",),
+        lambda state: [((each,), float(state["outcome"] == each)) for each in states.GATE],
+    ),
+    "_learned_records": (
+        "Recordings with feedback that the last challenger has learned from.",
+        (),
+        lambda state: [((), state["learned"])],
+    ),
+    "_finished_timestamp_seconds": (
+        "The end of the last retraining, since 1970-01-01 UTC.",
+        (),
+        lambda state: [((), datetime.fromisoformat(state["finished"]).timestamp())],
+    ),
+}
+
+
+def _quantiles(model: Model, reference: Reference | None, number: int) -> dict[str, float]:
+    """Return quantiles of the scores of a class as they are counted in production: of exclusive classes
+    those of records that were predicted to be of it; NaN where there are none."""
+    scores = np.empty(0)
+    if reference is not None:
+        scores = reference.scores[:, number]
+        if model.task == "multiclass":
+            scores = scores[reference.scores.argmax(axis=1) == number]
+        if model.detects:
+            threshold = model.model_info["thresholds"][number]
+            scores = scores / threshold if threshold > 0 else np.empty(0)
+    values = np.quantile(scores, QUANTILES) if len(scores) else [math.nan] * len(QUANTILES)
+    return {f"{quantile:g}": float(each) for quantile, each in zip(QUANTILES, values, strict=True)}
+
+
+def _share(reference: Reference | None, number: int) -> dict[str, float]:
+    """Return the share of validation records of a class, with Wilson's interval as of
+    :mod:`beatline.monitoring.drift`; NaN where there are none."""
+    if reference is None:
+        return dict.fromkeys(("validation", "low", "high"), math.nan)
+    n, p, z = reference.records, reference.decided[number] / reference.records, 1.959964
+    middle, width = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low, high = ((middle + sign * width) / (1 + z**2 / n) for sign in (-1, 1))
+    return {"validation": float(p), "low": max(low, 0.0), "high": min(high, 1.0)}
+
+
 def _up_to(limit: float, bounds: tuple[float, ...]) -> tuple[float, ...]:
     """Return the bounds of a histogram up to a limit, which is one of them: what has reached it can be
     told from what is beyond."""
@@ -331,4 +491,5 @@ def _identity(model: Model) -> tuple[str, ...]:
     return (
         *(model.dataset, model.name, revision[:SHORT], weights[:SHORT]),
         version.get("version", ""),
+        version.get("alias", ""),
     )

@@ -24,7 +24,7 @@ from beatline.serving.settings import MACHINE
 
 VARIABLE, HASHES = "BEATLINE_TOKEN", "BEATLINE_TOKEN_SHA256"  # the latter may be several
 SHORTEST = 20  # characters: a hash of fewer could be guessed back
-CHANGES = re.compile(r"/(feedback|retrain)(/|$)")  # paths of what changes something
+CHANGES = re.compile(r"/feedback(/|$)")  # paths of what changes something
 # What a browser loads before somebody can type a token into it, and what says that the server is healthy.
 OPEN = re.compile(
     r"/(docs|machines\.html|favicon\.ico|health|v2/health/(live|ready)|(page|swagger)/.*)?"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from beatline.common.files import read_json
-from beatline.monitoring import drift_report, drift_states
+from beatline.monitoring import drift_report, states
 from beatline.monitoring.drift import Finding, check
 from beatline.monitoring.settings import Drift
 from tests.monitoring.watched import KINDS, recordings, records, watched
@@ -52,9 +52,9 @@ def test_state_is_the_finding(tmp_path: Path) -> None:
     made = finding("table")
     drift_report.write(tmp_path, made)
     drift_report.write(tmp_path, finding("binary"))
-    states = drift_states.read(tmp_path)
-    assert [state["model"] for state in states] == ["binary", "table"]
-    state, expected = states[1], asdict(made)
+    found = states.drift(tmp_path)
+    assert [state["model"] for state in found] == ["binary", "table"]
+    state, expected = found[1], asdict(made)
     assert state["p"] == pytest.approx(made.p) and state["verdict"] == made.verdict
     assert datetime.fromisoformat(state["checked"]) == NOW
     assert state["culprits"] == made.culprits
@@ -67,7 +67,7 @@ def test_a_state_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     """The metrics of the service do not fail because of it; the model's time of a check is missing."""
     page = drift_report.write(tmp_path, finding("table"))
     drift_report.write(tmp_path, finding("binary"))
-    (page.parent / drift_states.STATE).write_text("{")
-    assert [state["model"] for state in drift_states.read(tmp_path)] == ["binary"]
-    assert drift_states.read(tmp_path / "nowhere") == []
+    (page.parent / states.STATE).write_text("{")
+    assert [state["model"] for state in states.drift(tmp_path)] == ["binary"]
+    assert states.drift(tmp_path / "nowhere") == []
     assert read_json(tmp_path / "reports/drift/made/binary/drift.json")["records"] == 60

@@ -125,3 +125,19 @@ def test_an_alarm_that_never_opens() -> None:
     """It is refused with its key."""
     with pytest.raises(UserError, match=r"monitoring\.alarm.*anomalies"):
         validated({"anomalies": 6, "answers": 5}, "monitoring.alarm", Alarm)
+
+
+def test_machines_are_counted(where: str) -> None:
+    """All that detectors were asked about, those with open alarms and those whose features are old; when
+    the newest and the oldest were measured."""
+    at = BEGINNING.timestamp()
+    now = BEGINNING + timedelta(hours=2)
+    with AnswerLog(where) as log:
+        counted = [said("a", number, 2, features={"rms": 1.0}) for number in range(3)]
+        fresh = [said("b", 7000, 0.5, features={"rms": 2.0}), said("c", 7100, 0.5)]
+        log.write([*counted, *fresh])
+        counts = machines.counts(log, [DETECTOR], ALARM, 3600, now)
+        assert counts == machines.Counts(3, 1, 1, at + 7000, at + 2)
+        assert machines.counts(log, [DETECTOR], ALARM, 7199, now).old == 0
+        nobody = machines.Counts(0, 0, 0, None, None)
+        assert machines.counts(log, [OTHER], ALARM, 3600, now) == nobody

@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from beatline.common import sums
 from beatline.common.files import sha256
+from beatline.monitoring import states
 from beatline.monitoring.answers import Answer, AnswerLog, KeptRecording
+from beatline.serving import tokens
 from beatline.sources import incoming
 from beatline.tracking import client, registered
 from tests.pipeline import clones
 from tests.pipeline.clones import Clone
+from tests.serving.project import wait_until
+from tests.serving.test_webhook import healthy, notification, state_of
 
 pytestmark = pytest.mark.slow
 
@@ -204,6 +210,28 @@ def test_a_killed_retraining_leaves_nothing_half_made(
     assert len(versions(project, monkeypatch)) == 1
     shown(project, f"reports/retraining/{KEY}/2026-03-02/comparison.md")
     assert not (project.root / ".dvc/tmp/retraining").exists()
+
+
+def test_an_alert_makes_a_challenger(project: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Alertmanager sends of a model that drifts ends in a branch, and its state for the service's
+    metrics."""
+    monkeypatch.setenv(tokens.VARIABLE, "a-token-of-some-length")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = project.start(*RETRAIN[:-1], "--listen", f"127.0.0.1:{port}")
+    headers = {"Authorization": "Bearer a-token-of-some-length"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+        try:
+            wait_until(lambda: healthy(client))
+            assert client.post("/retrain", json=notification(KEY)).json()["accepted"] == [KEY]
+            wait_until(lambda: state_of(client, KEY) not in ("waiting", "running"), 300)
+            assert state_of(client, KEY) == "made"
+        finally:
+            process.terminate()
+            process.communicate()
+    outcome = json.loads(shown(project, f"reports/retraining/{KEY}/2026-03-02/outcome.json"))
+    assert [state["key"] for state in states.retrainings(project.root)] == [KEY]
+    assert states.retrainings(project.root) == [outcome]
 
 
 def test_what_cannot_be_begun(project: Clone) -> None:

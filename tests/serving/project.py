@@ -21,11 +21,15 @@ import torch
 import uvicorn
 from fastapi import FastAPI
 from ruamel.yaml import YAML
+from starlette.applications import Starlette
 
 from beatline import bundle, models
 from beatline.bundle import model_info
 from beatline.common import sums
 from beatline.monitoring.settings import Monitoring
+from beatline.prediction import tasks
+from beatline.prediction.familiarity import features
+from beatline.prediction.reference import Reference
 from beatline.preprocessing import normalization
 from beatline.serving import registry
 from beatline.serving.app import create_app
@@ -134,8 +138,9 @@ def raw_recordings(dataset: str) -> np.ndarray:
     return (np.random.default_rng(0).standard_normal(shape) + offsets).astype(np.float32)
 
 
-def save(folder: Path, key: str, seed: int = 1) -> None:
-    """A bundle with the weights that a seed starts with, and batch statistics of some recordings."""
+def save(folder: Path, key: str, seed: int = 1, validation: int = 0) -> None:
+    """A bundle with the weights that a seed starts with, and batch statistics of some recordings.
+    `validation`: of how many made-up validation records it is watched by."""
     dataset, name = key.split("/")
     recordings = raw_recordings(dataset)
     how = normalization.Normalize(recordings="x", per="channel", invalid="mean")
@@ -167,7 +172,20 @@ def save(folder: Path, key: str, seed: int = 1) -> None:
     length, _ = bundle.shape_of(description)
     network.train()(torch.from_numpy(fitted.apply(recordings)[:, :length]))
     assert isinstance(network, torch.nn.Module) and not isinstance(network, models.WithMemoryBank)
-    bundle.save(folder, network, description, HISTORY)
+    reference = _reference(description, validation, seed) if validation else None
+    bundle.save(folder, network, description, HISTORY, reference=reference)
+
+
+def _reference(model_info: dict[str, Any], count: int, seed: int) -> Reference:
+    """Scores by chance, and what is decided of them."""
+    rng, dataset = np.random.default_rng(seed), model_info["dataset"]
+    recordings = rng.standard_normal((count, dataset["length"], len(dataset["channels"])))
+    embeddings = np.stack([features(each, dataset) for each in recordings]).astype(np.float32)
+    scores = rng.dirichlet(np.ones(len(model_info["classes"])), count).astype(np.float32)
+    if model_info["classes"] == ["anomaly"]:
+        scores = rng.random((count, 1), np.float32)
+    decided = tasks.TASKS[model_info["task"]].decide(scores, model_info["thresholds"])
+    return Reference(embeddings, scores, decided.sum(axis=0, dtype=np.int64), count, 0)
 
 
 @cache
@@ -249,7 +267,7 @@ def client(
 
 
 @contextmanager
-def serving(application: FastAPI) -> Iterator[str]:
+def serving(application: Starlette) -> Iterator[str]:
     """The address of a server in a thread of this process."""
     config = uvicorn.Config(
         application,

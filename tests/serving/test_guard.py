@@ -55,13 +55,17 @@ def started(folder: Path, **environment: str) -> Iterator[Start]:
 def test_what_costs_much_or_changes_something_needs_the_token(
     folder: Path, stored: dict[str, str]
 ) -> None:
-    """An explanation, feedback, retraining, features that are stored; a plain prediction does not."""
+    """An explanation, feedback, features that are stored; a plain prediction does not."""
     costly = [
         ("POST", f"{PREDICT}?explain=true", {}),
         ("POST", f"{PREDICT}?%65xplain=true", {}),
         ("POST", f"{PREDICT}?explain=false&explain=true", {}),
         ("POST", PREDICT, {"X-Machine-Id": "pump-7"}),
-        *((method, path, {}) for method in ("GET", "POST") for path in ("/feedback", "/retrain/x")),
+        *(
+            (method, path, {})
+            for method in ("GET", "POST")
+            for path in ("/feedback", "/feedback/x")
+        ),
     ]
     with started(folder, **stored) as start, start() as client:
         assert client.post(PREDICT, json=ECG).status_code == 200

@@ -161,6 +161,12 @@ def test_a_sound_is_stored_and_read_back(client: httpx.Client) -> None:
     assert (found["machine"], found["table"]) == ("pump-1", "machine_sound")
     headers = {"Content-Type": "audio/wav"}
     assert client.post(PREDICT, content=wav(99), headers=headers).json() == answer
+    ages = re.findall(
+        r'^beatline_features_age_seconds_bucket{le="(.*)",table="machine_sound"} (.*)$',
+        client.get("/metrics").text,
+        re.M,
+    )
+    assert float(dict(ages)["60.0"]) >= 1
 
 
 def test_a_machine_is_judged_by_what_is_stored(client: httpx.Client, root: Path) -> None:

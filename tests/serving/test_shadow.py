@@ -31,10 +31,10 @@ KEYS = ("ptbxl/cnn", "ecg_features/mlp")
 BUDGET = {"share": 1.0, "processors": 1.0}
 
 
-def put(folder: Path, key: str, alias: str, version: str, seed: int) -> Path:
+def put(folder: Path, key: str, alias: str, version: str, seed: int, validation: int = 0) -> Path:
     """A copy of a version, as the server's parent process makes it."""
     new, place = folder / "new", folder / copies.place_of(key, alias)
-    project.save(new, key, seed)
+    project.save(new, key, seed, validation)
     shutil.copytree(folder / registry.PREDICTIONS / key, new / names.PREDICTIONS)
     (new / copies.VERSION).write_text(json.dumps({"version": version, "alias": alias}))
     sums.seal(new)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from scipy import stats
 
-from beatline.monitoring import drift, drift_report
-from beatline.monitoring.settings import Drift
-from beatline.serving import registry, telemetry
+from beatline.bundle import model_info
+from beatline.comparing import comparison
+from beatline.monitoring import drift, drift_report, retraining, states
+from beatline.monitoring.settings import Alarm, Drift, Monitoring
+from beatline.serving import machine_watch, registry, telemetry
+from beatline.tracking import names
 from tests.monitoring import watched
-from tests.serving import project
+from tests.serving import project, test_shadow
 
 CNN = "/models/ptbxl/cnn/predict"
 RAW = {"Content-Type": "application/octet-stream", "X-Shape": "120,3"}
@@ -181,6 +188,173 @@ def test_the_identity_is_that_of_what_is_loaded(client: httpx.Client, folder: Pa
     assert value(client, "model_info", **names, weights=old) == 0
     assert value(client, "model_info", **names, revision=project.REVISION[:12]) == 1
     assert value(client, "model_loads_total", **names) == 2
+
+
+def test_versions_are_shown_with_their_alias(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A champion of the registry is told from a challenger, and from a bundle of this project."""
+    with project.client(folder) as client:
+        assert value(client, "model_info", model="cnn", version="", alias="") == 1
+    monkeypatch.setenv(registry.MODELS, registry.FROM_REGISTRY)
+    test_shadow.put(folder, "ptbxl/cnn", names.CHAMPION, "7", seed=1)
+    with project.client(folder) as client:
+        assert value(client, "model_info", model="cnn", version="7", alias="champion") == 1
+
+
+def test_validation_records_are_shown(folder: Path) -> None:
+    """Quantiles of what is counted in production, and shares with the interval of the check for drift; a
+    bundle that has none shows none, and leaves nothing of the one before it."""
+    for key in ("ptbxl/cnn", "ecg5000/autoencoder", "ecg_features/mlp"):
+        project.save(folder / registry.FOLDER / key, key, validation=40)
+    with project.client(folder) as client:
+        for key in ("ptbxl/cnn", "ecg5000/autoencoder", "ecg_features/mlp"):
+            described = model_info.read_model_info(folder / registry.FOLDER / key)
+            reference = model_info.read_reference(folder / registry.FOLDER / key, described)
+            of_model = dict(zip(("dataset", "model"), key.split("/"), strict=True))
+            scores = reference.scores.copy()
+            if key == "ecg5000/autoencoder":
+                scores /= described["thresholds"][0]
+            if key == "ecg_features/mlp":
+                scores[np.arange(3) != scores.argmax(axis=1)[:, None]] = np.nan
+            for number, name in enumerate(described["classes"]):
+                labels: dict[str, Any] = {**of_model, "class": name}
+                for quantile in (0.05, 0.5, 0.95):
+                    expected = np.nanquantile(scores[:, number], quantile)
+                    shown = value(client, "reference_score", **labels, quantile=f"{quantile:g}")
+                    assert shown == pytest.approx(expected, rel=1e-6)
+                test = stats.binomtest(int(reference.decided[number]), 40)
+                interval = test.proportion_ci(method="wilson")
+                shares = samples(client, "reference_class_share", **labels)
+                assert {labels["of"]: share for labels, share in shares} == pytest.approx(
+                    {"validation": test.statistic, "low": interval.low, "high": interval.high}
+                )
+        project.save(folder / registry.FOLDER / "ptbxl/cnn", "ptbxl/cnn", seed=3)
+        cnn = {"dataset": "ptbxl", "model": "cnn"}
+        project.wait_until(lambda: math.isnan(value(client, "reference_class_share", **cnn)))
+        assert math.isnan(value(client, "reference_score", **cnn))
+
+
+def test_a_challenger_does_not_show_its_validation_records(
+    folder: Path,
+) -> None:
+    """Those of the champion, whose answers are counted, stay."""
+    counting = telemetry.Telemetry(project.limits(), folder)
+    project.save(folder / registry.FOLDER / "ptbxl/cnn", "ptbxl/cnn", validation=40)
+    registry.Registry(folder, ["ptbxl/cnn"], 1, counting).look()
+    before = b"beatline_reference_score{" in counting.exposition(), counting.exposition()
+    place = test_shadow.put(folder, "ptbxl/cnn", names.CHALLENGER, "2", seed=2)
+    challengers = registry.Registry(folder, ["ptbxl/cnn"], 1, counting, names.CHALLENGER)
+    challengers.look()
+    assert challengers.loaded("ptbxl/cnn") and place.is_dir() and before[0]
+
+    def shown(content: bytes) -> list[bytes]:
+        return [line for line in content.splitlines() if line.startswith(b"beatline_reference")]
+
+    assert shown(counting.exposition()) == shown(before[1])
+
+
+def test_a_damaged_reference_costs_no_answer(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model answers; the log of the server names the file."""
+    bundle = folder / registry.FOLDER / "ptbxl/cnn"
+    project.save(bundle, "ptbxl/cnn", validation=40)
+    damage = bytearray((bundle / "reference.safetensors").read_bytes())
+    damage[-1] ^= 1
+    (bundle / "reference.safetensors").write_bytes(damage)
+    with project.client(folder) as client:
+        assert client.post(CNN, content=ECG.tobytes(), headers=RAW).status_code == 200
+        assert all(math.isnan(each) for _, each in samples(client, "reference_score"))
+    assert "reference.safetensors" in caplog.text
+
+
+def test_machines_are_counted_from_the_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a log that can be read nothing is claimed."""
+    monkeypatch.setattr(machine_watch, "SECONDS", 0.05)
+    where = tmp_path / "answers.db"
+    monitoring = Monitoring(log=str(where), keep_days=30, max_megabytes=100)
+    beat = project.raw_recordings("ecg5000")[0, :, 0].tolist()
+    with project.client(folder, monitoring) as client:
+        project.wait_until(
+            lambda: samples(client, "machines", state="known") == [({"state": "known"}, 0)]
+        )
+        assert math.isnan(value(client, "machine_features_timestamp_seconds", of="oldest"))
+        for name in ("pump-1", "pump-2"):
+            headers = {"X-Entity-Id": name, "X-Wait-For-Log": "1"}
+            path = "/models/ecg5000/autoencoder/predict"
+            assert client.post(path, json=beat, headers=headers).json()["logged"]
+        project.wait_until(lambda: value(client, "machines", state="known") == 2)
+        assert value(client, "machines", state="old") == 0
+        where.unlink()
+        project.wait_until(lambda: math.isnan(value(client, "machines", state="known")))
+
+
+def test_one_process_counts_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another takes its turn once it has ended."""
+    monkeypatch.setenv(telemetry.FOLDER, str(tmp_path))
+
+    def watch() -> machine_watch.MachineWatch:
+        counting: Any = None
+        return machine_watch.MachineWatch(
+            counting, Alarm(anomalies=1, answers=1), 1, list, counting
+        )
+
+    first, second = watch(), watch()
+    assert first._is_our_turn() and not second._is_our_turn() and first._is_our_turn()
+    first.start()
+    first.stop()
+    assert second._is_our_turn()
+    second.start()
+    second.stop()
+
+
+def test_the_last_retraining_is_shown(client: httpx.Client, folder: Path) -> None:
+    """Of each model its own; one that is of another version, or broken, hides no other metric."""
+    place = folder / states.RETRAINING / "ptbxl"
+    place.mkdir(parents=True)
+    for model, verdict in (("cnn", "failed"), ("lstm", "passed")):
+        outcome = retraining.Outcome(
+            *(f"ptbxl/{model}", "retrain/x", 3, verdict, {}, 41, {}, "a" * 64),
+            "2026-03-02T12:00:00+00:00",
+        )
+        (place / f"{model}.json").write_text(json.dumps(asdict(outcome)))
+    (place / "cnn_lstm.json").write_text('{"key": "ptbxl/cnn_lstm"}')
+    (place / "autoencoder.json").write_text("[")
+    names = {"dataset": "ptbxl", "model": "cnn"}
+    shown = samples(client, "retraining_outcome", **names)
+    assert {labels["outcome"]: each for labels, each in shown} == {
+        "passed": 0,
+        "failed": 1,
+        "cannot tell": 0,
+    }
+    assert value(client, "retraining_outcome", model="lstm", outcome="passed") == 1
+    assert value(client, "retraining_learned_records", **names) == 41
+    finished = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()
+    assert value(client, "retraining_finished_timestamp_seconds", **names) == finished
+    assert {labels["model"] for labels, _ in samples(client, "retraining_outcome")} == {
+        "cnn",
+        "lstm",
+    }
+
+
+def test_every_end_of_a_retraining_is_shown() -> None:
+    """A verdict that metrics do not know would look like none."""
+    assert set(states.GATE) == {comparison.PASSED, comparison.FAILED, comparison.CANNOT_TELL}
+
+
+def test_a_bundle_that_cannot_be_loaded_is_shown_until_it_can(
+    client: httpx.Client, folder: Path
+) -> None:
+    """Also long after the attempt, whose count stands still while the old model answers."""
+    names = {"dataset": "ptbxl", "model": "cnn", "role": "champion"}
+    graph = folder / registry.FOLDER / "ptbxl/cnn" / model_info.GRAPH
+    content = graph.read_bytes()
+    assert value(client, "model_load_failing", **names) == 0
+    graph.write_bytes(content[:-1])
+    project.wait_until(lambda: value(client, "model_load_failing", **names) == 1)
+    graph.write_bytes(content)
+    project.wait_until(lambda: value(client, "model_load_failing", **names) == 0)
 
 
 def test_the_last_check_for_drift_is_shown(client: httpx.Client, folder: Path) -> None:
