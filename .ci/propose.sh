@@ -23,14 +23,15 @@ fi
 if [ ! -f "$folder/retrain.bundle" ]; then echo 'nothing is proposed'; exit 0; fi
 git fetch --quiet "$folder/retrain.bundle" '+refs/heads/retrain/*:refs/heads/retrain/*'
 branches | while read -r branch; do
-  # Pushed before: it is the same proposal, which may have been closed.
+  # Proposed before: it is the same proposal, which may have been closed.
   report=$(git show "$branch:reports/retraining/${branch#retrain/}/comparison.md")
   title=$(sed -n '1s/^# //p' <<<"$report")
   case $1 in
     github)
       url="https://x-access-token@github.com/$GITHUB_REPOSITORY.git"
-      if is_there "$url" "$branch"; then continue; fi
-      signed_in push --quiet "$url" "$branch"
+      # A branch may be there without a request, if that could not be made.
+      if [ -n "$(gh pr list --head "$branch" --state all --json number --jq '.[].number')" ]; then continue; fi
+      is_there "$url" "$branch" || signed_in push --quiet "$url" "$branch"
       gh pr create --head "$branch" --title "$title" --body-file - <<<"$report" ;;
     gitlab)
       url="https://oauth2@$CI_SERVER_HOST/$CI_PROJECT_PATH.git"

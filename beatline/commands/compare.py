@@ -21,7 +21,7 @@ from beatline.comparing.differences import Compare
 from beatline.comparing.revisions import Revision, repository
 from beatline.comparing.runs import compare_runs
 from beatline.evaluation.estimates import Evaluate
-from beatline.monitoring.settings import VARIABLE, Monitoring
+from beatline.monitoring.settings import Monitoring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,17 +76,13 @@ def _answers(options: argparse.Namespace) -> int:
         raise UserError("--answers compares two versions in the log: leave out all else")
     content = params.load()
     monitoring = params.block(content, "monitoring", Monitoring)
-    if monitoring.where is None:
-        raise UserError(
-            f"params.yaml: monitoring.log names no log of answers: name one, or set {VARIABLE}"
-        )
     # Only here: the log needs what serving needs.
     from beatline.monitoring import shadows
     from beatline.monitoring.answers import AnswerLog
 
     how = params.block(content, "evaluate", Evaluate)
     parameters = params.block(content, "compare", Compare)
-    with AnswerLog(monitoring.where) as log:
+    with AnswerLog(monitoring.place()) as log:
         print(shadows.told(log, options.answers, how, parameters))
     return 0
 

@@ -77,12 +77,7 @@ def _findings(options: argparse.Namespace, settings: Monitoring) -> Iterator[Fin
         watched = drift.load(find(options.model))
         yield drift.check(watched, _of_files(options, watched), settings.drift, now)
         return
-    if settings.where is None:
-        raise UserError(
-            "params.yaml: monitoring.log is empty, so that no answers are kept: name a file or the URL "
-            "of a PostgreSQL there, or check a folder with --recordings"
-        )
-    with AnswerLog(settings.where) as log:
+    with AnswerLog(settings.place()) as log:
         keys = [options.model] if options.model else _logged(log)
         unwatched = []
         for key in keys:

@@ -10,7 +10,7 @@ from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.monitoring import retention
 from beatline.monitoring.answers import AnswerLog
-from beatline.monitoring.settings import VARIABLE, Monitoring
+from beatline.monitoring.settings import Monitoring
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,11 +22,7 @@ def run(options: argparse.Namespace) -> int:
     """Print what is in the log, or what was erased. Raises UserError if there is no log, or nothing about
     the entity."""
     settings = params.block(params.load(), "monitoring", Monitoring)
-    if settings.where is None:
-        raise UserError(
-            f"monitoring.log of params.yaml names no log of answers: name one there, or by {VARIABLE}"
-        )
-    with AnswerLog(settings.where) as log:
+    with AnswerLog(settings.place()) as log:
         if options.erase is None:
             print("\n".join(_lines(retention.state(log))))
         elif erased := retention.erase(log, options.erase):

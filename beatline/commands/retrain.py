@@ -17,7 +17,7 @@ import socket
 
 from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.monitoring.settings import VARIABLE, Monitoring
+from beatline.monitoring.settings import Monitoring
 
 EXIT_TOO_FEW = 2
 
@@ -47,13 +47,9 @@ def run(options: argparse.Namespace) -> int:
 
     registered.registered_name(options.model)
     settings = params.block(params.load(), "monitoring", Monitoring)
-    if settings.where is None:
-        raise UserError(
-            "params.yaml: monitoring.log names no log of answers, so that there is no feedback: "
-            f"name one, or set {VARIABLE}"
-        )
+    where = settings.place()
     server = client.connect()
-    with AnswerLog(settings.where) as log:
+    with AnswerLog(where) as log:
         outcome = retraining.retrain(
             server, log, options.model, least=settings.retrain.records, tell=_tell
         )

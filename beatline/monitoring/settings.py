@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from beatline.common.errors import UserError
 from beatline.common.params import AtLeastOne, Parameters
 
 VARIABLE = (
@@ -80,6 +81,24 @@ class Monitoring(Parameters):
         if self.shadow and not self.where:
             raise ValueError("shadow needs a log to answer into: name one by log")
         return self
+
+    @model_validator(mode="after")
+    def _recordings_go_with_answers(self) -> Monitoring:
+        if self.keep_recordings and self.keep_recordings.days > self.keep_days:
+            raise ValueError(
+                f"keep_recordings.days ({self.keep_recordings.days:g}) cannot be more than keep_days "
+                f"({self.keep_days:g}): recordings go with their answers"
+            )
+        return self
+
+    def place(self) -> str:
+        """Return where the log is. Raises UserError if nothing is kept."""
+        if self.where is None:
+            raise UserError(
+                f"params.yaml: monitoring.log names no log of answers: name a file or the URL of a "
+                f"PostgreSQL there, or by {VARIABLE}"
+            )
+        return self.where
 
     @property
     def where(self) -> str | None:

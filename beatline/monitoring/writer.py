@@ -50,6 +50,7 @@ class Writer:
         self._count = count
         self._waiting: deque[_Entry] = deque()
         self._batch: list[_Entry] = []  # taken from those that wait, and not written yet
+        self._singly = 0  # of those that wait, that are written one by one
         self._held = 0  # bytes of recordings in both
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -111,7 +112,7 @@ class Writer:
 
     def _write(self) -> bool:
         """Write a batch; return whether there may be more to write."""
-        while self._waiting and len(self._batch) < BATCH:
+        while self._waiting and len(self._batch) < (1 if self._singly else BATCH):
             self._batch.append(self._waiting.popleft())
         batch = self._batch
         if not batch:
@@ -127,7 +128,11 @@ class Writer:
                 _settle(entry.written, False)
             return False
         except Exception:  # whatever it is, the next rows are written
-            log.exception("%d answers could not be logged", len(batch))
+            if len(batch) > 1:  # one by one: whose fault it is costs nobody else
+                self._waiting.extendleft(reversed(batch))
+                self._batch, self._singly = [], len(batch)
+                return True
+            log.exception("an answer could not be logged")
             self._end(batch, "failed")
         else:
             if self._failed:
@@ -137,7 +142,7 @@ class Writer:
         return True
 
     def _end(self, batch: list[_Entry], outcome: Outcome) -> None:
-        self._batch = []
+        self._batch, self._singly = [], max(self._singly - len(batch), 0)
         kept = [entry.recording for entry in batch if entry.recording is not None]
         with self._lock:
             self._held -= sum(recording.samples.nbytes for recording in kept)

@@ -139,13 +139,14 @@ def test_connections_that_break(database: str) -> None:
 
 
 def test_a_row_that_no_database_takes(database: str) -> None:
-    """It is counted as failed, and what comes after it is written."""
-    good = answer()
+    """It is counted as failed, and what comes with it and after it is written."""
+    good, with_it = answer(2), [answer(), answer(1)]
     with writing(database) as (writer, outcomes):
-        writer.add(answer(entity="\0"))
-        until(lambda: outcomes["failed"] == 1)
+        for row in (with_it[0], answer(entity="\0"), with_it[1]):
+            writer.add(row)
+        until(lambda: outcomes["failed"] == 1 and outcomes["written"] == 2)
         writer.add(good)
-    assert ids(database) == [good.id]
+    assert sorted(ids(database)) == sorted(row.id for row in [*with_it, good])
 
 
 def test_recordings_that_wait(where: str, monkeypatch: pytest.MonkeyPatch) -> None:

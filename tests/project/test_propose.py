@@ -65,7 +65,11 @@ def propose(folder: Path, host: str, at: str | None = None) -> int:
     programs = folder.parent / "bin"
     programs.mkdir(exist_ok=True)
     (programs / "gh").write_text(
-        f'#!/bin/sh\necho "$@" >> {folder.parent}/gh\ncat >> {folder.parent}/gh\n'
+        f"""#!/bin/sh
+if [ "$2" = list ]; then [ ! -e {folder.parent}/gh ] || echo 1; exit; fi
+echo "$@" >> {folder.parent}/gh
+cat >> {folder.parent}/gh
+"""
     )
     (programs / "git").write_text(
         f'#!/bin/sh\necho "$@" >> {folder.parent}/calls\nexec {shutil.which("git")} "$@"\n'
