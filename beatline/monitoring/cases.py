@@ -69,7 +69,7 @@ def chosen(
             left_out["sent more than once"] += name in taken
             taken[name] = each  # in the order in which it was said: the last counts
     ordered = sorted(taken.values(), key=lambda each: (each.answer.moment, each.answer.id))
-    return Chosen(ordered, +left_out)
+    return Chosen(ordered, dict(+left_out))
 
 
 def _why_not(
