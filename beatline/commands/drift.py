@@ -77,7 +77,7 @@ def _findings(options: argparse.Namespace, settings: Monitoring) -> Iterator[Fin
         watched = drift.load(find(options.model))
         yield drift.check(watched, _of_files(options, watched), settings.drift, now)
         return
-    with AnswerLog(settings.place()) as log:
+    with AnswerLog(settings.place(", or check a folder with --recordings")) as log:
         keys = [options.model] if options.model else _logged(log)
         unwatched = []
         for key in keys:

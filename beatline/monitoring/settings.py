@@ -91,12 +91,12 @@ class Monitoring(Parameters):
             )
         return self
 
-    def place(self) -> str:
-        """Return where the log is. Raises UserError if nothing is kept."""
+    def place(self, otherwise: str = "") -> str:
+        """Return where the log is. Raises UserError if nothing is kept; `otherwise`: another way."""
         if self.where is None:
             raise UserError(
                 f"params.yaml: monitoring.log names no log of answers: name a file or the URL of a "
-                f"PostgreSQL there, or by {VARIABLE}"
+                f"PostgreSQL there, or by {VARIABLE}{otherwise}"
             )
         return self.where
 

@@ -73,9 +73,12 @@ def mean_discrepancy(embeddings: np.ndarray, membership: np.ndarray) -> np.ndarr
     centred = embeddings - np.median(embeddings, axis=0)
     scaled = np.clip(centred / np.where(deviation > 0, deviation, 1), -FARTHEST, FARTHEST)
     squares = np.einsum("pd,pd->p", scaled, scaled, dtype=np.float64)
-    products = scaled.astype(np.float64) @ scaled.T
-    distances = np.maximum(squares[:, None] + squares - 2 * products, 0)  # squared
-    kernel = distances.astype(np.float32)
+    distances = scaled.astype(np.float64) @ scaled.T  # squared, in the end; in place, as they are many
+    distances *= -2
+    distances += squares
+    distances += squares[:, None]
+    kernel = np.maximum(distances, 0, out=distances).astype(np.float32)
+    del distances
     kernel /= -(np.median(kernel) or 1)
     np.exp(kernel, out=kernel)
     size = membership[0].sum()
