@@ -73,7 +73,9 @@ def mean_discrepancy(embeddings: np.ndarray, membership: np.ndarray) -> np.ndarr
     centred = embeddings - np.median(embeddings, axis=0)
     scaled = np.clip(centred / np.where(deviation > 0, deviation, 1), -FARTHEST, FARTHEST)
     squares = np.einsum("pd,pd->p", scaled, scaled, dtype=np.float64)
-    distances = scaled.astype(np.float64) @ scaled.T  # squared, in the end; in place, as they are many
+    distances = (
+        scaled.astype(np.float64) @ scaled.T
+    )  # squared, in the end; in place, as they are many
     distances *= -2
     distances += squares
     distances += squares[:, None]
