@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from beatline.evaluation import estimates
+from beatline.evaluation import estimates, predictions
 from beatline.evaluation.estimates import SCALARS, Evaluate
 from beatline.evaluation.predictions import Predictions
-from beatline.monitoring.answers import Feedback
+from beatline.monitoring.answers import Answer, Feedback
+from beatline.monitoring.rows import ANOMALY
 from beatline.monitoring.two_samples import holm
-from beatline.prediction import tasks
 
 FEWEST = estimates.FEWEST  # answers with feedback
 
@@ -50,7 +50,7 @@ def compared(
         said = [each for each in said if each.answer.entity]
     if len(said) < FEWEST:
         return []
-    measured = estimates.measured(_predictions(model_info, said), parameters)["overall"]
+    measured = estimates.measured(_of_feedback(model_info, said), parameters)["overall"]
     pairs = {
         name: {**measured[name], **{f"test_{key}": tested[name][key] for key in tested[name]}}
         for name in SCALARS
@@ -85,19 +85,27 @@ def _of_no_worse(pair: Mapping[str, Any], quantile: float) -> float:
     return float(stats.norm.cdf(difference / error)) if error else float(difference >= 0)
 
 
-def _predictions(model_info: Mapping[str, Any], said: Sequence[Feedback]) -> Predictions:
-    """Return answers as predictions whose labels experts have given."""
-    answers, classes = [each.answer for each in said], model_info["classes"]
-    task = tasks.TASKS[model_info["task"]]
-    sectioned = task.learns_normal_only and model_info["dataset"].get("sections")
-    table: dict[str, Any] = {
-        "record": [answer.id for answer in answers],
-        "group": [answer.entity or answer.id for answer in answers],
-        "section": [answer.entity for answer in answers],
+def predictions_of(
+    model_info: Mapping[str, Any], answers: Sequence[Answer], labels: Sequence[Collection[str]]
+) -> Predictions:
+    """Return answers about recordings as predictions, with the `labels` that experts have given each."""
+    records: dict[str, Any] = {
+        "record": [answer.beside or answer.id for answer in answers],
+        "group": [answer.entity or answer.beside or answer.id for answer in answers],
+        "normal": [int(ANOMALY not in names) for names in labels],
     }
-    for number, name in enumerate(classes):
-        table[name] = [int(name in each.labels) for each in said]
-        table[f"{name} predicted"] = [float(answer.scores[number]) for answer in answers]
-        table[f"{name} decided"] = [int(answer.decisions[number]) for answer in answers]
-    section = "section" if sectioned else None
-    return Predictions(task, classes, model_info["thresholds"], section, pd.DataFrame(table))
+    for name in model_info["classes"]:
+        records[name] = [int(name in names) for names in labels]
+    if sections := model_info["dataset"].get("sections"):
+        records["group"] = records["record"]  # as in a data set of machines
+        records[sections] = [answer.entity or "unknown" for answer in answers]
+    values, decisions = (
+        np.stack([getattr(answer, name) for answer in answers]) for name in ("scores", "decisions")
+    )
+    return predictions.made(model_info, values, decisions.astype(np.int8), pd.DataFrame(records))
+
+
+def _of_feedback(model_info: Mapping[str, Any], said: Sequence[Feedback]) -> Predictions:
+    return predictions_of(
+        model_info, [each.answer for each in said], [each.labels for each in said]
+    )

@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from beatline.bundle.model_info import DESCRIPTION, FOLDER, WEIGHTS_SHA256, read_model_info
 from beatline.common.errors import UserError
 from beatline.comparing import words
 from beatline.comparing.comparison import compare
 from beatline.comparing.differences import Compare
-from beatline.evaluation import predictions
 from beatline.evaluation.estimates import Evaluate
 from beatline.evaluation.predictions import Predictions
 from beatline.monitoring.answers import AnswerLog, Pair
-from beatline.monitoring.rows import ANOMALY
+from beatline.monitoring.outcomes import predictions_of
 from beatline.tracking import copies, measured
 from beatline.tracking.names import CHALLENGER, CHAMPION
 
@@ -98,25 +96,8 @@ def _compared(
 
 def _predictions(info: Mapping[str, Any], pairs: Sequence[Pair], side: str) -> Predictions:
     """What one of the two has said of labelled recordings."""
-    given = [pair.champion for pair in pairs]
-    labels = [set(pair.labels or ()) for pair in pairs]
-    table = pd.DataFrame(
-        {
-            "record": [answer.id for answer in given],
-            "group": [answer.entity or answer.id for answer in given],
-            "normal": [int(ANOMALY not in names) for names in labels],
-        }
-    )
-    for name in info["classes"]:
-        table[name] = [int(name in names) for names in labels]
-    if sections := info["dataset"]["sections"]:
-        table["group"] = table["record"]  # as in a data set of machines
-        table[sections] = [answer.entity or "unknown" for answer in given]
     answers = [getattr(pair, side) for pair in pairs]
-    values, decisions = (
-        np.stack([getattr(each, name) for each in answers]) for name in ("scores", "decisions")
-    )
-    return predictions.made(info, values, decisions.astype(np.int8), table)
+    return predictions_of(info, answers, [pair.labels or () for pair in pairs])
 
 
 def _model_infos(key: str, weights: Sequence[str]) -> list[dict[str, Any]]:

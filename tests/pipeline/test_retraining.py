@@ -56,6 +56,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return clone
 
 
+def answer(name: str, moment: datetime, entity: str | None = None) -> Answer:
+    return Answer(
+        name,
+        moment,
+        *KEY.split("/"),
+        weights="a" * 64,
+        version=None,
+        role="champion",
+        scores=np.array([0.5], np.float32),
+        decisions=np.array([True]),
+        warnings=[],
+        seconds=0.001,
+        entity=entity,
+    )
+
+
 def fill(log: AnswerLog, count: int, seed: int = 1) -> list[str]:
     """Log noisy heartbeats of patients, two of each, that experts have labelled; their answers' ids."""
     random = np.random.default_rng(seed)
@@ -66,22 +82,7 @@ def fill(log: AnswerLog, count: int, seed: int = 1) -> list[str]:
         sign = -1 if number % 2 else 1
         samples = (sign * wave + random.standard_normal(140))[:, None].astype(np.float32)
         moment = SAID - timedelta(days=1) + timedelta(minutes=number)
-        scores, decisions = np.array([0.5], np.float32), np.array([True])
-        answers.append(
-            Answer(
-                name,
-                moment,
-                *KEY.split("/"),
-                weights="a" * 64,
-                version=None,
-                role="champion",
-                scores=scores,
-                decisions=decisions,
-                warnings=[],
-                seconds=0.001,
-                entity=f"patient {seed} {number // 2}",
-            )
-        )
+        answers.append(answer(name, moment, f"patient {seed} {number // 2}"))
         kept.append(KeptRecording(name, samples, ["channel 1"], None, "archive units"))
         labels[name] = ["anomaly"] if number % 2 else []
     log.write(answers, kept)
@@ -93,20 +94,7 @@ def add_test_record(log: AnswerLog, clone: Clone) -> None:
     """Log a recording that the data set has, with a label."""
     series = np.loadtxt(clone.root / "heartbeats/ECG5000_TEST.tsv", dtype=np.float32)
     name = uuid.UUID(int=999_999).hex
-    scores, decisions = np.array([0.5], np.float32), np.array([True])
-    moment = SAID - timedelta(hours=1)
-    given = Answer(
-        name,
-        moment,
-        *KEY.split("/"),
-        weights="a" * 64,
-        version=None,
-        role="champion",
-        scores=scores,
-        decisions=decisions,
-        warnings=[],
-        seconds=0.1,
-    )
+    given = answer(name, SAID - timedelta(hours=1))
     log.write(
         [given], [KeptRecording(name, series[0, 1:, None], ["channel 1"], None, "archive units")]
     )
