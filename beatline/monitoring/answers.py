@@ -21,10 +21,8 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
-    Table,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from beatline.common.errors import UserError
 from beatline.monitoring import database, rows
@@ -77,7 +75,7 @@ class AnswerLog:
             with self.engine.begin() as connection:
                 for table, values in content.items():
                     if values:
-                        connection.execute(self._insert(table).on_conflict_do_nothing(), values)
+                        database.append(connection, table, values)
         return sum(row["size"] for values in content.values() for row in values)
 
     def window(
@@ -175,7 +173,7 @@ class AnswerLog:
             }
             for answer in sorted(labels)  # in one order: two who speak at once do not block
         ]
-        insert = self._insert(feedback)
+        insert = database.insert(self.engine, feedback)
         new = {name: insert.excluded[name] for name in ("moment", "labels")}
         upsert = insert.on_conflict_do_update(index_elements=["answer"], set_=new)
         with database.reporting_faults(self.engine):
@@ -202,11 +200,6 @@ class AnswerLog:
             self.engine.dispose()
             database.make_tables(self.engine)
             self._made = database.inode(self.engine)
-
-    def _insert(self, table: Table) -> Any:
-        """Return an insertion that may say what happens to a row that is there already."""
-        dialect: Any = sqlite if self.engine.dialect.name == "sqlite" else postgresql
-        return dialect.insert(table)
 
     def _by_id(self, query: Select[Any], column: Column[Any], ids: list[str]) -> Iterator[Row[Any]]:
         with self.reading() as connection:

@@ -97,7 +97,7 @@ class Writer:
         return fits
 
     def _run(self) -> None:
-        with suppress(UserError):  # which is told with the first batch
+        with suppress(Exception):  # which is told with the first batch: nothing ends this thread
             self.log.write([])  # so that there is a log to be read
         while not self._ending:
             self._wake.wait(PAUSE if self._failed else BETWEEN)

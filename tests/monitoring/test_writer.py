@@ -33,10 +33,15 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 @contextmanager
-def writing(where: str, settings: Monitoring = SETTINGS) -> Iterator[tuple[Writer, Counter[str]]]:
-    """A writer, and what came of its rows."""
+def writing(
+    where: str,
+    settings: Monitoring = SETTINGS,
+    prepare: Callable[[Writer], object] = lambda writer: None,
+) -> Iterator[tuple[Writer, Counter[str]]]:
+    """A writer, and what came of its rows. `prepare` is called before it starts."""
     outcomes: Counter[str] = Counter()
     writer = Writer(where, settings, lambda outcome, rows: outcomes.update({outcome: rows}))
+    prepare(writer)
     writer.start()
     try:
         yield writer, outcomes
@@ -64,6 +69,25 @@ def test_all_is_written_in_the_end(where: str) -> None:
         for row in rows:
             assert writer.add(row) is None
     assert ids(where) == [row.id for row in rows] and outcomes == {"written": len(rows)}
+
+
+def test_whatever_goes_wrong_first_ends_no_writer(tmp_path: Path) -> None:
+    """A writer that was stopped by an error that nobody has foreseen would hold answers for ever."""
+
+    def prepare(writer: Writer) -> None:
+        write, calls = writer.log.write, iter([RuntimeError("unforeseen")])
+
+        def failing(*arguments: Any) -> int:
+            for error in calls:
+                raise error
+            return write(*arguments)
+
+        writer.log.write = failing
+
+    where = str(tmp_path / "answers.db")
+    with writing(where, prepare=prepare) as (writer, outcomes):
+        written = writer.add(answer(), wait=True)
+        assert written and written.result(10) and outcomes["written"] == 1
 
 
 def test_who_waits_is_told_when_it_is_there(where: str) -> None:
@@ -108,8 +132,10 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def limit(connection: sqlite3.Connection, _: Any) -> None:
         connection.execute(f"PRAGMA max_page_count={pages}")
 
-    with writing(where) as (writer, outcomes):
+    def prepare(writer: Writer) -> None:
         event.listen(writer.log.engine, "connect", limit)
+
+    with writing(where, prepare=prepare) as (writer, outcomes):
         rows = several(1000)
         for row in rows:
             writer.add(row)
