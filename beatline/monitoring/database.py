@@ -175,8 +175,8 @@ def insert(made: Engine, table: Table) -> Any:
 def append(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows with a value for each column, apart from those that are there already.
 
-    The driver is given them directly: SQLAlchemy looks at each value, which takes longer than the database
-    does. PostgreSQL takes a stream of rows in a third of the time, but not one that it has."""
+    The driver is given them directly: SQLAlchemy looks at each value, which takes longer than the
+    database itself. PostgreSQL takes rows as a stream in a third of the time, but none that it has."""
     names = [each.name for each in table.columns]
     tuples = [*map(itemgetter(*names), rows)]
     statement = insert(connection.engine, table).on_conflict_do_nothing()
@@ -193,12 +193,12 @@ def append(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
 
 def _stream(connection: Connection, table: Table, tuples: Sequence[tuple[Any, ...]]) -> None:
     names = ", ".join(each.name for each in table.columns)
-    with connection.connection.cursor() as cursor:
-        driver: Any = cursor
-        with driver.copy(f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)") as stream:
-            stream.set_types([_POSTGRESQL_TYPES[type(each.type)] for each in table.columns])
-            for row in tuples:
-                stream.write_row(row)
+    driver: Any = connection.connection.driver_connection
+    copy = f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)"
+    with driver.cursor() as cursor, cursor.copy(copy) as stream:
+        stream.set_types([_POSTGRESQL_TYPES[type(each.type)] for each in table.columns])
+        for row in tuples:
+            stream.write_row(row)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -42,6 +43,7 @@ from beatline.tracking.names import (
     CHAMPION,
     DATASET,
     FINISHED,
+    GATE,
     MODEL,
     MOVE,
     PYFUNC,
@@ -194,7 +196,7 @@ def register(
     client: MlflowClient, run_id: str, tags: Mapping[str, str], description: str
 ) -> tuple[Version, bool]:
     """Make a version from the bundle of a run, called `challenger`, and return it; the second value tells
-    whether it is new. A run has one version.
+    whether it is new, or one whose registration was interrupted. A run has one version.
 
     Raises UserError if the run is not whole, or its bundle is damaged or cannot be served.
     """
@@ -204,8 +206,20 @@ def register(
     name = registered_name(key)
     if run.info.status != FINISHED:
         raise UserError(f"the run of {key} is not whole: `beatline track` completes it")
-    if present := next((each for each in _versions(client, key) if each.run_id == run_id), None):
+    present = next((each for each in _versions(client, key) if each.run_id == run_id), None)
+    if present and (present.aliases or GATE in present.tags):
         return present, False
+    number = present.number if present else _create(client, run, key, tags, description)
+    with reporting_faults():  # of one, too, whose registration was interrupted before this
+        client.set_registered_model_alias(name, CHALLENGER, str(number))
+    return resolve(client, key, number), True
+
+
+def _create(
+    client: MlflowClient, run: Run, key: str, tags: Mapping[str, str], description: str
+) -> int:
+    """Make a version of a run's bundle; return its number."""
+    run_id, name = run.info.run_id, registered_name(key)
     with tempfile.TemporaryDirectory() as folder:
         bundle = _fetch(client, run_id, BUNDLE, Path(folder, "fetched"), f"the bundle of {key}")
         model_info = read_model_info(bundle)
@@ -229,8 +243,7 @@ def register(
             description=description[:LONGEST],
             await_creation_for=0,
         )
-        client.set_registered_model_alias(name, CHALLENGER, present.version)
-    return resolve(client, key, int(present.version)), True
+    return int(present.version)
 
 
 def _create_model(client: MlflowClient, name: str, tags: Mapping[str, str]) -> None:

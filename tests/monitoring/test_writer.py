@@ -74,20 +74,19 @@ def test_all_is_written_in_the_end(where: str) -> None:
 def test_whatever_goes_wrong_first_ends_no_writer(tmp_path: Path) -> None:
     """A writer that was stopped by an error that nobody has foreseen would hold answers for ever."""
 
+    errors = [RuntimeError("unforeseen")]
+
+    def fail_once(connection: Any, _: Any) -> None:
+        if errors:
+            raise errors.pop()
+
     def prepare(writer: Writer) -> None:
-        write, calls = writer.log.write, iter([RuntimeError("unforeseen")])
-
-        def failing(*arguments: Any) -> int:
-            for error in calls:
-                raise error
-            return write(*arguments)
-
-        writer.log.write = failing
+        event.listen(writer.log.engine, "connect", fail_once)
 
     where = str(tmp_path / "answers.db")
     with writing(where, prepare=prepare) as (writer, outcomes):
         written = writer.add(answer(), wait=True)
-        assert written and written.result(10) and outcomes["written"] == 1
+        assert written and written.result(10) and outcomes["written"] == 1 and not errors
 
 
 def test_who_waits_is_told_when_it_is_there(where: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -116,10 +116,22 @@ def project(trained: Clone) -> Iterator[Clone]:
     yield trained
 
 
-def versions(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> list[registered.Version]:
-    monkeypatch.chdir(clone.root)
-    monkeypatch.delenv(client.URI, raising=False)
-    return registered._versions(client.connect(), KEY)
+def versions(clone: Clone) -> list[registered.Version]:
+    """The versions that the registry has now, each with its bundle whole.
+
+    They are read in a copy of its database: MLflow keeps a file open in this process, so that it would go
+    on reading one that a test has deleted."""
+    if not (present := clone.root / "data/mlflow/mlflow.db").exists():
+        return []
+    copied = clone.root.parent / f"{uuid.uuid4().hex}.db"
+    shutil.copy(present, copied)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(client.URI, f"sqlite:///{copied}")
+        registry = client.connect()
+        found = registered._versions(registry, KEY)
+        for version in found:
+            registered.download(registry, version, clone.root / "data/check")
+        return found
 
 
 def results(clone: Clone) -> dict[str, str]:
@@ -132,7 +144,7 @@ def shown(clone: Clone, path: str) -> str:
     return clone.run("git", "show", f"{BRANCH}:{path}")
 
 
-def test_a_challenger_is_made_once(project: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_challenger_is_made_once(project: Clone) -> None:
     """The branch holds recordings, parameters, results and a comparison on old and new records; the
     checkout is as it was; the same recordings make no other challenger, and new ones do."""
     before = project.run("git", "rev-parse", "HEAD"), results(project)
@@ -146,11 +158,11 @@ def test_a_challenger_is_made_once(project: Clone, monkeypatch: pytest.MonkeyPat
     content = YAML(typ="safe").load(shown(project, "params.yaml"))
     [named] = content["datasets"]["ecg5000"]["download"]["incoming"]
     assert named["folder"] == "data/incoming/ecg5000/2026-03-02"
-    [version] = versions(project, monkeypatch)
+    [version] = versions(project)
     assert version.aliases == ("challenger",) and version.number == outcome["version"]
 
     project.run(*RETRAIN)
-    assert len(versions(project, monkeypatch)) == 1
+    assert len(versions(project)) == 1
 
     # Who merges the branch has what it names, and is asked to learn from nothing twice.
     project.run("git", "merge", "--quiet", BRANCH)
@@ -169,15 +181,13 @@ def test_a_challenger_is_made_once(project: Clone, monkeypatch: pytest.MonkeyPat
         assert (
             len(YAML(typ="safe").load(second)["datasets"]["ecg5000"]["download"]["incoming"]) == 2
         )
-        assert len(versions(project, monkeypatch)) == 2
+        assert len(versions(project)) == 2
     finally:
         project.run("git", "reset", "--quiet", "--hard", before[0].strip())
         project.run("dvc", "checkout", "--quiet")
 
 
-def test_a_killed_retraining_leaves_nothing_half_made(
-    project: Clone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_retraining_leaves_nothing_half_made(project: Clone) -> None:
     """Killed whenever, with all that it has started, `beatline retrain` has made a branch with everything
     in it, or none; and the next one makes one version of these recordings."""
     generator = np.random.default_rng(int(os.environ.get("SEED", "1")))
@@ -192,11 +202,10 @@ def test_a_killed_retraining_leaves_nothing_half_made(
         if project.run("git", "branch", "--list", BRANCH).strip():
             shown(project, f"reports/retraining/{KEY}/2026-03-02/outcome.json")
             project.run("git", "branch", "-D", BRANCH)  # so that the next one begins again
-        for version in versions(project, monkeypatch):
-            registered.download(client.connect(), version, Path("data/check"))
+        versions(project)  # each of which is whole
         assert not project.run("git", "status", "--porcelain", "--untracked-files=no")
     project.run(*RETRAIN)
-    assert len(versions(project, monkeypatch)) == 1
+    assert len(versions(project)) == 1
     shown(project, f"reports/retraining/{KEY}/2026-03-02/comparison.md")
     assert not (project.root / ".dvc/tmp/retraining").exists()
 

@@ -36,6 +36,22 @@ def register(
     return version, judgement
 
 
+def test_an_interrupted_registration_goes_on(
+    mlflow: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that was made and then called nothing would never be judged."""
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(mlflow, "set_registered_model_alias", interrupted)
+        register(mlflow, tmp_path, 1, 1.0)
+    version, _ = register(mlflow, tmp_path, 1, 1.0)
+    assert (version.number, version.aliases) == (1, (names.CHALLENGER,))
+    assert names.GATE in registered.resolve(mlflow, KEY, 1).tags
+
+
 def test_a_worse_model_does_not_become_the_champion(mlflow: MlflowClient, tmp_path: Path) -> None:
     """The whole way: register, promote, a worse and a better challenger, and back again."""
     first, judgement = register(mlflow, tmp_path, 1, 1.0)
