@@ -4,8 +4,9 @@ Arguments are those of `dvc repro`. DVC empties dvc.lock before it writes it ane
 its list of who reads and writes what (.dvc/tmp/rwlock): a signal in between leaves files with which no
 `dvc repro` can begin. Before and after a run a damaged dvc.lock is restored from the copy that the last
 run has kept, or from Git, and an unreadable list is removed. What has run comes from DVC's run cache,
-also where dvc.lock names results of another machine. If networks came out other than in the commit though
-nothing that they are made of has changed, the end says so, with what a comparison says of them.
+also where dvc.lock names results of another machine. At the end the report is told what has changed since
+the last commit; if networks came out other though nothing that they are made of has changed, so is who
+runs it.
 
 What a killed run was writing (`.<name>.partial`) is removed, wherever it is: a later run replaces only
 what has the same name.
@@ -63,25 +64,32 @@ def run(options: argparse.Namespace) -> int:
     finally:
         mend()
     if status == 0:
-        _tell_other_results()
+        _tell_changes()
     return status
 
 
-def _tell_other_results() -> None:
-    changed = subprocess.run(
-        ["git", "diff", "--quiet", "HEAD", "--", "reports/metrics"], capture_output=True
-    )
-    if changed.returncode != 1:  # nothing has changed, or here is no Git
+def _tell_changes() -> None:
+    """Say what is other than in the last commit: in the report whatever it is, and here if nothing has
+    changed that it is made of."""
+    status = ["git", "status", "--porcelain", "--untracked-files=all", "--", "reports/metrics"]
+    changed = subprocess.run(status, capture_output=True)
+    if changed.returncode:  # here is no Git
         return
     # Only here: it takes a second.
+    from beatline.comparing import since_commit
+    from beatline.comparing.comparison import compare
     from beatline.comparing.differences import Compare
     from beatline.comparing.reproduction import other_results
-    from beatline.comparing.revisions import repository
+    from beatline.comparing.revisions import WORKSPACE, Revision, repository
 
     with repository() as repo:
-        parameters = params.block(params.load(), "compare", Compare)
-        for sentences in other_results(repo, parameters):
-            print(sentences, flush=True)
+        before, comparison = Revision(repo, "HEAD"), None
+        if changed.stdout:
+            parameters = params.block(params.load(), "compare", Compare)
+            comparison = compare(before, Revision(repo, WORKSPACE), parameters)
+            for sentences in other_results(comparison):
+                print(sentences, flush=True)
+        since_commit.write(Path("reports"), before, comparison)
 
 
 def mend() -> None:

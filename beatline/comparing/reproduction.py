@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dvc.repo import Repo
-
 from beatline.common.words import counted, spoken
 from beatline.comparing import words
-from beatline.comparing.comparison import BETTER, WORSE, compare
-from beatline.comparing.differences import Compare
-from beatline.comparing.revisions import WORKSPACE, Revision
+from beatline.comparing.comparison import BETTER, WORSE, Comparison
+from beatline.comparing.revisions import Revision
 
 
-def other_results(repo: Repo, parameters: Compare) -> list[str]:
-    """Sentences on models whose metrics are other than those of HEAD, while code, data and parameters of
-    their training are the same; none if there is no such model."""
-    before, after = Revision(repo, "HEAD"), Revision(repo, WORKSPACE)
+def other_results(comparison: Comparison) -> list[str]:
+    """Sentences on models whose metrics are other than before, while code, data and parameters of their
+    training are the same; none if there is no such model."""
+    before, after = comparison.before, comparison.after
     both = [pair for pair in after.trained if pair in before.trained]
     other = [pair for pair in both if _is_other(before, after, *pair)]
     if not other:
         return []
-    comparison = compare(before, after, parameters)
     beyond = [
         f"{words.name(row.model)} is {row.verdict} in {row.difference.metric}"
         for row in comparison.rows

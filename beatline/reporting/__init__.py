@@ -46,7 +46,7 @@ from beatline.reporting.mistakes import add_mistakes, add_reconstructions
 from beatline.reporting.model_card import model_card, model_card_path
 from beatline.reporting.models import add_comparison, add_model, percent, summary
 from beatline.reporting.page import page
-from beatline.reporting.results import DatasetResults, heading, read, warn_of_stale
+from beatline.reporting.results import DatasetResults, heading, read, results_sum, warn_of_stale
 from beatline.reporting.seeds import several
 
 __all__ = ["CARDS", "FIGURES", "Document", "Report", "compose", "own_identity", "page"]
@@ -74,7 +74,7 @@ def compose(
     warn_of_stale(content, root)
     datasets = [read(content, name, root) for name in content["datasets"]]
     colours = figures.colours_of(list(content["train"]))
-    document = Document()
+    document = Document(results=results_sum(datasets))
     _add_opening(document, datasets)
     _add_summary(document, datasets, colours, percent(content["evaluate"]))
     document.add_contents()

@@ -21,7 +21,9 @@ from markdown_it.utils import EnvType, OptionsDict
 
 from beatline.reporting.document import CARDS, JINJA, TEMPLATES, Document, anchor
 
-REPORT = "report.md"
+REPORT, REPORT_PAGE = "report.md", "report.html"
+CHANGES = "changes.js"  # beside the page, see beatline.comparing.since_commit
+RESULTS = "beatline-results"  # names what the report shows
 
 STYLE = (TEMPLATES / "style.css").read_text()
 SCRIPT = (TEMPLATES / "page.js").read_text()
@@ -33,6 +35,9 @@ _FOLD = re.compile(r"<details>\s<summary>[^<>&]*</summary>\s*|</details>\s*")
 def page(document: Document) -> str:
     """The report as one HTML file: style, script, figures and cards are inside, nothing is fetched."""
     return JINJA.get_template("page.html.j2").render(
+        results=document.results,
+        results_name=RESULTS,
+        changes=CHANGES,
         title=_plain(document.body.partition("\n")[0].lstrip("# ")),
         contents=[
             (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +122,15 @@ def read(content: dict[str, Any], name: str, root: Path) -> DatasetResults:
             for model in params.models_of(content, name)
         ],
     )
+
+
+def results_sum(datasets: Sequence[DatasetResults]) -> str:
+    """SHA-256 of what the models' metrics are."""
+    content = {
+        results.name: {model.model: model.estimates for model in results.models}
+        for results in datasets
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def warn_of_stale(content: dict[str, Any], root: Path) -> None:

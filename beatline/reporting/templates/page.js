@@ -1,5 +1,25 @@
 "use strict";
 
+// What has changed since the last commit, if the script that tells it is there, and of these results.
+const results = document.querySelector('meta[name="beatline-results"]')?.content;
+if (results) {
+  const told = typeof changes !== "undefined" && changes.results === results ? changes : null;
+  const section = document.createElement("section");
+  const add = (parent, name, text) => {
+    const element = parent.appendChild(document.createElement(name));
+    element.textContent = text;
+    return element;
+  };
+  section.id = "changes";
+  add(section, "h2", told ? told.title : "Since the last commit");
+  add(section, "p", told ? told.first : "Not known of these results: `make repro` tells it here, `make compare` at any time.");
+  if (told?.lines.length) {
+    const list = add(section, "ul", "");
+    for (const line of told.lines) add(list, "li", line);
+  }
+  document.querySelector("main h2").before(section);
+}
+
 // Contents: at the side of a wide screen, folded on a narrow one.
 const narrow = matchMedia("(max-width: 69.99rem)");
 const contents = document.querySelector("nav details");
