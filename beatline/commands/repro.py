@@ -35,7 +35,7 @@ from beatline.commands import validate
 from beatline.commands.committed import check_no_conflict
 from beatline.commands.rwlock import listed_processes
 from beatline.common import params
-from beatline.common.errors import warn
+from beatline.common.errors import UserError, warn
 from beatline.common.files import remove_half_written, replacing
 from beatline.lineage.lock import DVC_LOCK, is_sound
 from beatline.tracking import live
@@ -84,11 +84,15 @@ def _tell_changes() -> None:
 
     with repository() as repo:
         before, comparison = Revision(repo, "HEAD"), None
-        if changed.stdout:
-            parameters = params.block(params.load(), "compare", Compare)
-            comparison = compare(before, Revision(repo, WORKSPACE), parameters)
-            for sentences in other_results(comparison):
-                print(sentences, flush=True)
+        try:
+            if changed.stdout:
+                parameters = params.block(params.load(), "compare", Compare)
+                comparison = compare(before, Revision(repo, WORKSPACE), parameters)
+        except UserError as error:  # as where no result was committed: the run itself is good
+            since_commit.write_reason(Path("reports"), before, str(error))
+            return
+        for sentences in other_results(comparison) if comparison else ():
+            print(sentences, flush=True)
         since_commit.write(Path("reports"), before, comparison)
 
 

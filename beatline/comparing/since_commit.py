@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from beatline.common.files import replacing
 from beatline.common.words import spoken
@@ -22,20 +21,29 @@ from beatline.reporting.page import CHANGES, REPORT_PAGE, RESULTS
 def write(reports: Path, before: Revision, comparison: Comparison | None) -> None:
     """Write the script in the folder `reports`, if its page is there. `comparison`: of the workspace with
     the commit `before`; None if no metric is another."""
+    if comparison is None:
+        _write(reports, before, "Every metric is as it was.", [])
+        return
+    lines = [words.summary(comparison)[0], *_lines(comparison)]
+    _write(reports, before, f"{words.decision(comparison)[0]}.", lines)
+
+
+def write_reason(reports: Path, before: Revision, reason: str) -> None:
+    """Write why nothing can be compared with the commit `before`."""
+    _write(reports, before, f"Not compared: {reason}.", [])
+
+
+def _write(reports: Path, before: Revision, first: str, lines: list[str]) -> None:
     try:
         results = re.search(rf'<meta name="{RESULTS}" content="(\w+)">', _head(reports))
     except OSError:
         return
-    content: dict[str, Any] = {
+    content = {
         "results": results[1] if results else "",
         "title": f"Since the last commit, {before.shown_commit[:7]}",
-        "first": "Every metric is as it was.",
-        "lines": [],
+        "first": first,
+        "lines": lines,
     }
-    if comparison is not None:
-        first = words.decision(comparison)[0]
-        lines = [words.summary(comparison)[0], *_lines(comparison)]
-        content |= {"first": f"{first}.", "lines": lines}
     with replacing(reports / CHANGES) as beside:
         beside.write_text(f"const changes = {json.dumps(content)};\n", encoding="utf-8")
 
