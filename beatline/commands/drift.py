@@ -2,25 +2,27 @@
 
 The answers in the service's log are compared, or recordings in files. Exit status: 0 if no drift was
 found, 1 if there is drift, or if metrics are worse by what experts have said, 2 if there are too few
-records to tell. An error has 1 too, and begins with `error:`. Without a model, all of params.yaml that
-the log has answers of are checked, the worst first.
+records to tell, 3 for any error, so that none is taken for drift. Without a model, all of params.yaml
+that the log has answers of are checked, the worst first.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from beatline.bundle.model_info import DESCRIPTION, WEIGHTS_SHA256, find, read_model_info
 from beatline.common import params, sums
-from beatline.common.errors import UserError, warn
+from beatline.common.errors import UserError, reporting_mistakes, warn
 from beatline.common.files import read_json
 from beatline.evaluation.estimates import Evaluate
 from beatline.monitoring import database, drift, drift_report, outcomes
@@ -34,12 +36,14 @@ from beatline.tracking.names import PREDICTIONS
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 STATUS = {"drift": 1, "too few": 2, "none": 0}
+ERROR = 3
 ESTIMATES = "estimates.json"
 SHOWN = 5  # features, in the terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the model, the window, and whether a report is written."""
+    parser.exit = _exit  # pyright: ignore[reportAttributeAccessIssue]
     parser.add_argument("model", nargs="?", help="such as ptbxl/cnn, or a bundle's folder")
     parser.add_argument("--since", type=_moment, help="a moment, or how long ago: 7d, 12h, 30m")
     parser.add_argument("--until", type=_moment, help="the same, of the window's end")
@@ -53,8 +57,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _exit(status: int = 0, message: str | None = None) -> NoReturn:
+    """End as argparse does, but for the status of a mistake, which is that of too few records."""
+    if message:
+        print(message, end="", file=sys.stderr)
+    sys.exit(ERROR if status else 0)
+
+
 def run(options: argparse.Namespace) -> int:
-    """Print what was found; see above for the exit status. Raises UserError if nothing can be checked."""
+    """Print what was found; see above for the exit status."""
+    try:
+        with reporting_mistakes():
+            return _run(options)
+    except SystemExit as end:
+        print(end.code, file=sys.stderr)
+    except Exception:  # whatever it is
+        traceback.print_exc()
+    return ERROR
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Raises UserError if nothing can be checked."""
     settings = params.block(params.load(), "monitoring", Monitoring)
     if options.recordings and not options.model:
         raise UserError("--recordings needs a model: name one, such as ptbxl/cnn")
