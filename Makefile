@@ -255,6 +255,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.read_records
 	python -m benchmarks.train
 	python -m benchmarks.bootstrap
+	python -m benchmarks.preparation
 	python -m benchmarks.sound_features
 	python -m benchmarks.ecg_features
 	python -m benchmarks.mnist

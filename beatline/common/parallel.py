@@ -37,16 +37,22 @@ _OF_A_WORKER = {
 
 
 def ordered(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    total: int | None = None,
 ) -> Generator[Result]:
     """Yield `function` of each of the `items`, in their order; a few results per worker are in memory.
 
     `function` and items go to other processes by pickle. `workers`: how many, None for those of the
-    environment. Work begins in this process, and a pool is started when it would save more than it
-    costs. What an item prints, and the error that it raises, are those of one process after the other.
+    environment. `total`: about how many items there are, where they have no length. Work begins in this
+    process, and a pool is started when it would save more than it costs. What an item prints, and the
+    error that it raises, are those of one process after the other.
     Raises UserError if a worker is lost.
     """
     workers = number_of_workers() if workers is None else workers
+    total = len(items) if isinstance(items, Sized) else total
     waiting, spent = iter(items), 0.0
     for done, item in enumerate(waiting, 1):
         begin = time.monotonic()
@@ -54,7 +60,7 @@ def ordered(
         spent += time.monotonic() - begin
         yield result
         # Of how many items there are, nothing may be known: then as much is left as is done.
-        left = spent * (len(items) / done - 1) if isinstance(items, Sized) else spent
+        left = spent * (total / done - 1) if total else spent
         if workers > 1 and left * (1 - 1 / workers) > STARTUP:
             yield from _in_pool(function, waiting, workers)
             return

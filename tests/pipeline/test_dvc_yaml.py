@@ -34,6 +34,12 @@ NOT_CALLED = {
     ("examples", "beatline/simulators"): "only download makes recordings up",
     ("extract_features", "beatline/simulators"): "only download makes recordings up",
     ("normalize", "beatline/simulators"): "only download makes recordings up",
+    (
+        "aggregate_labels",
+        "beatline/common/parallel.py",
+    ): "only simulators work in several processes",
+    ("examples", "beatline/common/parallel.py"): "only simulators work in several processes",
+    ("normalize", "beatline/common/parallel.py"): "only simulators work in several processes",
     ("evaluate", "beatline/export"): "only train writes a graph",
     ("report", "beatline/sources"): "only data stages fetch and read raw files",
 }
