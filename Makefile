@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
+.PHONY: help setup cluster repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
   exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote drift retrain watch mlflow serve features feature-server \
   check browser prometheus test test-quick bench lock \
   clean
@@ -18,6 +18,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## create .venv and install the pinned requirements
+
+cluster: $(VENV)/.ready-cluster ## install what a Dask cluster needs, in each of its machines
 
 repro: $(VENV)/.ready ## run the pipeline with the committed params.yaml
 	@beatline repro
@@ -272,8 +274,8 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.feature_store
 	python -m benchmarks.logging
 
-LOCKED := requirements requirements-serve requirements-tracking requirements-mlflow requirements-feast \
-  requirements-dev
+LOCKED := requirements requirements-serve requirements-tracking requirements-cluster requirements-mlflow \
+  requirements-feast requirements-dev
 
 lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	for each in $(LOCKED); do uv pip compile --universal --python-version 3.11 --generate-hashes \
@@ -308,7 +310,11 @@ $(VENV)/.ready-tracking: $(VENV)/.ready requirements-tracking.txt
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tracking.txt
 	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready-serve $(VENV)/.ready-tracking requirements-dev.txt
+$(VENV)/.ready-cluster: $(VENV)/.ready requirements-cluster.txt
+	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.txt
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready-serve $(VENV)/.ready-tracking $(VENV)/.ready-cluster requirements-dev.txt
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 

@@ -1,6 +1,7 @@
 """Work on many items in several processes, to the same results as in one.
 
-They are those of a local pool, one per core unless BEATLINE_WORKERS says otherwise.
+On one machine they are those of a local pool, one per core unless BEATLINE_WORKERS says otherwise; where
+DASK_SCHEDULER_ADDRESS names a scheduler, the workers of a Dask cluster (:mod:`beatline.common.cluster`).
 Each item is worked on without regard to the others and results come in the order of the items, so that
 what is made of them does not depend on who worked.
 """
@@ -26,7 +27,7 @@ from beatline.common.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-WORKERS = "BEATLINE_WORKERS"  # of the environment
+WORKERS, SCHEDULER = "BEATLINE_WORKERS", "DASK_SCHEDULER_ADDRESS"  # of the environment
 STARTUP = 2.0  # seconds that a pool takes to begin
 AHEAD = 2  # items per worker that are worked on or wait to be fetched
 # Processes that share the cores would wait for each other's threads.
@@ -52,6 +53,11 @@ def ordered(
     Raises UserError if a worker is lost.
     """
     workers = number_of_workers() if workers is None else workers
+    if workers > 1 and (address := os.environ.get(SCHEDULER)):
+        from beatline.common import cluster
+
+        yield from cluster.ordered(function, items, address)
+        return
     total = len(items) if isinstance(items, Sized) else total
     waiting, spent = iter(items), 0.0
     for done, item in enumerate(waiting, 1):

@@ -70,6 +70,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool for any work, of two processes whatever the machine has."""
     monkeypatch.setattr(parallel, "STARTUP", 0.0)
     monkeypatch.setenv(parallel.WORKERS, "2")
+    monkeypatch.delenv(parallel.SCHEDULER, raising=False)
 
 
 @pytest.mark.usefixtures("eager")

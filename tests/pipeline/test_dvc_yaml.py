@@ -26,6 +26,8 @@ DATA_STAGES = ("download", "aggregate_labels", "split", "examples", "normalize")
 CANNOT_CHANGE_OUTPUTS = {
     "beatline/common/errors.py": "says what is wrong, and then nothing is written",
     "beatline/common/params.py": "refuses parameters or hands them on; DVC watches the values",
+    "beatline/common/cluster.py": "calls other machines with the same code, or nobody",
+    "beatline/common/versions.py": "says what made a number, as beatline/lineage does",
     "beatline/lineage": "says what made a number, which is left out of what makes a stage run again",
 }
 # The same for single kinds of stages.
