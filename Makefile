@@ -74,12 +74,13 @@ experiments: $(VENV)/.ready ## list experiments and what they changed; SINCE=v1.
 	@$(TRACK) true
 
 # Experiments. Each sweep is queued, so that it leaves the workspace as it is, and then run, WORKERS at a
-# time; a failed experiment says where its log is.
+# time, or by the workers of the Dask cluster CLUSTER=tcp://host:8786; a failed experiment says where its log is.
 WORKERS := 1
+CLUSTER :=
 MODEL := cnn
 DATASET := ptbxl
 QUEUE := dvc exp run --queue --quiet
-RUN := beatline run-queue --workers $(WORKERS); status=$$?; $(TRACK) exit $$status
+RUN = beatline run-queue --workers $(WORKERS) $(if $(CLUSTER),--cluster '$(CLUSTER)'); status=$$?; $(TRACK) exit $$status
 
 RATES := 0.003,0.01,0.03
 SIZES := 32,64,128

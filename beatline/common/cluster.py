@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import socket
 import threading
 import time
 from collections import deque
@@ -70,6 +71,7 @@ def connected(address: str) -> Iterator[Client]:
         logging.CRITICAL
     )  # an error is told once, in a sentence
     try:
+        _probe(address)
         client = Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UserError(
@@ -79,6 +81,17 @@ def connected(address: str) -> Iterator[Client]:
     with client:
         _check_workers(client, address)
         yield client
+
+
+def _probe(address: str) -> None:
+    """Raise OSError or ValueError if nobody listens at `address`: a client that finds that out itself
+    leaves a traceback behind."""
+    from distributed.comm.addressing import parse_address, parse_host_port
+
+    scheme, location = parse_address(address)
+    if scheme not in ("tcp", "tls"):
+        raise ValueError(f"no address begins with {scheme}://")
+    socket.create_connection(parse_host_port(location, 8786), TIMEOUT).close()
 
 
 def result(client: Client, future: Future) -> Any:
@@ -109,7 +122,8 @@ def result(client: Client, future: Future) -> Any:
 def _threads(client: Client) -> int:
     """How many tasks the workers that are there now can do at a time."""
     try:
-        return sum(client.nthreads().values())
+        threads: Any = client.nthreads()
+        return sum(threads.values())
     except OSError:
         raise _lost("the scheduler is") from None
 
@@ -129,7 +143,7 @@ def _check_workers(client: Client, address: str) -> None:
             f"the scheduler {address} has no worker: start some by `dask worker {address} --nthreads 1` "
             f"in a checkout of this revision"
         ) from None
-    answers = client.run(difference, identity(), on_error="return")
+    answers: Any = client.run(difference, identity(), on_error="return")
     for worker, answer in sorted(answers.items()):
         if isinstance(answer, Exception):
             answer = f"no such code ({answer})"
