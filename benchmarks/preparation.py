@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from beatline import datasets, features
 from beatline.common import parallel, params
 from beatline.common.files import sha256
+from beatline.datasets import Labels
 from beatline.features import Recorded
 from beatline.sources.pack import Pack, PackWriter
 
@@ -54,15 +56,21 @@ def download(content: dict[str, Any], name: str, folder: Path) -> None:
         pack.add(datasets.MANIFEST, json.dumps(manifest.as_dict()).encode())
 
 
-def extract(content: dict[str, Any], name: str, raw: Path, folder: Path) -> None:
-    """Extract the features of the recordings in `raw`."""
+def read_labels(content: dict[str, Any], name: str, raw: Path) -> Labels:
+    """The labels of the recordings in `raw`, which another stage reads."""
     module = _module(content, name)
     block = content["datasets"][name]["aggregate_labels"]
+    schema = module.AggregateLabels
     with Pack(raw) as pack:
-        labels = module.read_labels(
-            pack,
-            params.validated(block, f"datasets.{name}.aggregate_labels", module.AggregateLabels),
+        return module.read_labels(
+            pack, params.validated(block, f"datasets.{name}.aggregate_labels", schema)
         )
+
+
+def extract(content: dict[str, Any], name: str, labels: Labels, raw: Path, folder: Path) -> None:
+    """Extract the features of the recordings in `raw`."""
+    module = _module(content, name)
+    with Pack(raw) as pack:
         description = {**json.loads(pack.text(datasets.MANIFEST)), "classes": labels.classes}
         kind = features.module(content["extract_features"][name]["kind"])
         recorded = Recorded(module, pack, labels.table, description)
@@ -109,18 +117,14 @@ def main() -> int:
     good = True
     with tempfile.TemporaryDirectory() as folder:
         for name in BLOCKS:
-            _, equal = compare(
-                f"simulate {name}", lambda to, name=name: download(content, name, to), processes
-            )
+            _, equal = compare(f"simulate {name}", partial(download, content, name), processes)
             good &= equal
             raw = Path(folder, name)
             raw.mkdir()
             download(content, name, raw)
-            faster, equal = compare(
-                f"extract the features of {name}",
-                lambda to, name=name, raw=raw: extract(content, name, raw / "raw.zip", to),
-                processes,
-            )
+            labels = read_labels(content, name, raw / "raw.zip")
+            work = partial(extract, content, name, labels, raw / "raw.zip")
+            faster, equal = compare(f"extract the features of {name}", work, processes)
             good &= equal and (processes != 2 or faster >= REQUIRED)
     return 0 if good else 1
 
