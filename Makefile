@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
+.PHONY: help setup cluster repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
   exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote drift retrain watch mlflow serve features feature-server \
   check browser prometheus test test-quick bench lock \
   clean
@@ -18,6 +18,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## create .venv and install the pinned requirements
+
+cluster: $(VENV)/.ready-cluster ## install what a Dask cluster needs, in each of its machines
 
 repro: $(VENV)/.ready ## run the pipeline with the committed params.yaml
 	@beatline repro
@@ -72,12 +74,13 @@ experiments: $(VENV)/.ready ## list experiments and what they changed; SINCE=v1.
 	@$(TRACK) true
 
 # Experiments. Each sweep is queued, so that it leaves the workspace as it is, and then run, WORKERS at a
-# time; a failed experiment says where its log is.
+# time, or by the workers of the Dask cluster CLUSTER=tcp://host:8786; a failed experiment says where its log is.
 WORKERS := 1
+CLUSTER :=
 MODEL := cnn
 DATASET := ptbxl
 QUEUE := dvc exp run --queue --quiet
-RUN := beatline run-queue --workers $(WORKERS); status=$$?; $(TRACK) exit $$status
+RUN = beatline run-queue --workers $(WORKERS) $(if $(CLUSTER),--cluster '$(CLUSTER)'); status=$$?; $(TRACK) exit $$status
 
 RATES := 0.003,0.01,0.03
 SIZES := 32,64,128
@@ -255,6 +258,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.read_records
 	python -m benchmarks.train
 	python -m benchmarks.bootstrap
+	python -m benchmarks.preparation
 	python -m benchmarks.sound_features
 	python -m benchmarks.ecg_features
 	python -m benchmarks.mnist
@@ -271,8 +275,8 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.feature_store
 	python -m benchmarks.logging
 
-LOCKED := requirements requirements-serve requirements-tracking requirements-mlflow requirements-feast \
-  requirements-dev
+LOCKED := requirements requirements-serve requirements-tracking requirements-cluster requirements-mlflow \
+  requirements-feast requirements-dev
 
 lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	for each in $(LOCKED); do uv pip compile --universal --python-version 3.11 --generate-hashes \
@@ -307,7 +311,11 @@ $(VENV)/.ready-tracking: $(VENV)/.ready requirements-tracking.txt
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-tracking.txt
 	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready-serve $(VENV)/.ready-tracking requirements-dev.txt
+$(VENV)/.ready-cluster: $(VENV)/.ready requirements-cluster.txt
+	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.txt
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready-serve $(VENV)/.ready-tracking $(VENV)/.ready-cluster requirements-dev.txt
 	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 

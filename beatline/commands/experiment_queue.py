@@ -221,6 +221,10 @@ class ExperimentQueue:
             f"{task.name} was killed and cannot be put back: {blocker}; then run the command again"
         )
 
+    def remove(self, task: Task) -> None:
+        """Remove an experiment that waits: it was run elsewhere."""
+        self._queue.remove([task.revision])
+
     def is_collected(self, task: Task) -> bool:
         """Whether the experiment is in Git, though its worker did not live to say so."""
         info = self._info(task.revision)

@@ -19,6 +19,7 @@ from typing import Any
 from dvc.repo import Repo
 from tqdm import tqdm
 
+from beatline.commands import cluster_experiment
 from beatline.commands.experiment_queue import (
     FAILED,
     RUNNING,
@@ -27,6 +28,7 @@ from beatline.commands.experiment_queue import (
     ExperimentQueue,
     Task,
 )
+from beatline.common import cluster
 from beatline.common.errors import UserError
 from beatline.common.words import counted
 from beatline.comparing.revisions import Revision, repository
@@ -42,6 +44,11 @@ ATTEMPTS = 3  # at an experiment that is killed
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the number of workers."""
     parser.add_argument("--workers", type=int, default=1, help="experiments at a time (default: 1)")
+    parser.add_argument(
+        "--cluster",
+        metavar="TCP",
+        help="the address of a Dask scheduler, such as tcp://host:8786, whose workers run them instead",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -61,12 +68,56 @@ def run(options: argparse.Namespace) -> int:
         if not open_:
             raise UserError("nothing is queued: queue an experiment with `dvc exp run --queue`")
         with queue.held(), live.followed():
-            print(f"{counted(len(open_), 'experiment')}, {workers} at a time", flush=True)
-            failed = _Watch(repo, queue, open_, workers).wait()
+            where = f"on {options.cluster}" if options.cluster else f"{workers} at a time"
+            print(f"{counted(len(open_), 'experiment')}, {where}", flush=True)
+            if options.cluster:
+                failed = _run_on_cluster(repo, queue, open_, options.cluster)
+            else:
+                failed = _Watch(repo, queue, open_, workers).wait()
     print(
         f"{len(open_) - failed} ended, {failed} failed: see `make experiments`, `make leaderboard`"
     )
     return 1 if failed else 0
+
+
+def _run_on_cluster(repo: Repo, queue: ExperimentQueue, tasks: list[Task], address: str) -> int:
+    """Run experiments on the workers of a cluster, each in a clone of its own; return how many failed.
+
+    What has succeeded is an experiment of this repository and leaves the queue; what has failed, or was
+    not run when this ended, stays there. Raises UserError where local workers are at it.
+    """
+    if queue.has_workers() or any(task.state != WAITING for task in tasks):
+        raise UserError(
+            "workers of this machine have begun with the queue: wait for them by `beatline run-queue` "
+            "without --cluster"
+        )
+    failed = 0
+    with cluster.connected(address) as client:
+        futures = [
+            client.submit(
+                cluster_experiment.run,
+                cluster_experiment.Experiment(
+                    root=repo.root_dir,
+                    cache=repo.cache.local_cache_dir,
+                    revision=task.revision,
+                    baseline=task.entry.baseline_rev,
+                    name=task.entry.name,
+                ),
+                pure=False,
+            )
+            for task in tasks
+        ]
+        for task, future in zip(tasks, futures, strict=True):
+            succeeded, printed = cluster.result(client, future)
+            if succeeded:
+                queue.remove(task)
+                print(f"{task.name}: {SUCCESS}", flush=True)
+                continue
+            failed += 1
+            log = Path(repo.root_dir, ".dvc/tmp/exps", f"cluster-{task.name}.log")
+            log.write_text(printed)
+            print(f"{_failure(task.name, log, killed=False)}; it stays queued", flush=True)
+    return failed
 
 
 class _Watch:

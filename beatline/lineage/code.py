@@ -1,4 +1,4 @@
-"""The code that runs: its Git revision, the sum of the modules that are loaded, versions of libraries.
+"""The code that runs: its Git revision, and the sum of the modules that are loaded.
 
 Nothing here needs torch.
 """
@@ -6,10 +6,8 @@ Nothing here needs torch.
 from __future__ import annotations
 
 import hashlib
-import platform
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,6 @@ from beatline.common.errors import warn
 COMMITTED = ("beatline", "stages", "params.yaml", "dvc.yaml", "requirements.txt")
 COMMITTED += tuple(
     f":(exclude)beatline/{room}" for room in ("feature_store", "monitoring", "serving", "tracking")
-)
-PACKAGES = (  # whose versions may change a number
-    *("torch", "numpy", "pandas", "scipy", "scikit-learn", "iterative-stratification", "pyarrow"),
-    *("soundfile", "soxr", "safetensors", "onnx", "onnxruntime", "dvc"),
 )
 
 
@@ -84,14 +78,3 @@ def code_identity() -> str:
         for path in sorted(files & set((root / folder).rglob("*.py"))):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of `python` and the installed ones of PACKAGES."""
-    installed = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            installed[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return installed

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from beatline.common.sums import listed
+from beatline.common.versions import versions
 from beatline.lineage import code, lock
 from beatline.prediction import devices
 
@@ -39,12 +40,12 @@ def identity(data: Sequence[Path], name: str) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions that the numbers depend on (:func:`beatline.lineage.code.versions`), and what computed
+    """Versions that the numbers depend on (:mod:`beatline.common.versions`), and what computed
     them: `device`, and `machine` with `system`, `processor`, `cores` and `threads` (of torch)."""
     device = devices.choose()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
-        **code.versions(),
+        **versions(),
         "device": f"{device.type} ({name})",
         "machine": {
             # The C library has the mathematical functions; the kernel's release changes no number.

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from string import ascii_uppercase
 from typing import Any
 
+from beatline.common import versions as installed
 from beatline.common.words import spoken
 from beatline.evaluation.results import Evaluated
 from beatline.lineage import code
@@ -176,5 +177,5 @@ def own_identity() -> dict[str, Any]:
     return {
         "git": code.git_identity(),
         "code": code.code_identity(),
-        "environment": code.versions() | drawing,
+        "environment": installed.versions() | drawing,
     }

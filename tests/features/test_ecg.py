@@ -31,6 +31,7 @@ from beatline.simulators.ecg.cardiac_model import heartbeats
 from beatline.sources.pack import Pack, PackWriter
 from benchmarks.ecg_features import agreement, peaks_by_ours
 from tests.paths import REAL_DATA
+from tests.pools import leave_to_others
 
 REAL = REAL_DATA / "ptbxl"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: real ECGs")
@@ -453,8 +454,9 @@ def test_names_are_plain_and_unique() -> None:
     assert all(name.isidentifier() for name in FEATURES)
 
 
-def test_the_tables_hold_a_row_per_record(tmp_path: Path) -> None:
-    """Labels, then the features in their order, the same in both tables; equal runs, equal bytes."""
+def test_the_tables_hold_a_row_per_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels, then the features in their order, the same in both tables, whose bytes are equal from run
+    to run, by however many processes."""
     download = ptbxl.Download.model_validate(
         {
             "source": "beatline/simulators/ecg",
@@ -474,6 +476,8 @@ def test_the_tables_hold_a_row_per_record(tmp_path: Path) -> None:
         for run in ("one", "two"):
             (tmp_path / run).mkdir()
             said = ecg.write(tmp_path / run, recorded, parameters())
+            leave_to_others(monkeypatch)
+            monkeypatch.setattr(ecg, "RECORDS_AT_ONCE", 1)
     found = pd.read_parquet(tmp_path / "one" / "features.parquet")
     assert found["record"].to_list() == names
     assert found["diagnosis"].to_list() == ["several", "none", "MI"]

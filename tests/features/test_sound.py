@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import librosa
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from hypothesis import given, settings
@@ -16,11 +20,14 @@ from hypothesis import strategies as st
 
 from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.features import sound
+from beatline.datasets import sound as sound_data
+from beatline.features import Recorded, sound
 from beatline.features.sound import FEATURES, Extracted, ExtractFeatures, extract
 from beatline.features.sound.mel import centre_frequencies, filter_bank
+from beatline.sources.pack import Pack, PackWriter
 from benchmarks.sound_features import by_librosa
 from tests.paths import REAL_DATA
+from tests.pools import leave_to_others
 
 REAL = REAL_DATA / "bearing_vibration"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not here: real vibrations")
@@ -336,3 +343,68 @@ def test_importing_it_compiles_nothing() -> None:
     code = "import sys, beatline.features.sound; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"librosa", "numba", "torch"}.isdisjoint(run.stdout.split())
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Recorded]:
+    """Nine sounds of several lengths and sampling rates, in stereo; one may be louder than the others."""
+    louder = getattr(request, "param", 1)
+    rows = []
+    with PackWriter(tmp_path / "raw.zip") as writer:
+        for number in range(9):
+            rate, samples = (16000, 22050)[number % 2], 6000 + 500 * number
+            both = np.stack(
+                [waveform("tone in noise", samples, rate, seed=seed) for seed in (0, number)]
+            )
+            content = io.BytesIO()
+            both = both * (louder if number == 7 else 1)
+            soundfile.write(content, both.T, rate, format="WAV", subtype="FLOAT")
+            name = f"normal/fan/{number}.wav"
+            writer.add(name, content.getvalue())
+            rows.append({"record": name, "frames": samples, "sampling_rate": rate})
+        table = pd.DataFrame(rows).assign(
+            machine_id="fan", group="fan", normal=1, event_timestamp="2024-01-01T00:00:00Z", snr=""
+        )
+        writer.add(sound_data.RECORDINGS, table.to_csv(index=False).encode())
+    with Pack(tmp_path / "raw.zip") as pack:
+        yield Recorded(sound_data, pack, table, {"sampling_rate": 16000})
+
+
+def written(folder: Path, recorded: Recorded, **changes: Any) -> dict[str, bytes]:
+    """The files that come of the recordings, by name."""
+    folder.mkdir()
+    sound.write(folder, recorded, parameters(**changes))
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_several_processes_write_the_bytes_of_one(
+    tmp_path: Path,
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Neither the cache of DVC nor a reader of the log can tell how many processes there were: what is
+    wrong with the parameters is said once."""
+    alone = written(tmp_path / "alone", recorded, bands=400)
+    words = capfd.readouterr().out
+    leave_to_others(monkeypatch)
+    monkeypatch.setattr(sound, "SAMPLES_A_TASK", 20000)
+    assert written(tmp_path / "many", recorded, bands=400) == alone
+    assert len(alone) == 5 and capfd.readouterr().out == words and words.count("mel bands") == 1
+
+
+@pytest.mark.parametrize("recorded", [1e15], indirect=True)
+def test_a_process_names_a_recording_as_one_alone_does(
+    tmp_path: Path, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of a recording is its number in the data set, whoever has found it."""
+    monkeypatch.setattr(sound, "SAMPLES_A_TASK", 20000)
+    with pytest.raises(UserError, match="number 8"):
+        written(tmp_path / "alone", recorded)
+    leave_to_others(monkeypatch)
+    with pytest.raises(UserError, match="number 8"):
+        written(tmp_path / "many", recorded)

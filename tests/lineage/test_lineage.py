@@ -17,6 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from beatline.common import sums
+from beatline.common.versions import PACKAGES
 from beatline.lineage import code, record
 from beatline.lineage.lock import makers, upstream, upstream_of_next_run
 from tests.paths import ROOT
@@ -311,7 +312,7 @@ def test_environment() -> None:
 def test_every_package_is_pinned() -> None:
     """A version is told of what the project installs; a name that no file pins would never be."""
     pinned = (ROOT / "requirements.txt").read_text().replace("_", "-") + "torch=="
-    assert [name for name in code.PACKAGES if f"{name}==" not in pinned] == []
+    assert [name for name in PACKAGES if f"{name}==" not in pinned] == []
 
 
 def test_a_model_of_the_pipeline_has_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,28 @@ def make_heartbeats_clone(root: Path) -> Clone:
     return clone
 
 
+def small_clone(root: Path) -> Clone:
+    """A project of one stage, which writes a number into a file, or does what `do.py` says."""
+    made = Clone(root)
+    made.root.mkdir()
+    (made.root / "dvc.yaml").write_text(
+        "stages: {do: {cmd: 'python do.py', params: [seed], outs: [out.txt]}}\n"
+    )
+    (made.root / "params.yaml").write_text("seed: 0\n")
+    (made.root / ".gitignore").write_text("out.txt\n/.dvc/site-cache\n")
+    (made.root / "do.py").write_text(
+        "import pathlib\npathlib.Path('out.txt').write_text(pathlib.Path('params.yaml').read_text())\n"
+    )
+    # The package is this project's: here is none of its own.
+    made.variables["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
+    made.run("git", "init", "--quiet")
+    made.run("git", "config", "user.name", "Test")
+    made.run("git", "config", "user.email", "test@example.invalid")
+    made.run("dvc", "init", "--quiet")
+    made.commit("A small project")
+    return made
+
+
 def _shared_cache(root: Path) -> Path:
     """A folder of this session of pytest, whichever of its processes asks."""
     session = next(path for path in root.parents if path.name.startswith("pytest-"))

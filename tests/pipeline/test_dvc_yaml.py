@@ -26,6 +26,8 @@ DATA_STAGES = ("download", "aggregate_labels", "split", "examples", "normalize")
 CANNOT_CHANGE_OUTPUTS = {
     "beatline/common/errors.py": "says what is wrong, and then nothing is written",
     "beatline/common/params.py": "refuses parameters or hands them on; DVC watches the values",
+    "beatline/common/cluster.py": "calls other machines with the same code, or nobody",
+    "beatline/common/versions.py": "says what made a number, as beatline/lineage does",
     "beatline/lineage": "says what made a number, which is left out of what makes a stage run again",
 }
 # The same for single kinds of stages.
@@ -34,6 +36,12 @@ NOT_CALLED = {
     ("examples", "beatline/simulators"): "only download makes recordings up",
     ("extract_features", "beatline/simulators"): "only download makes recordings up",
     ("normalize", "beatline/simulators"): "only download makes recordings up",
+    (
+        "aggregate_labels",
+        "beatline/common/parallel.py",
+    ): "only simulators work in several processes",
+    ("examples", "beatline/common/parallel.py"): "only simulators work in several processes",
+    ("normalize", "beatline/common/parallel.py"): "only simulators work in several processes",
     ("evaluate", "beatline/export"): "only train writes a graph",
     ("report", "beatline/sources"): "only data stages fetch and read raw files",
 }

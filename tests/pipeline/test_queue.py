@@ -21,7 +21,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from tests.pipeline.clones import Clone, make_heartbeats_clone
+from tests.pipeline.clones import Clone, make_heartbeats_clone, small_clone
 
 ROUNDS = int(os.environ.get("KILLS", "1"))
 TARGET = "split@ecg5000"
@@ -63,23 +63,7 @@ def clone(tmp_path: Path) -> Iterator[Clone]:
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Clone]:
     """A project of one stage, which writes a number into a file, or does what `do.py` says."""
-    made = Clone(tmp_path / "small")
-    made.root.mkdir()
-    (made.root / "dvc.yaml").write_text(
-        "stages: {do: {cmd: 'python do.py', params: [seed], outs: [out.txt]}}\n"
-    )
-    (made.root / "params.yaml").write_text("seed: 0\n")
-    (made.root / ".gitignore").write_text("out.txt\n/.dvc/site-cache\n")
-    (made.root / "do.py").write_text(
-        "import pathlib\npathlib.Path('out.txt').write_text(pathlib.Path('params.yaml').read_text())\n"
-    )
-    # The package is this project's: here is none of its own.
-    made.variables["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
-    made.run("git", "init", "--quiet")
-    made.run("git", "config", "user.name", "Test")
-    made.run("git", "config", "user.email", "test@example.invalid")
-    made.run("dvc", "init", "--quiet")
-    made.commit("A small project")
+    made = small_clone(tmp_path / "small")
     yield made
     end_all(made)
 

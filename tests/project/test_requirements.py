@@ -59,6 +59,6 @@ def test_torch_itself_is_as_the_makefile_says() -> None:
 def test_each_requirement_has_hashes(path: str) -> None:
     """pip refuses a file in which one has none, but says so only where it is installed."""
     blocks = re.split(r"\n(?=\S)", (ROOT / path).read_text().strip())
-    assert len(blocks) > 30
+    assert len(blocks) > 15
     for block in blocks:
         assert re.match(r"[a-z][\w.-]*==\S+ .*\\\n +--hash=sha256:[0-9a-f]{64}", block), block[:80]

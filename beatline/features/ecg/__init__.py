@@ -8,7 +8,8 @@ programs. What cannot be measured is NaN, never a guess.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from tqdm import tqdm
 
+from beatline.common import parallel
 from beatline.common.errors import UserError
 from beatline.common.params import Parameters
 from beatline.features import Recorded
@@ -114,21 +116,30 @@ def write(folder: Path, recorded: Recorded, parameters: ExtractFeatures) -> dict
     that holds alone, `several`, or `none`. Returns what the table is, and how it was made."""
     names = recorded.table["record"].astype(str).to_list()
     channels, rate = recorded.description["channels"], recorded.description["sampling_rate"]
+    work = partial(extract, sampling_rate=rate, leads=channels, parameters=parameters)
+    total = -(-len(names) // RECORDS_AT_ONCE)
     rows: list[np.ndarray] = []
     with tqdm(total=len(names), desc="extract features", mininterval=10, unit=" records") as shown:
-        for batch in recorded.module.read_recordings(recorded.pack, names):
-            rows.append(extract(batch, rate, channels, parameters))
-            shown.update(len(batch))
-    measured = pd.DataFrame(np.concatenate(rows), columns=list(FEATURES))
+        for measured in parallel.ordered(work, _few(recorded, names), total=total):
+            rows.append(measured)
+            shown.update(len(measured))
+    table = pd.DataFrame(np.concatenate(rows), columns=list(FEATURES))
     classes: list[str] = recorded.description["classes"]
     diagnosis = _diagnosis(recorded.table.loc[:, classes])
-    write_tables(folder, pd.concat([recorded.table, diagnosis, measured], axis=1))
+    write_tables(folder, pd.concat([recorded.table, diagnosis, table], axis=1))
     return {
         "title": f"features of {recorded.description['title']}",
         "channels": list(FEATURES),
         "unit": "of each feature its own",
         "representation": {"kind": "ecg", **parameters.model_dump()},
     }
+
+
+def _few(recorded: Recorded, names: Sequence[str]) -> Iterator[Array]:
+    """The recordings `names`, at most RECORDS_AT_ONCE in an array."""
+    for batch in recorded.module.read_recordings(recorded.pack, names):
+        for start in range(0, len(batch), RECORDS_AT_ONCE):
+            yield batch[start : start + RECORDS_AT_ONCE]
 
 
 def _diagnosis(labels: pd.DataFrame) -> pd.Series:

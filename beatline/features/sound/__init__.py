@@ -10,8 +10,9 @@ around it: its result does not depend on them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from pydantic import Field, model_validator
 from scipy.sparse import csr_array
 from tqdm import tqdm
 
+from beatline.common import parallel
 from beatline.common.errors import UserError, warn
 from beatline.common.params import AtLeastOne, Parameters
 from beatline.features import Recorded
@@ -52,6 +54,7 @@ LEAST_AMPLITUDE = np.float32(1e-10)  # what has no sign
 
 SAMPLES_AT_ONCE = 1 << 17  # of all frames that are transformed together: 1 MB in float64
 FRAMES_AT_ONCE = 1 << 13  # so many frames make a batch of clips
+SAMPLES_A_TASK = 1 << 20  # of the clips that a process is given at a time
 LOUDEST = 1e12  # beyond it the power of a spectrum may overflow float32
 
 
@@ -105,10 +108,16 @@ def extract(
     clip twice) and a few MB. Raises UserError if the sampling rate does not go with the parameters, or a
     clip is empty or not finite.
     """
-    analysis = _Analysis(sampling_rate, parameters)
+    yield from _extracted(waveforms, _Analysis(sampling_rate, parameters), 1)
+
+
+def _extracted(
+    waveforms: Iterable[np.ndarray], analysis: _Analysis, first: int
+) -> Iterator[Extracted]:
+    """Extract like `extract`; messages count the clips from `first` on."""
     spectrograms: list[np.ndarray] = []
     features: list[np.ndarray] = []
-    for number, waveform in enumerate(waveforms, 1):
+    for number, waveform in enumerate(waveforms, first):
         spectrogram, row = analysis.of(_checked(waveform, number))
         spectrograms.append(spectrogram)
         features.append(row)
@@ -130,13 +139,29 @@ def write(folder: Path, recorded: Recorded, parameters: ExtractFeatures) -> dict
     samples = recorded.module.longest(recorded.pack, names, rate)
     length = 1 + (samples + 2 * (parameters.frame // 2) - parameters.frame) // parameters.hop
     rows: list[np.ndarray] = []
+    work = partial(
+        _measured,
+        read=partial(
+            recorded.module.read_waveforms, sampling_rate=rate, channel=parameters.channel
+        ),
+        analysis=_Analysis(rate, parameters),
+    )
+    size = max(1, SAMPLES_A_TASK // samples)
+    tasks = (
+        _Files(first + 1, {name: bytes(recorded.pack.read(name)) for name in few})
+        for first in range(0, len(names), size)
+        if (few := names[first : first + size])
+    )
 
     def spectrograms() -> Iterator[np.ndarray]:
-        waveforms = recorded.module.read_waveforms(recorded.pack, names, rate, parameters.channel)
-        shown = tqdm(waveforms, "extract features", len(names), mininterval=10, unit=" records")
-        for extracted in extract(shown, rate, parameters):
-            rows.append(extracted.features)
-            yield np.stack([repeated(clip, length) for clip in extracted.spectrograms])
+        results = parallel.ordered(work, tasks, total=-(-len(names) // size))
+        with tqdm(
+            total=len(names), desc="extract features", mininterval=10, unit=" records"
+        ) as shown:
+            for extracted in (batch for batches in results for batch in batches):
+                rows.append(extracted.features)
+                yield np.stack([repeated(clip, length) for clip in extracted.spectrograms])
+                shown.update(len(extracted.spectrograms))
 
     write_recordings(folder, spectrograms(), recorded.table)
     table = recorded.table[["record", "machine_id", "event_timestamp"]].assign(
@@ -154,6 +179,27 @@ def write(folder: Path, recorded: Recorded, parameters: ExtractFeatures) -> dict
         "unit": "dB",
         "representation": {"kind": "sound", **parameters.model_dump(), "sampling_rate": rate},
     }
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Recordings' files for another process, which has no pack: their content by name, and what number
+    the `first` has in the data set."""
+
+    first: int
+    contents: dict[str, bytes]
+
+    def read(self, name: str) -> bytes:
+        return self.contents[name]
+
+
+def _measured(
+    files: _Files,
+    read: Callable[[_Files, Sequence[str]], Iterator[np.ndarray]],
+    analysis: _Analysis,
+) -> list[Extracted]:
+    """Extract the features of all `files`."""
+    return list(_extracted(read(files, list(files.contents)), analysis, files.first))
 
 
 def repeated(spectrogram: np.ndarray, length: int) -> np.ndarray:

@@ -13,15 +13,20 @@ finding. That, not noise alone, keeps a model from being always right.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.random import PCG64, Generator, SeedSequence
+from numpy.typing import NDArray
 from scipy.signal import firwin, upfirdn
 
+from beatline.common import parallel
 from beatline.common.errors import UserError
 from beatline.common.files import replacing
 from beatline.formats.leads import LEADS
@@ -38,6 +43,8 @@ from beatline.simulators.ecg.cardiac_model import (
     individual_torso,
 )
 from beatline.simulators.ecg.findings import FINDINGS, ventricular_pacing
+
+Samples = NDArray[np.int16]
 
 # Codes, kinds and diagnostic classes of PTB-XL 1.0.3 (Wagner et al. 2020, Scientific Data 7:154). The
 # cross-references to other code systems are left empty: nothing in this project reads them.
@@ -123,6 +130,7 @@ FOLDS = 10
 # has nearly the shares of SUPERCLASS_COMBINATIONS.
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 SAMPLES_PER_MILLIVOLT = 1000
+RECORDS_A_TASK = 32  # that a process makes at a time
 FIRST_RECORDING = datetime(1984, 11, 9, 9, 17, 34)
 BETWEEN_RECORDINGS = timedelta(hours=1, minutes=58)
 
@@ -194,17 +202,26 @@ def simulate(
     _check(records, sampling_rate, noise, subtlety)
     suffix, directory = ("lr", "records100") if sampling_rate == 100 else ("hr", "records500")
     everyone = cohort(records, seed, noise=noise, subtlety=subtlety)
-    for record in everyone:
+    few = [everyone[start : start + RECORDS_A_TASK] for start in range(0, records, RECORDS_A_TASK)]
+    work = partial(_samples, seed=seed, sampling_rate=sampling_rate)
+    for record, samples in zip(
+        everyone, chain.from_iterable(parallel.ordered(work, few)), strict=True
+    ):
         name = f"{record.ecg_id:05d}_{suffix}"
         subfolder = folder / directory / f"{record.ecg_id // 1000 * 1000:05d}"
         subfolder.mkdir(parents=True, exist_ok=True)
-        write_wfdb(subfolder, name, signals(record, seed, sampling_rate), sampling_rate)
+        _write_wfdb(subfolder, name, samples, sampling_rate)
         if record.ecg_id % 500 == 0 or record.ecg_id == records:
             print(f"simulated {record.ecg_id} of {records} ECG records", flush=True)
     with replacing(folder / "ptbxl_database.csv") as beside:
         database_table(everyone, seed).to_csv(beside, index=False, lineterminator="\n")
     with replacing(folder / STATEMENTS.name) as beside:
         beside.write_bytes(STATEMENTS.read_bytes())
+
+
+def _samples(records: Sequence[Record], seed: int, sampling_rate: int) -> list[Samples]:
+    """The samples of the records as their files hold them."""
+    return [_digital(signals(record, seed, sampling_rate)) for record in records]
 
 
 def _check(records: int, sampling_rate: int, noise: float, subtlety: float) -> None:
@@ -433,13 +450,17 @@ def _decimated(sources: Array) -> Array:
 # --------------------------------------------------------------------------------------- the files
 
 
-def write_wfdb(folder: Path, name: str, leads: Array, sampling_rate: int) -> None:
-    """Write leads `[T, 12]` in mV as a WFDB record of format 16, as PTB-XL's are.
+def _digital(leads: Array) -> Samples:
+    """Leads `[T, 12]` in mV as 16-bit samples of 1 µV."""
+    return np.clip(np.rint(leads * SAMPLES_PER_MILLIVOLT), -32767, 32767).astype("<i2")
+
+
+def _write_wfdb(folder: Path, name: str, samples: Samples, sampling_rate: int) -> None:
+    """Write samples `[T, 12]` of 1 µV as a WFDB record of format 16, as PTB-XL's are.
 
     The format: https://physionet.org/physiotools/wag/header-5.htm and signal-5.htm. The checksum of
     a lead is the sum of its samples, modulo 65,536.
     """
-    samples = np.clip(np.rint(leads * SAMPLES_PER_MILLIVOLT), -32767, 32767).astype("<i2")
     checksums = samples.sum(axis=0, dtype=np.int64) % 65536
     header = [f"{name} {len(LEADS)} {sampling_rate} {len(samples)}"]
     header += [

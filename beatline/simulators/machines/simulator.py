@@ -9,9 +9,10 @@ anomaly away.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.random import Generator
 from pydantic import Field
 from scipy.io import wavfile
 
+from beatline.common import parallel
 from beatline.common.params import Parameters
 from beatline.simulators.machines.factory import Factory, background, build_factory
 from beatline.simulators.machines.faults import FAULTS
@@ -39,6 +41,7 @@ from beatline.sources.timestamps import iso
 
 LEVEL = -26.0  # of a machine in dB of full scale, before the clip's own level
 LEVEL_RANGE = 4.0  # dB up and down, from clip to clip
+CLIPS_A_TASK = 8  # that a process makes at a time
 TRAIN, TEST_NORMAL, TEST_ANOMALY = 0, 1, 2  # keys of the streams of random numbers
 FIRST_RECORDING = {
     "train": datetime(2024, 1, 1, tzinfo=UTC),
@@ -84,23 +87,40 @@ def number_of_clips(parameters: Simulated) -> int:
 
 def simulate(parameters: Simulated) -> Iterator[Clip]:
     """All clips, machine by machine: training, then normal and anomalous ones of the test."""
-    grid = Grid(round(parameters.seconds * parameters.sampling_rate), parameters.sampling_rate)
-    factory = build_factory(parameters.seed, grid)
     purposes = (
         (TRAIN, parameters.train),
         (TEST_NORMAL, parameters.test_normal),
         (TEST_ANOMALY, parameters.test_anomaly),
     )
-    for number in range(parameters.machines):
-        machine = build_machine(number, parameters.seed, grid)
-        for purpose, clips in purposes:
-            for k in range(clips):
-                yield _clip(machine, factory, number, purpose, k, parameters)
+    keys = [
+        (number, purpose, k)
+        for number in range(parameters.machines)
+        for purpose, clips in purposes
+        for k in range(clips)
+    ]
+    tasks = [keys[start : start + CLIPS_A_TASK] for start in range(0, len(keys), CLIPS_A_TASK)]
+    for clips in parallel.ordered(partial(_clips, parameters=parameters), tasks):
+        yield from clips
 
 
-def _clip(
-    machine: Machine, factory: Factory, number: int, purpose: int, k: int, parameters: Simulated
-) -> Clip:
+def _clips(keys: Sequence[tuple[int, int, int]], parameters: Simulated) -> list[Clip]:
+    return [_clip(*key, parameters) for key in keys]
+
+
+@lru_cache(maxsize=1)
+def _factory(seed: int, grid: Grid) -> Factory:
+    return build_factory(seed, grid)
+
+
+@lru_cache(maxsize=1)
+def _machine(number: int, seed: int, grid: Grid) -> Machine:
+    return build_machine(number, seed, grid)
+
+
+def _clip(number: int, purpose: int, k: int, parameters: Simulated) -> Clip:
+    grid = Grid(round(parameters.seconds * parameters.sampling_rate), parameters.sampling_rate)
+    factory = _factory(parameters.seed, grid)
+    machine = _machine(number, parameters.seed, grid)
     fold: Literal["train", "test"] = "train" if purpose == TRAIN else "test"
     names = list(FAULTS)
     fault = names[k % len(names)] if purpose == TEST_ANOMALY else ""
