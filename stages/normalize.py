@@ -1,4 +1,4 @@
-"""normalize: every recording as float32, scaled by what the training recordings say."""
+"""normalize: every recording scaled by what the training recordings say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from beatline import datasets
 from beatline.common import params, sums
-from beatline.common.errors import UserError, concerning, run_stage
+from beatline.common.errors import UserError, concerning, run_stage, warn
 from beatline.common.files import read_csv, read_json
 from beatline.preprocessing import arrays, normalization, splitting
 from beatline.preprocessing.arrays import Reader
@@ -38,15 +38,23 @@ def main(name: str) -> None:
         train = split.loc[split["split"] == "train", "record"].to_list()
         batches = _shown(read, train, "fit on train")
         fitted = normalization.fit(batches, parameters, description["channels"])
+        encoding = arrays.Encoding(parameters.store, fitted.largest)
         invalid = 0
         for part in splitting.SPLITS:
             records = table.loc[split["split"] == part].reset_index(drop=True)
             counted = _Counted(_shown(read, records["record"].to_list(), f"normalize {part}"))
-            arrays.write_split(output / part, map(fitted.apply, counted), records)
+            arrays.write_split(output / part, map(fitted.apply, counted), records, encoding)
             invalid += counted.invalid_samples
 
     constant = [description["channels"][number] for number in fitted.constant_channels]
     counts = {"invalid_samples": invalid, "constant_channels": len(constant)}
+    if parameters.store != "float32":
+        counts["clipped_samples"] = encoding.clipped
+    if encoding.clipped:
+        warn(
+            f"datasets.{name}.normalize.store: {encoding.clipped:,} samples did not fit "
+            f"{parameters.store} and were clipped: set it to float32 to keep them as they are"
+        )
     description |= {
         "counts": {**description["counts"], **counts},
         "length": arrays.load_split(output / "test").signals.shape[1],

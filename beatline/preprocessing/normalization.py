@@ -7,13 +7,14 @@ batches combined), so memory does not grow with the number of records.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from beatline.common.errors import UserError
 from beatline.common.params import Parameters
+from beatline.preprocessing.arrays import Signals, Store
 
 TYPICAL = (0.1, 99.9)  # percentiles: the rest may be artefacts
 # A channel counts as constant if its values differ by no more than rounding, this share of the largest.
@@ -27,12 +28,14 @@ class Normalize(Parameters):
     `recordings`: what is normalized, the raw pack (`data/raw/<data set>.zip`) or what
     extract_features made of it (`data/features/<data set>`). `per`: one mean and deviation per channel
     (lead), or one for all. `invalid`: what stands in for invalid samples and missing values, the
-    channel's mean or median over the training recordings.
+    channel's mean or median over the training recordings. `store`: the type of what is written; 16 bits
+    take half the space, float16 with 11 significant bits, int16 in steps per channel.
     """
 
     recordings: str
     per: Literal["channel", "all"]
     invalid: Literal["mean", "median"]
+    store: Store = "float32"
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,15 @@ class Normalization:
     """``(sample - mean) / standard_deviation`` per channel; invalid samples are `fill` before that.
 
     `mean`, `standard_deviation`, `fill`: one number per channel, in the recordings' unit. A channel
-    that is constant in train has deviation 1, so that it becomes 0 everywhere in train.
+    that is constant in train has deviation 1, so that it becomes 0 everywhere in train. `largest`: the
+    largest absolute normalized samples of train, which only :func:`fit` knows.
     """
 
     mean: list[float]
     standard_deviation: list[float]
     fill: list[float]
     constant_channels: list[int]
+    largest: list[float] = field(default_factory=list, compare=False)
 
     def apply(self, recordings: np.ndarray) -> np.ndarray:
         """Normalized float32 copies of recordings `[..., T, C]`.
@@ -62,7 +67,10 @@ class Normalization:
         return signals * np.asarray(self.standard_deviation) + np.asarray(self.mean)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """All but `largest`."""
+        content = asdict(self)
+        del content["largest"]
+        return content
 
 
 def fit(
@@ -116,12 +124,13 @@ def fit(
             f"{np.maximum(np.abs(low), np.abs(high))[beyond][0]:.0e}, too far from 1 to compute their "
             f"deviation: give it in another unit in the source"
         )
-    deviation = np.sqrt(variance)
+    deviation = np.where(constant, 1.0, np.sqrt(variance))
     return Normalization(
         mean=mean.tolist(),
-        standard_deviation=np.where(constant, 1.0, deviation).tolist(),
+        standard_deviation=deviation.tolist(),
         fill=(_medians(kept, parameters.per) if kept else mean).tolist(),
         constant_channels=np.flatnonzero(constant).tolist(),
+        largest=(np.maximum(high - mean, mean - low) / deviation).tolist(),
     )
 
 
@@ -139,7 +148,7 @@ def _medians(samples: list[np.ndarray], per: Literal["channel", "all"]) -> np.nd
     return np.nanmedian(whole, axis=0)
 
 
-def typical(signals: np.ndarray) -> dict[str, list[float]]:
+def typical(signals: Signals) -> dict[str, list[float]]:
     """Within what bounds normalized training recordings `[N, T, C]` lie, so that one that is far from
     them can be told: `rms`, of a recording, from the 0.1st to the 99.9th percentile."""
     rms = [float(np.sqrt(np.mean(np.square(signal, dtype=np.float64)))) for signal in signals]
