@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,13 +36,13 @@ def main(name: str) -> None:
     module = params.block_of(content, f"datasets.{name}.module")
     with concerning(f"datasets.{name}"), _reader(recordings, module) as read:
         train = split.loc[split["split"] == "train", "record"].to_list()
-        batches = _shown(read, train, "fit on train")
+        batches = _Shown(read, train, "fit on train")
         fitted = normalization.fit(batches, parameters, description["channels"])
         encoding = arrays.Encoding(parameters.store, fitted.largest)
         invalid = 0
         for part in splitting.SPLITS:
             records = table.loc[split["split"] == part].reset_index(drop=True)
-            counted = _Counted(_shown(read, records["record"].to_list(), f"normalize {part}"))
+            counted = _Counted(_Shown(read, records["record"].to_list(), f"normalize {part}"))
             arrays.write_split(output / part, map(fitted.apply, counted), records, encoding)
             invalid += counted.invalid_samples
 
@@ -79,18 +79,25 @@ def _reader(recordings: Path, module: str) -> Iterator[Reader]:
         yield partial(dataset.read_recordings, pack)
 
 
-def _shown(read: Reader, names: list[str], doing: str) -> Iterator[np.ndarray]:
-    """The recordings called `names` as batches, with progress."""
-    with tqdm(total=len(names), desc=doing, mininterval=10, unit=" records") as progress:
-        for batch in read(names):
-            yield batch
-            progress.update(len(batch))
+class _Shown:
+    """The recordings called `names` as batches, with progress, each time that they are iterated over."""
+
+    def __init__(self, read: Reader, names: list[str], doing: str) -> None:
+        self.read, self.names, self.doing = read, names, doing
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        with tqdm(
+            total=len(self.names), desc=self.doing, mininterval=10, unit=" records"
+        ) as progress:
+            for batch in self.read(self.names):
+                yield batch
+                progress.update(len(batch))
 
 
 class _Counted:
     """Batches as they come, and how many of their samples were invalid."""
 
-    def __init__(self, batches: Iterator[np.ndarray]) -> None:
+    def __init__(self, batches: Iterable[np.ndarray]) -> None:
         self.batches = batches
         self.invalid_samples = 0
 

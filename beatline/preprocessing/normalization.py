@@ -20,6 +20,9 @@ TYPICAL = (0.1, 99.9)  # percentiles: the rest may be artefacts
 # A channel counts as constant if its values differ by no more than rounding, this share of the largest.
 ROUNDING = 16 * np.finfo(np.float64).eps
 NOTICEABLE = 1e-6  # of a deviation, by which a mean may be off
+MOST_SAMPLES = 2**24  # that are kept in memory for medians, 128 MiB
+_SIGN = np.uint64(1 << 63)  # of a float64
+_DIGIT = 11  # bits of a sample that are found at a time
 
 
 class Normalize(Parameters):
@@ -78,18 +81,21 @@ def fit(
 ) -> Normalization:
     """The normalization of recordings that come as batches `[B, T, C]`; NaN and inf are left out.
 
-    A median needs all samples in memory, which suits tables; means are computed batch by batch.
-    `channels`: their names, for the UserError that there is if one of them has no valid sample, or
-    values whose squares float64 cannot hold.
+    Means are computed batch by batch. Medians need all samples: beyond MOST_SAMPLES the batches are
+    iterated over again, which must give the same ones. `channels`: their names, for the UserError that
+    there is if one of them has no valid sample, or values whose squares float64 cannot hold.
     """
     count, mean, squares = np.zeros(1), np.zeros(1), np.zeros(1)  # squares: of deviations
     low, high = np.full(1, np.inf), np.full(1, -np.inf)
-    kept: list[np.ndarray] = []
+    kept, seen = [], 0
     for batch in batches:
         samples = batch.reshape(-1, batch.shape[-1]).astype(np.float64)
         valid = np.isfinite(samples)
         if parameters.invalid == "median":
             kept.append(np.where(valid, samples, np.nan))
+            seen += samples.size
+            if seen > MOST_SAMPLES:
+                kept.clear()
         # Exact, as a deviation is not: that of a constant channel may be the rounding of its mean.
         low = np.minimum(low, samples.min(axis=0, initial=np.inf, where=valid))
         high = np.maximum(high, samples.max(axis=0, initial=-np.inf, where=valid))
@@ -124,11 +130,15 @@ def fit(
             f"{np.maximum(np.abs(low), np.abs(high))[beyond][0]:.0e}, too far from 1 to compute their "
             f"deviation: give it in another unit in the source"
         )
+    fill = mean
+    if parameters.invalid == "median":
+        many = seen > MOST_SAMPLES
+        fill = _of_many(batches, count, parameters.per) if many else _medians(kept, parameters.per)
     deviation = np.where(constant, 1.0, np.sqrt(variance))
     return Normalization(
         mean=mean.tolist(),
         standard_deviation=deviation.tolist(),
-        fill=(_medians(kept, parameters.per) if kept else mean).tolist(),
+        fill=fill.tolist(),
         constant_channels=np.flatnonzero(constant).tolist(),
         largest=(np.maximum(high - mean, mean - low) / deviation).tolist(),
     )
@@ -146,6 +156,46 @@ def _medians(samples: list[np.ndarray], per: Literal["channel", "all"]) -> np.nd
     if per == "all":
         return np.full(whole.shape[1], np.nanmedian(whole))
     return np.nanmedian(whole, axis=0)
+
+
+def _of_many(
+    batches: Iterable[np.ndarray], count: np.ndarray, per: Literal["channel", "all"]
+) -> np.ndarray:
+    """Return what :func:`_medians` does, of `count` `[C]` valid samples, by a radix selection: each time
+    that the batches are read, some more bits of the lower and the upper median are found by counting."""
+    ranks = np.stack([(count - 1) // 2, count // 2]).astype(np.int64)
+    if per == "all":
+        ranks = ranks[:, :1].copy()
+    found = np.zeros(ranks.shape, np.uint64)
+    for shift in range(64 - 64 % _DIGIT, -1, -_DIGIT):
+        counts = np.zeros((*ranks.shape, 2**_DIGIT), np.int64)
+        for batch in batches:
+            columns = _ordered_as_floats(batch.reshape(-1, ranks.shape[1]))
+            for middle, channel in np.ndindex(ranks.shape):
+                above, digits = columns[channel] >> (shift + _DIGIT), columns[channel] >> shift
+                digits = digits[above == found[middle, channel]] & (2**_DIGIT - 1)
+                counts[middle, channel] += np.bincount(digits.astype(int), minlength=2**_DIGIT)
+        up_to = counts.cumsum(axis=-1)
+        if (up_to[..., -1] <= ranks).any():
+            raise ValueError(
+                "batches cannot be iterated over again, as medians of many samples need"
+            )
+        digit = (up_to <= ranks[..., None]).sum(axis=-1, keepdims=True)
+        ranks -= np.take_along_axis(up_to - counts, digit, axis=-1)[..., 0]
+        found = (found << _DIGIT) | digit[..., 0].astype(np.uint64)
+    return np.broadcast_to(_floats(found).mean(axis=0), count.shape)
+
+
+def _ordered_as_floats(samples: np.ndarray) -> list[np.ndarray]:
+    """Return whole numbers that are in the order of the valid samples `[S, C]`, of each channel."""
+    columns = [column[np.isfinite(column)].astype(np.float64) + 0.0 for column in samples.T]
+    bits = [column.view(np.uint64) for column in columns]  # with -0.0 as 0.0
+    return [np.where(each & _SIGN, ~each, each | _SIGN) for each in bits]
+
+
+def _floats(ordered: np.ndarray) -> np.ndarray:
+    """Return the samples to which :func:`_ordered_as_floats` gave those numbers."""
+    return np.where(ordered & _SIGN, ordered ^ _SIGN, ~ordered).view(np.float64)
 
 
 def typical(signals: Signals) -> dict[str, list[float]]:
