@@ -18,6 +18,7 @@ from beatline.preprocessing.arrays import BATCH, Signals
 RESIDENT_SHARE = 0.5  # of the free device memory that recordings may take
 RESIDENT_MB = "BEATLINE_RESIDENT_MB"  # the environment variable that allows them less
 AHEAD = 4  # batches that are read before they are asked for
+_PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 Request = tuple[torch.Tensor, torch.Tensor | None]
 """Positions of recordings `[B]`, and the first samples of crops `[B]`, or None for whole recordings."""
@@ -123,9 +124,23 @@ def _allowed() -> float:
 
 
 def _free_memory() -> float:
-    """Bytes of main memory that can be had without swapping; without limit where nobody tells."""
+    """Bytes of main memory that can be had without swapping, no more than a container or a job may have;
+    without limit where nobody tells."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (_PROC / "meminfo").read_text().splitlines()
     except OSError:
         return float("inf")
-    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    free = next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    return min([free, *_group_limits()])
+
+
+def _group_limits() -> list[float]:
+    """Return the limits in bytes of the control group (v2) of this process, and of those around."""
+    try:
+        lines = (_PROC / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    groups = [_GROUPS / line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
+    files = [folder / "memory.max" for group in groups for folder in (group, *group.parents)]
+    limits = [file.read_text().strip() for file in files if file.is_file()]
+    return [float(limit) for limit in limits if limit != "max"]

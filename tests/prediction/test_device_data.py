@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,30 @@ def test_large_recordings_are_not_made_resident(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(device_data, "_free_memory", lambda: 100.0)
     assert not device_data._fits(50, CPU)
     assert device_data._fits(49, CPU)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, 8e6 * 1024),
+        ({"": "3000000"}, 3e6),
+        ({"": "max", "job": "2000000", "job/step": "max"}, 2e6),
+        ({"": "9000000000000", "job": "max"}, 8e6 * 1024),
+    ],
+)
+def test_a_container_has_less_memory_than_its_machine(
+    limits: dict[str, str], expected: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a container or a job may have counts, not what its machine has: it would be killed."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text("3:cpuset:/\n0::/job/step\n")
+    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 8000000 kB\n")
+    for group, limit in limits.items():
+        (tmp_path / "groups" / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / group / "memory.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(device_data, "_PROC", tmp_path)
+    monkeypatch.setattr(device_data, "_GROUPS", tmp_path / "groups")
+    assert device_data._free_memory() == expected
 
 
 def test_less_may_be_resident(monkeypatch: pytest.MonkeyPatch) -> None:
