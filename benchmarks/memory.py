@@ -4,10 +4,10 @@ First the committed cnn's epochs of simulated ECGs in windows of 2.5 s: resident
 streamed from the disk, whose cache is emptied of the file (cold) or holds it (warm). Exits 1 if streamed
 is below 70 % of resident.
 
-Then split, normalize and train (one epoch of that cnn) of 20,000 ECGs and of ten times as many, 100 Hz,
-12 leads, 10 s, where BEATLINE_RESIDENT_MB allows 1,000 MB: 256 simulated ones, over and over with another
-beginning and gain. Exits 1 if a stage needs more than 3 GB, or 1.3 times as long per record as with the
-few. Run by ``python -m benchmarks.memory [records]``: the default, 200,000, needs 15 GB of disk.
+Then split, normalize, train (one epoch of that cnn) and evaluate, of 20,000 ECGs and ten times as many,
+100 Hz, 12 leads, 10 s, where BEATLINE_RESIDENT_MB allows 1,000 MB: 256 simulated ones, over and over with
+another beginning and gain. Exits 1 if a stage needs more than 3 GB, or 1.3 times as long per record as
+with the few. Run by ``python -m benchmarks.memory [records]``: the default, 200,000, needs 15 GB of disk.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def labels(records: int) -> pd.DataFrame:
 
 
 def epoch(place: str, folder: Path) -> float:
-    """Seconds of one more epoch, of recordings in that place: the median of REPEATS."""
+    """Seconds of one more epoch, of recordings in that place: the fastest of REPEATS."""
     from beatline.bundle import model as bundle  # its process alone needs torch's export
     from beatline.training import loop
     from beatline.training.parameters import Train
@@ -107,7 +107,7 @@ def epoch(place: str, folder: Path) -> float:
             parameters,
         )
         seconds += [time.perf_counter() - began] if repeat else []
-    return statistics.median(seconds)
+    return min(seconds)
 
 
 def _empty_cache(path: Path) -> None:
@@ -184,7 +184,8 @@ def measured(root: Path, stage: list[str]) -> tuple[float, float, float]:
 
 
 def few_and_many(folder: Path, many: int) -> bool:
-    stages = (["stages.split", NAME], ["stages.normalize", NAME], ["stages.train", "cnn", NAME])
+    stages = [["stages.split", NAME], ["stages.normalize", NAME]]
+    stages += [["stages.train", "cnn", NAME], ["stages.evaluate", "cnn", NAME]]
     fits, of_few = True, {}
     for records in (FEW, many):
         with tempfile.TemporaryDirectory(dir=folder) as root:
