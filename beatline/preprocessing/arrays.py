@@ -22,7 +22,7 @@ from beatline.common.files import read_csv, replacing, write_csv
 SIGNALS, RECORDS, STEPS = "signals.npy", "records.csv", "steps.npy"
 BATCH = 256  # recordings read at a time
 MAPPED = 2**28  # bytes of a file that stay mapped into memory
-_FAULT = 2**16  # bytes that Linux maps around one that is read
+_FAULT = 2**21  # bytes that Linux may map around one that is read, a large folio of its cache
 
 Store = Literal["float32", "float16", "int16"]
 _TYPES: dict[Store, str] = {"float32": "<f4", "float16": "<f2", "int16": "<i2"}
