@@ -54,12 +54,12 @@ def measured(folder: Path) -> float:
     print(f"{known.threshold:.1f} from {len(validation.signals)} of validation")
     anomalous = test.anomalies()[:, 0] == 1
     if train.anomalies().any():
-        rate = show("test", known, test.signals, dataset)
+        rate = show("test", known, test.signals[:], dataset)
     else:
         rate = show("test, normal", known, test.signals[~anomalous], dataset)
         if anomalous.any():
             show("test, faulty", known, test.signals[anomalous], dataset)
-    for name, signals in foreign_to(dataset, np.array(test.signals)).items():
+    for name, signals in foreign_to(dataset, test.signals[:]).items():
         show(name, known, signals, dataset)
     return rate
 

@@ -1,8 +1,8 @@
-"""normalize: every recording as float32, scaled by what the training recordings say."""
+"""normalize: every recording scaled by what the training recordings say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from beatline import datasets
 from beatline.common import params, sums
-from beatline.common.errors import UserError, concerning, run_stage
+from beatline.common.errors import UserError, concerning, run_stage, warn
 from beatline.common.files import read_csv, read_json
 from beatline.preprocessing import arrays, normalization, splitting
 from beatline.preprocessing.arrays import Reader
@@ -36,17 +36,25 @@ def main(name: str) -> None:
     module = params.block_of(content, f"datasets.{name}.module")
     with concerning(f"datasets.{name}"), _reader(recordings, module) as read:
         train = split.loc[split["split"] == "train", "record"].to_list()
-        batches = _shown(read, train, "fit on train")
+        batches = _Shown(read, train, "fit on train")
         fitted = normalization.fit(batches, parameters, description["channels"])
+        encoding = arrays.Encoding(parameters.store, fitted.largest)
         invalid = 0
         for part in splitting.SPLITS:
             records = table.loc[split["split"] == part].reset_index(drop=True)
-            counted = _Counted(_shown(read, records["record"].to_list(), f"normalize {part}"))
-            arrays.write_split(output / part, map(fitted.apply, counted), records)
+            counted = _Counted(_Shown(read, records["record"].to_list(), f"normalize {part}"))
+            arrays.write_split(output / part, map(fitted.apply, counted), records, encoding)
             invalid += counted.invalid_samples
 
     constant = [description["channels"][number] for number in fitted.constant_channels]
     counts = {"invalid_samples": invalid, "constant_channels": len(constant)}
+    if parameters.store != "float32":
+        counts["clipped_samples"] = encoding.clipped
+    if encoding.clipped:
+        warn(
+            f"datasets.{name}.normalize.store: {encoding.clipped:,} samples did not fit "
+            f"{parameters.store} and were clipped: set it to float32 to keep them as they are"
+        )
     description |= {
         "counts": {**description["counts"], **counts},
         "length": arrays.load_split(output / "test").signals.shape[1],
@@ -71,18 +79,25 @@ def _reader(recordings: Path, module: str) -> Iterator[Reader]:
         yield partial(dataset.read_recordings, pack)
 
 
-def _shown(read: Reader, names: list[str], doing: str) -> Iterator[np.ndarray]:
-    """The recordings called `names` as batches, with progress."""
-    with tqdm(total=len(names), desc=doing, mininterval=10, unit=" records") as progress:
-        for batch in read(names):
-            yield batch
-            progress.update(len(batch))
+class _Shown:
+    """The recordings called `names` as batches, with progress, each time that they are iterated over."""
+
+    def __init__(self, read: Reader, names: list[str], doing: str) -> None:
+        self.read, self.names, self.doing = read, names, doing
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        with tqdm(
+            total=len(self.names), desc=self.doing, mininterval=10, unit=" records"
+        ) as progress:
+            for batch in self.read(self.names):
+                yield batch
+                progress.update(len(batch))
 
 
 class _Counted:
     """Batches as they come, and how many of their samples were invalid."""
 
-    def __init__(self, batches: Iterator[np.ndarray]) -> None:
+    def __init__(self, batches: Iterable[np.ndarray]) -> None:
         self.batches = batches
         self.invalid_samples = 0
 

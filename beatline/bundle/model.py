@@ -45,6 +45,7 @@ from beatline.prediction.device_data import Recordings
 from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.reference import Reference
 from beatline.prediction.windows import Windows, averaged, starts
+from beatline.preprocessing.arrays import Signals
 from beatline.preprocessing.normalization import Normalization
 
 
@@ -120,7 +121,7 @@ class Bundle:
             return False
         return True
 
-    def answer(self, signals: np.ndarray) -> Answers:
+    def answer(self, signals: Signals | np.ndarray) -> Answers:
         """Return predictions for recordings `[N, T, C]` that are normalized already."""
         device = devices.choose()
         recordings = Recordings(signals, np.arange(len(signals)), device)

@@ -23,6 +23,7 @@ from beatline.common.params import Parameters
 from beatline.evaluation import bootstrap
 from beatline.evaluation.predictions import Predictions
 from beatline.metrics import Array
+from beatline.preprocessing.arrays import Signals
 
 WARM_UP, TIMED = 5, 25  # predictions before and while one is timed
 SCALARS = ("auc", "f1", "accuracy")  # what `dvc metrics show` prints of a model
@@ -224,7 +225,9 @@ def flat(estimates: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def time_of_a_prediction(predict: Callable[[np.ndarray], Any], signals: np.ndarray) -> float:
+def time_of_a_prediction(
+    predict: Callable[[np.ndarray], Any], signals: Signals | np.ndarray
+) -> float:
     """Milliseconds that `predict` takes for one normalized recording alone: the median of TIMED."""
     alone = np.ascontiguousarray(signals[:1])
     seconds = []

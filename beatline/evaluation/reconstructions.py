@@ -17,6 +17,7 @@ from beatline.common.files import read_csv, replacing, write_csv
 from beatline.common.sums import verified
 from beatline.evaluation import mistakes
 from beatline.evaluation.predictions import Predictions
+from beatline.preprocessing.arrays import Signals
 
 VALUES, RECORDS = "reconstructions.npy", "reconstructions.csv"
 MOST = 30  # of the mistakes: as many as a report may be asked for, where they are drawn smallest
@@ -26,7 +27,7 @@ Reconstruct = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def write(
-    folder: Path, predictions: Predictions, signals: np.ndarray, reconstruct: Reconstruct
+    folder: Path, predictions: Predictions, signals: Signals | np.ndarray, reconstruct: Reconstruct
 ) -> None:
     """Write what :func:`read` reads, of the test recordings `signals` `[N, T, C]`."""
     worst = [mistake.row for mistake in mistakes.most_confident(predictions, MOST)]

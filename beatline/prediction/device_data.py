@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from beatline.common.errors import UserError
+from beatline.preprocessing.arrays import BATCH, Signals
+
 RESIDENT_SHARE = 0.5  # of the free device memory that recordings may take
+RESIDENT_MB = "BEATLINE_RESIDENT_MB"  # the environment variable that allows them less
+AHEAD = 4  # batches that are read before they are asked for
+_PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+
+Request = tuple[torch.Tensor, torch.Tensor | None]
+"""Positions of recordings `[B]`, and the first samples of crops `[B]`, or None for whole recordings."""
 
 
 class Recordings:
     """Recordings that a training loop draws from by index: on the device where they fit, otherwise
-    gathered from the memory map batch by batch."""
+    gathered from the memory map batch by batch.
 
-    def __init__(self, signals: np.ndarray, rows: np.ndarray, device: torch.device) -> None:
+    Both give the same bytes in the same layout of memory, on which the kernels that torch chooses, and
+    so their rounding, may depend.
+    """
+
+    def __init__(
+        self, signals: Signals | np.ndarray, rows: np.ndarray, device: torch.device
+    ) -> None:
+        if not isinstance(signals, Signals):
+            signals = Signals(np.ascontiguousarray(signals))
         self.device = device
         self.length = signals.shape[1]
-        self._rows = rows
+        self._rows = torch.from_numpy(rows)
         self._signals = signals
-        self._resident: torch.Tensor | None = None
-        if _fits(signals[:1].nbytes * len(rows), device):
-            self._resident = torch.from_numpy(np.ascontiguousarray(signals[rows])).to(device)
+        self._steps = None if signals.steps is None else torch.from_numpy(signals.steps).to(device)
+        with warnings.catch_warnings():
+            # Of a map that cannot be written to, to which nothing here writes.
+            warnings.simplefilter("ignore", UserWarning)
+            self._stored = torch.from_numpy(signals.stored)
+        self.resident = _fits(signals.stored[:1].nbytes * len(rows), device)
+        if self.resident:
+            self._stored = self._copied()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -30,45 +57,90 @@ class Recordings:
         self, positions: torch.Tensor, starts: torch.Tensor | None = None, length: int = 0
     ) -> torch.Tensor:
         """Recordings `[B, T, C]` at `positions` `[B]`, or of each the `length` samples from `starts`."""
-        if self._resident is None:
-            return self._gathered(
-                positions.numpy(), None if starts is None else starts.numpy(), length
-            )
-        positions = positions.to(self.device)
-        if starts is None:
-            return self._resident[positions]
-        crops = self._resident.unfold(1, length, 1)
-        return crops[positions, starts.to(self.device)].transpose(1, 2)
+        return self._decoded(self._gathered(positions, starts, length))
+
+    def stream(self, requests: Iterable[Request], length: int = 0) -> Iterator[torch.Tensor]:
+        """What :meth:`batch` gives for each of the `requests`, in their order. A thread reads ahead from
+        the disk."""
+        if self.resident:
+            yield from (self.batch(*request, length) for request in requests)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            ahead = deque()
+            for request in requests:
+                ahead.append(reader.submit(self._gathered, *request, length))
+                if len(ahead) > AHEAD:
+                    yield self._decoded(ahead.popleft().result())
+            while ahead:
+                yield self._decoded(ahead.popleft().result())
 
     def _gathered(
-        self, positions: np.ndarray, starts: np.ndarray | None, length: int
+        self, positions: torch.Tensor, starts: torch.Tensor | None, length: int
     ) -> torch.Tensor:
-        rows = self._rows[positions]
-        if starts is None:
-            batch = self._signals[rows]
+        """The batch as it is stored: where the recordings are, or pinned on its way to a GPU."""
+        if self.resident:
+            rows = positions.to(self.device)
         else:
-            batch = np.stack(
-                [
-                    self._signals[row, start : start + length]
-                    for row, start in zip(rows, starts, strict=True)
-                ]
-            )
-        tensor = torch.from_numpy(np.ascontiguousarray(batch))
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+            rows = self._rows[positions]
+            self._signals.count_read(len(rows))
+        if starts is None:
+            batch = self._stored.index_select(0, rows)
+        else:
+            crops = self._stored.unfold(1, length, 1)
+            batch = crops[rows, starts.to(rows.device)].transpose(1, 2)
+        pinned = self.device.type == "cuda" and not self.resident
+        return batch.pin_memory() if pinned else batch
+
+    def _decoded(self, batch: torch.Tensor) -> torch.Tensor:
+        """The batch on the device, as float32."""
+        values = batch.to(self.device, non_blocking=True).float()
+        return values if self._steps is None else values * self._steps
+
+    def _copied(self) -> torch.Tensor:
+        """All rows on the device, as they are stored, copied a few at a time."""
+        shape = (len(self._rows), *self._stored.shape[1:])
+        copy = torch.empty(shape, dtype=self._stored.dtype, device=self.device)
+        for first in range(0, len(copy), BATCH):
+            rows = self._rows[first : first + BATCH]
+            self._signals.count_read(len(rows))
+            copy[first : first + BATCH] = self._stored.index_select(0, rows)
+        return copy
 
 
 def _fits(size: int, device: torch.device) -> bool:
-    if device.type == "cuda":
-        return size < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
-    return size < RESIDENT_SHARE * _free_memory()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    return size < min(RESIDENT_SHARE * free, _allowed())
+
+
+def _allowed() -> float:
+    """Bytes that RESIDENT_MB allows the recordings of one split; without limit if it is not set."""
+    if not (text := os.environ.get(RESIDENT_MB, "")):
+        return float("inf")
+    if not text.isdecimal():
+        raise UserError(
+            f"{RESIDENT_MB} is {text!r}, not a whole number of megabytes: set it to one, or unset it"
+        )
+    return int(text) * 1e6
 
 
 def _free_memory() -> float:
-    """Bytes of main memory that can be had without swapping; without limit where nobody tells."""
+    """Bytes of main memory that can be had without swapping, no more than a container or a job may have;
+    without limit where nobody tells."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (_PROC / "meminfo").read_text().splitlines()
     except OSError:
         return float("inf")
-    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    free = next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    return min([free, *_group_limits()])
+
+
+def _group_limits() -> list[float]:
+    """Return the limits in bytes of the control group (v2) of this process, and of those around."""
+    try:
+        lines = (_PROC / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    groups = [_GROUPS / line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
+    files = [folder / "memory.max" for group in groups for folder in (group, *group.parents)]
+    limits = [file.read_text().strip() for file in files if file.is_file()]
+    return [float(limit) for limit in limits if limit != "max"]

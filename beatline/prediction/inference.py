@@ -39,13 +39,10 @@ def batches(recordings: Recordings, windows: Windows) -> Iterator[torch.Tensor]:
     length = min(windows.length or recordings.length, recordings.length)
     whole = first == [0] and length == recordings.length
     at_once = max(BATCH // len(first), 1)
-    for begin in range(0, len(recordings), at_once):
-        positions = torch.arange(begin, min(begin + at_once, len(recordings)))
-        if whole:
-            yield recordings.batch(positions)
-        else:
-            yield recordings.batch(
-                positions.repeat_interleave(len(first)),
-                torch.tensor(first).repeat(len(positions)),
-                length,
-            )
+    runs = torch.arange(len(recordings)).split(at_once)
+    if whole:
+        return recordings.stream((positions, None) for positions in runs)
+    each = torch.tensor(first)
+    return recordings.stream(
+        ((run.repeat_interleave(len(first)), each.repeat(len(run))) for run in runs), length
+    )

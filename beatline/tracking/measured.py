@@ -32,7 +32,6 @@ from beatline.tracking.registered import Version
 
 BESIDE = "beside"  # artifacts of a run: its model and a champion, measured again
 BEFORE, AFTER = "before", "after"
-BATCH = 256  # recordings that are predicted at once
 
 
 class Measured(Revision):
@@ -133,7 +132,7 @@ def measure(
     normalization = Normalization(**description["normalization"])
     answers = [
         trained.answer(trained.normalization.apply(normalization.undo(several)))
-        for several in np.array_split(test.signals, max(1, len(test.signals) // BATCH))
+        for several in test.signals.batches()
     ]
     predicted = predictions.made(
         trained.description,

@@ -17,7 +17,7 @@ from beatline.prediction import tasks
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.tasks import Task
 from beatline.preprocessing import arrays
-from beatline.preprocessing.arrays import SplitArrays
+from beatline.preprocessing.arrays import Signals, SplitArrays
 
 PARTS = ("train", "validation")
 DESCRIBED = (  # of dataset.json
@@ -49,7 +49,7 @@ class TrainingData:
     train: Examples
     validation: Examples
     dataset: dict[str, Any]
-    signals: tuple[np.ndarray, np.ndarray]
+    signals: tuple[Signals, Signals]
 
     @property
     def description(self) -> dict[str, Any]:

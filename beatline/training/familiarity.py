@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,28 +12,36 @@ from sklearn.covariance import LedoitWolf
 
 from beatline.common.errors import warn
 from beatline.prediction.familiarity import MOST_FEATURES, SHARE, Familiarity, features
+from beatline.preprocessing.arrays import Signals
 
+MOST_VALUES = 2**24  # features of all recordings that are fitted to: 128 MiB
 LEAST_VARIANCE = 1e-3  # of the mean one: what hardly varied counts as if it had a little more
 RIDGE = 1e-6  # so that there is an inverse even if all recordings are alike
 
 
 def fit(
-    train: Iterable[np.ndarray], validation: Iterable[np.ndarray], dataset: Mapping[str, Any]
+    train: Signals | np.ndarray, validation: Signals | np.ndarray, dataset: Mapping[str, Any]
 ) -> Familiarity | None:
-    """Fit the distance to normalized recordings `[T, C]`, and its threshold to those of validation.
+    """Fit the distance to normalized recordings `[N, T, C]`, and its threshold to those of validation.
+
+    Of many recordings to some that are chosen by chance, so that their features fit into memory; the
+    choice depends on their number alone.
 
     A detector's too to all that the data set has for training: an anomaly of a known kind is not foreign.
 
     The covariance is shrunk (Ledoit & Wolf 2004, J. Multivariate Anal. 88), since there may be more
     features than recordings. None, with a warning, if there are too many features.
     """
-    known = np.stack([features(signal, dataset) for signal in train])
-    if known.shape[1] > MOST_FEATURES:
+    size = len(features(train[0], dataset))
+    if size > MOST_FEATURES:
         warn(
-            f"recordings of {len(dataset['channels'])} channels have {known.shape[1]} features, more "
+            f"recordings of {len(dataset['channels'])} channels have {size} features, more "
             f"than {MOST_FEATURES}: the model will not tell which are far from the training"
         )
         return None
+    fitted_to = min(len(train), MOST_VALUES // size)
+    rows = np.sort(np.random.default_rng(0).choice(len(train), fitted_to, False))
+    known = np.stack([features(train[row], dataset) for row in rows])
     mean, variance = known.mean(axis=0), known.var(axis=0)
     scale = np.sqrt(np.maximum(variance, LEAST_VARIANCE * variance.mean()))
     scale[scale == 0] = 1

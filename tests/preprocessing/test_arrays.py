@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.preprocessing import arrays
-from beatline.preprocessing.arrays import load_split, reader, write_split
+from beatline.preprocessing.arrays import Encoding, Signals, Store, load_split, reader, write_split
 
 
 def table(records: int) -> pd.DataFrame:
@@ -43,7 +43,8 @@ def test_what_is_written_is_read(
     np.save(expected, values)
     assert (folder / arrays.SIGNALS).read_bytes() == expected.getvalue()
     split = load_split(folder)
-    assert isinstance(split.signals, np.memmap)
+    assert isinstance(split.signals.stored, np.memmap)
+    assert np.array_equal(split.signals[:], values)
     assert split.table["record"].to_list() == table(records)["record"].to_list()
     assert (split.targets(["MI"]) == 1).all()
     assert split.anomalies()[:, 0].tolist() == [1 - number % 2 for number in range(records)]
@@ -71,6 +72,80 @@ def test_other_number_of_recordings_than_rows(tmp_path: Path, records: int) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["float16", "int16"]),
+    st.lists(st.floats(0, 100), min_size=2, max_size=2),
+    st.integers(1, 20),
+)
+def test_sixteen_bits_keep_what_they_promise(
+    tmp_path_factory: pytest.TempPathFactory, store: Store, largest: list[float], records: int
+) -> None:
+    """What is read is float32 and as near as the type can be; float16 to 11 bits, int16 to half a step of
+    a range twice that of the training samples, in half the space. Nothing is counted as clipped."""
+    folder = tmp_path_factory.mktemp("x") / "train"
+    values = np.clip(signals(records) * np.float32(30), *np.outer((-1, 1), largest).astype("f4"))
+    encoding = Encoding(store, largest)
+    write_split(folder, [values], table(records), encoding)
+    split = load_split(folder)
+    assert split.signals.stored.nbytes == values.nbytes / 2
+    read = split.signals[:]
+    assert read.dtype == np.float32 and encoding.clipped == 0
+    tolerance = np.abs(values) * 2.0**-11 + 2.0**-24
+    if store == "int16":
+        tolerance = 2 * np.maximum(largest, 1) / 32767 * 0.501
+    assert (np.abs(read - values) <= tolerance).all()
+    assert np.array_equal(np.stack(list(split.signals)), read)
+    assert np.array_equal(np.concatenate(list(split.signals.batches())), read)
+
+
+@pytest.mark.parametrize(("store", "reach"), [("float16", 65504), ("int16", 2)])
+def test_what_does_not_fit_is_counted(tmp_path: Path, store: Store, reach: float) -> None:
+    """A sample beyond the type's range becomes the end of it, not a number from the other end or an
+    infinity, and is counted."""
+    values = signals(2, 3) / 10
+    values[1, 2] = [1e5, -np.inf]
+    encoding = Encoding(store, [0.5, 1.0])
+    write_split(tmp_path / "x", [values], table(2), encoding)
+    read = load_split(tmp_path / "x").signals[:]
+    np.testing.assert_allclose(read[1, 2], [reach, -reach], rtol=1e-6)
+    np.testing.assert_allclose(read[0], values[0], atol=1e-3)
+    assert encoding.clipped == 2
+
+
+def test_steps_that_would_be_coarse_are_refused() -> None:
+    """One artefact among the training samples would leave int16 no digits for the others."""
+    with pytest.raises(UserError, match=r"normalize\.store.*channel number 2.*5,000.*float16"):
+        Encoding("int16", [3.0, 5000.0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells what is mapped")
+@pytest.mark.parametrize("way", ["rows", "batches"])
+def test_reading_leaves_little_of_a_file_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Whoever reads all of a file does not hold all of it: its pages are unmapped on the way."""
+    monkeypatch.setattr(arrays, "MAPPED", 2**21)
+    write_split(tmp_path / "x", (signals(16, 500, 12) for _ in range(100)), table(1600))  # 38 MB
+    read: Signals = load_split(tmp_path / "x").signals
+    most = 0
+    for number, part in enumerate(read if way == "rows" else read.batches()):
+        assert part.any()
+        if way == "batches" or number % 50 == 0:
+            most = max(most, _mapped_of(tmp_path / "x"))
+    assert 0 < most < 2**23
+
+
+def _mapped_of(folder: Path) -> int:
+    """Return the bytes of the files in a folder that are mapped into this process."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    return sum(
+        1024 * int(next(line for line in lines if line.startswith("Rss")).split()[1])
+        for header in lines
+        if str(folder) in header
+    )
+
+
 def test_missing_and_damaged_splits(tmp_path: Path) -> None:
     """Each file that is missing, cut short or no array is named, with the cure."""
     folder = tmp_path / "train"
@@ -92,6 +167,10 @@ def test_missing_and_damaged_splits(tmp_path: Path) -> None:
     (folder / arrays.RECORDS).write_text("record,group,normal\na,a,1\n")
     sums.seal(folder)
     with pytest.raises(UserError, match=r"train is damaged \(3 recordings, 1 rows\)"):
+        load_split(folder)
+    write_split(folder, [signals(3)], table(3), Encoding("int16", [9.0, 9.0]))
+    (folder / arrays.STEPS).unlink()
+    with pytest.raises(UserError, match=r"steps\.npy is missing"):
         load_split(folder)
     (folder / arrays.RECORDS).unlink()
     with pytest.raises(UserError, match=r"train/records\.csv is missing"):

@@ -10,6 +10,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 
 from beatline.common.errors import UserError
+from beatline.preprocessing import normalization
 from beatline.preprocessing.normalization import Normalization, Normalize, fit
 
 
@@ -71,6 +72,21 @@ def test_one_for_all_channels(values: np.ndarray, size: int) -> None:
     expected = np.nan_to_num(StandardScaler().fit_transform(samples)).reshape(values.shape)
     assert close(fitted.apply(values), expected)
     assert len(set(fitted.mean)) == len(set(fitted.standard_deviation)) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(recordings, st.integers(1, 7), st.sampled_from(["channel", "all"]))
+def test_medians_of_many_samples_are_those_of_few(values: np.ndarray, size: int, per: str) -> None:
+    """Medians of samples that must not all be in memory are those of NumPy, to the last bit: of odd and
+    even numbers, signs, zeros of both signs, invalid samples."""
+    values = np.where(np.abs(values) < 0.3, np.copysign(0, values), values).astype(np.float32)
+    in_memory = fit(batches(values, size), how(per, "median"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(normalization, "MOST_SAMPLES", 1)
+        found = fit(batches(values, size), how(per, "median"))
+        with pytest.raises(ValueError, match="again"):
+            fit(iter(batches(values, size)), how(per, "median"))
+    assert found == in_memory
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,7 +11,7 @@ import torch
 from beatline import bundle
 from beatline.common import sums
 from beatline.evaluation.estimates import Evaluate, measured
-from beatline.preprocessing.arrays import SplitArrays
+from beatline.preprocessing.arrays import Signals, SplitArrays
 from stages import evaluate
 from tests.bundle.bundles import HISTORY, LENGTH, made
 
@@ -26,7 +26,7 @@ def test_seeds(tmp_path: Path) -> None:
     names = [str(number) for number in range(RECORDS)]
     table = pd.DataFrame({"record": names, "group": names, "normal": 0})
     table[["NORM", "MI", "CD"]] = rng.integers(0, 2, (RECORDS, 3))
-    test = SplitArrays(signals, table)
+    test = SplitArrays(Signals(signals), table)
     for seed, place in {9: ".", 10: "seeds/10", 11: "seeds/11", 100: "seeds/100"}.items():
         network, description = made(training={"seed": seed})
         with torch.no_grad():

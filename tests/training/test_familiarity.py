@@ -12,6 +12,7 @@ from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import LedoitWolf
 
 from beatline.prediction.familiarity import SHARE, Familiarity, features
+from beatline.training import familiarity
 from beatline.training.familiarity import fit, threshold
 
 SERIES = {"drawing": "trace", "length": 200, "channels": ["I", "II", "V1"]}
@@ -105,6 +106,21 @@ def test_threshold_holds_for_as_many_as_it_says(count: int) -> None:
         for _ in range(400)
     ]
     assert np.mean(beyond) < 1 - SHARE + 3 * np.std(beyond) / math.sqrt(400)
+
+
+def test_of_many_recordings_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fit's memory has a bound, and what it is fitted to comes from all over the split: the second
+    half of it is not foreign."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((2000, 1, 3)) + np.repeat([[[0]], [[50]]], 1000, axis=0)
+    computed = []
+    monkeypatch.setattr(familiarity, "MOST_VALUES", 3 * 400)
+    monkeypatch.setattr(
+        familiarity, "features", lambda *args: computed.append(args) or features(*args)
+    )
+    known = fit(rows, rows[::20], TABLE)
+    assert known and len(computed) == 1 + 400
+    assert all(known.distance(row, TABLE) < known.threshold for row in rows[[500, 1500], :])
 
 
 def test_threshold_is_an_order_statistic_where_there_are_enough() -> None:

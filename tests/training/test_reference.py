@@ -7,6 +7,7 @@ import pytest
 
 from beatline.prediction.familiarity import features
 from beatline.prediction.reference import MOST_RECORDS
+from beatline.training import reference
 from beatline.training.familiarity import fit
 from beatline.training.reference import taken
 
@@ -22,14 +23,26 @@ def test_reference_is_of_validation_records(count: int) -> None:
     scores = rng.uniform(size=(count, 3)).astype(np.float32)
     known = fit(rng.standard_normal((200, 1, 2)), signals, DATASET)
     assert known
-    reference = taken(signals, scores, scores > 0.5, known, DATASET)
-    rows = [scores.tolist().index(row) for row in reference.scores.tolist()]
+    kept = taken(signals, scores, scores > 0.5, known, DATASET)
+    rows = [scores.tolist().index(row) for row in kept.scores.tolist()]
     assert len(set(rows)) == len(rows) == min(count, MOST_RECORDS)
     expected = [features(signals[row], DATASET) for row in rows]
-    np.testing.assert_allclose(reference.embeddings, expected, rtol=1e-6)
-    assert reference.decided.tolist() == (scores > 0.5).sum(axis=0).tolist()
+    np.testing.assert_allclose(kept.embeddings, expected, rtol=1e-6)
+    assert kept.decided.tolist() == (scores > 0.5).sum(axis=0).tolist()
     far = [known.distance(signal, DATASET) > known.threshold for signal in signals]
-    assert (reference.records, reference.unfamiliar) == (count, sum(far))
+    assert (kept.records, kept.unfamiliar) == (count, sum(far))
+
+
+def test_recordings_at_once_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference is the same, whether all embeddings are in memory at once or a few."""
+    rng = np.random.default_rng(1)
+    signals = rng.standard_normal((MOST_RECORDS + 70, 1, 2)).astype(np.float32)
+    known = fit(rng.standard_normal((200, 1, 2)), signals[:250], DATASET)
+    assert known
+    scores = signals[:, 0]
+    whole = taken(signals, scores, scores > 0, known, DATASET).to_bytes()
+    monkeypatch.setattr(reference, "AT_ONCE", 33)
+    assert taken(signals, scores, scores > 0, known, DATASET).to_bytes() == whole
 
 
 def test_choice_is_no_first_part() -> None:
