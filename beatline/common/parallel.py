@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from typing import Any, TypeVar
 
 from beatline.common.errors import UserError
@@ -103,7 +104,7 @@ def _in_pool(
     function: Callable[[Item], Result], items: Iterator[Item], workers: int
 ) -> Iterator[Result]:
     """Yield the results of `items` from a pool of processes, of this one until the pool has begun."""
-    with _pool(workers) as submit:
+    with _pool(workers, _module(function)) as submit:
         begun = [submit(_begun, function) for _ in range(workers)]
         while not all(future.done() for future in begun):
             for item in itertools.islice(items, 1):
@@ -125,14 +126,24 @@ def _begun(function: Callable[..., Any]) -> None:
     del function
 
 
+def _module(function: Callable[..., Any]) -> str:
+    """Return the name of the module that a function comes from."""
+    while isinstance(function, partial):
+        function = function.func
+    return function.__module__
+
+
 @contextmanager
-def _pool(workers: int) -> Iterator[Callable[..., Future[Any]]]:
+def _pool(workers: int, module: str) -> Iterator[Callable[..., Future[Any]]]:
     """Give what submits calls to a pool, whose processes end at once with an error, Ctrl-C, or this one.
 
-    They are spawned, not forked: a fork would hold locks of threads that it has not.
+    They are forked by a server that has imported the `module` and has no threads: importing it takes as
+    long in each worker as the work of seconds, and a fork of this process would hold locks of threads
+    that it has not.
     """
     before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
     executor = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
 
     def submit(*call: Any) -> Future[Any]:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from sklearn.covariance import LedoitWolf
+from scipy.special import stdtrit
 
 from beatline.common.errors import warn
 from beatline.prediction.familiarity import MOST_FEATURES, SHARE, Familiarity, features
@@ -29,8 +28,8 @@ def fit(
 
     A detector's too to all that the data set has for training: an anomaly of a known kind is not foreign.
 
-    The covariance is shrunk (Ledoit & Wolf 2004, J. Multivariate Anal. 88), since there may be more
-    features than recordings. None, with a warning, if there are too many features.
+    The covariance is shrunk, since there may be more features than recordings. None, with a warning, if
+    there are too many features.
     """
     size = len(features(train[0], dataset))
     if size > MOST_FEATURES:
@@ -45,13 +44,30 @@ def fit(
     mean, variance = known.mean(axis=0), known.var(axis=0)
     scale = np.sqrt(np.maximum(variance, LEAST_VARIANCE * variance.mean()))
     scale[scale == 0] = 1
-    shrunk = LedoitWolf(assume_centered=True).fit((known - mean) / scale).covariance_
+    shrunk = shrunk_covariance((known - mean) / scale)
     precision = np.linalg.inv(shrunk + RIDGE * np.eye(len(scale)))
     # Rounded, so that the order in which float64 was summed does not show.
     whitening = (np.linalg.cholesky(precision) / scale[:, None]).astype(np.float32)
     fitted = Familiarity(mean.astype(np.float32), whitening, math.inf)
     distances = np.array([fitted.distance(signal, dataset) for signal in validation])
     return Familiarity(fitted.mean, fitted.whitening, threshold(distances))
+
+
+def shrunk_covariance(features: np.ndarray) -> np.ndarray:
+    """Return the covariance `[D, D]` of features `[N, D]` whose mean is 0, shrunk towards equal variances
+    without correlation (Ledoit & Wolf 2004, J. Multivariate Anal. 88).
+
+    As scikit-learn computes it, whose import would take a second of every training.
+    """
+    count, size = features.shape
+    squares, products = features**2, features.T @ features
+    variances = squares.sum(axis=0) / count
+    target = variances.sum() / size
+    norm = (products**2).sum() / count**2
+    distance = (norm - 2 * target * variances.sum() + size * target**2) / size
+    error = ((squares.T @ squares).sum() / count - norm) / (size * count)
+    shrinkage = min(error, distance) / distance if distance > 0 else 0.0
+    return (1 - shrinkage) * products / count + shrinkage * target * np.eye(size)
 
 
 def threshold(distances: np.ndarray) -> float:
@@ -68,5 +84,5 @@ def threshold(distances: np.ndarray) -> float:
         return math.inf
     logs = np.log(np.maximum(distances, np.finfo(np.float32).tiny))
     spread = logs.std(ddof=1) * math.sqrt(1 + 1 / count)
-    bound = math.exp(logs.mean() + float(stats.t.ppf(SHARE, count - 1)) * spread)
+    bound = math.exp(logs.mean() + float(stdtrit(count - 1, SHARE)) * spread)
     return max(bound, float(distances.max()))

@@ -44,6 +44,16 @@ def share_far(known: Familiarity, signals: np.ndarray, dataset: dict[str, Any]) 
     return float(np.mean(np.array(distances) > known.threshold))
 
 
+@pytest.mark.parametrize(("count", "size"), [(3, 40), (50, 40), (400, 7), (30, 1), (20, 3)])
+def test_covariance_is_shrunk_as_scikit_learn_does(count: int, size: int) -> None:
+    """With fewer records than features too, one feature alone, and records that are all alike."""
+    random = np.random.default_rng(count)
+    mixed = random.standard_normal((count, size)) @ random.standard_normal((size, size))
+    for known in (mixed - mixed.mean(axis=0), np.zeros((count, size))):
+        expected = LedoitWolf(assume_centered=True).fit(known).covariance_
+        np.testing.assert_allclose(familiarity.shrunk_covariance(known), expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("dataset", KINDS, ids=NAMES)
 def test_recordings_like_those_of_the_training_are_not_far(dataset: dict[str, Any]) -> None:
     """One in 200 is expected; of 1,000 new ones no more than 15, which chance allows."""
