@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,13 @@ class Recordings:
             return self._resident[positions]
         crops = self._resident.unfold(1, length, 1)
         return crops[positions, starts.to(self.device)].transpose(1, 2)
+
+    def stream(
+        self, requests: Iterable[tuple[torch.Tensor, torch.Tensor | None]], length: int = 0
+    ) -> Iterator[torch.Tensor]:
+        """Yield :meth:`batch` of each of `requests`, positions and starts, in their order."""
+        for positions, starts in requests:
+            yield self.batch(positions, starts, length)
 
     def _gathered(
         self, positions: np.ndarray, starts: np.ndarray | None, length: int
