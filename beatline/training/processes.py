@@ -298,17 +298,12 @@ class _Meeting:
             return LOOPBACK
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        # Who was started by process 0 finds it at once, or never.
-        patience = JOIN_SECONDS if address != LOOPBACK else SILENT_SECONDS
+        keeps_store = self.place.rank == 0 and not by_agent
         try:
-            self.store = TCPStore(
-                address,
-                port,
-                is_master=self.place.rank == 0 and not by_agent,
-                timeout=timedelta(seconds=patience),
-                wait_for_workers=False,
-            )
-        except (RuntimeError, ValueError) as error:
+            if not keeps_store:
+                _wait_for(address, port)
+            self.store = TCPStore(address, port, is_master=keeps_store, wait_for_workers=False)
+        except (OSError, RuntimeError, ValueError) as error:
             raise InterruptedTrainingError(
                 f"process {self.place.rank} of {self.place.size} cannot meet the others at MASTER_ADDR "
                 f"{address}, MASTER_PORT {port} ({_first_line(error)}): check both, that process 0 runs "
@@ -443,6 +438,20 @@ def _joined() -> Place:
             f"or start the stage by torchrun or deploy/slurm/train.sbatch"
         )
     return Place(rank, size, local, joins=True)
+
+
+def _wait_for(address: str, port: int) -> None:
+    """Return when somebody listens there; torch would tell of each try. OSError if nobody does."""
+    # Who was started by process 0 finds it at once, or never.
+    until = time.monotonic() + (SILENT_SECONDS if address == LOOPBACK else JOIN_SECONDS)
+    while True:
+        try:
+            with socket.create_connection((address, port), timeout=BEAT_SECONDS):
+                return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 def _interface(address: str) -> str:

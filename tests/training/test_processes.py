@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import socket
 import subprocess
 import sys
 import time
@@ -157,6 +158,33 @@ def test_processes_that_do_not_train_the_same_do_not_begin(tmp_path: Path) -> No
         for part in ("process 1", "packages.torch", "2.13", "2.12"):
             assert part in errors
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_that_cannot_meet_are_told_where(rank: int, tmp_path: Path) -> None:
+    """Process 0, whose port another program has; the other, where nobody listens."""
+    with socket.socket() as listening:
+        listening.bind(("", 0))
+        if rank == 0:
+            listening.listen()
+        port = listening.getsockname()[1]
+        code, errors = ended(started(tmp_path, ONE, 2, **place_of(rank, port=port)))
+    assert code == 1 and is_one_sentence(errors)
+    assert f"MASTER_ADDR 127.0.0.1, MASTER_PORT {port}" in errors
+
+
+def test_a_process_that_does_not_come_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A node that is down: the others say which process is missing."""
+    monkeypatch.setattr(processes, "JOIN_SECONDS", 0.2)
+    for name, value in place_of(0, port=29572).items():
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(UserError, match="process 1 of 2"),
+        processes.joined(processes.place(2), {}, []),
+    ):
+        pass
 
 
 # --------------------------------------------------------------------------------- two machines in one
