@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -40,6 +41,14 @@ class Recordings:
             return self._resident[positions]
         crops = self._resident.unfold(1, length, 1)
         return crops[positions, starts.to(self.device)].transpose(1, 2)
+
+    def part(self, positions: range) -> Recordings:
+        """The recordings at neighbouring `positions`, in the same memory."""
+        part, inside = copy.copy(self), slice(positions.start, positions.stop)
+        part._rows = self._rows[inside]
+        if self._resident is not None:
+            part._resident = self._resident[inside]
+        return part
 
     def stream(
         self, requests: Iterable[tuple[torch.Tensor, torch.Tensor | None]], length: int = 0

@@ -26,7 +26,9 @@ from beatline import metrics, models
 from beatline.common.errors import UserError
 from beatline.models import Examples, Learning
 from beatline.prediction import devices, inference, losses
+from beatline.prediction.device_data import Recordings
 from beatline.prediction.tasks import Task
+from beatline.prediction.windows import Windows
 from beatline.training.batches import Shard, batches
 from beatline.training.checkpoint import State
 from beatline.training.parameters import Optimizer, Train
@@ -68,8 +70,8 @@ def fit(
     """Train `network` in place and leave it at its best epoch.
 
     `state` is saved after every epoch; if it holds something, training goes on from there, to the same
-    bytes. Each process of `group` computes its shards of every batch; the first one has the state, and
-    validates. Returns the history, a row per epoch (`epoch, train_loss, validation_loss, validation_auc,
+    bytes. Each process of `group` computes its shards of every batch; the first one has the state.
+    Returns the history, a row per epoch (`epoch, train_loss, validation_loss, validation_auc,
     learning_rate`), and the best epoch's number. Raises UserError if the loss stops being a number.
     """
     device = train.recordings.device
@@ -134,7 +136,8 @@ def fit(
         train_loss = float(total) / len(train.recordings)
         group.agree(network, epoch)
         so_far = {"epoch": epoch, "train_loss": train_loss, "learning_rate": rate}
-        validate = partial(_validated, network, task, train, validation, parameters, so_far)
+        predictions = _predictions(network, task, train, validation, parameters, group)
+        validate = partial(_validated, task, predictions, validation.targets, parameters, so_far)
         row, monitored = group.from_first(validate)
         schedule.after_epoch(monitored)
         done.add(row, monitored)
@@ -145,17 +148,39 @@ def fit(
     return pd.DataFrame(done.history), done.best_epoch
 
 
-def _validated(
+def _predictions(
     network: nn.Module,
     task: Task,
     train: Examples,
     validation: Examples,
     parameters: Train,
+    group: Group,
+) -> np.ndarray:
+    """Predictions `[N, K]` for the validation recordings, by batches that the processes divide."""
+    recordings, windows = validation.recordings, parameters.windows
+    if isinstance(network, models.WithMemoryBank):  # which only process 0 has
+        return group.from_first(
+            partial(_predictions_by_memory_bank, network, task, train, recordings, windows)
+        )
+    count, at_once = len(recordings), inference.records_at_once(recordings.length, windows)
+    batches_in_all = math.ceil(count / at_once)
+    own = group.own(batches_in_all)
+    part = range(own.start * at_once, min(own.stop * at_once, count))
+    rows = torch.zeros(group.rows(batches_in_all) * at_once, validation.targets.shape[1])
+    if part:
+        predictions = inference.predict(network, task, recordings.part(part), windows)
+        rows[: len(part)] = torch.from_numpy(predictions)
+    return group.gathered(rows)[:count].numpy()
+
+
+def _validated(
+    task: Task,
+    predictions: np.ndarray,
+    targets: np.ndarray,
+    parameters: Train,
     so_far: dict[str, float],
 ) -> tuple[dict[str, float], float]:
     """The epoch's row of the history, `so_far` and what validation adds, and the monitored value."""
-    _build_memory_bank(network, train, parameters)
-    predictions = inference.predict(network, task, validation.recordings, parameters.windows)
     train_loss = so_far["train_loss"]
     if not (math.isfinite(train_loss) and np.isfinite(predictions).all()):
         raise UserError(
@@ -165,19 +190,22 @@ def _validated(
     row = {
         "epoch": so_far["epoch"],
         "train_loss": train_loss,
-        "validation_loss": task.prediction_loss(predictions, validation.targets),
-        "validation_auc": _mean_auc(validation.targets, predictions),
+        "validation_loss": task.prediction_loss(predictions, targets),
+        "validation_auc": _mean_auc(targets, predictions),
         "learning_rate": so_far["learning_rate"],
     }
-    return row, _monitored(task, predictions, validation.targets, row, parameters.monitor)
+    return row, _monitored(task, predictions, targets, row, parameters.monitor)
 
 
-@torch.no_grad()  # not inference_mode: what it keeps must be like any other tensor
-def _build_memory_bank(network: nn.Module, train: Examples, parameters: Train) -> None:
-    """Build the memory bank of a network that has one, from the training windows."""
-    if isinstance(network, models.WithMemoryBank):
-        network.eval()
-        network.build_memory_bank(inference.batches(train.recordings, parameters.windows))
+def _predictions_by_memory_bank(
+    network: nn.Module, task: Task, train: Examples, validation: Recordings, windows: Windows
+) -> np.ndarray:
+    """Predictions of a network that is first shown the training windows, for its memory bank."""
+    assert isinstance(network, models.WithMemoryBank)
+    network.eval()
+    with torch.no_grad():  # not inference_mode: what it keeps must be like any other tensor
+        network.build_memory_bank(inference.batches(train.recordings, windows))
+    return inference.predict(network, task, validation, windows)
 
 
 def _class_weights(task: Task, train: Examples, parameters: Train) -> torch.Tensor | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from beatline.common.errors import reporting_mistakes
+from beatline.prediction import inference
 from beatline.training import processes
 from beatline.training.checkpoint import State
 from tests.training.test_loop import run_of
@@ -28,6 +29,7 @@ def main() -> None:
     place = processes.place(SHARDS)
     processes.prepare(place, SHARDS)
     torch.use_deterministic_algorithms(True)
+    inference.BATCH = 10  # so that validation has several batches to divide
     going_in = {"epochs": epochs, "packages": {"torch": os.environ.get("TORCH", "2")}}
     with processes.joined(place, going_in, ["-m", "tests.training.share", *sys.argv[1:]]) as group:
         for name in names:
