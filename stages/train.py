@@ -7,6 +7,7 @@ folder `seeds`. An interrupted training goes on after its last completed epoch.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from beatline.models import Learning
 from beatline.prediction import devices, inference
 from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.reference import Reference
-from beatline.training import checkpoint, familiarity, loop, reference
+from beatline.training import checkpoint, familiarity, loop, processes, reference
 from beatline.training.data import PARTS, TrainingData, load_training_data
 from beatline.training.parameters import parameters_of
 
@@ -35,6 +36,11 @@ def main(model: str, name: str) -> None:
     began = time.perf_counter()
     key = f"{params.PATH}: train.{model}.{name}"
     architecture, parameters = parameters_of(params.load(), model, name)
+    shards = getattr(parameters, "shards", None)  # a model with a `fit` of its own has none
+    place = processes.place(shards)
+    if place.rank and shards is None:
+        return  # process 0 alone fits it
+    processes.prepare(place, shards)
     devices.keep_freed_memory()
     folder = Path(f"data/normalized/{name}")
     data = load_training_data(folder, model, key, devices.choose())
@@ -56,17 +62,30 @@ def main(model: str, name: str) -> None:
         checkpoint.key(*went_in, seed_parameters.model_dump(exclude={"seeds"}))
         for seed_parameters in parameters_per_seed
     ]
+    sharing = partial(
+        processes.joined,
+        place,
+        {part: identity[part] for part in ("data", "code", "environment")}
+        | {"parameters": checkpoint.key(model_info, parameters.model_dump())},
+        ["-m", "stages.train", model, name],
+    )
+    if place.rank:
+        with sharing() as group:
+            for seed_parameters in parameters_per_seed:
+                learn(model_info, data, seed_parameters, None, key, group)
+        return
     output = Path(f"data/models/{name}/{model}")
     known = familiarity.fit(*data.signals, model_info["dataset"])
     earlier, trained = 0.0, []
     with checkpoint.kept(checkpoint.FOLDER / name / model, keys) as paths:
-        for seed_parameters, path in zip(parameters_per_seed, paths, strict=True):
-            state = checkpoint.State(path)
-            network, learned, history, watched = train(
-                model_info, data, seed_parameters, state, key, known
-            )
-            trained.append((network, learned | {"identity": identity}, history, watched))
-            earlier += state.earlier
+        with sharing() as group:
+            for seed_parameters, path in zip(parameters_per_seed, paths, strict=True):
+                state = checkpoint.State(path)
+                network, learned, history, watched = train(
+                    model_info, data, seed_parameters, state, key, known, group
+                )
+                trained.append((network, learned | {"identity": identity}, history, watched))
+                earlier += state.earlier
         save(output, trained, known)
         seconds = time.perf_counter() - began + earlier
         # Durations differ from run to run: they stay out of what metrics and bundles hold.
@@ -82,23 +101,12 @@ def train(
     state: checkpoint.State,
     key: str,
     known: Familiarity | None,
+    group: processes.Group,
 ) -> Trained:
     """One network, from the seed in `parameters` alone, whatever was trained before it. `known`: the
     distance to the training recordings, without which it is not watched."""
-    devices.make_deterministic(parameters.seed)
-    network = bundle.network_of(model_info, f"{key}.architecture")
-    size, label = models.count_parameters(network), loop.label(parameters)
-    device = data.train.recordings.device
-    print(f"{label}{size:,} parameters on {device.type}", flush=True)
-    history, best_epoch = loop.learn(
-        models.module(model_info["architecture"]["name"]),
-        network,
-        data.task,
-        data.train,
-        data.validation,
-        parameters,
-        state,
-    )
+    label = loop.label(parameters)
+    network, history, best_epoch = learn(model_info, data, parameters, state, key, group)
     validation = data.validation
     predictions = inference.predict(network, data.task, validation.recordings, parameters.windows)
     percentile = parameters.threshold_percentile
@@ -115,6 +123,27 @@ def train(
         data.signals[1], predictions, decisions, known, model_info["dataset"]
     )
     return network, model_info | learned, history, watched
+
+
+def learn(
+    model_info: dict[str, Any],
+    data: TrainingData,
+    parameters: Learning,
+    state: checkpoint.State | None,
+    key: str,
+    group: processes.Group,
+) -> tuple[nn.Module, pd.DataFrame, int]:
+    """The network, its history and its best epoch's number. `state`: None in all but process 0."""
+    devices.make_deterministic(parameters.seed)
+    network = bundle.network_of(model_info, f"{key}.architecture")
+    size, device = models.count_parameters(network), data.train.recordings.device
+    several = f", {group.size} processes" if group.size > 1 else ""
+    print(f"{loop.label(parameters)}{size:,} parameters on {device.type}{several}", flush=True)
+    kind = models.module(model_info["architecture"]["name"])
+    history, best_epoch = loop.learn(
+        kind, network, data.task, data.train, data.validation, parameters, state, group
+    )
+    return network, history, best_epoch
 
 
 def save(folder: Path, trained: list[Trained], known: Familiarity | None) -> None:

@@ -23,6 +23,7 @@ SLOW_MODULES = {  # of several seconds a test: whole processes, browsers, instal
     "test_parallel",
     "test_platform",
     "test_plots_page",
+    "test_processes",
     "test_report",
     "test_schema",
     "test_kill",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections import deque
@@ -74,6 +75,14 @@ class Recordings:
             while ahead:
                 yield self._decoded(ahead.popleft().result())
 
+    def part(self, positions: range) -> Recordings:
+        """The recordings at neighbouring `positions`, in the same memory."""
+        part, inside = copy.copy(self), slice(positions.start, positions.stop)
+        part._rows = self._rows[inside]
+        if self.resident:
+            part._stored = self._stored[inside]
+        return part
+
     def _gathered(
         self, positions: torch.Tensor, starts: torch.Tensor | None, length: int
     ) -> torch.Tensor:
@@ -99,12 +108,12 @@ class Recordings:
     def _copied(self) -> torch.Tensor:
         """All rows on the device, as they are stored, copied a few at a time."""
         shape = (len(self._rows), *self._stored.shape[1:])
-        copy = torch.empty(shape, dtype=self._stored.dtype, device=self.device)
-        for first in range(0, len(copy), BATCH):
+        copied = torch.empty(shape, dtype=self._stored.dtype, device=self.device)
+        for first in range(0, len(copied), BATCH):
             rows = self._rows[first : first + BATCH]
             self._signals.count_read(len(rows))
-            copy[first : first + BATCH] = self._stored.index_select(0, rows)
-        return copy
+            copied[first : first + BATCH] = self._stored.index_select(0, rows)
+        return copied
 
 
 def _fits(size: int, device: torch.device) -> bool:

@@ -33,12 +33,17 @@ def predict(network: nn.Module, task: Task, recordings: Recordings, windows: Win
     return np.concatenate(parts)
 
 
+def records_at_once(recording_length: int, windows: Windows) -> int:
+    """The number of recordings whose windows are one batch."""
+    return max(BATCH // len(starts(recording_length, windows)), 1)
+
+
 def batches(recordings: Recordings, windows: Windows) -> Iterator[torch.Tensor]:
     """The windows of all recordings in order, `[B, T, C]`, those of one recording in one batch."""
     first = starts(recordings.length, windows)
     length = min(windows.length or recordings.length, recordings.length)
     whole = first == [0] and length == recordings.length
-    at_once = max(BATCH // len(first), 1)
+    at_once = records_at_once(recordings.length, windows)
     runs = torch.arange(len(recordings)).split(at_once)
     if whole:
         return recordings.stream((positions, None) for positions in runs)

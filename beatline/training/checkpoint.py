@@ -30,6 +30,10 @@ from beatline.common.files import replacing
 FOLDER = Path("data/checkpoints")
 
 
+class InterruptedTrainingError(UserError):
+    """What ended a training and would not end it again, so that its checkpoints stay."""
+
+
 def key(*ingredients: Any) -> str:
     """SHA-256 of all that a training depends on, in values that JSON has."""
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
@@ -50,6 +54,8 @@ def kept(folder: Path, keys: Sequence[str]) -> Iterator[list[Path]]:
             path.unlink()
         try:
             yield paths
+        except InterruptedTrainingError:
+            raise
         except UserError:
             _remove(folder)
             raise

@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -26,10 +26,14 @@ from beatline import metrics, models
 from beatline.common.errors import UserError
 from beatline.models import Examples, Learning
 from beatline.prediction import devices, inference, losses
+from beatline.prediction.device_data import Recordings
 from beatline.prediction.tasks import Task
-from beatline.training.augmentation import augmented
+from beatline.prediction.windows import Windows
+from beatline.training.batches import Shard, batches
 from beatline.training.checkpoint import State
 from beatline.training.parameters import Optimizer, Train
+from beatline.training.processes import ALONE, Group
+from beatline.training.shards import ShardedGradient
 
 
 def label(parameters: Learning) -> str:
@@ -44,13 +48,14 @@ def learn(
     train: Examples,
     validation: Examples,
     parameters: Any,
-    state: State,
+    state: State | None,
+    group: Group = ALONE,
 ) -> tuple[pd.DataFrame, int]:
     """Train `network` by :func:`fit`, unless its module, `kind`, has a `fit` of its own: that takes
     seconds, and starts over after an interruption."""
     if own := getattr(kind, "fit", None):
         return own(network, task, train, validation, parameters)
-    return fit(network, task, train, validation, parameters, state)
+    return fit(network, task, train, validation, parameters, state, group)
 
 
 def fit(
@@ -60,11 +65,13 @@ def fit(
     validation: Examples,
     parameters: Train,
     state: State | None = None,
+    group: Group = ALONE,
 ) -> tuple[pd.DataFrame, int]:
     """Train `network` in place and leave it at its best epoch.
 
     `state` is saved after every epoch; if it holds something, training goes on from there, to the same
-    bytes. Returns the history, a row per epoch (`epoch, train_loss, validation_loss, validation_auc,
+    bytes. Each process of `group` computes its shards of every batch; the first one has the state.
+    Returns the history, a row per epoch (`epoch, train_loss, validation_loss, validation_auc,
     learning_rate`), and the best epoch's number. Raises UserError if the loss stops being a number.
     """
     device = train.recordings.device
@@ -76,9 +83,23 @@ def fit(
     schedule = _Schedule(optimizer, parameters, steps)
     dtype = devices.autocast_type(parameters.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    scaler.scale(
+        torch.zeros((), device=device)
+    )  # begins now, also where another has the first shard
+
+    sharded = ShardedGradient(network, parameters.shards, group) if parameters.shards > 1 else None
+
+    def backward(shard: Shard) -> torch.Tensor:
+        """Add the gradient of a shard to that of the parameters; its loss, by its share of the batch."""
+        with devices.autocast(dtype, device):
+            outputs = network(shard.inputs)
+        loss_of = losses.for_task(task).loss
+        loss = loss_of(outputs.float(), shard.inputs, shard.targets, weights) * shard.share
+        scaler.scale(loss).backward()
+        return loss.detach()
 
     done = _Done(network, optimizer, schedule, scaler, generator, device)
-    if state and (saved := state.load()):
+    if saved := group.from_first(lambda: state.load() if state else None):
         done.restore(saved)
         epochs = f"epoch {done.epochs} of {parameters.epochs}"
         print(f"{label(parameters)}going on after {epochs} (interrupted earlier)", flush=True)
@@ -90,37 +111,34 @@ def fit(
         rate = optimizer.param_groups[0]["lr"]
         network.train()
         total = torch.zeros((), device=device)
-        batches = _batches(train, task, parameters, generator)
+        epoch_batches = batches(train, task, parameters, generator, epoch, sharded and sharded.own)
         doing = f"{label(parameters)}epoch {epoch}/{parameters.epochs}"
-        for inputs, targets in tqdm(batches, doing, steps, False, mininterval=10, delay=10):
-            with devices.autocast(dtype, device):
-                outputs = network(inputs)
-            loss = losses.for_task(task).loss(outputs.float(), inputs, targets, weights)
+        bar = tqdm(
+            epoch_batches,
+            doing,
+            steps,
+            False,
+            None,
+            mininterval=10,
+            delay=10,
+            disable=not group.is_first,
+        )
+        for size, shards in bar:
             optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
+            loss = sharded.of_batch(shards, backward) if sharded else backward(*shards)
             if parameters.gradient_clip:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(network.parameters(), parameters.gradient_clip)
             scaler.step(optimizer)
             scaler.update()
-            total += loss.detach() * len(inputs)
+            total += loss * size
             schedule.after_step()
         train_loss = float(total) / len(train.recordings)
-        _build_memory_bank(network, train, parameters)
-        predictions = inference.predict(network, task, validation.recordings, parameters.windows)
-        if not (math.isfinite(train_loss) and np.isfinite(predictions).all()):
-            raise UserError(
-                f"training diverged in epoch {epoch} (training loss {train_loss:.4g}): lower "
-                f"optimizer.learning_rate, set gradient_clip, or set precision to float32"
-            )
-        row = {
-            "epoch": epoch,
-            "train_loss": train_loss,
-            "validation_loss": task.prediction_loss(predictions, validation.targets),
-            "validation_auc": _mean_auc(validation.targets, predictions),
-            "learning_rate": rate,
-        }
-        monitored = _monitored(task, predictions, validation.targets, row, parameters.monitor)
+        group.agree(network, epoch)
+        so_far = {"epoch": epoch, "train_loss": train_loss, "learning_rate": rate}
+        predictions = _predictions(network, task, train, validation, parameters, group)
+        validate = partial(_validated, task, predictions, validation.targets, parameters, so_far)
+        row, monitored = group.from_first(validate)
         schedule.after_epoch(monitored)
         done.add(row, monitored)
         if state:
@@ -130,35 +148,64 @@ def fit(
     return pd.DataFrame(done.history), done.best_epoch
 
 
-@torch.no_grad()  # not inference_mode: what it keeps must be like any other tensor
-def _build_memory_bank(network: nn.Module, train: Examples, parameters: Train) -> None:
-    """Build the memory bank of a network that has one, from the training windows."""
-    if isinstance(network, models.WithMemoryBank):
-        network.eval()
-        network.build_memory_bank(inference.batches(train.recordings, parameters.windows))
+def _predictions(
+    network: nn.Module,
+    task: Task,
+    train: Examples,
+    validation: Examples,
+    parameters: Train,
+    group: Group,
+) -> np.ndarray:
+    """Predictions `[N, K]` for the validation recordings, by batches that the processes divide."""
+    recordings, windows = validation.recordings, parameters.windows
+    if isinstance(network, models.WithMemoryBank):  # which only process 0 has
+        return group.from_first(
+            partial(_predictions_by_memory_bank, network, task, train, recordings, windows)
+        )
+    count, at_once = len(recordings), inference.records_at_once(recordings.length, windows)
+    batches_in_all = math.ceil(count / at_once)
+    own = group.own(batches_in_all)
+    part = range(own.start * at_once, min(own.stop * at_once, count))
+    rows = torch.zeros(group.rows(batches_in_all) * at_once, validation.targets.shape[1])
+    if part:
+        predictions = inference.predict(network, task, recordings.part(part), windows)
+        rows[: len(part)] = torch.from_numpy(predictions)
+    return group.gathered(rows)[:count].numpy()
 
 
-def _batches(
-    train: Examples, task: Task, parameters: Train, generator: torch.Generator
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch in random order; crops of `windows.length` samples where that is shorter."""
-    recordings, device = train.recordings, train.recordings.device
-    targets = torch.from_numpy(train.targets.astype(np.float32))
-    smoothing = parameters.label_smoothing
-    if smoothing:
-        targets = targets * (1 - smoothing) + smoothing * task.uninformed(targets.shape[1])
-    length = parameters.windows.length
-    crop = 0 < length < recordings.length
-    order = torch.randperm(len(recordings), generator=generator)
-    for positions in order.split(parameters.batch_size):
-        if crop:
-            room = recordings.length - length + 1
-            inputs = recordings.batch(
-                positions, torch.randint(room, (len(positions),), generator=generator), length
-            )
-        else:
-            inputs = recordings.batch(positions)
-        yield augmented(inputs, parameters.augment, generator), targets[positions].to(device)
+def _validated(
+    task: Task,
+    predictions: np.ndarray,
+    targets: np.ndarray,
+    parameters: Train,
+    so_far: dict[str, float],
+) -> tuple[dict[str, float], float]:
+    """The epoch's row of the history, `so_far` and what validation adds, and the monitored value."""
+    train_loss = so_far["train_loss"]
+    if not (math.isfinite(train_loss) and np.isfinite(predictions).all()):
+        raise UserError(
+            f"training diverged in epoch {so_far['epoch']} (training loss {train_loss:.4g}): lower "
+            f"optimizer.learning_rate, set gradient_clip, or set precision to float32"
+        )
+    row = {
+        "epoch": so_far["epoch"],
+        "train_loss": train_loss,
+        "validation_loss": task.prediction_loss(predictions, targets),
+        "validation_auc": _mean_auc(targets, predictions),
+        "learning_rate": so_far["learning_rate"],
+    }
+    return row, _monitored(task, predictions, targets, row, parameters.monitor)
+
+
+def _predictions_by_memory_bank(
+    network: nn.Module, task: Task, train: Examples, validation: Recordings, windows: Windows
+) -> np.ndarray:
+    """Predictions of a network that is first shown the training windows, for its memory bank."""
+    assert isinstance(network, models.WithMemoryBank)
+    network.eval()
+    with torch.no_grad():  # not inference_mode: what it keeps must be like any other tensor
+        network.build_memory_bank(inference.batches(train.recordings, windows))
+    return inference.predict(network, task, validation, windows)
 
 
 def _class_weights(task: Task, train: Examples, parameters: Train) -> torch.Tensor | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from beatline import models
 from beatline.common import params
@@ -40,7 +40,7 @@ class Train(Learning):
     `monitor`: the validation value whose best epoch is kept; `epoch` keeps the last one, for data so
     few that the best of many epochs is best by luck. `early_stopping`: epochs without a
     better one before training ends, 0 for never. `gradient_clip`: largest norm of the gradient, 0
-    for none.
+    for none. `shards`: parts into which every batch is divided, and which several processes share.
     """
 
     augment: Augment = Augment()
@@ -54,6 +54,16 @@ class Train(Learning):
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     precision: devices.Precision = "auto"
+    # One is no division: a bundle does not speak of it.
+    shards: int = Field(default=1, ge=1, exclude_if=lambda shards: shards == 1)
+
+    @model_validator(mode="after")
+    def _shards_fit(self) -> Train:
+        if self.shards > 1 and 2 * self.shards > self.batch_size:
+            raise ValueError(
+                f"shards must be at most half of batch_size, {self.batch_size}: each needs two examples"
+            )
+        return self
 
 
 SHARED = (
@@ -63,6 +73,7 @@ SHARED = (
     "class_weights",
     "threshold_percentile",
     "precision",
+    "shards",
     "seed",
 )
 _FIELDS: Any = {

@@ -301,6 +301,32 @@ def test_a_new_volume_is_prepared(tmp_path: Path) -> None:
     assert last("pipeline", "ENTRYPOINT")[-1] == "data"
 
 
+@pytest.mark.parametrize(
+    ("rank", "training", "command"),
+    [
+        ("0", "", "-m beatline repro"),
+        ("0", "cnn ptbxl", "-m beatline repro --single-item train_cnn@ptbxl"),
+        ("1", "cnn ptbxl", "-m stages.train cnn ptbxl"),
+    ],
+)
+def test_pod_0_is_the_stage_and_others_run_beside_it(
+    rank: str, training: str, command: str, tmp_path: Path
+) -> None:
+    """The whole pipeline without a training; DVC runs one in a single pod, whose outputs it keeps."""
+    (job,) = of_kind(rendered("gpu"), "Job")
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        job["spec"]["template"]["spec"]["containers"][0]["args"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "RANK": rank, "TRAINING": training},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{command}\n"
+
+
 def test_a_training_on_gpus_knows_its_place() -> None:
     """Pods find the first of them by the name that the headless service gives it, and each its number."""
     (job,) = of_kind(rendered("gpu"), "Job")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -21,6 +22,7 @@ import yaml
 from beatline import bundle
 from beatline.bundle import model
 from beatline.common import sums
+from beatline.common.errors import UserError
 from beatline.common.files import read_json, sha256
 from beatline.lineage import code
 from beatline.preprocessing import arrays
@@ -90,21 +92,31 @@ def written(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
-def started(folder: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "stages.train", "cnn", "ecg5000"]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+def started(folder: Path, model: str = "cnn", **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.train", model, "ecg5000"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
-def killed_at(line: str, folder: Path) -> str:
-    """Return what the stage printed until it was killed, once it had printed `line`."""
-    process = started(folder)
+def printed_until(line: str, process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     printed = ""
     while line not in printed:
         more = process.stdout.readline()
         assert more, printed
         printed += more
+    return printed
+
+
+def killed_at(line: str, folder: Path) -> str:
+    """Return what the stage printed until it was killed, once it had printed `line`."""
+    process = started(folder)
+    printed = printed_until(line, process)
     process.kill()
     printed += process.communicate()[0]
     assert process.returncode == -signal.SIGKILL
@@ -130,6 +142,55 @@ def test_killed_and_gone_on_with(project: Path, tmp_path: Path) -> None:
     assert whole.returncode == 0 and "going on" not in printed
     assert written(OUTPUT) == written(whole_folder / OUTPUT)
     assert not CHECKPOINTS.exists()
+
+
+def test_a_process_is_killed_and_others_go_on(project: Path, tmp_path: Path) -> None:
+    """One of two, in the second of two seeds: the stage ends in a sentence, writes nothing and keeps its
+    checkpoints. One process, with other threads, goes on to the bundles that two give."""
+    change(epochs=12, seeds=2, shards=2)
+    whole_folder = Path(shutil.copytree(project, tmp_path / "whole"))
+    process = started(project, BEATLINE_PROCESSES="2")
+    printed_until("seed 2  epoch   3/12", process)
+    (child,) = psutil.Process(process.pid).children()
+    child.kill()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1 and errors.startswith("error: process 1 of 2 ")
+    assert errors.count("\n") == 1 and "SIGKILL" in errors
+    assert not OUTPUT.exists() and len(list(CHECKPOINTS.rglob("*.state"))) == 2
+    pair = (
+        started(project, BEATLINE_PROCESSES="1", OMP_NUM_THREADS="2"),
+        started(whole_folder, BEATLINE_PROCESSES="2"),
+    )
+    printed, whole = (each.communicate()[0] for each in pair)
+    assert [each.returncode for each in pair] == [0, 0]
+    assert "seed 2  going on after epoch" in printed and "seed 1  epoch" not in printed
+    assert ", 2 processes" in whole and "going on" not in whole
+    assert written(OUTPUT) == written(whole_folder / OUTPUT)
+    assert not CHECKPOINTS.exists()
+
+
+PLACE = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29573"}
+
+
+def test_what_is_not_trained_by_gradient_descent_is_fitted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By process 0, which waits for no other."""
+    for name, value in PLACE.items():
+        monkeypatch.setenv(name, value)
+    train.main("boosted_trees", "ecg5000")
+    assert not Path("data/models").exists()
+    monkeypatch.setenv("RANK", "0")
+    train.main("boosted_trees", "ecg5000")
+    assert Path("data/models/ecg5000/boosted_trees").exists()
+
+
+def test_processes_without_shards_do_not_train_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes and one shard: both would write the same files."""
+    for name, value in PLACE.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"2 processes.*training\.shards is 1"):
+        train.main("cnn", "ecg5000")
 
 
 class _KilledError(Exception):

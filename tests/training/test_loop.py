@@ -22,8 +22,10 @@ from beatline.prediction import device_data, inference, losses
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.tasks import TASKS, Task
 from beatline.training import loop
+from beatline.training.batches import batches
 from beatline.training.checkpoint import State
 from beatline.training.parameters import Train
+from beatline.training.processes import ALONE, Group
 from tests.parameters import ARCHITECTURES as SMALL
 from tests.parameters import TRAIN, TRAINING
 
@@ -295,8 +297,8 @@ def test_label_smoothing(task: str, expected: set[float]) -> None:
     """Yes/no labels move towards one half, exclusive ones towards one K-th (torch's definition)."""
     draw = torch.Generator().manual_seed(0)
     parameters = train_parameters(label_smoothing=0.2)
-    batches = list(loop._batches(toy(task), TASKS[task], parameters, draw))
-    values = torch.cat([targets for _, targets in batches]).unique()
+    epoch = batches(toy(task), TASKS[task], parameters, draw)
+    values = torch.cat([shard.targets for _, (shard,) in epoch]).unique()
     assert sorted(values.tolist()) == pytest.approx(sorted(expected))
 
 
@@ -341,9 +343,9 @@ def crops_of(**changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
     numbered = Examples(examples.recordings, np.arange(40)[:, None].astype(np.int8))
     draw = torch.Generator().manual_seed(0)
     parameters = train_parameters(**changes)
-    batches = list(loop._batches(numbered, TASKS["binary"], parameters, draw))
-    order = torch.cat([targets for _, targets in batches])[:, 0].argsort()
-    return torch.cat([inputs for inputs, _ in batches])[order], examples.recordings.batch(
+    shards = [shard for _, (shard,) in batches(numbered, TASKS["binary"], parameters, draw)]
+    order = torch.cat([shard.targets for shard in shards])[:, 0].argsort()
+    return torch.cat([shard.inputs for shard in shards])[order], examples.recordings.batch(
         torch.arange(40)
     )
 
@@ -505,7 +507,7 @@ def test_a_model_may_learn_in_its_own_way(own: bool, monkeypatch: pytest.MonkeyP
     kind = models.module("logistic_regression" if own else "cnn")
     monkeypatch.setattr(kind if own else loop, "fit", lambda *arguments: arguments)
     given: Any = ("network", "task", "train", "validation", "parameters", "state")
-    assert loop.learn(kind, *given) == (given[:-1] if own else given)
+    assert loop.learn(kind, *given) == (given[:-1] if own else (*given, ALONE))
 
 
 # ------------------------------------------------------------------------------- interrupted training
@@ -553,10 +555,12 @@ class KilledAfter(State):
             raise _KilledError
 
 
-def run_of(name: str, state: State | None, seed: int = 1) -> tuple[nn.Module, pd.DataFrame, int]:
+def run_of(
+    name: str, state: State | None, seed: int = 1, group: Group = ALONE, **more: Any
+) -> tuple[nn.Module, pd.DataFrame, int]:
     """A run of INTERRUPTED on a new network, with dropout, from torch's random numbers of `seed`."""
     model, task, changes = INTERRUPTED[name]
-    parameters = train_parameters(**{"epochs": 6, **RANDOM, **changes})
+    parameters = train_parameters(**{"epochs": 6, **RANDOM, **changes, **more})
     labels = "binary" if task == "neighbours" else task
     train, validation = toy(labels), toy(labels, seed=1)
     if task == "reconstruction":
@@ -571,7 +575,7 @@ def run_of(name: str, state: State | None, seed: int = 1) -> tuple[nn.Module, pd
     network = models.create(
         models.module(model), architecture, shape, train.targets.shape[1], "key"
     )
-    history, best = loop.fit(network, TASKS[task], train, validation, parameters, state)
+    history, best = loop.fit(network, TASKS[task], train, validation, parameters, state, group)
     return network, history, best
 
 
