@@ -257,7 +257,6 @@ test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after
 bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in the same run
 	python -m benchmarks.read_records
 	python -m benchmarks.train
-	python -m benchmarks.memory
 	python -m benchmarks.bootstrap
 	python -m benchmarks.preparation
 	python -m benchmarks.sound_features
