@@ -14,7 +14,7 @@ def by_others(
     function: Callable[[Item], Result], items: Iterable[Item], **_: object
 ) -> Iterator[Result]:
     """Work like :func:`beatline.common.parallel.ordered`, all of it in a pool of two processes."""
-    with parallel._pool(2) as submit:
+    with parallel._pool(2, parallel._module(function)) as submit:
         futures = [submit(parallel.quiet, function, item) for item in items]
         yield from (parallel.told(future.result()) for future in futures)
 

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from beatline.common.errors import UserError, reporting_mistakes
 
+OF_THE_WORKER = ("DVC_", "DASK_", "SLURM_", "PMI", "BEATLINE_WORKERS")
+LAUNCHED = (
+    *("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("LOCAL_RANK", "LOCAL_WORLD_SIZE", "JOB_COMPLETION_INDEX"),
+)
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 POLL = 1.0  # seconds: is the result still wanted?
 
 
@@ -24,7 +32,8 @@ POLL = 1.0  # seconds: is the result still wanted?
 class Experiment:
     """A queued experiment of the project in the folder `root`, which all machines see under this path.
 
-    `revision`: of its stash entry; `baseline`: the commit that it belongs to; `cache`: DVC's.
+    `revision`: of its stash entry; `baseline`: the commit that it belongs to; `cache`: DVC's; `threads`:
+    that it computes with, those of the caller, since another number changes last digits.
     """
 
     root: str
@@ -32,20 +41,21 @@ class Experiment:
     revision: str
     baseline: str
     name: str | None
+    threads: int
 
 
 def run(experiment: Experiment) -> tuple[bool, str]:
     """Run an experiment in a clone, in a worker of a cluster. Returns whether it succeeded, and its log.
 
-    What nobody waits for any more, since the caller or the scheduler is gone, is ended.
+    What nobody waits for any more, since the caller, the scheduler or this worker is gone, is ended.
     """
     with tempfile.TemporaryDirectory(prefix="beatline-") as folder:
         log, clone = Path(folder, "log"), Path(folder, "clone")
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(clone), *_words(experiment)],
-                env=_environment(clone),
-                stdin=subprocess.DEVNULL,
+                env=_environment(clone, experiment.threads),
+                stdin=subprocess.PIPE,  # which is closed when this process ends, however it does
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -56,18 +66,25 @@ def run(experiment: Experiment) -> tuple[bool, str]:
             except subprocess.TimeoutExpired:
                 if not _is_wanted():
                     os.killpg(process.pid, 9)
+        assert process.stdin
+        process.stdin.close()
         return process.returncode == 0, log.read_text(errors="replace")
 
 
 def _words(experiment: Experiment) -> list[str]:
     words = (experiment.root, experiment.cache, experiment.revision, experiment.baseline)
-    return [*words, experiment.name or ""]
+    return [*words, experiment.name or "", str(experiment.threads)]
 
 
-def _environment(clone: Path) -> dict[str, str]:
-    """The environment of an experiment: its own code comes first, and no cluster is asked from it."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
-    variables.pop("DASK_SCHEDULER_ADDRESS", None)
+def _environment(clone: Path, threads: int) -> dict[str, str]:
+    """The environment of an experiment: its own code comes first, no cluster is asked from it, it knows
+    nothing of those among whom the worker was started, and computes with so many threads."""
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(OF_THE_WORKER) and name not in LAUNCHED
+    }
+    variables |= dict.fromkeys(THREADS, str(threads))
     paths = {"PATH": Path(sys.executable).parent, "PYTHONPATH": clone}
     for name, path in paths.items():
         variables[name] = os.pathsep.join([str(path), *filter(None, [os.environ.get(name)])])
@@ -81,6 +98,12 @@ def _is_wanted() -> bool:
     worker = get_worker()
     task = worker.state.tasks.get(worker.get_current_task())
     return task is not None and task.state == "executing"
+
+
+def _end_with_worker() -> None:
+    """End this process and all that it has started when the worker that holds its input is gone."""
+    os.read(0, 1)  # not by sys.stdin, whose lock a thread may not hold at the end
+    os.killpg(0, signal.SIGKILL)
 
 
 def main(clone: Path, experiment: Experiment) -> None:
@@ -129,5 +152,6 @@ def _git(*words: str) -> str:
 
 if __name__ == "__main__":
     folder, *rest = sys.argv[1:]
+    threading.Thread(target=_end_with_worker, daemon=True).start()
     with reporting_mistakes():
-        main(Path(folder), Experiment(*rest[:4], name=rest[4] or None))
+        main(Path(folder), Experiment(*rest[:4], name=rest[4] or None, threads=int(rest[5])))

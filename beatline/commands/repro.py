@@ -73,7 +73,8 @@ def _tell_changes() -> None:
     changed that it is made of."""
     status = ["git", "status", "--porcelain", "--untracked-files=all", "--", "reports/metrics"]
     changed = subprocess.run(status, capture_output=True)
-    if changed.returncode:  # here is no Git
+    committed = subprocess.run(["git", "rev-parse", "--verify", "HEAD"], capture_output=True)
+    if changed.returncode or committed.returncode:  # here is no Git, or no commit
         return
     # Only here: it takes a second.
     from beatline.comparing import since_commit

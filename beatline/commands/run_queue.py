@@ -91,7 +91,9 @@ def _run_on_cluster(repo: Repo, queue: ExperimentQueue, tasks: list[Task], addre
             "workers of this machine have begun with the queue: wait for them by `beatline run-queue` "
             "without --cluster"
         )
-    failed = 0
+    import torch  # here alone: it takes a second
+
+    failed, threads = 0, torch.get_num_threads()
     with cluster.connected(address) as client:
         futures = [
             client.submit(
@@ -102,13 +104,21 @@ def _run_on_cluster(repo: Repo, queue: ExperimentQueue, tasks: list[Task], addre
                     revision=task.revision,
                     baseline=task.entry.baseline_rev,
                     name=task.entry.name,
+                    threads=threads,
                 ),
                 pure=False,
             )
             for task in tasks
         ]
-        for task, future in zip(tasks, futures, strict=True):
-            succeeded, printed = cluster.result(client, future)
+        tasks_of = dict(zip(futures, tasks, strict=True))
+        for future in cluster.completed(client, futures):
+            task = tasks_of[future]
+            try:
+                succeeded, printed = cluster.value(future)
+            except Exception as error:  # of this one; the others go on
+                if future.status != "error":
+                    raise
+                succeeded, printed = False, f"error: {error}\n"
             if succeeded:
                 queue.remove(task)
                 print(f"{task.name}: {SUCCESS}", flush=True)

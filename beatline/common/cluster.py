@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from beatline.common import parallel
 from beatline.common.errors import UserError
 from beatline.common.files import sha256
 from beatline.common.parallel import Item, Result
-from beatline.common.versions import versions
+from beatline.common.versions import instructions, machine, versions
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -89,34 +89,52 @@ def _probe(address: str) -> None:
     from distributed.comm.addressing import parse_address, parse_host_port
 
     scheme, location = parse_address(address)
-    if scheme not in ("tcp", "tls"):
+    if scheme != "tcp":
         raise ValueError(f"no address begins with {scheme}://")
     socket.create_connection(parse_host_port(location, 8786), TIMEOUT).close()
 
 
 def result(client: Client, future: Future) -> Any:
     """Wait for a task's result. Raises UserError if nobody is left who could have it."""
+    return value(next(completed(client, [future])))
+
+
+def completed(client: Client, futures: Iterable[Future]) -> Iterator[Future]:
+    """Yield tasks as they end. Raises UserError if nobody is left who could do them."""
+    import distributed
+
+    left, since = list(futures), time.monotonic()
+    while left:
+        for future in [each for each in left if each.done()]:
+            left.remove(future)
+            since = time.monotonic()
+            yield future
+        if client.status != "running":
+            raise _lost("the scheduler is")
+        since = time.monotonic() if _threads(client) else since
+        if time.monotonic() - since > PATIENCE:
+            raise _lost("all workers are")
+        with suppress(TimeoutError), client.as_current():
+            if left:
+                distributed.wait(left, timeout=POLL, return_when="FIRST_COMPLETED")
+
+
+def value(future: Future) -> Any:
+    """Return the result of a task that has ended, or raise its error; UserError if the cluster is what
+    it has ended by."""
     from distributed import CancelledError, KilledWorker
 
-    since = time.monotonic()
-    while True:
-        try:
-            return future.result(timeout=POLL)
-        except TimeoutError:
-            if future.done():  # it is the task's own
-                raise
-            if client.status != "running":
-                raise _lost("the scheduler is") from None
-            since = time.monotonic() if _threads(client) else since
-            if time.monotonic() - since > PATIENCE:
-                raise _lost("all workers are") from None
-        except KilledWorker as error:
-            raise UserError(
-                f"several workers died of the same task (the last was {error.last_worker.address}), as "
-                f"happens for want of memory: give them more, and run the command again"
-            ) from None
-        except (CancelledError, OSError):
-            raise _lost("the scheduler is") from None
+    try:
+        return future.result(timeout=TIMEOUT)
+    except KilledWorker as error:
+        raise UserError(
+            f"several workers died of the same task (the last was {error.last_worker.address}), as "
+            f"happens for want of memory: give them more, and run the command again"
+        ) from None
+    except (CancelledError, OSError):
+        if future.status == "error":  # the task's own
+            raise
+        raise _lost("the scheduler is") from None
 
 
 def _threads(client: Client) -> int:
@@ -150,18 +168,20 @@ def _check_workers(client: Client, address: str) -> None:
         if answer:
             raise UserError(
                 f"the worker {worker} has {answer}: check out the same revision there, install the same "
-                f"requirements, and start the worker again"
+                f"requirements, and start the worker again on a machine of the same kind"
             )
 
 
 @lru_cache(maxsize=1)
 def identity() -> dict[str, dict[str, str]]:
     """What may change a result of this process: the package's files, and versions of libraries, as they
-    were when it was first asked, which is when a worker first loads them."""
+    were when it was first asked, which is when a worker first loads them; and the machine, whose
+    instructions libraries choose by, and round otherwise with others."""
     package = Path(__file__).resolve().parents[1]
     files = [path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     code = {path.relative_to(package).as_posix(): sha256(path) for path in files}
-    return {"code": code, "packages": versions()}
+    kind = {**machine(), "instructions": instructions()}
+    return {"code": code, "packages": versions(), "machine": kind}
 
 
 def difference(expected: dict[str, dict[str, str]]) -> str:
@@ -170,8 +190,11 @@ def difference(expected: dict[str, dict[str, str]]) -> str:
     for kind, theirs in expected.items():
         names = {*own[kind], *theirs}
         for name in sorted(name for name in names if own[kind].get(name) != theirs.get(name)):
-            versions_ = f"{own[kind].get(name, 'none')}, not {theirs.get(name, 'none')}"
-            return f"{name} {versions_}" if kind == "packages" else f"other code ({name})"
+            if kind == "code":
+                return f"other code ({name})"
+            if name == "instructions":
+                return "a processor with other instructions"
+            return f"{name} {own[kind].get(name, 'none')}, not {theirs.get(name, 'none')}"
     return ""
 
 

@@ -13,6 +13,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections import deque
@@ -30,6 +31,7 @@ Result = TypeVar("Result")
 
 WORKERS, SCHEDULER = "BEATLINE_WORKERS", "DASK_SCHEDULER_ADDRESS"  # of the environment
 STARTUP = 2.0  # seconds that a pool takes to begin
+LONGEST_FOLDER = 60  # characters: an address of a socket has 107, and more is added
 AHEAD = 2  # items per worker that are worked on or wait to be fetched
 # Processes that share the cores would wait for each other's threads.
 _OF_A_WORKER = {
@@ -53,8 +55,10 @@ def ordered(
     error that it raises, are those of one process after the other.
     Raises UserError if a worker is lost.
     """
+    alone = workers == 1 or os.environ.get(WORKERS) == "1"
     workers = number_of_workers() if workers is None else workers
-    if workers > 1 and (address := os.environ.get(SCHEDULER)):
+    # However few cores are here: a cluster has its own.
+    if not alone and (address := os.environ.get(SCHEDULER)):
         from beatline.common import cluster
 
         yield from cluster.ordered(function, items, address)
@@ -142,8 +146,11 @@ def _pool(workers: int, module: str) -> Iterator[Callable[..., Future[Any]]]:
     that it has not.
     """
     before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([module])
+    # The server listens in the folder for temporary files, whose path may be too long for that.
+    short = len(tempfile.gettempdir()) <= LONGEST_FOLDER
+    context = multiprocessing.get_context("forkserver" if short else "spawn")
+    if short:
+        context.set_forkserver_preload([module])
     executor = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
 
     def submit(*call: Any) -> Future[Any]:

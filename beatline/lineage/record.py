@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from beatline.common.sums import listed
-from beatline.common.versions import versions
+from beatline.common.versions import machine, versions
 from beatline.lineage import code, lock
 from beatline.prediction import devices
 
@@ -48,9 +48,7 @@ def environment() -> dict[str, Any]:
         **versions(),
         "device": f"{device.type} ({name})",
         "machine": {
-            # The C library has the mathematical functions; the kernel's release changes no number.
-            "system": " ".join([platform.system(), *platform.libc_ver()]).strip(),
-            "processor": _processor(),
+            **machine(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
@@ -60,13 +58,3 @@ def environment() -> dict[str, Any]:
 def _sum_of_sums(folders: Sequence[Path]) -> str:
     lines = [f"{digest}  {name}\n" for folder in folders for name, digest in listed(folder).items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _processor() -> str:
-    """The processor's model name where the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -18,6 +18,7 @@ from beatline.preprocessing.arrays import BATCH, Signals
 
 RESIDENT_SHARE = 0.5  # of the free device memory that recordings may take
 RESIDENT_MB = "BEATLINE_RESIDENT_MB"  # the environment variable that allows them less
+ON_THIS_MACHINE = "LOCAL_WORLD_SIZE"  # processes that share its memory, as torchrun says it
 AHEAD = 4  # batches that are read before they are asked for
 _PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
@@ -117,7 +118,10 @@ class Recordings:
 
 
 def _fits(size: int, device: torch.device) -> bool:
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = _free_memory() / int(os.environ.get(ON_THIS_MACHINE) or 1)
     return size < min(RESIDENT_SHARE * free, _allowed())
 
 

@@ -29,6 +29,7 @@ import torch
 from torch import nn
 
 from beatline.common.errors import UserError, warn
+from beatline.prediction import device_data
 from beatline.training.checkpoint import InterruptedTrainingError
 
 JOIN_SECONDS = 300  # for all processes to come: images are pulled, libraries imported
@@ -87,6 +88,8 @@ def prepare(place: Place, shards: int | None) -> None:
     changes the last bits of a gradient; on a GPU of its own, if there are any."""
     if shards and shards > 1:
         torch.set_num_threads(1)
+    if not place.joins:
+        os.environ[device_data.ON_THIS_MACHINE] = str(place.size)
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
 
@@ -251,8 +254,9 @@ class _Meeting:
             raise self.lost(error) from None
         self.over.set()
         distributed.destroy_process_group()
-        for child in self.children:
-            child.process.wait()
+        for child in self.children:  # of which nothing more is needed: who hangs is killed
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(SILENT_SECONDS)
 
     def leave(self) -> None:
         self.over.set()
@@ -283,7 +287,7 @@ class _Meeting:
 
     def _open_store(self, command: Sequence[str]) -> str:
         """Open the store, and return the address of process 0."""
-        from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
+        from torch._C._distributed_c10d import PrefixStore, TCPStore
 
         if not self.place.joins:
             # torch's own socket would listen on all addresses of the machine.
@@ -302,7 +306,10 @@ class _Meeting:
         try:
             if not keeps_store:
                 _wait_for(address, port)
-            self.store = TCPStore(address, port, is_master=keeps_store, wait_for_workers=False)
+            store = TCPStore(address, port, is_master=keeps_store, wait_for_workers=False)
+            # torchrun's outlives an attempt, whose answers are not those of the next.
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            self.store = PrefixStore(f"beatline/{attempt}", store)
         except (OSError, RuntimeError, ValueError) as error:
             raise InterruptedTrainingError(
                 f"process {self.place.rank} of {self.place.size} cannot meet the others at MASTER_ADDR "
@@ -319,6 +326,7 @@ class _Meeting:
                 zip(TORCHRUN, (str(rank), str(self.place.size), LOOPBACK, str(port)), strict=True)
             ),
             "LOCAL_RANK": str(rank),
+            device_data.ON_THIS_MACHINE: str(self.place.size),
         }
         process = subprocess.Popen(
             [sys.executable, *command],
@@ -418,7 +426,14 @@ def _joined() -> Place:
     """The place that torchrun, srun or an Indexed Job gives this process; of one process without."""
     environment = os.environ
     # srun's alone: the script of sbatch has SLURM_PROCID too, and is no process of a step.
-    by_srun = "WORLD_SIZE" not in environment and "SLURM_STEP_NUM_TASKS" in environment
+    by_srun = (
+        "WORLD_SIZE" not in environment
+        and "MASTER_ADDR" in environment  # without it, tasks of a step train nothing together
+        and "SLURM_STEP_NUM_TASKS" in environment
+    )
+    if by_srun:  # 4(x2),3: four on the first two machines, three on the next
+        tasks = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+        os.environ.setdefault(device_data.ON_THIS_MACHINE, tasks[0] if tasks else "1")
     names = (
         ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
         if by_srun

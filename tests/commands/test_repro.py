@@ -42,6 +42,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         subprocess.run(["git", *command.split()], check=True)
 
 
+def test_without_a_commit_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    """A run in a repository without one ends as well as any."""
+    (tmp_path / ".git").rename(tmp_path / "git")
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    repro._tell_changes()
+
+
 def test_a_sound_lock_is_kept_beside() -> None:
     """And stays as it is, to the byte."""
     newer = SOUND.replace("size: 1", "size: 7")

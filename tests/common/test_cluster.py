@@ -68,6 +68,31 @@ def test_words_results_and_errors_are_those_of_one_process(
     assert heard[0] == heard[1] and heard[0][1].count("warning") == 3
 
 
+def missing(item: int) -> int:
+    raise FileNotFoundError(2, "No such file or directory", f"/data/{item}.wav")
+
+
+def test_an_error_of_a_task_is_no_lost_cluster(start: Start, address: str) -> None:
+    """A file that is not there, or a disk that is full there, is told as it would be here; a cluster is
+    asked however few cores are here."""
+    start("worker", address, "--nthreads", "1")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        with pytest.raises(FileNotFoundError, match=r"/data/0\.wav"):
+            list(parallel.ordered(missing, ITEMS))
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def test_a_worker_on_another_processor_is_named() -> None:
+    """Its libraries choose other instructions, and round otherwise."""
+    own = cluster.identity()
+    assert not cluster.difference(own)
+    other = {**own, "machine": {**own["machine"], "instructions": "fewer"}}
+    assert "processor" in cluster.difference(other)
+
+
 def test_a_lost_worker_is_replaced(start: Start, address: str, tmp_path: Path) -> None:
     """What a lost node had is done elsewhere; what kills each worker is a sentence."""
     for _ in range(2):

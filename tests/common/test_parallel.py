@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,15 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("eager")
+def test_a_long_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As clusters name it by job: the path of a socket in it would be too long."""
+    folder = tmp_path / ("x" * 90)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with parallel._pool(1, __name__) as submit:
+        assert submit(squared, 3).result()[0] == 9
+
+
 def test_results_come_in_order_and_from_others() -> None:
     """Whoever works, what is written of the results is the same."""
     results = list(parallel.ordered(squared, ITEMS))

@@ -94,6 +94,8 @@ def test_large_recordings_are_not_made_resident(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(device_data, "_free_memory", lambda: 100.0)
     assert not device_data._fits(50, CPU)
     assert device_data._fits(49, CPU)
+    monkeypatch.setenv(device_data.ON_THIS_MACHINE, "4")  # each of which has its copy
+    assert not device_data._fits(13, CPU) and device_data._fits(12, CPU)
 
 
 @pytest.mark.parametrize(
