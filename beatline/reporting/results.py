@@ -125,9 +125,14 @@ def read(content: dict[str, Any], name: str, root: Path) -> DatasetResults:
 
 
 def results_sum(datasets: Sequence[DatasetResults]) -> str:
-    """SHA-256 of what the models' metrics are."""
+    """SHA-256 of what the models' metrics are, whoever computed them."""
     content = {
-        results.name: {model.model: model.estimates for model in results.models}
+        results.name: {
+            model.model: {
+                name: value for name, value in model.estimates.items() if name != "identity"
+            }
+            for model in results.models
+        }
         for results in datasets
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
