@@ -84,6 +84,7 @@ def test_a_long_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.M
         assert submit(squared, 3).result()[0] == 9
 
 
+@pytest.mark.usefixtures("eager")
 def test_results_come_in_order_and_from_others() -> None:
     """Whoever works, what is written of the results is the same."""
     results = list(parallel.ordered(squared, ITEMS))
