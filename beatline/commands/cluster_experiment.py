@@ -65,7 +65,7 @@ def run(experiment: Experiment) -> tuple[bool, str]:
                 process.wait(POLL)
             except subprocess.TimeoutExpired:
                 if not _is_wanted():
-                    os.killpg(process.pid, 9)
+                    os.killpg(process.pid, signal.SIGKILL)
         assert process.stdin
         process.stdin.close()
         return process.returncode == 0, log.read_text(errors="replace")
@@ -111,9 +111,8 @@ def main(clone: Path, experiment: Experiment) -> None:
     _git("clone", "--quiet", "--shared", "--no-checkout", experiment.root, str(clone))
     os.chdir(clone)
     _git("update-ref", "--no-deref", "HEAD", experiment.baseline)
-    _git(
-        "read-tree", "--reset", "-u", experiment.revision
-    )  # as the workspace was when it was queued
+    # As the workspace was when it was queued.
+    _git("read-tree", "--reset", "-u", experiment.revision)
     _git("reset", "--quiet")
     local = Path(experiment.root, ".dvc/config.local")
     if local.exists():

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0  # seconds in which a scheduler answers
 PATIENCE = 60.0  # seconds without any worker
 POLL = 2.0  # seconds
-_ONE_AT_A_TIME = (
-    threading.Lock()
-)  # of a worker's threads: what a task prints is caught for it alone
+# Of a worker's threads: what a task prints is caught for it alone.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def ordered(
@@ -67,9 +66,8 @@ def connected(address: str) -> Iterator[Client]:
             f"a cluster is named ({address}) and the package distributed is not installed: run `make "
             f"cluster`, or name none"
         ) from None
-    logging.getLogger("distributed").setLevel(
-        logging.CRITICAL
-    )  # an error is told once, in a sentence
+    # An error is told once, in a sentence.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         _probe(address)
         client = Client(address, timeout=TIMEOUT, set_as_default=False)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -103,18 +103,24 @@ def test_any_number_of_processes_gives_the_same_bytes(
     assert results(tmp_path) == by_one and by_one.keys() == INTERRUPTED.keys()
 
 
+def loses_one(process: subprocess.Popen[str], lose: Callable[[psutil.Process], object]) -> str:
+    """What a training by two processes says, within seconds, when it has lost the other one."""
+    (child,) = psutil.Process(process.pid).children()
+    lose(child)
+    since = time.monotonic()
+    code, errors = ended(process)
+    assert time.monotonic() - since < ENOUGH_SECONDS
+    assert code == 1 and is_one_sentence(errors) and "process 1 of 2" in errors
+    return errors
+
+
 def test_a_killed_process_ends_the_others(tmp_path: Path) -> None:
     """At once, in one sentence that says which and by what; the next run goes on, with another number of
     processes, to the bytes of a run that nobody killed."""
     process = started(tmp_path / "killed", ONE, 40, BEATLINE_PROCESSES="2")
     wait_for("epoch   3/", process)
-    (child,) = psutil.Process(process.pid).children()
-    child.kill()
-    since = time.monotonic()
-    code, errors = ended(process)
-    assert time.monotonic() - since < ENOUGH_SECONDS
-    assert code == 1 and is_one_sentence(errors)
-    assert "process 1 of 2" in errors and "SIGKILL" in errors and "run the stage again" in errors
+    errors = loses_one(process, psutil.Process.kill)
+    assert "SIGKILL" in errors and "run the stage again" in errors
     again = started(tmp_path / "killed", ONE, 40, BEATLINE_PROCESSES="4")
     wait_for("going on after", again)
     whole = started(tmp_path / "whole", ONE, 40, BEATLINE_PROCESSES="1")
@@ -138,12 +144,7 @@ def test_a_process_that_no_longer_answers_ends_the_others(tmp_path: Path) -> Non
     """One that is stopped keeps its connections: only its silence tells."""
     process = started(tmp_path, ONE, 10_000, BEATLINE_PROCESSES="2")
     wait_for("epoch   2/", process)
-    (child,) = psutil.Process(process.pid).children()
-    child.suspend()
-    since = time.monotonic()
-    code, errors = ended(process)
-    assert time.monotonic() - since < ENOUGH_SECONDS
-    assert code == 1 and is_one_sentence(errors) and "process 1 of 2" in errors
+    loses_one(process, psutil.Process.suspend)
 
 
 def test_processes_that_do_not_train_the_same_do_not_begin(tmp_path: Path) -> None:
