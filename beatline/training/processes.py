@@ -306,10 +306,10 @@ class _Meeting:
         try:
             if not keeps_store:
                 _wait_for(address, port)
-            store = TCPStore(address, port, is_master=keeps_store, wait_for_workers=False)
-            # torchrun's outlives an attempt, whose answers are not those of the next.
-            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-            self.store = PrefixStore(f"beatline/{attempt}", store)
+            self.store = TCPStore(address, port, is_master=keeps_store, wait_for_workers=False)
+            if by_agent:  # torchrun's outlives an attempt, whose answers are not those of the next
+                attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+                self.store = PrefixStore(f"beatline/{attempt}", self.store)
         except (OSError, RuntimeError, ValueError) as error:
             raise InterruptedTrainingError(
                 f"process {self.place.rank} of {self.place.size} cannot meet the others at MASTER_ADDR "
@@ -426,11 +426,7 @@ def _joined() -> Place:
     """The place that torchrun, srun or an Indexed Job gives this process; of one process without."""
     environment = os.environ
     # srun's alone: the script of sbatch has SLURM_PROCID too, and is no process of a step.
-    by_srun = (
-        "WORLD_SIZE" not in environment
-        and "MASTER_ADDR" in environment  # without it, tasks of a step train nothing together
-        and "SLURM_STEP_NUM_TASKS" in environment
-    )
+    by_srun = "WORLD_SIZE" not in environment and "SLURM_STEP_NUM_TASKS" in environment
     if by_srun:  # 4(x2),3: four on the first two machines, three on the next
         tasks = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
         os.environ.setdefault(device_data.ON_THIS_MACHINE, tasks[0] if tasks else "1")
