@@ -7,6 +7,7 @@ outputs before it runs) or half written leaves the old model where it is.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -96,6 +97,14 @@ class Entry:
     reason: str = "not loaded yet"
 
 
+def _settle_memory() -> None:
+    """Have Python's search for garbage pass over what is loaded now: models and libraries stay, and each
+    full search of them would keep all requests waiting for a tenth of a second."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 class Registry:
     """The bundles `wanted` of the project in `root`, kept up to date by a thread of its own. `alias`:
     which versions, where models come from the registry; challengers come from there alone."""
@@ -178,9 +187,16 @@ class Registry:
 
     def _watch(self) -> None:
         while not self._stop.is_set():
+            before = self._models()
             self.look()
+            if self._models() != before:
+                _settle_memory()
             self.first_round.set()
             self._stop.wait(self._poll_seconds)
+
+    def _models(self) -> list[int]:
+        """Which models are in memory; without keeping them there."""
+        return [id(entry.model) for entry in self._entries.values()]
 
     def look(self) -> None:
         """One round: load what has changed since the last."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -310,6 +312,33 @@ def test_the_thread_keeps_up(folder: Path, other: Path) -> None:
     other.rename(place)
     project.wait_until(lambda: weights(found) == expected)
     found.stop()
+
+
+def test_what_is_loaded_is_not_searched_for_garbage(
+    folder: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full search would keep requests waiting; what was replaced is let go all the same."""
+    load = models.load
+
+    def load_in_a_cycle(place: Path) -> models.Model:
+        model = load(place)
+        vars(model)["itself"] = model  # so that only a search finds it
+        return model
+
+    monkeypatch.setattr(models, "load", load_in_a_cycle)
+    found = Registry(folder, project.WANTED, 0.01, Telemetry(project.limits()))
+    found.start()
+    try:
+        assert found.first_round.wait(20)
+        assert gc.get_freeze_count() > 0
+        replaced = weakref.ref(found.model("ptbxl", "cnn"))
+        place = folder / registry.FOLDER / KEY
+        shutil.rmtree(place)
+        other.rename(place)
+        project.wait_until(lambda: replaced() is None)
+    finally:
+        found.stop()
+        gc.unfreeze()
 
 
 @pytest.mark.parametrize(
