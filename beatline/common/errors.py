@@ -25,6 +25,7 @@ DISK_ERRORS = {  # what is wrong, at what, and the cure
 }
 
 MOST_NAMES = 30  # in a sentence
+LONGEST_WORDING = 300  # characters of what another library says
 
 
 class UserError(Exception):
@@ -102,3 +103,14 @@ def names_there_are(word: str, known: Iterable[str]) -> str:
 def warn(message: str) -> None:
     """Print a warning that stays readable in a CI log, in place among a stage's other lines."""
     print(f"warning: {message}", flush=True)
+
+
+def shown(text: str, length: int = 60) -> str:
+    """Return somebody's words as they can stand in one line of a message."""
+    cut = text if len(text) <= length else text[:length] + "…"
+    return "".join(letter if letter.isprintable() else "?" for letter in cut)
+
+
+def wording(error: BaseException) -> str:
+    """Return an exception's message in one line."""
+    return shown(" ".join(str(error).split()).rstrip("."), LONGEST_WORDING)

@@ -18,12 +18,12 @@ import numpy as np
 from starlette.requests import Request
 
 from beatline.bundle.model_info import WEIGHTS_SHA256
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, shown
 from beatline.monitoring.answers import Answer, KeptRecording
 from beatline.monitoring.settings import Monitoring
 from beatline.monitoring.writer import Writer
 from beatline.serving.machines import ID
-from beatline.serving.problems import shown, unavailable, unfit
+from beatline.serving.problems import unavailable, unfit
 
 if TYPE_CHECKING:
     from beatline.serving.answers import Observed

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from beatline.common.errors import names_there_are
+from beatline.common.errors import names_there_are, shown
 from beatline.features.sound import FEATURES
+from beatline.formats.recording import Notice, Recording, caution
 from beatline.prediction import familiarity
 from beatline.prediction.windows import averaged
 from beatline.preprocessing.normalization import Normalization
@@ -18,8 +19,8 @@ from beatline.serving import explanation, preparation
 from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
 from beatline.serving.model import Check, Model, Outputs, go_on
-from beatline.serving.problems import listed, shown, too_large, unavailable, unfit
-from beatline.serving.recording import Notice, Prepared, Recording, caution
+from beatline.serving.problems import listed, too_large, unavailable, unfit
+from beatline.serving.recording import Prepared
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST
 

@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beatline.common import params
+from beatline.common.errors import shown
 from beatline.feature_store import client
 from beatline.monitoring.settings import Monitoring
 from beatline.serving import (
@@ -36,7 +37,7 @@ from beatline.serving import (
 from beatline.serving import inference_protocol as oip
 from beatline.serving.guard import Guard
 from beatline.serving.inference_protocol import LIVE, READY, InferenceProtocol
-from beatline.serving.problems import Problem, shown, unavailable
+from beatline.serving.problems import Problem, unavailable
 from beatline.serving.rates import Rates
 from beatline.serving.registry import LOAD_FIRST
 from beatline.serving.routes import Service

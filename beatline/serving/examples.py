@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from beatline.common.errors import UserError, names_there_are
+from beatline.common.errors import UserError, names_there_are, shown
 from beatline.common.files import read_json
 from beatline.common.sums import verified
-from beatline.serving.problems import Problem, shown, unavailable, unknown
+from beatline.serving.problems import Problem, unavailable, unknown
 
 FOLDER = Path("data/examples")
 log = logging.getLogger("beatline.serving")

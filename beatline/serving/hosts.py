@@ -12,7 +12,8 @@ from http import HTTPStatus
 
 from starlette.types import Scope
 
-from beatline.serving.problems import Problem, malformed, shown
+from beatline.common.errors import shown
+from beatline.serving.problems import Problem, malformed
 
 VARIABLE = "BEATLINE_HOSTS"  # names in the environment, for the workers
 LOOPBACK = "localhost"

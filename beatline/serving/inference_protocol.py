@@ -21,6 +21,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from beatline.common.errors import names_there_are
+from beatline.formats.npy import float_for
+from beatline.formats.recording import Recording
 from beatline.serving import requests, uploads
 from beatline.serving.model import Model
 from beatline.serving.problems import (
@@ -33,11 +35,9 @@ from beatline.serving.problems import (
     unknown,
     unsupported,
 )
-from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import json_arrays, metadata
 from beatline.serving.uploads.checks import check_size
-from beatline.serving.uploads.npy import float_for
 
 if TYPE_CHECKING:
     from beatline.serving.routes import Service

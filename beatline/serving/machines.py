@@ -21,9 +21,9 @@ from beatline.feature_store.client import VARIABLE, Client, Row, StoreError
 from beatline.feature_store.definitions import MOST_KNOWN, Table, read
 from beatline.feature_store.store import APPLIED
 from beatline.features.tables import DIGITS
+from beatline.formats.recording import Notice, caution, note
 from beatline.serving.model import Model
 from beatline.serving.problems import unavailable, unfit, unknown
-from beatline.serving.recording import Notice, caution, note
 from beatline.serving.registry import Stamp, stamp
 from beatline.serving.settings import MACHINE as HEADER
 from beatline.serving.settings import Serve

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from beatline.common.errors import shown
+
 if TYPE_CHECKING:
     from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
-LONGEST_WORDING = 300  # characters of what another library says
 
 
 class Problem(Exception):
@@ -52,18 +53,7 @@ unfit = partial(Problem, HTTPStatus.UNPROCESSABLE_ENTITY)  # it can be read, and
 unavailable = partial(Problem, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def shown(text: str, length: int = 60) -> str:
-    """A client's words as they can stand in one line of a message."""
-    cut = text if len(text) <= length else text[:length] + "…"
-    return "".join(letter if letter.isprintable() else "?" for letter in cut)
-
-
 def listed(names: list[str], most: int = 12) -> str:
     """Names for a message, the first of many only."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(shown(name, 30) for name in names[:most]) + more
-
-
-def wording(error: BaseException) -> str:
-    """Return an exception's message in one line."""
-    return shown(" ".join(str(error).split()).rstrip("."), LONGEST_WORDING)

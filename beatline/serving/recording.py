@@ -1,38 +1,12 @@
-"""A recording in the one form that all formats come to, and what a model makes of it."""
+"""What a model is given of a recording."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Notice:
-    """A remark on a recording that its sender should read. `grade`: a caution if the answer may be wrong,
-    a note of what was done or assumed without harm. `code`: for programs, such as `clipped`."""
-
-    grade: Literal["caution", "note"]
-    code: str
-    message: str
-
-
-caution, note = partial(Notice, "caution"), partial(Notice, "note")
-
-
-@dataclass(frozen=True)
-class Recording:
-    """`samples`: `[T, C]` float32 or float64, NaN where one is invalid. `channels`: their names;
-    `sampling_rate`: in Hz; `units`: of each channel. None where the file does not say.
-    `warnings`: what reading it found."""
-
-    samples: np.ndarray
-    channels: list[str] | None = None
-    sampling_rate: float | None = None
-    units: list[str] | None = None
-    warnings: list[Notice] = field(default_factory=list)
+from beatline.formats.recording import Notice
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from beatline.common.errors import names_there_are
+from beatline.formats.recording import Notice, Recording
 from beatline.monitoring import machines as known_machines
 from beatline.monitoring.settings import Monitoring
 from beatline.serving import (
@@ -50,7 +51,7 @@ from beatline.serving.problems import (
     unknown,
     unsupported,
 )
-from beatline.serving.recording import Notice, Prepared, Recording
+from beatline.serving.recording import Prepared
 from beatline.serving.registry import Registry
 from beatline.serving.responses import (
     AnomalyAnswer,

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from beatline.formats.recording import Recording
 from beatline.monitoring.settings import Shadow
 from beatline.serving import answers
 from beatline.serving.problems import Problem
-from beatline.serving.recording import Recording
 from beatline.serving.registry import Registry
 from beatline.serving.work import yield_to_others
 from beatline.tracking.names import CHALLENGER

@@ -29,9 +29,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from beatline.common.errors import UserError, names_there_are
+from beatline.common.errors import UserError, names_there_are, shown
 from beatline.serving.guard import Guard
-from beatline.serving.problems import Problem, malformed, shown, too_large, unfit
+from beatline.serving.problems import Problem, malformed, too_large, unfit
 from beatline.serving.rates import Rates
 from beatline.serving.telemetry import MEDIA_TYPE
 from beatline.serving.tokens import HASHES, VARIABLE, Tokens

@@ -15,11 +15,12 @@ from beatline import bundle
 from beatline.bundle import model_info
 from beatline.common import sums
 from beatline.common.errors import UserError
+from beatline.formats.recording import Recording
 from beatline.preprocessing import normalization
 from beatline.serving import answers, explanation, model, preparation
 from beatline.serving.model import Model
 from beatline.serving.problems import Problem
-from beatline.serving.recording import Prepared, Recording
+from beatline.serving.recording import Prepared
 from beatline.serving.settings import Serve
 from tests.bundle.bundles import (
     CHANNELS,

@@ -19,10 +19,10 @@ from beatline.bundle.model_info import DESCRIPTION, GRAPH, GRAPH_SHA256
 from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.export import limits
+from beatline.formats.recording import Recording
 from beatline.serving import answers
 from beatline.serving import model as models
 from beatline.serving.problems import Problem
-from beatline.serving.recording import Recording
 from tests.fuzz import CASES
 from tests.serving import project
 

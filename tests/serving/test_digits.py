@@ -15,9 +15,10 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 from beatline.formats.mnist import parse_idx
+from beatline.formats.recording import Recording
 from beatline.serving import uploads
 from beatline.serving.preparation import digits, prepare
-from beatline.serving.recording import Prepared, Recording
+from beatline.serving.recording import Prepared
 from tests.serving.uploads import DIGITS, LIMITS, REAL, image, npy, upload
 
 LIGHTS = st.floats(-0.3, 0.3)

@@ -22,13 +22,14 @@ from beatline.datasets import sound as sound_data
 from beatline.features import Recorded
 from beatline.features import sound as sound_features
 from beatline.formats.mnist import idx
+from beatline.formats.recording import Recording
 from beatline.formats.wfdb import read_records
 from beatline.preprocessing import arrays, normalization
 from beatline.preprocessing.normalization import Normalization, Normalize
 from beatline.serving import uploads
 from beatline.serving.preparation import far, prepare, resampled_values
 from beatline.serving.problems import Problem
-from beatline.serving.recording import Prepared, Recording
+from beatline.serving.recording import Prepared
 from beatline.serving.uploads import Upload
 from beatline.simulators.ecg import simulator
 from beatline.sources.pack import Pack, PackWriter

@@ -24,9 +24,9 @@ from hypothesis.extra import numpy as arrays
 from PIL import ExifTags, Image
 
 from beatline.formats import audio
+from beatline.formats.recording import Recording
 from beatline.serving import uploads
 from beatline.serving.problems import Problem
-from beatline.serving.recording import Recording
 from beatline.serving.uploads import File, Upload
 from beatline.serving.uploads.raw_float32 import SHAPE, SHAPE_PATTERN
 from tests.paths import ROOT

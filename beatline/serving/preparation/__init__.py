@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from beatline.formats.recording import Notice, Recording, caution
 from beatline.serving.preparation import images, signals, sound
 from beatline.serving.problems import unfit
-from beatline.serving.recording import Notice, Prepared, Recording, caution
+from beatline.serving.recording import Prepared
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST
 

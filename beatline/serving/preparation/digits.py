@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from beatline.serving.recording import Notice, caution, note
+from beatline.formats.recording import Notice, caution, note
 
 # Of MNIST: a digit's box, as a share of the image's side, and where its centre of mass lies.
 BOX, OFF_CENTRE = 20 / 28, 1.5  # pixels from the middle; of 5,000 digits none is by more than 0.5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from beatline.formats.recording import Notice, caution
 from beatline.serving.problems import listed
-from beatline.serving.recording import Notice, caution
 
 # A plateau: two samples or more at a channel's highest or lowest value, entered or left by a step that
 # a signal near its peak does not take. Natural peaks that a coarse scale makes flat have no such step.

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import soxr
 
+from beatline.common.errors import shown
+from beatline.formats.recording import Notice, Recording, caution, note
 from beatline.formats.units import power_of_ten
 from beatline.serving.preparation.oddities import by_einthoven, oddities
-from beatline.serving.problems import listed, shown, unfit
-from beatline.serving.recording import Notice, Prepared, Recording, caution, note
+from beatline.serving.problems import listed, unfit
+from beatline.serving.recording import Prepared
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size
 from beatline.serving.uploads.images import GREY_LEVEL

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, shown
 from beatline.features import sound
 from beatline.formats import audio
+from beatline.formats.recording import Notice, Recording, note
 from beatline.serving.preparation.oddities import oddities
 from beatline.serving.preparation.signals import (
     MOST_RESAMPLED,
@@ -19,8 +20,8 @@ from beatline.serving.preparation.signals import (
     filled,
     resampling,
 )
-from beatline.serving.problems import shown, unfit
-from beatline.serving.recording import Notice, Prepared, Recording, note
+from beatline.serving.problems import unfit
+from beatline.serving.recording import Prepared
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.audio import FULL_SCALE
 from beatline.serving.uploads.checks import check_size

@@ -13,10 +13,11 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from beatline.formats import containers
+from beatline.common.errors import shown
+from beatline.formats import containers, csv_signals, npy, times
 from beatline.formats.audio import EXTENSIONS
-from beatline.serving.problems import malformed, shown, too_large, unfit, unsupported
-from beatline.serving.recording import Recording
+from beatline.formats.recording import Recording
+from beatline.serving.problems import malformed, too_large, unfit, unsupported
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import (
     archives,
@@ -24,13 +25,10 @@ from beatline.serving.uploads import (
     images,
     json_arrays,
     metadata,
-    npy,
     raw_float32,
-    tables,
-    times,
     wfdb_records,
 )
-from beatline.serving.uploads.checks import checked, two_dimensional
+from beatline.serving.uploads.checks import checked, refusing, two_dimensional
 from beatline.serving.uploads.upload import File, Upload
 
 __all__ = ["File", "Upload", "of_array", "read"]
@@ -60,12 +58,15 @@ _MAGIC = {"npy": npy.MAGIC, "zip": archives.MAGIC, "image": images.MAGIC, "audio
 
 _TIMED = ("csv", "json", "npy", "raw")  # kinds whose columns may be times
 
+# What the service alone reads, and what the pipeline reads too, by the most values of a recording.
 _READERS: dict[str, Callable[[bytes, str, Serve], Recording]] = {
     "json": json_arrays.read,
-    "csv": tables.read,
-    "npy": npy.read,
     "audio": audio.read,
     "image": images.read,
+}
+_FORMATS: dict[str, Callable[[bytes, str, float], Recording]] = {
+    "csv": csv_signals.read,
+    "npy": npy.read,
 }
 
 
@@ -116,7 +117,10 @@ def _without_times(
         recording = replace(recording, channels=said.channels)
         said = said.model_copy(update={"channels": None})
     rate = recording.sampling_rate or said.sampling_rate
-    recording = times.without_times(recording, where, limits, rate=rate, by_values=not all_named)
+    with refusing():
+        recording = times.without_times(
+            recording, where, limits.max_values, rate=rate, by_values=not all_named
+        )
     return recording, said
 
 
@@ -172,4 +176,7 @@ def _read_kind(
         return wfdb_records.read(files, limits)
     if kind == "raw":
         return raw_float32.read(file.content, headers["x-shape"], file.where, limits)
-    return _READERS[kind](file.content, file.where, limits)
+    if kind in _READERS:
+        return _READERS[kind](file.content, file.where, limits)
+    with refusing():
+        return _FORMATS[kind](file.content, file.where, limits.max_values)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, wording
 from beatline.formats import audio
-from beatline.serving.problems import malformed, unfit, wording
-from beatline.serving.recording import Recording
+from beatline.formats.recording import Recording
+from beatline.serving.problems import malformed, unfit
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size, decoding
 

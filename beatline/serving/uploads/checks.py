@@ -2,60 +2,57 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 
-from beatline.common.errors import UserError
-from beatline.serving.problems import Problem, malformed, shown, too_large, unfit, wording
-from beatline.serving.recording import Recording
+from beatline.common.errors import shown
+from beatline.formats import recording as formats
+from beatline.formats.recording import Recording
+from beatline.serving.problems import Problem, malformed, too_large, unfit
 from beatline.serving.settings import Serve
 
 LARGEST = 1e12  # of a sample, either sign: beyond it squares of single precision may overflow
-_ADDRESS = re.compile(r":? *<[^<>]* at 0x[0-9a-f]+>")
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Makes a Problem of what the readers of formats refuse."""
+    try:
+        yield
+    except formats.LargeRecording as error:
+        raise too_large(str(error)) from None
+    except formats.UnfitRecording as error:
+        raise unfit(str(error)) from None
+    except formats.BadRecording as error:
+        raise malformed(str(error)) from None
 
 
 @contextmanager
 def decoding(where: str, format_name: str) -> Iterator[None]:
-    """Makes a Problem of whatever a decoder raises.
-
-    Decoders are written by others for undamaged files. At a damaged one they raise far more than they
-    document (struct.error, IndexError, RecursionError …), and it is the file's fault each time.
-    """
-    try:
-        yield
-    except (Problem, UserError):  # which are sentences already
-        raise
-    except Exception as error:
-        # Of several sentences the first, without addresses in memory; the others are for programmers.
-        reason = _ADDRESS.sub("", wording(error)).split(". ")[0] or type(error).__name__
-        raise malformed(
-            f"{where} is no {format_name} that can be read ({reason}): send an undamaged file"
-        ) from None
+    """Makes a Problem of whatever a decoder raises."""
+    problem: Problem | None = None
+    with refusing(), formats.decoding(where, format_name):
+        try:
+            yield
+        except Problem as error:
+            problem = error
+    if problem is not None:
+        raise problem
 
 
 def check_size(values: int, limits: Serve, where: str) -> None:
     """Raise Problem 413 if a recording announces more values than a request may hold."""
-    if values > limits.max_values:
-        raise too_large(
-            f"{where} holds {values:,} values, more than the {limits.max_values:,} that one "
-            f"recording may have: send a shorter part of it"
-        )
+    with refusing():
+        formats.check_size(values, limits.max_values, where)
 
 
 def two_dimensional(values: np.ndarray, where: str) -> np.ndarray:
-    """`[T, C]` of `[T]`, `[T, C]` or `[1, T, C]`. Raises Problem for any other shape."""
-    if values.ndim == 1:
-        return values[:, None]
-    if values.ndim == 3 and len(values) == 1:
-        return values[0]
-    if values.ndim == 2:
-        return values
-    shape = " x ".join(map(str, values.shape)) or "a single value"
-    raise unfit(f"{where} is an array of {shape}: send one of time steps x channels")
+    """As the readers of formats do; raises Problem."""
+    with refusing():
+        return formats.two_dimensional(values, where)
 
 
 def checked(recording: Recording, limits: Serve, where: str) -> Recording:

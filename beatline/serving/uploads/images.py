@@ -7,8 +7,8 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
+from beatline.formats.recording import Recording
 from beatline.serving.problems import too_large
-from beatline.serving.recording import Recording
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size, decoding
 

@@ -7,8 +7,9 @@ import re
 
 import numpy as np
 
-from beatline.serving.problems import malformed, shown, unfit
-from beatline.serving.recording import Recording
+from beatline.common.errors import shown
+from beatline.formats.recording import Recording
+from beatline.serving.problems import malformed, unfit
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size, two_dimensional
 

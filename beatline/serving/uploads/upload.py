@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from beatline.serving.problems import shown
+from beatline.common.errors import shown
 
 
 @dataclass(frozen=True)

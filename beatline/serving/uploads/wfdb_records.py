@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from beatline.common.errors import wording
+from beatline.formats.recording import Recording
 from beatline.formats.wfdb import BadRecord, Header, parse_header, read_records
-from beatline.serving.problems import Problem, malformed, too_large, unfit, wording
-from beatline.serving.recording import Recording
+from beatline.serving.problems import Problem, malformed, too_large, unfit
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size, decoding
 from beatline.serving.uploads.upload import File

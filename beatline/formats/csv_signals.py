@@ -9,35 +9,33 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from beatline.common.errors import shown
 from beatline.formats.cells import MISSING, grouped, number
-from beatline.serving.problems import Problem, malformed, shown, unfit
-from beatline.serving.recording import Recording
-from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import check_size, decoding
-from beatline.serving.uploads.times import CLOCK, DAY, clock, without_times
+from beatline.formats.recording import BadRecording, Recording, UnfitRecording, check_size, decoding
+from beatline.formats.times import CLOCK, DAY, clock, without_times
 
 DELIMITERS = (";", "\t", ",")  # a comma may also be that of a decimal
 
 
-def read(content: bytes, where: str, limits: Serve) -> Recording:
+def read(content: bytes, where: str, most: float) -> Recording:
     """The table, float64, NaN where a cell is empty or says so; names if its first line has them.
 
     The delimiter is a comma, semicolon or tab; besides the last two a decimal comma is understood. A
-    column with times of day is in seconds, from 0 on. Raises Problem if lines differ in their number of
-    cells, or a cell is no number.
+    column with times of day is in seconds, from 0 on. Raises BadRecording if lines differ in their number
+    of cells, or a cell is no number.
     """
     lines = _lines(content, where)
     delimiter = _delimiter(lines[0])
     columns = lines[0].count(delimiter) + 1
-    check_size(content.count(delimiter.encode()) + len(lines), limits, where)
+    check_size(content.count(delimiter.encode()) + len(lines), most, where)
     counted = _counted(lines, delimiter)
     names = [""] * columns if counted else _names(lines[0], delimiter)
     first = 0 if names is None else 1
     if names is not None and len(names) != columns:
-        raise malformed(f"{where}: the names in line 1 are not set apart by {delimiter!r} alone")
+        raise BadRecording(f"{where}: the names in line 1 are not set apart by {delimiter!r} alone")
     _check_columns(lines, delimiter, columns, where)
     if not lines[first:]:
-        raise unfit(f"{where} holds no samples: there is nothing below its names")
+        raise UnfitRecording(f"{where} holds no samples: there is nothing below its names")
     body, clocked = _clocked(lines[first:], delimiter, where)
     values = _values(body, delimiter, columns, where)
     if counted:
@@ -49,7 +47,7 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
     named = names or [""] * columns
     named[column] = CLOCK
     recording = Recording(values, named)
-    return recording if names else replace(without_times(recording, where, limits), channels=None)
+    return recording if names else replace(without_times(recording, where, most), channels=None)
 
 
 def _counted(lines: list[str], delimiter: str) -> bool:
@@ -73,7 +71,7 @@ def _clocked(
     for row, line in enumerate(lines):
         cells = line.split(delimiter)
         if (moment := clock(cells[column])) is None:
-            raise malformed(
+            raise BadRecording(
                 f"{where}: {shown(cells[column], 30)!r} is no time of day as above it, in the line that "
                 f"begins with {shown(line, 30)!r}: correct it"
             )
@@ -90,11 +88,11 @@ def _lines(content: bytes, where: str) -> list[str]:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise malformed(f"{where} is no UTF-8 text: save the table as CSV in UTF-8")
+        raise BadRecording(f"{where} is no UTF-8 text: save the table as CSV in UTF-8")
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
     lines = text.split("\n")
     if not text:
-        raise unfit(f"{where} holds no samples: it is empty")
+        raise UnfitRecording(f"{where} holds no samples: it is empty")
     single = all(delimiter not in lines[0] for delimiter in DELIMITERS)
     return lines if single else [line for line in lines if line.strip(" ")]
 
@@ -124,7 +122,7 @@ def _is_number(cell: str) -> bool:
 def _check_columns(lines: list[str], delimiter: str, columns: int, where: str) -> None:
     for position, line in enumerate(lines, 1):
         if line.count(delimiter) != columns - 1:
-            raise malformed(
+            raise BadRecording(
                 f"{where}: line {position} has {line.count(delimiter) + 1} cells instead of {columns}: "
                 f"give every line as many"
             )
@@ -143,7 +141,7 @@ def _values(lines: list[str], delimiter: str, columns: int, where: str) -> np.nd
     if decimal == "," and (
         cell := grouped(cell for line in lines for cell in line.replace('"', "").split(delimiter))
     ):
-        raise malformed(
+        raise BadRecording(
             f"{where}: {cell} may be {cell.replace(',', '')} or, with a decimal comma, "
             f"{cell.replace(',', '.', 1)}: write numbers with a decimal point and no other sign"
         )
@@ -174,12 +172,12 @@ def _has_points(text: str) -> bool:
     return "." in text
 
 
-def _no_number(text: str, delimiter: str, decimal: str, where: str) -> Problem | None:
-    """Return a Problem that names the first cell that is no number; None if all cells are numbers."""
+def _no_number(text: str, delimiter: str, decimal: str, where: str) -> BadRecording | None:
+    """Return an error that names the first cell that is no number; None if all cells are numbers."""
     for line in text.split("\n"):
         for cell in line.split(delimiter):
             if number(cell, decimal) is None:
-                return malformed(
+                return BadRecording(
                     f"{where}: {shown(cell.strip(), 30)!r} is no number, in the line that begins with "
                     f"{shown(line, 30)!r}: correct it, or leave the cell empty"
                 )

@@ -9,11 +9,9 @@ from datetime import date
 
 import numpy as np
 
+from beatline.common.errors import shown
 from beatline.formats.leads import POSITION
-from beatline.serving.problems import shown, unfit
-from beatline.serving.recording import Notice, Recording, caution, note
-from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import check_size
+from beatline.formats.recording import Notice, Recording, UnfitRecording, caution, check_size, note
 
 _WORDS = frozenset(
     ["abs", "absolute", "clock", "date", "datetime", "elapsed", "epoch", "from", "hh", "hms", "local",
@@ -82,7 +80,7 @@ def clock(cell: str) -> float | None:
 def without_times(
     recording: Recording,
     where: str,
-    limits: Serve,
+    most: float,
     *,
     rate: float | None = None,
     by_values: bool = True,
@@ -92,20 +90,20 @@ def without_times(
     Samples that were lost by either are NaN. `rate`: in Hz, by the request, which tells the unit of times
     that name none. `by_values`: also a column that does not say so, with a notice.
 
-    Raises Problem if times are not regular, or their unit can only be guessed.
+    Raises BadRecording if times are not regular, or their unit can only be guessed.
     """
     if recording.samples.shape[1] < 2 or not len(recording.samples):
         return recording
     if (numbered := _numbered(recording, by_values)) is not None:
-        recording = _unnumbered(recording, where, limits, named=numbered)
+        recording = _unnumbered(recording, where, most, named=numbered)
     if recording.samples.shape[1] == 1 or len(recording.samples) < 2:
         column = _named(recording.channels)
         alone = recording.samples.shape[1] == 1
         return recording if alone or column is None else _dropped(recording, column)
     if (column := _named(recording.channels)) is not None:
-        return _timed(recording, column, where, limits, rate, said=True)
+        return _timed(recording, column, where, most, rate, said=True)
     if by_values and _rises(recording, 0):
-        return _timed(recording, 0, where, limits, rate, said=False)
+        return _timed(recording, 0, where, most, rate, said=False)
     return recording
 
 
@@ -202,7 +200,7 @@ def _called(recording: Recording, column: int) -> str:
     return f"column {shown(names[column], 30)!r}" if names else f"column {column + 1}"
 
 
-def _unnumbered(recording: Recording, where: str, limits: Serve, *, named: bool) -> Recording:
+def _unnumbered(recording: Recording, where: str, most: float, *, named: bool) -> Recording:
     """The recording without a first column of the samples' numbers, by which some may be lost."""
     called, numbers = _called(recording, 0), recording.samples[:, 0].astype(np.float64)
     rest = _dropped(recording, 0)
@@ -212,14 +210,14 @@ def _unnumbered(recording: Recording, where: str, limits: Serve, *, named: bool)
         return rest
     if (places := _places(numbers)) is None:
         return _noticed(rest, f"the numbers in {called} are not regular: they are not used")
-    return _on_grid(rest, places, where, limits)
+    return _on_grid(rest, places, where, most)
 
 
 def _timed(
     recording: Recording,
     column: int,
     where: str,
-    limits: Serve,
+    most: float,
     rate: float | None,
     *,
     said: bool,
@@ -233,9 +231,9 @@ def _timed(
         slack = 2 * float(np.spacing(np.abs(recording.samples[:, column]).max())) / scale
     places = _places(times / scale, slack)
     if places is None:
-        raise unfit(
+        raise UnfitRecording(
             f"{where}: the times in {called} are not regular: resample the recording, or leave them out "
-            f"and say its rate by the header X-Sampling-Rate"
+            f"and say its sampling rate (in a request by the header X-Sampling-Rate)"
         )
     step = (times[-1] - times[0]) / places[-1]
     if unit is None and (start := abs(times[0])) > _EPOCH[0]:
@@ -248,31 +246,31 @@ def _timed(
         return _noticed(
             recording, f"{called} rises, but not at {rate:g} Hz: it is used as a channel"
         )
-    rest = _on_grid(rest, places, where, limits)
+    rest = _on_grid(rest, places, where, most)
     if unit is None and step == 1 and _whole(times):
         return _noticed(
             rest, f"{called} counts 0, 1, 2 … and names no unit: it tells no sampling rate"
         )
     if unit is None:
-        unit = next((unit for most, unit in _STEPS if step < most), None)
+        unit = next((unit for longest, unit in _STEPS if step < longest), None)
     if unit is None:
         if not said:
             message = f"{called} rises as times do, in no likely unit: it is used as a channel"
             return _noticed(recording, message)
         if rate is not None:
-            raise unfit(
+            raise UnfitRecording(
                 f"{where}: the times in {called} have steps of {step:g}, which is {rate:g} Hz in no "
                 f"unit: leave one of them out"
             )
-        raise unfit(
+        raise UnfitRecording(
             f"{where}: the times in {called} have steps of {step:g} and name no unit: call it time (ms), "
-            f"for example, or say the rate by the header X-Sampling-Rate"
+            f"for example, or say its sampling rate (in a request by the header X-Sampling-Rate)"
         )
     found = unit / step
     whole = round(found)
     found = float(whole if abs(found - whole) <= _NEAR * whole else found)
     if rate is not None and abs(found - rate) > _NEAR * rate:
-        raise unfit(
+        raise UnfitRecording(
             f"{where} says {found:g} Hz by the times in {called}, and {rate:g} Hz is said beside them: "
             f"leave one of them out"
         )
@@ -325,13 +323,13 @@ def _last_digit(times: np.ndarray) -> float:
     )
 
 
-def _on_grid(recording: Recording, places: np.ndarray, where: str, limits: Serve) -> Recording:
+def _on_grid(recording: Recording, places: np.ndarray, where: str, most: float) -> Recording:
     """Put each row of samples at its step of the grid, and NaN at the steps between."""
     samples = recording.samples
     if places[-1] == len(samples) - 1:
         return recording
     length = int(places[-1]) + 1
-    check_size(length * samples.shape[1], limits, f"{where}, with the gaps in its times,")
+    check_size(length * samples.shape[1], most, f"{where}, with the gaps in its times,")
     grid = np.full((length, samples.shape[1]), np.nan, samples.dtype)
     grid[places.astype(np.int64)] = samples
     message = (

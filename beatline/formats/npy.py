@@ -9,10 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib import format as numpy_format
 
-from beatline.serving.problems import malformed, shown, unfit
-from beatline.serving.recording import Recording
-from beatline.serving.settings import Serve
-from beatline.serving.uploads.checks import check_size, decoding, two_dimensional
+from beatline.common.errors import shown
+from beatline.formats.recording import (
+    BadRecording,
+    Recording,
+    UnfitRecording,
+    check_size,
+    decoding,
+    two_dimensional,
+)
 
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 1024  # characters; that of a matrix has 118
@@ -30,24 +35,24 @@ class _Header(NamedTuple):
     length: int  # bytes before the data
 
 
-def read(content: bytes, where: str, limits: Serve) -> Recording:
-    """The array `[T]`, `[T, C]` or `[1, T, C]` of numbers. Raises Problem for any other."""
+def read(content: bytes, where: str, most: float) -> Recording:
+    """The array `[T]`, `[T, C]` or `[1, T, C]` of numbers. Raises BadRecording for any other."""
     with decoding(where, "NPY file"):
         header = _header(content)
     if header.dtype.kind not in NUMBERS or header.dtype.fields or header.dtype.shape:
-        raise unfit(
+        raise UnfitRecording(
             f"{where} has the dtype {shown(str(header.dtype))!r}, which is no plain number: save it "
             f"as float32"
         )
     if any(size < 0 for size in header.shape):
-        raise malformed(f"{where} has a negative shape: save it again")
+        raise BadRecording(f"{where} has a negative shape: save it again")
     values = math.prod(header.shape)
-    check_size(values, limits, where)
+    check_size(values, most, where)
     n_bytes = values * header.dtype.itemsize
     if len(content) - header.length != n_bytes:
-        raise malformed(
+        raise BadRecording(
             f"{where} has {len(content) - header.length} bytes of data, and its header announces "
-            f"{n_bytes}: send the whole file"
+            f"{n_bytes}: use the whole file"
         )
     stored = np.frombuffer(content, header.dtype, values, header.length)
     order = "F" if header.fortran_order else "C"
