@@ -28,7 +28,13 @@ PAGES = [
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
 # By a recipe, or by a run.
-MADE = {"beatline/models/gru.py", "reports/report.html", "reports/changes.js", "reports/drift/", "reports/retraining/"}
+MADE = {
+    "beatline/models/gru.py",
+    "reports/report.html",
+    "reports/changes.js",
+    "reports/drift/",
+    "reports/retraining/",
+}
 MADE |= {"deploy/prometheus/token", "deploy/grafana/password"}  # by who runs the containers
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SCHEMAS = {
