@@ -1,10 +1,10 @@
 """What it is worth to start from a model of simulated ECGs, where real ones are few.
 
-The committed cnn learns the real ECGs of a folder in PTB-XL's layout twice, with the project's own stages
-and parameters: from nothing, and from the weights of ``data/models/ptbxl/cnn``, its first layer at a tenth
-of the learning rate. Each time with five seeds, on half of the patients; a seventh chooses the epoch, the
-others are tested. The interval is of patients that are drawn again, in pairs; the recipe was not chosen
-by these records.
+The committed cnn learns the real ECGs of a folder in PTB-XL's layout twice, with the project's own
+stages and parameters: from nothing, and from the weights of ``data/models/ptbxl/cnn``, its first layer
+at a tenth of the learning rate. Each time with five seeds, on half of the patients; a seventh chooses
+the epoch, the others are tested. The interval is of patients that are drawn again, in pairs; the recipe
+was not chosen by these records.
 
 Run as ``python -m benchmarks.fine_tuning FOLDER`` in a project whose cnn of ptbxl is trained (some
 minutes). It judges nothing: the difference is what it is.

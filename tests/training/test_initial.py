@@ -102,7 +102,7 @@ def outputs(each: nn.Module, recordings: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", [*CLASSIFIERS, "autoencoder", "embedding"])
 def test_it_begins_where_the_other_has_ended(name: str, tmp_path: Path) -> None:
-    """The same recordings give the same outputs before anything is learned, running statistics included."""
+    """The same recordings give the same outputs before anything is learned."""
     learned = saved(tmp_path / "parent", info(name))
     recordings = torch.randn(5, STEPS, len(LEADS))
     made = started(tmp_path / "parent", info(name))
