@@ -520,7 +520,7 @@ RANDOM: dict[str, Any] = {
     "augment__shift": 2,
 }
 # So slow that no processor's rounding makes an epoch better than the one before.
-STANDING = {"optimizer__learning_rate": 1e-6, "monitor": "accuracy"}
+STANDING = {"optimizer__learning_rate": 1e-6, "monitor": "auc"}
 INTERRUPTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "cnn": ("cnn", "multilabel", {"precision": "bfloat16", "monitor": "auc"}),
     "lstm": ("lstm", "multiclass", {"optimizer__name": "adam", "gradient_clip": 0.1}),
