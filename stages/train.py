@@ -24,7 +24,7 @@ from beatline.models import Learning
 from beatline.prediction import devices, inference
 from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.reference import Reference
-from beatline.training import checkpoint, familiarity, loop, processes, reference
+from beatline.training import checkpoint, familiarity, initial, loop, processes, reference
 from beatline.training.data import PARTS, TrainingData, load_training_data
 from beatline.training.parameters import parameters_of
 
@@ -53,6 +53,8 @@ def main(model: str, name: str) -> None:
         **data.description,
         "windows": windows.model_dump(),
     }
+    if start := getattr(parameters, "initial", None):
+        model_info["initial"] = initial.described(start, f"{key}.initial")
     parameters_per_seed = [
         parameters.model_copy(update={"seed": parameters.seed + number})
         for number in range(parameters.seeds)
@@ -136,6 +138,9 @@ def learn(
     """The network, its history and its best epoch's number. `state`: None in all but process 0."""
     devices.make_deterministic(parameters.seed)
     network = bundle.network_of(model_info, f"{key}.architecture")
+    if "initial" in model_info:
+        initial.apply(network, model_info, f"{key}.initial")
+        initial.check_frozen(network, getattr(parameters, "freeze", []), f"{key}.freeze")
     size, device = models.count_parameters(network), data.train.recordings.device
     several = f", {group.size} processes" if group.size > 1 else ""
     print(f"{loop.label(parameters)}{size:,} parameters on {device.type}{several}", flush=True)

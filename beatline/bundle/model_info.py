@@ -125,6 +125,13 @@ class _Identity(_Part):
     pipeline: dict[str, Any] | None = None
 
 
+class _Initial(_Part):
+    bundle: Text
+    weights_sha256: Sha256
+    dataset: Text
+    simulated: bool
+
+
 class ModelInfo(_Part):
     """What model.json holds: every value of its type, finite, and as many as there are channels and
     classes."""
@@ -141,6 +148,7 @@ class ModelInfo(_Part):
     parameters: Count | None = None
     best_epoch: Count
     identity: _Identity
+    initial: _Initial | None = None  # the model whose weights training started from
     weights_sha256: Sha256
     graph_sha256: Sha256 | None = None
     familiarity_sha256: Sha256 | None = None  # bundles had none at first

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
@@ -29,9 +30,10 @@ from beatline.prediction import devices, inference, losses
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows
+from beatline.training import initial
 from beatline.training.batches import Shard, batches
 from beatline.training.checkpoint import State
-from beatline.training.parameters import Optimizer, Train
+from beatline.training.parameters import Train
 from beatline.training.processes import ALONE, Group
 from beatline.training.shards import ShardedGradient
 
@@ -74,19 +76,31 @@ def fit(
     Returns the history, a row per epoch (`epoch, train_loss, validation_loss, validation_auc,
     learning_rate`), and the best epoch's number. Raises UserError if the loss stops being a number.
     """
+    with initial.frozen(network, parameters.freeze) as frozen:
+        return _fit(network, task, train, validation, parameters, state, group, frozen)
+
+
+def _fit(
+    network: nn.Module,
+    task: Task,
+    train: Examples,
+    validation: Examples,
+    parameters: Train,
+    state: State | None,
+    group: Group,
+    frozen: Sequence[nn.Module],
+) -> tuple[pd.DataFrame, int]:
+    """As :func:`fit`; `frozen`: modules that learn nothing."""
     device = train.recordings.device
     network.to(device)
     generator = torch.Generator().manual_seed(parameters.seed)
     weights = _class_weights(task, train, parameters)
-    optimizer = _optimizer(network, parameters.optimizer)
+    optimizer = _optimizer(network, parameters)
     steps = math.ceil(len(train.recordings) / parameters.batch_size)
     schedule = _Schedule(optimizer, parameters, steps)
     dtype = devices.autocast_type(parameters.precision, device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    scaler.scale(
-        torch.zeros((), device=device)
-    )  # begins now, also where another has the first shard
-
+    scaler.scale(torch.zeros((), device=device))  # begins now, even if another has the first shard
     sharded = ShardedGradient(network, parameters.shards, group) if parameters.shards > 1 else None
 
     def backward(shard: Shard) -> torch.Tensor:
@@ -108,8 +122,10 @@ def fit(
             print(f"no better epoch since {done.best_epoch}: stopped early", flush=True)
             break
         began = time.perf_counter()
-        rate = optimizer.param_groups[0]["lr"]
+        rate = optimizer.param_groups[-1]["lr"]
         network.train()
+        for module in frozen:
+            module.eval()
         total = torch.zeros((), device=device)
         epoch_batches = batches(train, task, parameters, generator, epoch, sharded and sharded.own)
         doing = f"{label(parameters)}epoch {epoch}/{parameters.epochs}"
@@ -215,25 +231,24 @@ def _class_weights(task: Task, train: Examples, parameters: Train) -> torch.Tens
     return torch.from_numpy(weights).to(train.recordings.device)
 
 
-def _optimizer(network: nn.Module, parameters: Optimizer) -> torch.optim.Optimizer:
-    rate, decay = parameters.learning_rate, parameters.weight_decay
-    if parameters.name == "sgd":
-        return torch.optim.SGD(
-            network.parameters(), lr=rate, weight_decay=decay, momentum=0.9, nesterov=True
-        )
-    kind = torch.optim.AdamW if parameters.name == "adamw" else torch.optim.Adam
-    return kind(network.parameters(), lr=rate, weight_decay=decay, fused=True)
+def _optimizer(network: nn.Module, parameters: Train) -> torch.optim.Optimizer:
+    name, rate, decay = parameters.optimizer.model_dump().values()
+    groups = initial.groups(network, rate, parameters.initial_rate)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=rate, weight_decay=decay, momentum=0.9, nesterov=True)
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=rate, weight_decay=decay, fused=True)
 
 
 class _Schedule:
     """The learning rate's course: told after each step, and the monitored value after each epoch."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Train, steps: int) -> None:
-        rate, name = parameters.optimizer.learning_rate, parameters.schedule.name
+        rates, name = [group["lr"] for group in optimizer.param_groups], parameters.schedule.name
         self.one_cycle, self.plateau = None, None
         if name == "one_cycle":
             total = steps * parameters.epochs
-            self.one_cycle = lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total)
+            self.one_cycle = lr_scheduler.OneCycleLR(optimizer, rates, total_steps=total)
         if name == "reduce_on_plateau":
             self.plateau = lr_scheduler.ReduceLROnPlateau(
                 optimizer,

@@ -15,6 +15,7 @@ from beatline.common.errors import UserError
 from beatline.common.params import Parameters
 from beatline.models import Learning
 from beatline.prediction import devices
+from beatline.training import initial
 from beatline.training.augmentation import Augment
 
 
@@ -34,6 +35,10 @@ class Schedule(Parameters):
     patience: int = Field(ge=1)
 
 
+def _is_absent(value: object) -> bool:
+    return not value
+
+
 class Train(Learning):
     """All parameters of a network's training but its architecture.
 
@@ -41,6 +46,10 @@ class Train(Learning):
     few that the best of many epochs is best by luck. `early_stopping`: epochs without a
     better one before training ends, 0 for never. `gradient_clip`: largest norm of the gradient, 0
     for none. `shards`: parts into which every batch is divided, and which several processes share.
+
+    `initial`: the bundle whose weights training starts from (:mod:`beatline.training.initial`);
+    `initial_rate`: the learning rate of its first layer, as a share of that of the last, between which
+    it rises; `freeze`: modules that keep what they have learned there.
     """
 
     augment: Augment = Augment()
@@ -56,6 +65,16 @@ class Train(Learning):
     precision: devices.Precision = "auto"
     # One is no division: a bundle does not speak of it.
     shards: int = Field(default=1, ge=1, exclude_if=lambda shards: shards == 1)
+    # Nor of what did not happen.
+    initial: str | None = Field(default=None, pattern=initial.PATTERN, exclude_if=_is_absent)
+    initial_rate: float = Field(default=1.0, gt=0, le=1, exclude_if=lambda rate: rate == 1)
+    freeze: list[str] = Field(default_factory=list, exclude_if=_is_absent)
+
+    @model_validator(mode="after")
+    def _starts_from_something(self) -> Train:
+        if self.initial is None and (self.freeze or self.initial_rate != 1):
+            raise ValueError("initial must name a bundle, where freeze or initial_rate is given")
+        return self
 
     @model_validator(mode="after")
     def _shards_fit(self) -> Train:

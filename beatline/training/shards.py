@@ -28,7 +28,9 @@ class ShardedGradient:
         self._shards, self._group = shards, group
         self._parameters = [each for each in network.parameters() if each.requires_grad]
         layers = [
-            dict(each.named_buffers()) for each in network.modules() if isinstance(each, _BatchNorm)
+            dict(each.named_buffers())
+            for each in network.modules()
+            if isinstance(each, _BatchNorm) and each.weight.requires_grad  # what is frozen stays
         ]
         self._statistics = [
             layer[name] for layer in layers for name in ("running_mean", "running_var")

@@ -28,6 +28,12 @@ from beatline.preprocessing.arrays import write_split
 
 SIZES = {"train": 12, "validation": 6, "test": 24}
 EVALUATE = {"resamples": 100, "confidence": 0.95, "max_fpr": 0.1, "seed": 1}
+INITIAL = {  # what the cnn of hearts has started from
+    "bundle": "others/cnn",
+    "weights_sha256": "0123456789abcdef" * 4,
+    "dataset": "others",
+    "simulated": True,
+}
 DURATIONS = {"train_seconds": 12.345, "predict_milliseconds": 0.678}
 FRAMES = 40  # of a spectrogram
 
@@ -355,6 +361,8 @@ def _trained(about: dict[str, Any], model: str) -> Bundle:
         "best_epoch": 1 if model == "logistic_regression" else 2,
         "identity": trained_by(about),
     }
+    if (about["title"], model) == (HEARTS["title"], "cnn"):
+        description["initial"] = INITIAL
     return Bundle(network, description)
 
 

@@ -175,6 +175,16 @@ def test_lineage_tells_stages_weights_and_what_is_not_recorded(document: Documen
 
 
 @pytest.mark.usefixtures("without_pictures")
+def test_a_model_names_what_it_has_started_from(document: Document) -> None:
+    """And that it was learned from simulated recordings, which its own data do not tell."""
+    _, models = _cards(document, "hearts")
+    sentence = re.search(r"started from .*?\.\n", section(models, "cnn"), re.S)
+    assert sentence and {"others/cnn", "simulated", "0123456789ab"} <= {
+        *re.findall(r"[\w/]+", sentence[0])
+    }
+    assert "0123456789ab" not in section(models, "autoencoder")
+
+
 def test_a_data_set_without_models_has_a_data_card_alone(root: Path) -> None:
     content = project.only("beats", "digits", models=["lstm"])
     found = reporting.compose(content, Report(mistakes=0), root, project.REPORT)

@@ -47,6 +47,7 @@ TREES: dict[str, Any] = {
     "features": 0.2,
     "monitor": "epoch",
 }
+SLOW = {**parameters.TRAIN["optimizer"], "learning_rate": 0.005}
 FILES = (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH, bundle.FAMILIARITY)
 FILES += (bundle.REFERENCE,)
 OUTPUT, CHECKPOINTS = Path("data/models/ecg5000/cnn"), Path("data/checkpoints")
@@ -252,6 +253,34 @@ def test_only_the_same_training_goes_on(
     found = written(OUTPUT)
     monkeypatch.chdir(beginning)
     train.main("cnn", "ecg5000")
+    assert written(OUTPUT) == found
+
+
+def test_it_starts_from_another_model(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the stage, interrupted and gone on with to the same bytes; the bundle says from which, and other
+    weights of that name are refused before anything is written."""
+    train.main("cnn", "ecg5000")
+    parent = Path("data/models/parent/cnn")
+    parent.parent.mkdir()
+    weights = bundle.load(OUTPUT.rename(parent)).description[bundle.WEIGHTS_SHA256]
+    start = f"parent/cnn@{weights[:10]}"
+    change(initial=start, initial_rate=0.1, freeze=["features.0"], optimizer=SLOW)
+    whole = Path(shutil.copytree(project, tmp_path / "whole"))
+    interrupt(monkeypatch)
+    train.main("cnn", "ecg5000")
+    found, first = written(OUTPUT), bundle.load(OUTPUT)
+    assert first.description["initial"][bundle.WEIGHTS_SHA256] == weights
+    learned = bundle.load(parent).network.state_dict()
+    kept = {name for name, each in first.network.state_dict().items() if each.equal(learned[name])}
+    assert kept == {name for name in learned if name.startswith("features.0.")}
+    monkeypatch.chdir(whole)
+    train.main("cnn", "ecg5000")
+    assert written(OUTPUT) == found
+    change(initial="parent/cnn@00000000")
+    with pytest.raises(UserError, match=r"train\.cnn\.ecg5000\.initial: .*" + weights[:8]):
+        train.main("cnn", "ecg5000")
     assert written(OUTPUT) == found
 
 
