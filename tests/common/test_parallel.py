@@ -199,9 +199,8 @@ def test_no_worker_outlives_its_parent(name: signal.Signals, tmp_path: Path) -> 
         assert len(workers) >= 2
         # As a terminal sends Ctrl-C: to all of the group.
         (os.killpg if name == signal.SIGINT else os.kill)(process.pid, name)
-        begin = time.monotonic()
         process.wait(timeout=20)
         _, alive = psutil.wait_procs(workers, timeout=20)
-        assert not alive and time.monotonic() - begin < 10
+        assert not alive
         assert process.returncode == -name
         assert process.stderr and "Traceback" not in process.stderr.read()
