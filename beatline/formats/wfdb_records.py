@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from beatline.common.errors import wording
 from beatline.formats.recording import BadRecording, LargeRecording, Recording, check_size, decoding
 from beatline.formats.wfdb import BadRecord, Files, Header, parse_header, read_records
