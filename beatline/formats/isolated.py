@@ -317,7 +317,8 @@ def _described(
             recording = _recording(function, path, most, request)
         samples = np.ascontiguousarray(recording.samples)
     except UserError as error:
-        name, message = type(error).__name__, str(error).replace(f"{path.parent}/", "")
+        name = type(error).__name__
+        message = str(error).replace(str(path), where).replace(path.name, where)
         kind = name if name in _ERRORS else BadRecording.__name__
         return {"error": kind, "message": message}, b""
     about = {
