@@ -56,7 +56,7 @@ _FAULT = (
 _CUT_SHORT = re.compile(r"truncat|shorter than the frame|no waveform data|incomplete|odd number")
 _OF_BEATS = re.compile(r"median|repbeat|representative beat|reference beat|typical_cycle", re.I)
 _OF_SIGNAL = re.compile(
-    r"rate|sampl|lead|channel|sequence|series|group|frame|offset|waveform|scale|resolution"
+    r"rate|sampl|lead|channel|sequence|series|group|frame|offset|waveform|scale|resolution|[Ss]ection"
 )
 _POOR = {  # what a lead's annotations may say of its samples
     "LeadOff": "was off",
@@ -95,10 +95,10 @@ def _without_calibration(recording: Recording) -> Recording:
     """The recording without a pulse of 1 mV at its end, the same in all leads, by which Philips'
     electrocardiographs show their scale; ecgdatakit and sierraecg take it for a part of the ECG."""
     samples = recording.samples
-    pulse = np.isclose(samples, 1).all(axis=1)
-    others = np.flatnonzero(~(pulse | (samples == 0).all(axis=1)))
-    length = others[-1] + 1 if len(others) else 0
-    if samples.shape[1] < _LEADS_TO_TELL or not length or not pulse[length:].any():
+    high: np.ndarray = np.isclose(samples, 1).all(axis=1)
+    others = np.flatnonzero(~(high | (samples == 0).all(axis=1)))
+    length = int(others[-1]) + 1 if len(others) else 0
+    if samples.shape[1] < _LEADS_TO_TELL or not length or not high[length:].any():
         return recording
     message = f"the calibration of 1 mV in the last {len(samples) - length} samples is left out"
     notices = [*recording.warnings, note("calibration", message)]

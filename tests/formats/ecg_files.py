@@ -121,27 +121,51 @@ def kardia(leads: Digital, rate: int = 300, nanovolts: int = 500) -> bytes:
 # ---------------------------------------------------------------- SCP-ECG (EN 1064)
 
 
+BEAT, FIDUCIAL, QRS = 60, 20, (100, 220, 390)  # samples of the reference beat; beats' fiducials
+
+
 def scp(
-    leads: Digital, interval: int = 2000, nanovolts: int = 2500, *, packed: bool = False
+    leads: Digital,
+    interval: int = 2000,
+    nanovolts: int = 2500,
+    *,
+    packed: bool = False,
+    subtracted: bool = False,
 ) -> bytes:
-    """SCP-ECG; `packed`: second differences in the standard's Huffman code. `interval` in µs."""
+    """SCP-ECG; `packed`: second differences in the standard's Huffman code; `subtracted`: less a
+    reference beat at each of QRS, which has twice the scale. `interval` in µs."""
+    beats = {name: np.arange(BEAT, dtype=np.int16) * (n + 1) for n, name in enumerate(leads)}
+    if subtracted:
+        leads = {name: samples.copy() for name, samples in leads.items()}
+        for name, samples in leads.items():
+            for fiducial in QRS:  # all of these count from 1
+                start = fiducial - FIDUCIAL
+                samples[start : start + BEAT] -= 2 * beats[name]
     lengths = [len(samples) for samples in leads.values()]
     ranges = [
         struct.pack("<IIB", 1, n, _CODES[name]) for name, n in zip(leads, lengths, strict=True)
     ]
-    coded = [
-        _huffman(_second_differences(samples)) if packed else samples.astype("<i2").tobytes()
-        for samples in leads.values()
-    ]
-    rhythm = struct.pack("<HHBB", nanovolts, interval, 2 if packed else 0, 0)
-    rhythm += struct.pack(f"<{len(coded)}H", *map(len, coded)) + b"".join(coded)
+
+    def coded(each: Digital, scale: int) -> bytes:
+        parts = [
+            _huffman(_second_differences(samples)) if packed else samples.astype("<i2").tobytes()
+            for samples in each.values()
+        ]
+        content = struct.pack("<HHBB", scale, interval, 2 if packed else 0, 0)
+        return content + struct.pack(f"<{len(parts)}H", *map(len, parts)) + b"".join(parts)
+
+    places = [(0, at - FIDUCIAL + 1, at, at - FIDUCIAL + BEAT) for at in QRS]
+    zones = struct.pack("<HHH", BEAT * interval // 1000, FIDUCIAL, len(QRS))
+    zones += b"".join(struct.pack("<HIII", *place) for place in places)
+    zones += b"".join(struct.pack("<II", first, last) for _, first, _, last in places)
     tags = ((0, b"Roe\0"), (1, b"Jane\0"), (5, struct.pack("<HBB", 1961, 2, 1)))
     patient = b"".join(struct.pack("<BH", tag, len(value)) + value for tag, value in tags)
     bodies = {
         1: patient + b"\xff\0\0",
         **({2: struct.pack("<H", 19999)} if packed else {}),
-        3: bytes([len(leads), 4 | len(leads) << 3]) + b"".join(ranges),
-        6: rhythm,
+        3: bytes([len(leads), subtracted | 4 | len(leads) << 3]) + b"".join(ranges),
+        **({4: zones, 5: coded(beats, 2 * nanovolts)} if subtracted else {}),
+        6: coded(leads, nanovolts),
     }
     sections = {number: _section(number, body) for number, body in bodies.items()}
     start, pointers = 6 + 16 + 120, {0: (136, 7)}
@@ -288,6 +312,13 @@ MADE: dict[str, tuple[Callable[[Digital], bytes], tuple[str, ...], float, float,
     "aecg": (aecg, LEADS, 500, 0.005, 0),
     "scp": (scp, STORED, 500, 0.0025, 0),
     "scp packed": (lambda leads: scp(leads, packed=True), STORED, 500, 0.0025, 0),
+    "scp subtracted": (
+        lambda leads: scp(leads, packed=True, subtracted=True),
+        STORED,
+        500,
+        0.0025,
+        0,
+    ),
     "ishne": (ishne, LEADS, 200, 0.0025, 0),
     "mfer": (mfer, LEADS, 500, 0.005, 0),
     "dicom": (dicom, LEADS, 500, 0.0025, 0.1),

@@ -237,6 +237,7 @@ REFUSED = {
     "DICOM without a waveform": (ecg_files.dicom(digital(), waveform=False), BadRecording, "Waveform"),
     "two rates": (TWO_RATES.replace(b'DURATION="500"', b"", 1), UnfitRecording, "250 Hz"),
     "no unit": (ecg_files.muse(digital(), unit="FURLONGS"), UnfitRecording, "lead I "),
+    "infinity": (made("aecg").replace(b"ts>", b"ts>1e999 ", 1), UnfitRecording, "infinite"),
     "only median beats": (made("muse").replace(b"Rhythm", b"Median"), BadRecording, "rhythm"),
     "no rate": (made("muse").replace(b"Base>500", b"Base>0"), BadRecording, "SampleBase"),
     "fewer than announced": (ecg_files.ishne(digital(), announced=9000), BadRecording, "9,000"),
