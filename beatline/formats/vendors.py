@@ -64,6 +64,7 @@ _POOR = {  # what a lead's annotations may say of its samples
     "sample_skew_ms": "is shifted in time",
 }
 _LEADS_TO_TELL = 8  # that are equal only where no heart is recorded
+_EXACT = 1e-6  # mV, of float32
 _WHOLE = 1e-3  # share of a rate by which that of a file may be off a whole number, by its rounding
 
 
@@ -95,7 +96,7 @@ def _without_calibration(recording: Recording) -> Recording:
     """The recording without a pulse of 1 mV at its end, the same in all leads, by which Philips'
     electrocardiographs show their scale; ecgdatakit and sierraecg take it for a part of the ECG."""
     samples = recording.samples
-    high: np.ndarray = np.isclose(samples, 1).all(axis=1)
+    high = np.abs(samples - 1).max(axis=1) < _EXACT
     others = np.flatnonzero(~(high | (samples == 0).all(axis=1)))
     length = int(others[-1]) + 1 if len(others) else 0
     if samples.shape[1] < _LEADS_TO_TELL or not length or not high[length:].any():
