@@ -1,8 +1,8 @@
 """Predict from recordings in files, by a trained model's bundle: a row per recording.
 
 What the API takes is taken here, by the same readers, and answered with the same numbers: a WFDB record,
-sound, tables, arrays, images, and folders and ZIP archives of them. A recording that cannot be read or
-does not fit is a row that says why.
+electrocardiographs' files, sound, tables, arrays, images, folders and ZIP archives of them. A recording
+that cannot be read or does not fit is a row that says why.
 """
 
 from __future__ import annotations

@@ -43,9 +43,10 @@ PASSED_ON = {"FROM", "LABEL", "ARG", "USER", "EXPOSE"}  # nothing to do for them
 FROM_START_TO_HEALTHY = 60  # seconds, on a busy machine
 MODEL = "data/models/ptbxl/cnn"
 IMPORTS_ALL = """
-import importlib, pkgutil, beatline.serving
-for module in pkgutil.walk_packages(beatline.serving.__path__, "beatline.serving."):
-    importlib.import_module(module.name)
+import importlib, pkgutil, beatline.formats, beatline.serving
+for package in (beatline.serving, beatline.formats):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 """
 
 
