@@ -107,7 +107,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
                 sampling_rate=parameters.sampling_rate,
             )
         else:
-            path = parameters.path(workspace)
+            path = parameters.path(workspace, sampling_rate=parameters.sampling_rate)
         counts = _add(stack.enter_context(open_source(path, DATABASE)), parameters, pack)
         for snapshot in incoming.added(parameters.incoming, pack):
             _add_snapshot(snapshot, parameters.sampling_rate, pack)
