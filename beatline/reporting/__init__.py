@@ -21,7 +21,7 @@ from beatline.common.words import spoken
 from beatline.drawings import figures
 from beatline.evaluation import curves, predictions
 from beatline.evaluation.results import Evaluated
-from beatline.reporting.croissant import croissant, croissant_path
+from beatline.reporting.croissant import croissant_metadata, croissant_path
 from beatline.reporting.data import add_data
 from beatline.reporting.data_card import data_card, data_card_path
 from beatline.reporting.document import (
@@ -104,7 +104,7 @@ def _add_cards(
     document: Document, results: DatasetResults, content: dict[str, Any], root: Path
 ) -> None:
     document.cards[data_card_path(results.name)] = data_card(results, content, root) + "\n"
-    document.metadata[croissant_path(results.name)] = croissant(results, content, root)
+    document.metadata[croissant_path(results.name)] = croissant_metadata(results, content, root)
     if results.models:
         calibration = document.curves["calibration"].get(results.name)
         card = model_card(results, content, document.figures, calibration) + "\n"

@@ -19,6 +19,7 @@ from beatline.common.files import read_csv, sha256
 from beatline.datasets.cards import words_of
 from beatline.reporting.document import CARDS
 from beatline.reporting.results import SPLITS, DatasetResults
+from beatline.sources.pack import Pack
 
 TO_ROOT = "../../"  # from the folder of the cards
 RECORDS, SPLIT_NAMES = "records", "splits"  # the record sets
@@ -74,14 +75,17 @@ def croissant_path(name: str) -> str:
     return f"{CARDS}/{name}.jsonld"
 
 
-def croissant(results: DatasetResults, content: Mapping[str, Any], root: Path) -> str:
+def croissant_metadata(results: DatasetResults, content: Mapping[str, Any], root: Path) -> str:
     """The metadata as JSON-LD, to lie in the folder :data:`CARDS` beside the report: its files are named
-    relative to that."""
+    relative to that. Raises UserError if one of them is missing or damaged."""
     name = results.name
     words = words_of(name, content["datasets"], results.dataset_info)
     labels = sums.verified(root / f"data/labels/{name}/labels.csv")
     split = sums.verified_alone(root / f"data/splits/{name}.csv")
     raw = root / f"data/raw/{name}.zip"
+    with Pack(raw) as pack:
+        for member in pack.names():
+            pack.read(member)  # which compares its sum
     metadata = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",

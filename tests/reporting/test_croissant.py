@@ -59,11 +59,15 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def loaded(document: Document, root: Path, library: Path) -> dict[str, Any]:
+def loaded(
+    document: Document, root: Path, library: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """What the library makes of each file, by data set."""
-    paths = {name: root / f"reports/cards/{name}.jsonld" for name in project.DATASETS}
+    copy = tmp_path_factory.mktemp("loaded")
+    (copy / "data").symlink_to(root / "data")
+    (copy / "reports/cards").mkdir(parents=True)
+    paths = {name: copy / f"reports/cards/{name}.jsonld" for name in project.DATASETS}
     for name, path in paths.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(document.metadata[f"cards/{name}.jsonld"], encoding="utf-8")
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LOAD, *map(str, paths.values())],
