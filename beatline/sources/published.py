@@ -194,12 +194,13 @@ def _fetch_folder(
         if _is_there(archive[0], urls):
             return None
     destination = workspace / folder.name
-    for url in folder.urls:
+    addresses = [_filled_in(path, url, values) for url in folder.urls]
+    for url in addresses:
         try:
             missing = _missing(path, folder, url, destination, values)
             return destination if _fetch_missing(url, missing, destination, archive) else None
         except UserError as error:
-            last = url == folder.urls[-1]
+            last = url == addresses[-1]
             if last and not archive:
                 raise
             warn(f"{error}; trying the {'archive' if last else 'next mirror'}")
