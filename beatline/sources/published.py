@@ -34,7 +34,6 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -195,9 +194,10 @@ def _fetch_folder(
             return None
     destination = workspace / folder.name
     addresses = [_filled_in(path, url, values) for url in folder.urls]
+    wanted = [_filled_in(path, name, values) for name in folder.select]
     for url in addresses:
         try:
-            missing = _missing(path, folder, url, destination, values)
+            missing = _missing(path, folder, url, destination, wanted)
             return destination if _fetch_missing(url, missing, destination, archive) else None
         except UserError as error:
             last = url == addresses[-1]
@@ -212,7 +212,8 @@ def _fetch_missing(
 ) -> bool:
     """Fetch files below `url`. Return False if an `archive`, a file and its address, comes faster: then
     only those are fetched by which that was measured."""
-    sample = dict(islice(missing.items(), SAMPLE))
+    # The last ones are recordings; the first may be a large table, as no other file is.
+    sample = {name: missing[name] for name in list(missing)[-SAMPLE:]}
     rest = {name: sha256 for name, sha256 in missing.items() if name not in sample}
     begun = time.monotonic()
     download_files(url, sample, destination)
@@ -230,19 +231,14 @@ def _fetch_missing(
 
 
 def _missing(
-    path: Path, folder: Folder, url: str, destination: Path, values: Mapping[str, object]
+    path: Path, folder: Folder, url: str, destination: Path, wanted: list[str]
 ) -> dict[str, str]:
-    """The SHA-256 by name of the selected files that are not there, or not as they were published."""
-    listing = _fetch_file(
-        path,
-        folder.sums,
-        File(urls=[url + folder.sums], sha256=folder.sha256),
-        destination,
-        values,
-        None,
-    )
+    """The SHA-256 by name of the `wanted` files, and those in wanted folders, that are not there, or not as
+    they were published."""
+    file = File(urls=[url + folder.sums], sha256=folder.sha256)
+    listing = _fetch_file(path, folder.sums, file, destination, {}, None)
     sums, selected = _listed(listing, url), {}
-    for select in (_filled_in(path, text, values) for text in folder.select):
+    for select in wanted:
         below = select if select.endswith("/") else "\0"
         inside = [name for name in sums if name == select or name.startswith(below)]
         if not inside:
