@@ -233,8 +233,8 @@ def _fetch_missing(
 def _missing(
     path: Path, folder: Folder, url: str, destination: Path, wanted: list[str]
 ) -> dict[str, str]:
-    """The SHA-256 by name of the `wanted` files, and those in wanted folders, that are not there, or not as
-    they were published."""
+    """The SHA-256 by name of the `wanted` files, and those in wanted folders, that are not there, or not
+    as they were published."""
     file = File(urls=[url + folder.sums], sha256=folder.sha256)
     listing = _fetch_file(path, folder.sums, file, destination, {}, None)
     sums, selected = _listed(listing, url), {}
