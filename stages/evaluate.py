@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from beatline import models
 from beatline.bundle import WEIGHTS_SHA256, Bundle
 from beatline.bundle import model as bundle  # now, since identity sums what is loaded
 from beatline.common import params, sums
-from beatline.common.errors import run_stage
+from beatline.common.errors import run_stage, warn
 from beatline.common.files import replacing, write_csv, write_json
 from beatline.evaluation import estimates, predictions, reconstructions
 from beatline.evaluation.estimates import Evaluate
@@ -61,6 +63,28 @@ def main(model: str, name: str) -> None:
     for metric, value in estimated["overall"].items():
         print(f"{metric:18s} {value['value']:.4f}  [{value['low']:.4f}, {value['high']:.4f}]")
     print(f"{milliseconds:.1f} ms for one record alone")
+    if not trained.task.learns_normal_only:
+        warn_of_undefined(estimated)
+
+
+def warn_of_undefined(estimated: dict[str, Any]) -> None:
+    """Name the classes without test records, and the means without an interval."""
+    absent = [name for name, part in estimated["parts"].items() if not part["positives"]]
+    if absent:
+        warn(
+            f"no test record of {', '.join(absent)}: what is not defined without one is in no mean"
+        )
+    overall = estimated["overall"].items()
+    unsure = [
+        metric
+        for metric, value in overall
+        if np.isfinite(value["value"]) > np.isfinite(value["low"])
+    ]
+    if unsure:
+        warn(
+            f"no interval of {', '.join(unsure)}: no resample of the test records holds every class; "
+            f"raise aggregate_labels.min_records, or use more records"
+        )
 
 
 def predict(trained: Bundle, test: SplitArrays) -> Predictions:

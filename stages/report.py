@@ -22,7 +22,8 @@ def main() -> None:
             folder.mkdir()
             for name, table in tables.items():
                 write_csv(folder / f"{name}.csv", table, digits=4)
-    cards = {path: card.encode() for path, card in report.cards.items()}
+    texts = {**report.cards, **report.metadata}
+    cards = {path: text.encode() for path, text in texts.items()}
     for name, files in ((reporting.FIGURES, report.figures), (reporting.CARDS, cards)):
         with replacing(REPORTS / name) as folder:
             for path, content_of_file in files.items():

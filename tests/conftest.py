@@ -16,6 +16,7 @@ SLOW_MODULES = {  # of several seconds a test: whole processes, browsers, instal
     "test_boosted_trees",
     "test_cards",
     "test_cluster",
+    "test_croissant",
     "test_containers",
     "test_differences",
     "test_ecg",

@@ -179,9 +179,13 @@ def large_classes(table: pd.DataFrame, classes: list[str], min_records: int) -> 
             f"no class has {min_records} records ({counts}): lower aggregate_labels.min_records, name "
             f"other classes, or check that the source holds labelled records"
         )
-    for name in classes:
-        if name not in kept:
-            warn(f"class {name} has {totals[name]} records, fewer than min_records: it is left out")
+    small = [name for name in classes if name not in kept]
+    if len(small) > NAMED:
+        counts = ", ".join(f"{name} {totals[name]}" for name in small)
+        warn(f"{len(small)} classes have fewer than min_records records and are left out: {counts}")
+        return kept
+    for name in small:
+        warn(f"class {name} has {totals[name]} records, fewer than min_records: it is left out")
     return kept
 
 

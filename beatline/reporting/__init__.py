@@ -1,6 +1,7 @@
 """The report: what the data are, how good each model is, where it errs, and what made it.
 
-:func:`compose` collects text, figures, curve tables and a data card and a model card for each data set;
+:func:`compose` collects text, figures, curve tables and a data card, its metadata and a model card for
+each data set;
 the same Markdown is `report.md`, whose figures and cards are files beside it, and :func:`page`, one HTML
 file that needs nothing else to be read.
 But for how long training and predictions took, nothing in it depends on when or where it was written.
@@ -20,6 +21,7 @@ from beatline.common.words import spoken
 from beatline.drawings import figures
 from beatline.evaluation import curves, predictions
 from beatline.evaluation.results import Evaluated
+from beatline.reporting.croissant import croissant_metadata, croissant_path
 from beatline.reporting.data import add_data
 from beatline.reporting.data_card import data_card, data_card_path
 from beatline.reporting.document import (
@@ -102,6 +104,7 @@ def _add_cards(
     document: Document, results: DatasetResults, content: dict[str, Any], root: Path
 ) -> None:
     document.cards[data_card_path(results.name)] = data_card(results, content, root) + "\n"
+    document.metadata[croissant_path(results.name)] = croissant_metadata(results, content, root)
     if results.models:
         calibration = document.curves["calibration"].get(results.name)
         card = model_card(results, content, document.figures, calibration) + "\n"

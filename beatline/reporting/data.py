@@ -13,6 +13,7 @@ from beatline.reporting.document import MANY, Document, fill, measured, noun, sh
 from beatline.reporting.results import SPLITS, DatasetResults
 
 SECTIONS = 4  # machines of which examples are drawn, at most
+CLASSES = 12  # of which examples are drawn, at most
 
 
 def add_data(document: Document, results: DatasetResults) -> None:
@@ -113,6 +114,9 @@ def _add_examples(document: Document, results: DatasetResults) -> None:
     """Recordings of each kind: one by one, or on one sheet if they are drawn small."""
     split, chosen = _chosen(results)
     drawing = results.drawing
+    if results.dataset_info["task"] != "anomaly" and len(results.classes) > CLASSES:
+        most = f"Examples are of the {CLASSES} classes with most training records"
+        document.add(f"{most}, of {len(results.classes)}.")
     rows = list(chosen.values())
     shown = [
         Shown(_title(results, split, name, row, drawing.per_sheet == 1), recording)
@@ -160,8 +164,8 @@ def _chosen(results: DatasetResults) -> tuple[str, dict[str, int]]:
     """The split that examples are of, and its row by what the example shows.
 
     Where no anomaly is for training: of the test split, a normal one and an anomaly of each section.
-    Otherwise of the train split a record of each class, the first that has no other class, if there is
-    one.
+    Otherwise of the train split a record of each class, of many classes the most frequent, the first that
+    has no other class, if there is one.
     """
     if results.dataset_info["task"] == "anomaly":
         return "test", _normal_and_anomaly(results)
@@ -188,8 +192,11 @@ def _normal_and_anomaly(results: DatasetResults) -> dict[str, int]:
 def _one_of_each_class(results: DatasetResults) -> dict[str, int]:
     table = results.splits["train"].table
     totals = table[results.classes].sum(axis=1)
+    frequent = table[results.classes].sum().nlargest(CLASSES).index
     chosen = {}
     for name in results.classes:
+        if name not in frequent:
+            continue
         having = table[name] == 1
         rows = np.flatnonzero(having & (totals == 1))
         if not len(rows):

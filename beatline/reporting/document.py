@@ -59,8 +59,8 @@ TASKS = {  # of data sets and models: in words
 @dataclass
 class Document:
     """`markdown`; `figures`: PNG or SVG bytes by path relative to report.md; `curves`: tables by kind and
-    data set; `cards`: Markdown by path relative to report.md; `results`: a sum of what a report shows, or
-    nothing."""
+    data set; `cards` and `metadata`: Markdown and JSON by path relative to report.md; `results`: a sum of
+    what a report shows, or nothing."""
 
     blocks: list[str] = field(default_factory=list)
     contents_at: int | None = None  # the block before which the Markdown has its contents
@@ -69,6 +69,7 @@ class Document:
         default_factory=lambda: {kind: {} for kind in KINDS}
     )
     cards: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
     results: str = ""
 
     @property

@@ -55,7 +55,7 @@ def model_card(
         revisions=revisions([results], REPORT),
         sections={
             model.model: "\n\n".join(
-                [summary(model), parts(model, confidence), made_from(model, REPORT)]
+                [summary(model), parts(results, model, confidence), made_from(model, REPORT)]
             )
             for model in models
         },

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from beatline.drawings import figures
+from beatline.evaluation.estimates import FEWEST_OF_A_KIND
 from beatline.evaluation.results import Evaluated
 from beatline.reporting.document import (
     DASH,
@@ -198,7 +199,7 @@ def add_model(
             "On the test records: " + "; ".join(_CURVES[kind] for kind in kinds) + ".",
         )
     _add_decisions(document, stem, alt, model, tables, colour)
-    document.add(parts(model, percent), made_from(model), subgroups(model))
+    document.add(parts(results, model, percent), made_from(model), subgroups(model))
 
 
 def summary(model: Evaluated) -> str:
@@ -283,7 +284,7 @@ _TAIL = " The last bar also holds all scores beyond it."
 # ---------------------------------------------------------------- classes, machines
 
 
-def parts(model: Evaluated, percent: str) -> str:
+def parts(results: DatasetResults, model: Evaluated, percent: str) -> str:
     """A classification report: a row per class or machine, and their mean if there are several."""
     overall, by_part = model.estimates["overall"], model.estimates["parts"]
     rows = by_part or {model.classes[0]: {**overall, "positives": int(model.targets.sum())}}
@@ -306,9 +307,12 @@ def parts(model: Evaluated, percent: str) -> str:
     if len(rows) > 1:
         totals = {name: sum(row[name] for row in rows.values()) for name in ("positives", *counts)}
         table.append(line("all (mean)", {**overall, **totals}, DASH))
+    labels = results.splits["validation"].table
     return fill(
         "parts",
         model=model,
+        **_exceptions(model),
+        unchosen=[text(name) for name in limits if name in labels and 1 not in set(labels[name])],
         percent=percent,
         threshold="" if model.exclusive else score(model, model.thresholds[0]),
         header=[
@@ -324,6 +328,23 @@ def parts(model: Evaluated, percent: str) -> str:
             if model.estimates["counts"] and not counts
         ],
     )
+
+
+def _exceptions(model: Evaluated) -> dict[str, Any]:
+    """The classes with few or no test records, and the means that have a value and no interval."""
+    overall, by_part = model.estimates["overall"], model.estimates["parts"]
+    if model.task.learns_normal_only or not by_part:
+        return {"few": [], "absent": [], "without_interval": []}
+    positives = {text(name): row["positives"] for name, row in by_part.items()}
+    return {
+        "few": [name for name, count in positives.items() if 0 < count < FEWEST_OF_A_KIND],
+        "absent": [name for name, count in positives.items() if not count],
+        "without_interval": [
+            METRICS[metric]
+            for metric, value in overall.items()
+            if value["value"] is not None and value["low"] is None
+        ],
+    }
 
 
 def score(model: Evaluated, value: float) -> str:

@@ -11,10 +11,13 @@ import re
 import socket
 import ssl
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import requests
 from tqdm import tqdm
@@ -26,6 +29,7 @@ from beatline.common.errors import UserError
 
 _BLOCK = 1 << 18
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+CONNECTIONS = 8  # to one server at a time
 _LONGEST_PAUSE = 300  # seconds, also for a Retry-After that asks for more
 _HEADERS = {"User-Agent": "beatline", "Accept-Encoding": "identity"}
 USE_MIRROR = (
@@ -47,12 +51,14 @@ def download_file(
     sha256: str | None,
     attempts: int = 5,
     timeout: float = 60,
+    session: requests.Session | None = None,
 ) -> None:
     """Download `url` (http or https) to the file `destination`, unless it is there and right.
 
     The bytes are collected in `destination` + `.partial`, from where a broken download goes on by
     HTTP range requests (RFC 9110, section 14), in this run or a later one. It is given up after
-    `attempts` in a row that gained nothing; `timeout` is in seconds without an answer. Raises
+    `attempts` in a row that gained nothing; `timeout` is in seconds without an answer. With a
+    `session`, which keeps its connection, the file is one of many, and progress is not shown. Raises
     UserError if the file cannot be had, or has another SHA-256 than `sha256`.
     """
     if not re.match(r"https?://[^/?#]", url, re.IGNORECASE):
@@ -60,7 +66,7 @@ def download_file(
     if sha256 and destination.is_file() and files.sha256(destination) == sha256.lower():
         return
     destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = _Partial(url, destination)
+    partial = _Partial(url, destination, session)
     _persist(partial, attempts, timeout)
     if sha256 and (actual := files.sha256(partial.path)) != sha256.lower():
         partial.remove()
@@ -72,11 +78,66 @@ def download_file(
     partial.remove()
 
 
+def download_files(
+    url: str,
+    sums: Mapping[str, str],
+    folder: Path,
+    attempts: int = 5,
+    timeout: float = 60,
+) -> None:
+    """Download files below `url`, a few at a time, into `folder`, each as :func:`download_file` does.
+
+    `sums`: the SHA-256 of each by its name, a relative path with `/`. Raises the first UserError.
+    """
+    of_thread, failed = threading.local(), threading.Event()
+
+    def begin() -> None:
+        of_thread.session = requests.Session()
+
+    def get(name: str) -> None:
+        if not failed.is_set():
+            where = folder / name
+            download_file(
+                url + quote(name), where, sums[name], attempts, timeout, of_thread.session
+            )
+
+    # Its threads are daemons: whoever interrupts does not wait for those that pause.
+    with ThreadPool(CONNECTIONS, begin) as pool:
+        done = pool.imap_unordered(get, sums)
+        try:
+            for _ in tqdm(done, folder.name, total=len(sums), mininterval=5, unit=" files"):
+                pass
+        except UserError:
+            failed.set()
+            pool.close()
+            pool.join()  # what comes next may write to the same files
+            raise
+
+
+def speed(url: str, seconds: float = 2, timeout: float = 10) -> tuple[float, int] | None:
+    """Return how many bytes of the file at `url` come in a second, measured for so many `seconds`, and
+    how many it has; None if it does not come, or its size is not told."""
+    begun = time.monotonic()
+    try:
+        with requests.get(url, headers=_HEADERS, timeout=timeout, stream=True) as response:
+            total, got = int(response.headers.get("Content-Length", "")), 0
+            while response.ok and time.monotonic() - begun < seconds:
+                if not (block := response.raw.read1(_BLOCK, decode_content=False)):
+                    break
+                got += len(block)
+    except (OSError, ValueError, HTTPError):
+        return None
+    return (got / (time.monotonic() - begun), total) if got else None
+
+
 class _Partial:
     """The part of a file that is there, and a note of which version of the file it is part of."""
 
-    def __init__(self, url: str, destination: Path) -> None:
+    def __init__(
+        self, url: str, destination: Path, session: requests.Session | None = None
+    ) -> None:
         self.url = url
+        self.session = session
         self.name = destination.name
         self.path = destination.with_name(destination.name + ".partial")
         self._note = destination.with_name(destination.name + ".partial.json")
@@ -149,7 +210,8 @@ def _attempt(partial: _Partial, timeout: float) -> None:
     if offset and partial.noted("validator"):
         headers["If-Range"] = partial.noted("validator")
     try:
-        response = requests.get(partial.url, headers=headers, timeout=timeout, stream=True)
+        get = partial.session.get if partial.session else requests.get
+        response = get(partial.url, headers=headers, timeout=timeout, stream=True)
     except (OSError, ValueError, HTTPError) as error:  # not all is a requests.RequestException
         raise _failure(partial.url, error) from None
     with response:
@@ -178,8 +240,11 @@ def _receive(response: requests.Response, partial: _Partial, offset: int) -> Non
         length = response.headers.get("Content-Length", "")
         total, offset = int(length) if length.isdecimal() else None, 0
         partial.begin(validator=validator, total=total)
+    blocks = _blocks(response.raw)
+    if not partial.session:
+        blocks = _with_progress(blocks, partial.name, offset, total)
     with partial.path.open("ab") as file:
-        for block in _with_progress(_blocks(response.raw), partial.name, offset, total):
+        for block in blocks:
             file.write(block)
     if total is not None and partial.size() != total:
         raise _BrokenError(f"the connection ended after {partial.size():,} of {total:,} bytes")

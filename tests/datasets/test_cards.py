@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,19 @@ def test_a_wrong_card_is_named(
         _words("new", "package", name="x")
     assert "new/card.yaml" in str(error.value)
     assert named in str(error.value)
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_labels_of_ptbxl_are_those_of_the_task(simulated: bool) -> None:
+    """The name of the task is said where it is learned, and of no other."""
+    tasks = ("superclasses", "subclasses", "form", "rhythm")
+    source = "beatline/simulators/ecg" if simulated else "beatline/datasets/ptbxl/physionet.yaml"
+    for task in tasks:
+        block = {
+            "module": "ptbxl",
+            "download": {"source": source},
+            "aggregate_labels": {"task": task.removesuffix("es")},
+        }
+        about = {"simulated": simulated, "source": source, "counts": {}}
+        said = words_of("mine", {"mine": block}, about).labelled
+        assert [other for other in tasks if re.search(rf"\b{other}\b", said)] == [task]

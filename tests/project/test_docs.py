@@ -32,6 +32,7 @@ MADE = {
     "beatline/models/gru.py",
     "reports/report.html",
     "reports/changes.js",
+    "reports/cards/ptbxl.jsonld",
     "reports/drift/",
     "reports/retraining/",
 }

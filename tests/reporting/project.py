@@ -18,13 +18,14 @@ from torch import nn
 from beatline import bundle, models
 from beatline.bundle import Bundle
 from beatline.common import sums
-from beatline.common.files import write_json
+from beatline.common.files import write_csv, write_json
 from beatline.drawings import twelve_leads
 from beatline.evaluation import estimates as estimation
 from beatline.evaluation import predictions, reconstructions
 from beatline.models import autoencoder
 from beatline.prediction import tasks
 from beatline.preprocessing.arrays import write_split
+from beatline.sources.pack import PackWriter
 
 SIZES = {"train": 12, "validation": 6, "test": 24}
 EVALUATE = {"resamples": 100, "confidence": 0.95, "max_fpr": 0.1, "seed": 1}
@@ -202,6 +203,17 @@ def _write_dataset(root: Path, name: str, about: dict[str, Any]) -> None:
     description = {**about, "counts": counts, "normalization": normalization(about)}
     path = root / f"data/normalized/{name}/dataset.json"
     sums.write_sealed_json(path, description)
+    tables = {split: table_of(split, about, size) for split, size in SIZES.items()}
+    labels = pd.concat([table.assign(split=split) for split, table in tables.items()])
+    folder = root / f"data/labels/{name}"
+    folder.mkdir(parents=True)
+    write_csv(folder / "labels.csv", labels.drop(columns="split"))
+    sums.seal(folder)
+    splits = root / f"data/splits/{name}.csv"
+    write_csv(splits, labels.loc[:, ["record", "split"]])
+    sums.seal(splits)
+    with PackWriter(root / f"data/raw/{name}.zip") as pack:
+        pack.add("recordings", name.encode())
     shared = 2 if about is HEARTS else 0
     write_json(root / f"reports/metrics/{name}/split.json", {"leak": shared})
     for seed, (split, size) in enumerate(SIZES.items()):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from beatline.reporting import Document
+from dataclasses import replace
+from pathlib import Path
+
+from beatline.reporting import Document, data, results
+from tests.reporting import project
 from tests.reporting.reading import section, table
 
 
@@ -84,3 +88,26 @@ def test_of_each_machine_a_normal_and_an_anomalous_spectrogram_is_shown(document
     assert (
         "Simulated recordings, of the test split: test\\_1, test\\_0, test\\_2, test\\_3." in text
     )
+
+
+def test_of_many_classes_the_most_frequent_are_drawn(root: Path) -> None:
+    """Not seventy pages of ECGs, and it is said of how many classes they are."""
+    hearts = results.read(project.CONTENT, "hearts", root)
+    names = [f"class {number}" for number in range(30)]
+    train = hearts.splits["train"]
+    records = len(train.table)
+    labels = {
+        name: [int(row <= number) for row in range(records)] for number, name in enumerate(names)
+    }
+    table = train.table.assign(normal=0, **labels)
+    hearts = replace(
+        hearts,
+        dataset_info={**hearts.dataset_info, "classes": names},
+        splits={**hearts.splits, "train": replace(train, table=table)},
+    )
+    document = Document()
+    data._add_examples(document, hearts)
+    drawn = [int(name.rsplit("_", 1)[1].removesuffix(".png")) for name in document.figures]
+    totals = table[names].sum()
+    assert len(drawn) == 12 and totals[[f"class {n}" for n in drawn]].min() == records
+    assert "30" in document.blocks[0]

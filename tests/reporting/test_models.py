@@ -133,3 +133,25 @@ def test_test_records_that_are_all_alike_are_no_error(root: Path) -> None:
     sections.add_comparison(document, one, {}, {"cnn": "#0072B2"}, project.EVALUATE)
     assert not document.figures
     assert "| AUC | – |" in document.markdown  # noqa: RUF001
+
+
+def test_what_too_few_records_do_to_numbers_is_said(root: Path) -> None:
+    """A class without test records, one with few, one without validation records, and a mean without an
+    interval are named below the table, and only there where it is so."""
+    hearts = results.read(project.CONTENT, "hearts", root)
+    (model, *_) = hearts.models
+    plain = sections.parts(hearts, model, "95 %")
+    parts = {name: {**row} for name, row in model.estimates["parts"].items()}
+    parts["NORM"]["positives"], parts["M|I_x"]["positives"] = 0, 3
+    auc = {**model.estimates["overall"]["auc"], "low": None, "high": None}
+    overall = {**model.estimates["overall"], "auc": auc}
+    estimates = {**model.estimates, "parts": parts, "overall": overall}
+    validation = hearts.splits["validation"]
+    unseen = replace(validation, table=validation.table.assign(NORM=0))
+    hearts = replace(hearts, splits={**hearts.splits, "validation": unseen})
+    text = sections.parts(hearts, replace(model, estimates=estimates), "95 %")
+    below = [line for line in text.split("\n\n") if line not in plain and "|---" not in line]
+    named = [
+        [name for name in ("NORM", r"M\|I\_x", "AUC") if f" {name}." in line] for line in below
+    ]
+    assert [names for names in named if names] == [[r"M\|I\_x"], ["NORM"], ["AUC"], ["NORM"]]

@@ -15,7 +15,7 @@ from beatline import reporting
 from beatline.common import params, sums
 from beatline.common.errors import UserError
 from beatline.evaluation import curves, reconstructions
-from beatline.reporting import Document, Report, results
+from beatline.reporting import Document, Report, croissant, results
 from beatline.reporting.document import anchor
 from stages import report as stage
 from tests.damage import flipped, places
@@ -149,7 +149,7 @@ def test_the_stage_writes_cards_and_figures_and_leaves_no_old_ones(
     monkeypatch.chdir(copy)
     stage.main()
     cards = {path.name for path in (copy / "reports/cards").iterdir()}
-    assert cards == {f"{name}_{kind}.md" for name in ("beats", "digits") for kind in _KINDS}
+    assert cards == {f"{name}{kind}" for name in ("beats", "digits") for kind in _KINDS}
     text = (copy / "reports/report.md").read_text()
     paths = re.findall(r"\]\(([^#)]+)(?:#[^)]+)?\)", text)
     for path in paths:
@@ -159,7 +159,7 @@ def test_the_stage_writes_cards_and_figures_and_leaves_no_old_ones(
     assert "<details id=" in (copy / "reports/report.html").read_text()
 
 
-_KINDS = ("data", "models")
+_KINDS = ("_data.md", "_models.md", ".jsonld")
 
 
 def test_curves_have_a_table_per_kind_and_data_set(document: Document) -> None:
@@ -225,14 +225,17 @@ def test_any_flipped_byte_of_an_output_is_named(root: Path, tmp_path: Path) -> N
     content = project.only("machines", models=["autoencoder"])
     files = [path for path in (copy / "data").glob("*/machines/**/*") if path.is_file()]
     files = [path for path in files if path.name not in NETWORKS and "embedding" not in path.parts]
+    files.append(copy / "data/splits/machines.csv")
     assert {path.parts[len(copy.parts) + 1] for path in files} == {
-        *("normalized", "models", "predictions", "durations")
+        *("labels", "splits", "normalized", "models", "predictions", "durations")
     }
+    machines = results.read(content, "machines", copy)
     for path in files:
         for place in places(path, 3):
             with flipped(path, place), pytest.raises(UserError, match=rf"{path.name} is damaged"):
                 results.read(content, "machines", copy)
                 reconstructions.read(copy / "data/predictions/machines/autoencoder", [])
+                croissant.croissant_metadata(machines, content, copy)
     results.read(content, "machines", copy)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from beatline import datasets
-from beatline.common import params
+from beatline.common import params, sums
 from beatline.common.errors import UserError
 from beatline.common.files import sha256
 from beatline.datasets import Labels
@@ -107,7 +107,19 @@ MNIST = {
 }
 CLASSES = block("ecg5000")
 CLASSES["aggregate_labels"] = CLASSES["aggregate_labels"] | {"target": "classes"}
+
+
+def ecg_task(task: str, *labels: str) -> Kind:
+    content = block("ptbxl")
+    changes = {"task": task, "classes": [], "min_records": 3}
+    content["aggregate_labels"] = content["aggregate_labels"] | changes
+    return Kind("ptbxl", content, ecgs, (1000, 12), 100, 1e-3, (labels[0], labels[1]))
+
+
 KINDS = {
+    "subclass": ecg_task("subclass", "NORM", "IMI"),
+    "rhythm": ecg_task("rhythm", "SR", "AFIB"),
+    "all": ecg_task("all", "SR", "NDT"),
     "ptbxl": Kind("ptbxl", block("ptbxl"), ecgs, (1000, 12), 100, 1e-3, ("NORM", "MI")),
     "ecg5000": Kind("ucr", block("ecg5000"), series, (12, 1), None, 0, ("", "anomaly")),
     "classes": Kind("ucr", CLASSES, series, (12, 1), None, 0, ("1", "2")),
@@ -204,6 +216,28 @@ def test_recordings_come_out_as_they_went_in(name: str, tmp_path: Path) -> None:
     )
     assert dict(splits[later.index]) == dict(later["fold"])
     assert splitting.shared_groups(after.table.loc[:, "group"], splits) == 0
+
+
+def test_experts_know_what_they_were_asked(tmp_path: Path) -> None:
+    """Whoever named a rhythm has not said that there is no infarction: the snapshot is refused where
+    another task is learned, by its date and the key to change; one made before there were tasks is of the
+    superclasses."""
+    (tmp_path / "own").mkdir()
+    source = ecgs(tmp_path / "own")
+    rhythm, superclass = KINDS["rhythm"], KINDS["ptbxl"]
+    named = snapshot(rhythm, cases_of(rhythm), tmp_path / DATE)
+    with pytest.raises(UserError, match=rf"{DATE} .*rhythm.*aggregate_labels\.task"):
+        packed(superclass, source, [named], tmp_path)
+    older = tmp_path / "2026-02-01"
+    snapshot(superclass, cases_of(superclass), older)
+    statements = pd.read_csv(older / "scp_statements.csv", index_col=0).drop(columns="task")
+    statements.to_csv(older / "scp_statements.csv")
+    sums.seal(older)
+    named = {"folder": str(older), "sha256": sha256(older / "SHA256SUMS")}
+    _, labels = packed(superclass, source, [named], tmp_path)
+    assert labels.table["snapshot"].to_list().count(older.name) == 6
+    with pytest.raises(UserError, match=r"2026-02-01 .*superclass"):
+        packed(rhythm, source, [named], tmp_path)
 
 
 def test_a_known_patient_stays_where_he_is(tmp_path: Path) -> None:

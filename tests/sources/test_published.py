@@ -90,8 +90,8 @@ def test_several_files_come_as_a_folder(address: str, tmp_path: Path) -> None:
     ("text", "named"),
     [
         ("", "describes no published files"),
-        ("files: {}", "must name a package and its sha256, or files"),
-        ("package: a==1", "must name a package and its sha256, or files"),
+        ("files: {}", "must name a package and its sha256, or a folder or files"),
+        ("package: a==1", "must name a package and its sha256, or a folder or files"),
         ("package: a\nsha256: " + SHA256, "package"),
         ("files: {a.zip: {urls: []}}", "files.a.zip.urls"),
         ("files: {a.zip: {url: x}}", "files.a.zip.url"),
@@ -116,5 +116,5 @@ def test_the_descriptions_of_the_project_are_valid() -> None:
     assert len(paths) >= 6
     for path in paths:
         content = Published.model_validate(yaml.safe_load(path.read_text()))
-        for file in content.files.values():
-            assert all(url.startswith("https://") for url in file.urls)
+        for urls in (content.folder, *content.files.values()):
+            assert not urls or all(url.startswith("https://") for url in urls.urls)

@@ -369,9 +369,9 @@ def test_as_a_command(project: Path, arguments: list[str], expected: str) -> Non
         ("download ecg5000", "datasets.ecg5000.download.name", "../x", "download.name: "),
         (
             "aggregate_labels ptbxl",
-            "datasets.ptbxl.aggregate_labels.classes",
-            [],
-            "aggregate_labels.classes: ",
+            "datasets.ptbxl.aggregate_labels.task",
+            "rythm",
+            "(did you mean rhythm?)",
         ),
         (
             "aggregate_labels ptbxl",

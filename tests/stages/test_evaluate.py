@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from beatline import bundle
 from beatline.common import sums
+from beatline.evaluation import predictions
 from beatline.evaluation.estimates import Evaluate, measured
 from beatline.preprocessing.arrays import Signals, SplitArrays
 from stages import evaluate
@@ -47,3 +49,28 @@ def test_seeds(tmp_path: Path) -> None:
             name: estimate["value"] for name, estimate in overall.items()
         }
     assert evaluate.other_seeds(tmp_path / "model/seeds/10", test, EVALUATE) == []
+
+
+def test_what_is_not_defined_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """A class without test records, and means that no resample has: each by its name, and nothing where
+    all is defined."""
+    rng = np.random.default_rng(0)
+    classes = [f"class {number}" for number in range(12)]
+    names = [str(number) for number in range(RECORDS)]
+    table = pd.DataFrame({"record": names, "group": names, "normal": 0})
+    table[classes] = np.eye(RECORDS, 12, dtype=int)  # a record of each
+    table["class 7"] = 0
+    _, description = made()
+    description |= {"classes": classes, "thresholds": [0.5] * 12}
+    values = rng.random((RECORDS, 12))
+    for kept in (classes, classes[:1]):
+        predicted = predictions.made(description, values, values > 0.5, table)
+        numbers = [classes.index(name) for name in kept]
+        evaluate.warn_of_undefined(measured(predicted.of_classes(numbers), EVALUATE))
+        said = capsys.readouterr().out
+        warnings = [line for line in said.splitlines() if line.startswith("warning: ")]
+        if len(kept) > 1:
+            assert "class 7:" in warnings[0] and "class 6" not in warnings[0]
+            assert "auc" in warnings[1] and "accuracy" not in warnings[1]
+        else:
+            assert not warnings

@@ -1,4 +1,5 @@
-"""PTB-XL: 12-lead ECGs of 10 s with five diagnostic superclasses, several of which may hold at once.
+"""PTB-XL: 12-lead ECGs of 10 s with SCP-ECG statements, several of which may hold at once: diagnoses,
+also summed up to five superclasses, form and rhythm.
 
 Wagner et al. 2020, PTB-XL, a large publicly available electrocardiography dataset, Scientific Data
 7:154; version 1.0.3 on PhysioNet (Goldberger et al. 2000), CC BY 4.0. Where the archive is not at
@@ -34,7 +35,13 @@ from beatline.datasets import (
     some,
     warn_of_bad_records,
 )
-from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
+from beatline.datasets.ptbxl.labels import (
+    STATEMENTS,
+    RecordsTable,
+    Task,
+    aggregated,
+    snapshot_statements,
+)
 from beatline.formats.leads import LEADS
 from beatline.formats.wfdb import check_records, read_records
 from beatline.sources import incoming
@@ -42,7 +49,7 @@ from beatline.sources.archives import Source, open_source
 from beatline.sources.incoming import Case
 from beatline.sources.pack import Pack, PackWriter
 
-DATABASE, STATEMENTS, CHECKSUMS = "ptbxl_database.csv", "scp_statements.csv", "SHA256SUMS.txt"
+DATABASE, CHECKSUMS = "ptbxl_database.csv", "SHA256SUMS.txt"
 SECONDS = 10
 FILENAME = {100: "filename_lr", 500: "filename_hr"}
 FOLDER = {100: "records100/", 500: "records500/"}
@@ -69,10 +76,13 @@ class Download(datasets.Download):
 
 
 class AggregateLabels(Parameters):
-    """`classes`: superclasses to keep, in the order of the outputs. `min_likelihood`: of a statement,
-    in percent. `max_bad_records`: so many unreadable records are skipped; more are an error."""
+    """`task`: what is learned of the statements, as the published benchmark divides them. `classes`:
+    those of the task to keep, in the order of the outputs; none named: all. `min_likelihood`: of a
+    diagnostic statement, in percent. `max_bad_records`: so many unreadable records are skipped; more are
+    an error."""
 
-    classes: list[str] = Field(min_length=1)
+    task: Task = "superclass"
+    classes: list[str]
     min_likelihood: float = Field(ge=0, le=100)
     min_records: int = Field(ge=1)
     unlabelled: Literal["drop", "keep"]
@@ -97,7 +107,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
                 sampling_rate=parameters.sampling_rate,
             )
         else:
-            path = parameters.path(workspace)
+            path = parameters.path(workspace, sampling_rate=parameters.sampling_rate)
         counts = _add(stack.enter_context(open_source(path, DATABASE)), parameters, pack)
         for snapshot in incoming.added(parameters.incoming, pack):
             _add_snapshot(snapshot, parameters.sampling_rate, pack)
@@ -116,7 +126,7 @@ def download(parameters: Download, pack: PackWriter, workspace: Path) -> Manifes
 
 
 def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
-    """Superclasses of the records that can be read; raises UserError if too many cannot."""
+    """Labels of the records that can be read; raises UserError if too many cannot."""
     table, rate = _table(pack), _rate(pack)
     names = table.rows[FILENAME[rate]].to_list()
     present = [name for name in names if f"{name}.hea" in pack]
@@ -129,8 +139,12 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     records = _record_names(names, rate)
     rows = table.rows.assign(record=records).loc[[name in good for name in names]]
     rows = rows.reset_index(drop=True)
-    labels = superclasses(rows, _statements(pack), parameters.classes, parameters.min_likelihood)
-    kept = large_classes(labels, parameters.classes, parameters.min_records)
+    task = parameters.task
+    labels = aggregated(
+        rows, _statements(pack, task), task, parameters.classes, parameters.min_likelihood
+    )
+    classes = [name for name in labels if name != "normal"]
+    kept = large_classes(labels, classes, parameters.min_records)
     described = rows.loc[:, ["record", "group", "fold", "age", "sex"]]
     full = pd.concat([described, labels], axis=1)
     without = labels[kept].to_numpy().sum(axis=1) == 0
@@ -154,11 +168,12 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
 
 
 def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, Any]) -> list[str]:
-    """Lay ECGs out in `folder` as PTB-XL is; the names of their records. What is known of them is their
-    superclasses, each of which is a statement of that name here."""
+    """Lay ECGs out in `folder` as PTB-XL is; the names of their records. What is known of them is the
+    classes of one task, each of which is a statement of that name here."""
     import wfdb  # which takes a second, that only this needs
 
-    classes, rate = blocks["aggregate_labels"]["classes"], blocks["download"]["sampling_rate"]
+    task = blocks["aggregate_labels"].get("task", "superclass")
+    rate = blocks["download"]["sampling_rate"]
     (folder / FOLDER[rate]).mkdir(parents=True)
     rows = []
     for number, case in enumerate(cases, 1):
@@ -189,11 +204,8 @@ def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, A
             }
         )
     pd.DataFrame(rows).to_csv(folder / DATABASE, index=False, lineterminator="\n")
-    known = {"diagnostic": 1.0, "diagnostic_class": classes}
-    statements = pd.DataFrame(
-        {"description": [f"{name}, as an expert said" for name in classes], **known}, classes
-    )
-    statements.to_csv(folder / STATEMENTS, lineterminator="\n")
+    classes = sorted({label for case in cases for label in case.labels})
+    snapshot_statements(task, classes).to_csv(folder / STATEMENTS, lineterminator="\n")
     return [incoming.packed(date, f"{FOLDER[rate]}{case.answer}{SUFFIX[rate]}") for case in cases]
 
 
@@ -229,14 +241,23 @@ def _table(pack: Pack) -> RecordsTable:
     return RecordsTable(pd.concat([table.rows for table in tables], ignore_index=True))
 
 
-def _statements(pack: Pack) -> str:
-    """The table of statements, with those by which snapshots name superclasses."""
+def _statements(pack: Pack, task: Task) -> str:
+    """The table of statements, with those by which snapshots name classes of the `task`. Raises UserError
+    for a snapshot of which experts said what another task asks: nobody knows more of it."""
     names = _of_snapshots(pack, STATEMENTS)
     if not names:
         return pack.text(STATEMENTS)
     tables = [
         pd.read_csv(io.StringIO(pack.text(name)), index_col=0) for name in [STATEMENTS, *names]
     ]
+    for name, table in zip(names, tables[1:], strict=True):
+        # Those made before there were tasks do not say which.
+        tasks = set(table["task"]) if "task" in table else {"superclass"}
+        for other in tasks - {task}:
+            raise UserError(
+                f"download.incoming: the snapshot of {name.split('/')[1]} is labelled for the task "
+                f"{other}: remove it from the list, or set aggregate_labels.task to {other}"
+            )
     merged = pd.concat(tables)
     return merged[~merged.index.duplicated()].to_csv()
 

@@ -1,11 +1,17 @@
-"""SCP-ECG statements to diagnostic superclasses, as PTB-XL's authors define them."""
+"""SCP-ECG statements to the labels of a task, as PTB-XL's authors and its benchmark define them.
+
+Strodthoff et al. 2021, Deep learning for ECG analysis: benchmarks and insights from PTB-XL, IEEE Journal
+of Biomedical and Health Informatics 25(5).
+"""
 
 from __future__ import annotations
 
 import ast
 import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
@@ -23,7 +29,20 @@ COLUMNS = (
     "filename_hr",
 )
 FILENAMES = ("filename_lr", "filename_hr")
-NORMAL = "NORM"
+STATEMENTS = "scp_statements.csv"
+NORMAL, SINUS_RHYTHM = "NORM", "SR"
+Task = Literal["superclass", "subclass", "diagnostic", "form", "rhythm", "all"]
+FLAGS: dict[Task, str] = {  # the column in which a statement of the task has a 1
+    **dict.fromkeys(("superclass", "subclass", "diagnostic"), "diagnostic"),
+    "form": "form",
+    "rhythm": "rhythm",
+}
+SUMMED_UP: dict[
+    Task, str
+] = {  # the column of what the task calls a statement, where not by its code
+    "superclass": "diagnostic_class",
+    "subclass": "diagnostic_subclass",
+}
 
 
 @dataclass(frozen=True)
@@ -60,39 +79,75 @@ class RecordsTable:
         return cls(rows.assign(group=group, fold=folds, **names))
 
 
-def superclasses(
-    rows: pd.DataFrame, statements: str, classes: list[str], min_likelihood: float
+def aggregated(
+    rows: pd.DataFrame, statements: str, task: Task, classes: list[str], min_likelihood: float
 ) -> pd.DataFrame:
-    """0/1 columns for `classes` and `normal` (no other superclass than NORM), one row per record.
+    """0/1 columns for `classes` (none named: all of the task, sorted as in the benchmark) and `normal`,
+    one row per record.
 
-    A record is of a class if any of its `scp_codes` with at least `min_likelihood` percent is a
-    diagnostic statement (`diagnostic == 1`) of that `diagnostic_class` in the text of
-    scp_statements.csv. Raises UserError for a class that the table does not know, a code that it
-    does not hold, or scp_codes that are no dictionary.
+    `statements`: the text of scp_statements.csv. A record is of a class if any of its `scp_codes` is a
+    statement of it. Diagnostic statements count from `min_likelihood` percent on; those of form and
+    rhythm, to which PTB-XL mostly gives 0, always do where the task is about them. A record is normal if
+    NORM is its only superclass and no statement of the task but NORM and SR counts. Raises UserError for
+    a class that the task does not know, a code that the table does not hold, or scp_codes that are no
+    dictionary.
     """
-    table = _read_table(
-        statements, "scp_statements.csv", ("diagnostic", "diagnostic_class"), index_col=0
-    )
-    diagnostic = {
-        str(code): str(superclass)
-        for code, flag, superclass in zip(
-            table.index, table["diagnostic"], table["diagnostic_class"], strict=True
-        )
-        if flag == 1 and not pd.isna(superclass)
-    }
-    known = sorted(set(diagnostic.values()))
+    columns = {"diagnostic", "diagnostic_class", *_columns(task)}
+    table = _read_table(statements, STATEMENTS, sorted(columns), index_col=0)
+    named, superclass = _names(table, task), _names(table, "superclass")
+    known = sorted(set(named.values()))
     if wrong := [name for name in classes if name not in known]:
         raise UserError(
-            f"aggregate_labels.classes: {wrong[0]!r} is no diagnostic class"
+            f"aggregate_labels.classes: {wrong[0]!r} is no class of the task {task}"
             f"{names_there_are(wrong[0], known)}"
         )
-    per_record = [
-        _classes_of(codes, ecg_id, diagnostic, set(table.index), min_likelihood)
-        for codes, ecg_id in zip(rows["scp_codes"], rows["ecg_id"], strict=True)
-    ]
-    columns = {name: [int(name in present) for present in per_record] for name in classes}
-    columns["normal"] = [int(present == {NORMAL}) for present in per_record]
-    return pd.DataFrame(columns, index=rows.index)
+    always = set() if FLAGS.get(task) == "diagnostic" else _described(table, task)
+    per_record, normal = [], []
+    for text, ecg_id in zip(rows["scp_codes"], rows["ecg_id"], strict=True):
+        likelihoods = _likelihoods(text, ecg_id, set(table.index))
+        likely = {code for code, value in likelihoods.items() if value >= min_likelihood}
+        stated = likely | (likelihoods.keys() & always)
+        present = {named[code] for code in stated if code in named}
+        diagnosed = {superclass[code] for code in likely if code in superclass}
+        per_record.append(present)
+        normal.append(int(diagnosed == {NORMAL} and present <= {NORMAL, SINUS_RHYTHM}))
+    labels = {name: [int(name in present) for present in per_record] for name in classes or known}
+    return pd.DataFrame({**labels, "normal": normal}, index=rows.index)
+
+
+def snapshot_statements(task: Task, classes: list[str]) -> pd.DataFrame:
+    """Return the table by which a snapshot of recordings names the `classes` of the task, each by a
+    statement called like it."""
+    known: dict[str, object] = {"task": task}
+    if task in FLAGS:
+        known[FLAGS[task]] = 1.0
+    if task in SUMMED_UP:
+        known[SUMMED_UP[task]] = classes
+    descriptions = [f"{name}, as an expert said" for name in classes]
+    return pd.DataFrame({"description": descriptions, **known}, classes)
+
+
+def _columns(task: Task) -> list[str]:
+    if task == "all":
+        return ["form", "rhythm"]
+    return [FLAGS[task], *([SUMMED_UP[task]] if task in SUMMED_UP else [])]
+
+
+def _names(table: pd.DataFrame, task: Task) -> dict[str, str]:
+    """What the task calls each of its statements, by code."""
+    inside = table.loc[table[FLAGS[task]] == 1] if task in FLAGS else table
+    names = inside[SUMMED_UP[task]] if task in SUMMED_UP else inside.index
+    return {
+        str(code): str(name)
+        for code, name in zip(inside.index, names, strict=True)
+        if not pd.isna(name)
+    }
+
+
+def _described(table: pd.DataFrame, task: Task) -> set[str]:
+    """Codes of the statements of form and rhythm that the task is about."""
+    flags = ["form", "rhythm"] if task == "all" else [task]
+    return {str(code) for code in table.index[(table[flags] == 1).any(axis=1)]}
 
 
 def _fold(number: float | str) -> str | None:
@@ -112,9 +167,8 @@ def _group(patient: float | str, ecg_id: int) -> str:
     return str(patient)
 
 
-def _classes_of(
-    codes: str, ecg_id: int, diagnostic: dict[str, str], known: set[str], min_likelihood: float
-) -> set[str]:
+def _likelihoods(codes: str, ecg_id: int, known: set[str]) -> dict[str, float]:
+    """The likelihood of each statement in a cell of scp_codes, in percent, by its code."""
     try:
         likelihoods = {str(code): float(value) for code, value in ast.literal_eval(codes).items()}
     except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError):
@@ -125,17 +179,13 @@ def _classes_of(
     if unknown := likelihoods.keys() - known:
         raise UserError(
             f"ptbxl_database.csv: ecg_id {ecg_id} has the statement {sorted(unknown)[0]!r}, which is "
-            f"not in scp_statements.csv: complete that table or remove the row"
+            f"not in {STATEMENTS}: complete that table or remove the row"
         )
-    return {
-        diagnostic[code]
-        for code, likelihood in likelihoods.items()
-        if code in diagnostic and likelihood >= min_likelihood
-    }
+    return likelihoods
 
 
 def _read_table(
-    text: str, where: str, columns: tuple[str, ...], index_col: int | None = None
+    text: str, where: str, columns: Sequence[str], index_col: int | None = None
 ) -> pd.DataFrame:
     try:
         table = pd.read_csv(io.StringIO(text), index_col=index_col)

@@ -1,7 +1,9 @@
-"""Superclasses of PTB-XL: the totals of the publication, and nothing of the table is executed."""
+"""Labels of PTB-XL: the totals of the publication, the tasks of the benchmark, and nothing of the table
+is executed."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beatline.common.errors import UserError
-from beatline.datasets.ptbxl.labels import RecordsTable, superclasses
+from beatline.datasets.ptbxl.labels import RecordsTable, Task, aggregated
 from tests.paths import REAL_DATA
 
 DATA = REAL_DATA
@@ -21,16 +23,22 @@ real = pytest.mark.skipif(
 )
 CLASSES = ["NORM", "MI", "STTC", "CD", "HYP"]
 ONE_OF_EACH = {"NORM": "NORM", "MI": "IMI", "STTC": "NDT", "CD": "CRBBB", "HYP": "LVH"}
-STATEMENTS = """,description,diagnostic,form,rhythm,diagnostic_class
-NORM,normal ECG,1.0,,,NORM
-IMI,inferior infarction,1.0,,,MI
-AMI,anterior infarction,1.0,,,MI
-NDT,non-diagnostic T,1.0,1.0,,STTC
-LVOLT,low voltage,,1.0,,
-SR,sinus rhythm,,,1.0,
-ABQRS,abnormal QRS,0.0,1.0,,MI
+STATEMENTS = """,description,diagnostic,form,rhythm,diagnostic_class,diagnostic_subclass
+NORM,normal ECG,1.0,,,NORM,NORM
+IMI,inferior infarction,1.0,,,MI,IMI
+AMI,anterior infarction,1.0,,,MI,AMI
+NDT,non-diagnostic T,1.0,1.0,,STTC,STTC
+LVOLT,low voltage,,1.0,,,
+SR,sinus rhythm,,,1.0,,
+ABQRS,abnormal QRS,0.0,1.0,,MI,
 """
 HEADER = "ecg_id,patient_id,age,sex,scp_codes,strat_fold,filename_lr,filename_hr\n"
+
+
+def superclasses(
+    rows: pd.DataFrame, statements: str, classes: list[str], least: float
+) -> pd.DataFrame:
+    return aggregated(rows, statements, "superclass", classes, least)
 
 
 def rows_of(*codes: str) -> pd.DataFrame:
@@ -88,6 +96,87 @@ def test_real_records() -> None:
     assert (labels[CLASSES].to_numpy() == expected[CLASSES].to_numpy()).all()
     assert rows["filename_lr"].to_list() == expected["filename_lr"].to_list()
     assert rows["fold"].to_list() == expected["split"].replace("val", "validation").to_list()
+
+
+TASKS: dict[Task, tuple[int, str]] = {  # statements of each, and what the benchmark calls it
+    "superclass": (5, "superdiagnostic"),
+    "subclass": (23, "subdiagnostic"),
+    "diagnostic": (44, "diagnostic"),
+    "form": (19, "form"),
+    "rhythm": (12, "rhythm"),
+    "all": (71, "all"),
+}
+
+
+def benchmark(codes: pd.Series, statements: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """0/1 columns, sorted, as Strodthoff et al. 2021 make them (compute_label_aggregations and
+    select_data of helme/ecg_ptbxl_benchmarking): likelihoods are not looked at, no record is left out."""
+    statements = statements.assign(superdiagnostic=statements["diagnostic_class"])
+    statements = statements.assign(subdiagnostic=statements["diagnostic_subclass"])
+    flag = "diagnostic" if kind.endswith("diagnostic") else kind
+    inside = statements if kind == "all" else statements[statements[flag] == 1.0]
+    names = inside[kind] if kind in ("superdiagnostic", "subdiagnostic") else inside.index
+    of_code = {code: name for code, name in zip(inside.index, names, strict=True) if name == name}
+    stated = codes.map(lambda text: {of_code[code] for code in json.loads(text) if code in of_code})
+    return stated.str.join("|").str.get_dummies()
+
+
+@real
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks_of_the_benchmark(task: Task) -> None:
+    """On real rows the labels are those of the benchmark, and each task has as many statements as it."""
+    statements = REAL / "scp_statements.csv"
+    rows = RecordsTable.parse((REAL / "ptbxl_database.csv").read_text(), "x").rows
+    labels = aggregated(rows, statements.read_text(), task, [], 0)
+    classes = [name for name in labels if name != "normal"]
+    number, kind = TASKS[task]
+    assert len(classes) == number and classes == sorted(classes)
+    codes = rows["scp_codes"].str.replace("'", '"')
+    expected = benchmark(codes, pd.read_csv(statements, index_col=0), kind)
+    assert expected.shape[1] >= 0.4 * number  # of 400 records not all have one
+    padded = expected.reindex(columns=classes, fill_value=0)
+    assert padded.to_numpy().tolist() == labels[classes].to_numpy().tolist()
+    assert set(expected) <= set(classes)
+
+
+@real
+@pytest.mark.parametrize("task", TASKS)
+def test_normal_of_each_task(task: Task) -> None:
+    """A detector learns of no statement but NORM and SR, whatever the task is, and of what it may learn
+    for one task it may for the superclasses."""
+    rows = RecordsTable.parse((REAL / "ptbxl_database.csv").read_text(), "x").rows
+    statements = (REAL / "scp_statements.csv").read_text()
+    labels = aggregated(rows, statements, task, [], 0)
+    normal = labels[labels["normal"] == 1].drop(columns="normal")
+    assert set(normal.columns[normal.any()]) <= {"NORM", "SR"}
+    assert len(normal) > 50
+    superclass = aggregated(rows, statements, "superclass", [], 0)["normal"]
+    assert (superclass.to_numpy() >= labels["normal"].to_numpy()).all()
+    if task in ("subclass", "diagnostic"):
+        assert superclass.equals(labels["normal"])
+
+
+def test_likelihoods_count_for_diagnoses_alone() -> None:
+    """PTB-XL gives 0 to most statements of form and rhythm: `min_likelihood` would remove them all. A
+    statement that is a diagnosis and a form is a form at any likelihood."""
+    rows = rows_of("{'NDT': 15, 'LVOLT': 0, 'SR': 0, 'IMI': 35, 'NORM': 50}")
+    expected = {
+        "superclass": {"NORM"},
+        "subclass": {"NORM"},
+        "diagnostic": {"NORM"},
+        "form": {"NDT", "LVOLT"},
+        "rhythm": {"SR"},
+        "all": {"NORM", "NDT", "LVOLT", "SR"},
+    }
+    for task in TASKS:
+        labels = aggregated(rows, STATEMENTS, task, [], 50).drop(columns="normal")
+        assert set(labels.columns[labels.iloc[0] == 1]) == expected[task]
+
+
+def test_classes_of_another_task_are_an_error() -> None:
+    """The task, and a class that it has."""
+    with pytest.raises(UserError, match=r"aggregate_labels\.classes: 'MI' .*rhythm; known: SR"):
+        aggregated(rows_of("{}"), STATEMENTS, "rhythm", ["MI"], 0)
 
 
 def test_statements_become_classes() -> None:
@@ -171,7 +260,7 @@ def test_codes_are_not_executed(tmp_path: Path) -> None:
 def test_statements_without_their_columns() -> None:
     """Another table in place of scp_statements.csv is refused by column."""
     with pytest.raises(UserError, match=r"scp_statements\.csv has no column diagnostic:"):
-        superclasses(rows_of("{}"), ",form\nNORM,1\n", ["NORM"], 0)
+        superclasses(rows_of("{}"), ",diagnostic_class\nNORM,1\n", ["NORM"], 0)
     with pytest.raises(UserError, match=r"scp_statements\.csv is not a CSV table"):
         superclasses(rows_of("{}"), "", ["NORM"], 0)
 

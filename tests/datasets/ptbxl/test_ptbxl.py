@@ -476,3 +476,21 @@ def test_records_as_in_the_challenges(source: Path, tmp_path: Path) -> None:
     path, manifest = downloaded(source, tmp_path)
     assert manifest.counts["rows_without_files"] == manifest.counts["files_without_rows"] == 0
     np.testing.assert_array_equal(recordings_of(path, records), expected)
+
+
+@real
+@pytest.mark.parametrize("task", ["superclass", "subclass", "diagnostic", "form", "rhythm", "all"])
+def test_every_task_of_the_real_records(tmp_path: Path, task: str) -> None:
+    """All classes of a task that have a record, sorted; records without one are dropped and counted, or
+    kept, which leaves a detector the normal ones to learn from."""
+    path, _ = downloaded(REAL, tmp_path)
+    dropped = labels_of(path, task=task, classes=[])
+    kept = labels_of(path, task=task, classes=[], unlabelled="keep")
+    assert dropped.classes == kept.classes == sorted(kept.classes)
+    table = dropped.table.set_index("record")
+    targets = table[dropped.classes].to_numpy()
+    assert targets.any(axis=0).all() and targets.any(axis=1).all()
+    assert len(table) + kept.counts["without_class_kept"] == len(kept.table) == 400
+    pd.testing.assert_frame_equal(kept.table.set_index("record").loc[table.index.to_list()], table)
+    assert kept.table["normal"].to_list().count(1) > 50
+    assert (1 in dropped.table["normal"].to_list()) == (task != "form")
