@@ -14,7 +14,7 @@ from beatline.common.errors import listed, shown
 from beatline.formats.oddities import by_einthoven, oddities
 from beatline.formats.recording import Notice, Recording, caution, note
 from beatline.formats.resampling import MOST_RESAMPLED, interpolated, resampled
-from beatline.formats.units import power_of_ten
+from beatline.formats.units import power_of_ten, scaled
 from beatline.serving.problems import unfit
 from beatline.serving.recording import Prepared
 from beatline.serving.settings import Serve
@@ -124,14 +124,12 @@ def _converted(recording: Recording, wanted: str, notices: list[Notice]) -> np.n
     samples, units = recording.samples, recording.units
     if units is None or all(unit == wanted for unit in units):
         return samples
-    powers = np.array([_power(unit, wanted) for unit in units])
-    if not powers.any():
+    powers = [_power(unit, wanted) for unit in units]
+    if not any(powers):
         return samples
     given = sorted({unit for unit, power in zip(units, powers, strict=True) if power})
     notices.append(note("converted", f"converted from {listed(given)} to {wanted}"))
-    # A division by 1000 is exact to the last bit, a multiplication by 0.001 is not.
-    larger, smaller = (10.0 ** np.maximum(sign * powers, 0) for sign in (1, -1))
-    return samples * larger.astype(samples.dtype) / smaller.astype(samples.dtype)
+    return scaled(samples, powers)
 
 
 def _power(unit: str, wanted: str) -> int:
