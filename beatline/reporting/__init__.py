@@ -21,7 +21,7 @@ from beatline.drawings import figures
 from beatline.evaluation import curves, predictions
 from beatline.evaluation.results import Evaluated
 from beatline.reporting.data import add_data
-from beatline.reporting.data_card import data_card, data_card_path
+from beatline.reporting.data_card import data_card, data_card_path, quality_path, quality_table
 from beatline.reporting.document import (
     CARDS,
     FIGURES,
@@ -102,6 +102,9 @@ def _add_cards(
     document: Document, results: DatasetResults, content: dict[str, Any], root: Path
 ) -> None:
     document.cards[data_card_path(results.name)] = data_card(results, content, root) + "\n"
+    if (table := quality_table(results)) is not None:
+        text_of_table = table.to_csv(index=False, lineterminator="\n")
+        document.cards[quality_path(results.name)] = text_of_table
     if results.models:
         calibration = document.curves["calibration"].get(results.name)
         card = model_card(results, content, document.figures, calibration) + "\n"

@@ -462,7 +462,7 @@ def _described(
         "cropped": int((long & ~rejected).sum()),
         "rejected_too_short": int(reject_short.sum()),
         "rejected_too_long": int((rejected & long).sum()),
-        "duplicates": int((rows["duplicate"] != "").sum()),
+        "duplicates": sum(a != r for a, r in zip(alike, records, strict=True)),
     }
     return rows
 

@@ -213,7 +213,7 @@ def _found(asked: Asked, recording: Recording) -> Found:
         rate=rate,
         channels=tuple(names),
         named=channels is not None,
-        units=units and tuple(units),
+        units=tuple(units) if units else None,
         converted=converted,
         range=float(np.median(np.ptp(interpolated(samples)[0], axis=0))),
         flags=quality.measured(samples, channels, rate),

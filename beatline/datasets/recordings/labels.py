@@ -195,33 +195,30 @@ def _unknown(key: str, name: str, known: Sequence[str]) -> UserError:
 
 def _described(rows: pd.DataFrame) -> pd.DataFrame:
     """Record, group, fold, and what else is known of each record."""
-    records = rows["record"]
-    patients = _texts(rows, "patient")
-    groups = pd.Series(patients, dtype=object)
-    groups = groups.where(groups != "", records)
+    records, patients = _texts(rows, "record"), _texts(rows, "patient")
+    groups = [patient or record for patient, record in zip(patients, records, strict=True)]
     folds = _folds(_texts(rows, "fold"), records)
     table = pd.DataFrame({"record": records, "group": groups, "fold": folds})
     _check_folds(table)
     table["alike"] = _alike(rows)
-    group_of = table.set_index("record")["group"]
-    groups = joined(group_of, group_of.loc[table["alike"]])
-    if moved := int((groups.to_numpy() != table["group"].to_numpy()).sum()):
+    group_of = pd.Series(groups, records)
+    together = joined(group_of, group_of.loc[table["alike"]]).to_list()
+    if moved := sum(new != old for new, old in zip(together, groups, strict=True)):
         if patients.count("") < len(patients):
             warn(f"{moved} records are equal to one of another patient: they are kept in one split")
-        table["group"] = groups.to_numpy()
+        table["group"] = together
     if "age" in rows:
-        ages = pd.to_numeric(rows["age"], errors="coerce")
+        ages = rows.loc[:, ["age"]].apply(pd.to_numeric, errors="coerce")
         table["age"] = ages.where(ages >= 0)
     if "sex" in rows:
         table["sex"] = _sexes(rows["sex"].str.lower().to_list())
     if "time" in rows:
         table["event_timestamp"] = rows["time"]
-    if rows.loc[:, list(FLAGS)].ne("").any(axis=None):
-        flags = rows.loc[:, list(FLAGS)].to_dict("records")
-        table["quality"] = [";".join(name for name in FLAGS if row[name]) for row in flags]
-        table["quality_details"] = [
-            "; ".join(f"{name}: {row[name]}" for name in FLAGS if row[name]) for row in flags
-        ]
+    flags = rows.loc[:, list(FLAGS)].to_dict("records")
+    table["quality"] = [";".join(name for name in FLAGS if row[name]) for row in flags]
+    table["quality_details"] = [
+        "; ".join(f"{name}: {row[name]}" for name in FLAGS if row[name]) for row in flags
+    ]
     return table
 
 
@@ -229,7 +226,7 @@ def _texts(rows: pd.DataFrame, column: str) -> list[str]:
     return rows[column].to_list() if column in rows else [""] * len(rows)
 
 
-def _folds(values: list[str], records: pd.Series) -> list[str]:
+def _folds(values: list[str], records: list[str]) -> list[str]:
     for value, record in zip(values, records, strict=True):
         if value.lower() not in FOLDS:
             raise UserError(
@@ -274,7 +271,8 @@ def _sexes(values: list[str]) -> list[float]:
 
 def _quality_counts(rows: pd.DataFrame) -> dict[str, int]:
     """How many records have each flag; a warning says so."""
-    counts = {name: int((rows[name] != "").sum()) for name in FLAGS}
+    counts = {name: _texts(rows, name).count("") for name in FLAGS}
+    counts = {name: len(rows) - empty for name, empty in counts.items()}
     seen = {name: number for name, number in counts.items() if number}
     if seen:
         examples = some(rows.loc[rows[list(seen)].ne("").any(axis=1), "record"].to_list())
@@ -327,7 +325,7 @@ def _anomaly(
     inside = np.array([bool(labels) for labels in kept])
     table[ANOMALY] = [int(labels != {normal}) for labels in said]
     table = table.loc[inside].reset_index(drop=True)
-    if table[ANOMALY].all():
+    if table[ANOMALY].to_list().count(0) == 0:
         raise UserError(f"no record is {normal} and nothing else, so nothing can be learned of it")
     return Labels(_ordered(table, [ANOMALY]), [ANOMALY], "anomaly", {})
 
