@@ -44,7 +44,7 @@ DERIVABLE = ("III", "AVR", "AVL", "AVF")
 
 
 def lead_name(name: str) -> str | None:
-    """Return the name in LEADS of a lead such as aVR, "Lead I" or MDC_ECG_LEAD_AVR; None if it is none."""
+    """Return the name in LEADS of a lead such as "Lead aVR" or MDC_ECG_LEAD_AVR; None if it is none."""
     plain = _SUFFIX.sub("", _PREFIX.sub("", name.strip(), count=1)).strip().upper()
     plain = _SPANISH.get(plain, plain)
     return plain if plain in POSITION else None

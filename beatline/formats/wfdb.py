@@ -5,15 +5,14 @@ one or more `.dat` files beside it. The formats are those of the WFDB manual, he
 signal(5) (https://www.physionet.org/physiotools/wag/). The values are, bit for bit, those of
 `wfdb.rdsamp`; formats 16 and 212, in which nearly all ECGs are stored, are read tens of times
 sooner. Nearly all of its time goes into the header, of which the records of one data set repeat
-all but the file names, the initial values and the checksums. Other formats are read by wfdb, from
-a header that was checked here.
+all but the file names, the initial values and the checksums. Other formats are read by wfdb, in a
+process of its own, from a header that was checked here.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +22,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, wording
+from beatline.formats import isolated
 from beatline.formats.units import power_of_ten
 
 
@@ -42,8 +42,16 @@ class BadRecord(UserError):
     """A record that is damaged, incomplete, not as expected, or in a layout we do not read."""
 
 
+class OtherLayout(BadRecord):
+    """A record in a layout that we do not read, and that the library wfdb may read."""
+
+
 class _Problem(Exception):
     """A fault of a record, as the end of a sentence that begins with its header's name."""
+
+
+class _Other(_Problem):
+    """As a fault, a layout that is not read here."""
 
 
 class LeadFormat(NamedTuple):
@@ -87,6 +95,7 @@ _RATE = re.compile(rf"({_NUMBER})(?:/{_NUMBER}(?:\({_NUMBER}\))?)?", re.ASCII)
 _FORMAT = re.compile(r"(\d{1,4})(?:x(\d{1,6}))?(?::(\d{1,9}))?(?:\+(\d{1,9}))?", re.ASCII)
 _GAIN = re.compile(rf"({_NUMBER})(?:\((-?\d{{1,12}})\))?(?:/(\S+))?", re.ASCII)
 _N_LEAD_FIELDS = 9
+_BY_WFDB = "beatline.formats.wfdb_library:digital"
 _CURE = "put an undamaged copy into the source, or take the record out of its table"
 
 
@@ -94,16 +103,17 @@ def parse_header(text: str, name: str) -> Header:
     """Parse the text of a WFDB header; `name` is the file's, for messages.
 
     What a header may leave out gets the default of header(5): 250 Hz, a gain of 200, the ADC's
-    zero as baseline, mV. Raises BadRecord for a header that is malformed, or that describes what
-    we do not read: several segments, several samples per frame, skewed leads, or a signal file in a
-    folder above its own.
+    zero as baseline, mV. Raises BadRecord for a header that is malformed, or that names a signal
+    file in a folder above its own, and OtherLayout for one that describes what we do not read:
+    several segments, several samples per frame, or skewed leads.
     """
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and line[0] != "#"]
     try:
         return _parse_lines(lines)
     except _Problem as error:
-        raise BadRecord(f"{name} {error}: {_CURE}") from None
+        kind = OtherLayout if isinstance(error, _Other) else BadRecord
+        raise kind(f"{name} {error}: {_CURE}") from None
 
 
 def _parse_lines(lines: list[str]) -> Header:
@@ -112,7 +122,7 @@ def _parse_lines(lines: list[str]) -> Header:
     record_name, *rest = lines[0].split(None, 1)
     n_leads, sampling_rate, n_samples = _record_fields(rest[0] if rest else "")
     if re.search(r"/\d+$", record_name):
-        raise _Problem("has several segments, of which only single records are read")
+        raise _Other("has several segments, of which only single records are read")
     if n_leads != len(lines) - 1 or not n_leads:
         raise _Problem(f"announces {n_leads} leads and describes {len(lines) - 1}")
     return Header(record_name, sampling_rate, n_samples, tuple(map(_lead, lines[1:])))
@@ -180,9 +190,9 @@ def _storage(field: str) -> tuple[int, int]:
     if format_ not in _FORMATS:
         raise _Problem(f"uses format {format_}, of which only {_SUPPORTED} are read")
     if per_frame > 1:
-        raise _Problem(f"has {per_frame} samples per frame, of which only 1 is read")
+        raise _Other(f"has {per_frame} samples per frame, of which only 1 is read")
     if skew:
-        raise _Problem(f"has a lead skewed by {skew} samples, which is not read")
+        raise _Other(f"has a lead skewed by {skew} samples, which is not read")
     return format_, byte_offset
 
 
@@ -250,23 +260,18 @@ class _File(NamedTuple):
 
     def _by_wfdb(self, content: memoryview, header: Header, n_samples: int) -> np.ndarray:
         """The same by wfdb, from a header of our own that names this file alone."""
-        import wfdb  # only here: it takes half a second
-
         lines = [f"1 {len(self.columns)} 1 {n_samples}"]
         for column in self.columns:
             first = header.leads[column].initial_value
             lines.append(f"1.dat {self.format}+{self.byte_offset} 1(0)/mV 0 0 {first} 0 0")
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, "1.hea").write_text("\n".join(lines) + "\n")
-            Path(folder, "1.dat").write_bytes(content)
-            try:
-                record = wfdb.rdrecord(f"{folder}/1", physical=False, return_res=32)
-            except Exception as error:  # at a damaged file it raises whatever comes
-                file_name = header.leads[self.columns[0]].file_name
-                reason = " ".join(str(getattr(error, "error_string", error)).split())
-                reason = reason.replace(f"{folder}/1.dat", file_name) or type(error).__name__
-                raise _Problem(f"names {file_name}, which cannot be read ({reason})") from None
-        return np.asarray(record.d_signal)  # pyright: ignore[reportAttributeAccessIssue]
+        files = {"1.hea": ("\n".join(lines) + "\n").encode(), "1.dat": content}
+        file_name = header.leads[self.columns[0]].file_name
+        try:
+            digital = isolated.read(_BY_WFDB, files, file_name, math.inf, "signal file")
+        except UserError as error:
+            reason = wording(error).replace("1.dat", file_name)
+            raise _Problem(f"names {file_name}, which cannot be read ({reason})") from None
+        return digital.samples
 
 
 def _pairs_of_12_bits(stored: np.ndarray) -> np.ndarray:

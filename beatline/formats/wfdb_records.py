@@ -1,17 +1,27 @@
-"""A single WFDB record as a recording; records in bulk are read by :mod:`beatline.formats.wfdb`."""
+"""A single WFDB record as a recording, in every layout that wfdb reads; records in bulk are read by
+:mod:`beatline.formats.wfdb`."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
-from beatline.common.errors import wording
+from beatline.common.errors import shown, wording
+from beatline.formats import isolated
 from beatline.formats.recording import BadRecording, LargeRecording, Recording, check_size, decoding
-from beatline.formats.wfdb import BadRecord, Files, Header, parse_header, read_records
+from beatline.formats.wfdb import (
+    BadRecord,
+    Files,
+    Header,
+    OtherLayout,
+    parse_header,
+    read_records,
+)
 
 HEADER = ".hea"
 MOST_LEADS = 1024
 LONGEST_LINE = 512  # characters, of a lead in the header
 _LARGEST_HEADER = 200_000  # bytes
+_LIBRARY = "beatline.formats.wfdb_library:read"
 
 
 def read(files: Files, name: str, where: str, most: float) -> Recording:
@@ -21,7 +31,14 @@ def read(files: Files, name: str, where: str, most: float) -> Recording:
     Raises BadRecording if it is incomplete, damaged or in a layout that is not read, and LargeRecording
     if it holds more than `most` values, which is checked before a sample is read.
     """
-    header = _parsed(bytes(files.read(name)), where)
+    lines = _lines(bytes(files.read(name)), where)
+    try:
+        with decoding(where, "WFDB header"):
+            header = parse_header("\n".join(lines), where)
+    except OtherLayout:
+        return _by_library(files, name, where, most)
+    except BadRecord as error:
+        raise _bad(error, where, where) from None
     _check_size(header, files, name, where, most)
     try:
         with decoding(where, "WFDB record"):
@@ -37,23 +54,48 @@ def read(files: Files, name: str, where: str, most: float) -> Recording:
     )
 
 
-def _parsed(content: bytes, where: str) -> Header:
+def _lines(content: bytes, where: str) -> list[str]:
+    """The lines of a header, without comments. Raises LargeRecording if it is far too long for one."""
     if len(content) > _LARGEST_HEADER:
         raise LargeRecording(
             f"{where} has {len(content):,} bytes, too many for the header of a record: use its own header"
         )
     text = str(content, "utf-8-sig", "replace")
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and line[0] != "#"]
     if len(lines) > MOST_LEADS + 1 or max(map(len, lines), default=0) > LONGEST_LINE:
         raise LargeRecording(
             f"{where} has more than {MOST_LEADS} leads, or a line of more than {LONGEST_LINE} "
             f"characters: use fewer leads"
         )
-    try:
-        with decoding(where, "WFDB header"):
-            return parse_header("\n".join(lines), where)
-    except BadRecord as error:
-        raise _bad(error, where, where) from None
+    return lines
+
+
+def _by_library(files: Files, name: str, where: str, most: float) -> Recording:
+    """A record of several segments, with several samples per frame, or with skewed leads."""
+    folder = name[: name.rfind("/") + 1]
+    record = {Path(name).name: bytes(files.read(name))}
+    lines = _lines(record[Path(name).name], where)
+    fields = [*lines[0].split(), "0", "0", "0"]
+    with decoding(where, "WFDB header"):
+        check_size(int(fields[1]) * int(fields[3]), most, where)
+    waiting = [(where, lines)]
+    while waiting:
+        header, lines = waiting.pop()
+        segments = "/" in lines[0].split()[0]
+        for part in {line.split()[0] for line in lines[1:]} - {"~"}:
+            part += HEADER if segments else ""
+            if part in record:
+                continue
+            if "/" in part or "\\" in part or folder + part not in files:
+                raise BadRecording(
+                    f"{header} names {shown(part)}, which is not beside it: use a record with all of its "
+                    f"files"
+                )
+            record[part] = bytes(files.read(folder + part))
+            if segments:
+                waiting.append((part, _lines(record[part], part)))
+    return isolated.read(_LIBRARY, record, where, most, "WFDB record")
 
 
 def _check_size(header: Header, files: Files, name: str, where: str, most: float) -> None:

@@ -1,0 +1,323 @@
+"""Readers that are not ours, in a process of their own that has little time and memory.
+
+What others wrote for undamaged files may loop for ever, take all memory or crash at a file that was made
+to harm. Here that costs the file and a process. A process stays for the next file, since starting one
+takes longer than reading; it is killed and replaced when it breaks a limit, and ends with the one that it
+serves, however that goes. What comes back from it is JSON and plain numbers, never a pickle.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import resource
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from beatline.common.errors import UserError
+from beatline.formats.recording import (
+    BadRecording,
+    LargeRecording,
+    Notice,
+    Recording,
+    UnfitRecording,
+    check_size,
+    decoding,
+)
+
+SECONDS = ("BEATLINE_READER_SECONDS", 10.0)  # of the environment: for one file; and the default
+MEGABYTES = ("BEATLINE_READER_MEGABYTES", 1000.0)  # that reading may take, of a million bytes
+_TO_START = 120.0  # seconds for imports, on a busy machine
+_FRAME = struct.Struct("<QQ")  # bytes of JSON, bytes of numbers
+_MOST_JSON = 1 << 20
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
+_ALONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_ERRORS = {error.__name__: error for error in (BadRecording, UnfitRecording, LargeRecording)}
+
+
+def read(
+    reader: str,
+    files: Mapping[str, bytes | memoryview],
+    where: str,
+    most: float,
+    format_name: str,
+    **arguments: Any,
+) -> Recording:
+    """The recording that a function makes of `files`, which it finds in a folder.
+
+    `reader`: the function as `module:name`; it is called with the path of the first of the files, `most`,
+    `where` and the `arguments`, which JSON can hold. `files`: contents by names without folders.
+    `where`: the file's name for messages. `format_name`: what it should be, such as "EDF file".
+    Raises BadRecording as the function does, for whatever else it raises, and if it takes too long or its
+    process ends; LargeRecording if it takes too much memory or gives more than `most` values.
+    """
+    seconds, megabytes = _limit(*SECONDS), _limit(*MEGABYTES)
+    with tempfile.TemporaryDirectory(prefix="beatline-") as folder:
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        request = {
+            "reader": reader,
+            "path": str(Path(folder, next(iter(files)))),
+            "where": where,
+            "most": most if most < np.inf else None,
+            "format_name": format_name,
+            "seconds": seconds,
+            "megabytes": megabytes,
+            "arguments": arguments,
+        }
+        about, numbers = _answer(request, where, seconds)
+    if "error" in about:
+        raise _ERRORS[about["error"]](about["message"])
+    samples = np.frombuffer(numbers, np.dtype(about.pop("dtype"))).reshape(about.pop("shape"))
+    check_size(samples.size, most, where)
+    notices = [Notice(**notice) for notice in about.pop("warnings")]
+    return Recording(samples, warnings=notices, **about)
+
+
+def _limit(name: str, default: float) -> float:
+    text = os.environ.get(name) or str(default)
+    with suppress(ValueError):
+        if 0 < (value := float(text)) < 1e6:
+            return value
+    raise UserError(f"{name} is {text!r}: give a number above 0, such as {default:g}")
+
+
+# ---------------------------------------------------------------- the side of the one who asks
+
+
+class _Process:
+    """A process that reads, and the pipes to it."""
+
+    def __init__(self) -> None:
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        root = str(Path(__file__).parents[2])
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**environment, **_ALONE, "PYTHONPATH": root},
+            start_new_session=True,  # Ctrl-C is for the one who asks
+        )
+        assert self._process.stdin and self._process.stdout
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        self._process.kill()
+        with suppress(BrokenPipeError):
+            self._requests.close()
+        self._answers.close()
+        self._process.wait()
+
+    def ask(self, request: Mapping[str, Any]) -> None:
+        """Send a request, and wait until its reader is there. Raises EOFError if the process ends."""
+        try:
+            _send(self._requests, json.dumps(request).encode())
+        except BrokenPipeError:
+            raise EOFError from None
+        self.answer(time.monotonic() + _TO_START)
+
+    def answer(self, deadline: float) -> tuple[dict[str, Any], bytearray]:
+        """The answer. Raises TimeoutError if it is not there in time, EOFError if the process ends."""
+        length, size = _FRAME.unpack(self._receive(_FRAME.size, deadline))
+        if length > _MOST_JSON:
+            raise EOFError
+        about = json.loads(self._receive(length, deadline) or b"{}")
+        return about, self._receive(size, deadline)
+
+    def _receive(self, size: int, deadline: float) -> bytearray:
+        received, source = bytearray(), self._answers.fileno()
+        waiting = select.poll()  # a file's number may be too large for select.select
+        waiting.register(source, select.POLLIN)
+        while len(received) < size:
+            left = deadline - time.monotonic()
+            if left <= 0 or not waiting.poll(left * 1000):
+                raise TimeoutError
+            part = os.read(source, min(size - len(received), 1 << 20))
+            if not part:
+                raise EOFError
+            received += part
+        return received
+
+
+_idle: list[_Process] = []
+
+
+def _forget() -> None:
+    """In a fork: the processes belong to the one who was forked."""
+    _idle.clear()
+
+
+def _end_all() -> None:
+    while _idle:
+        _idle.pop().end()
+
+
+os.register_at_fork(after_in_child=_forget)
+atexit.register(_end_all)
+
+
+def _answer(
+    request: Mapping[str, Any], where: str, seconds: float
+) -> tuple[dict[str, Any], bytearray]:
+    process = _asked(request)
+    try:
+        answer = process.answer(time.monotonic() + seconds)
+    except TimeoutError:
+        process.end()
+        raise BadRecording(
+            f"{where} is not read within {seconds:g} seconds: use an undamaged file or a shorter part of "
+            f"it, or set {SECONDS[0]}"
+        ) from None
+    except EOFError:
+        process.end()
+        raise BadRecording(
+            f"{where} ends the process that reads it: use an undamaged {request['format_name']}"
+        ) from None
+    except BaseException:  # Ctrl-C, in between
+        process.end()
+        raise
+    _idle.append(process)
+    return answer
+
+
+def _asked(request: Mapping[str, Any]) -> _Process:
+    """A process that has begun with a request: one that waits for it, or a new one."""
+    while True:
+        try:
+            process, new = _idle.pop(), False
+        except IndexError:
+            process, new = _Process(), True
+        try:
+            if new or process.alive():
+                process.ask(request)
+                return process
+        except EOFError:  # it was killed while it waited, as happens for want of memory
+            pass
+        except BaseException:
+            process.end()
+            raise
+        process.end()
+        if new:
+            raise UserError(
+                f"no process can be started to read {request['where']} in: is memory free?"
+            )
+
+
+def _send(pipe: IO[bytes], about: bytes = b"", numbers: bytes | memoryview = b"") -> None:
+    pipe.write(_FRAME.pack(len(about), len(numbers)) + about)
+    pipe.write(numbers)
+    pipe.flush()
+
+
+# ---------------------------------------------------------------- the side of the one who reads
+
+
+class _Folder:
+    """The folder of the file that is read."""
+
+    path: Path | None = None
+
+
+def _serve(parent: int) -> None:
+    """Read what is asked for on standard input until it ends."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1):  # libraries that print do not answer
+        os.dup2(nothing, number)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # which would keep what was read
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    while frame := requests.read(_FRAME.size):
+        request = json.loads(requests.read(_FRAME.unpack(frame)[0]))
+        _Folder.path = Path(request["path"]).parent
+        module, function = request["reader"].split(":")
+        if module not in sys.modules:
+            import_module(module)
+            _limit_memory(int(request["megabytes"] * 1e6))
+        _send(answers)
+        _limit_time(request["seconds"])
+        about, numbers = _described(getattr(sys.modules[module], function), request)
+        _send(answers, json.dumps(about).encode(), numbers)
+
+
+def _follow(parent: int) -> None:
+    """End this process when the one that it serves is gone, which may have been killed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    if _Folder.path is not None:
+        shutil.rmtree(_Folder.path, ignore_errors=True)
+    os._exit(1)
+
+
+def _limit_memory(n_bytes: int) -> None:
+    """Allow so many more bytes than are taken now, by imports."""
+    with suppress(FileNotFoundError):  # not Linux: there is no such limit
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _limit_to(resource.RLIMIT_AS, pages * resource.getpagesize() + n_bytes)
+
+
+def _limit_time(seconds: float) -> None:
+    """For the case that nobody is left to end this process, and its threads cannot."""
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    _limit_to(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime + seconds) + 2)
+
+
+def _limit_to(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _described(function: Any, request: Mapping[str, Any]) -> tuple[dict[str, Any], memoryview]:
+    where, path = request["where"], Path(request["path"])
+    most = np.inf if request["most"] is None else request["most"]
+    try:
+        with decoding(where, request["format_name"]):
+            recording = _recording(function, path, most, request)
+        samples = np.ascontiguousarray(recording.samples)
+    except UserError as error:
+        name, message = type(error).__name__, str(error).replace(f"{path.parent}/", "")
+        kind = name if name in _ERRORS else BadRecording.__name__
+        return {"error": kind, "message": message}, memoryview(b"")
+    about = {
+        "shape": samples.shape,
+        "dtype": samples.dtype.str,
+        "channels": recording.channels,
+        "sampling_rate": recording.sampling_rate,
+        "units": recording.units,
+        "warnings": [asdict(notice) for notice in recording.warnings],
+    }
+    return about, memoryview(samples.tobytes())
+
+
+def _recording(function: Any, path: Path, most: float, request: Mapping[str, Any]) -> Recording:
+    try:
+        recording = function(path, most, request["where"], **request["arguments"])
+        check_size(recording.samples.size, most, request["where"])
+        return recording
+    except MemoryError:
+        raise LargeRecording(
+            f"{request['where']} takes more than {request['megabytes']:g} MB of memory to read: use a "
+            f"shorter part of it, or set {MEGABYTES[0]}"
+        ) from None
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
