@@ -392,6 +392,11 @@ def _count_guesses(
 ) -> None:
     """Count and warn of files of which something is taken for granted. Raises UserError where a unit
     cannot be what it is taken for."""
+    doubtful = {name: each.cautions[0] for name, each in found.items() if each.cautions}
+    if doubtful:
+        counts["files_read_with_caution"] = len(doubtful)
+        for name, caution in list(doubtful.items())[:NAMED]:
+            warn(f"{name}: {caution}")
     unsaid = [name for name, each in found.items() if each.rate is None and rate]
     if unsaid:
         counts["sampling_rate_taken_for_granted"] = len(unsaid)
@@ -485,7 +490,7 @@ def _add_snapshot(snapshot: incoming.Opened, rules: Rules, pack: PackWriter) -> 
             "record": records,
             "classes": table["labels"],
             "channels": "\t".join(rules.channels),
-            "rate": table["rate"],
+            "rate": [float(rate or rules.rate or 0) for rate in table["rate"]],
             "alike": records,
             "rejected": 0,
         }

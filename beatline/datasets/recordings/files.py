@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -59,8 +60,8 @@ class Asked:
 class Found:
     """A file that was read: `npy`, its samples `[T, C]` as a float32 NPY file, in mV where they are
     voltages; `channels` and `units`, each None where nobody says; `flags` of
-    :mod:`beatline.datasets.recordings.quality` with columns; `sum` of what it holds. `problem`: why it
-    cannot be used, and then nothing else is set."""
+    :mod:`beatline.datasets.recordings.quality` with columns; `sum` of what it holds; `cautions` of its
+    reader. `problem`: why it cannot be used, and then nothing else is set."""
 
     name: str
     problem: str = ""
@@ -75,6 +76,7 @@ class Found:
     range: float = 0.0
     flags: dict[str, list[int]] | None = None
     sum: str = ""
+    cautions: tuple[str, ...] = ()
 
     def without_samples(self) -> Found:
         """Return what was found but for the samples."""
@@ -109,7 +111,7 @@ def matched(rows: Sequence[str], files: Sequence[str], folder: str) -> list[str 
         path = path[2:] if path.startswith("./") else path
         for key in (path, f"{folder}{path}"):
             # The signal file stands for its record, whose header is what is read.
-            for asked in (key, without_ending(key), str(PurePosixPath(key).with_suffix(""))):
+            for asked in (key, without_ending(key), re.sub(r"\.[^./]*$", "", key)):
                 named = places.get(asked, []) if asked else []
                 if asked in exact:
                     return asked
@@ -217,6 +219,7 @@ def _found(asked: Asked, recording: Recording) -> Found:
         converted=converted,
         range=float(np.median(np.ptp(interpolated(samples)[0], axis=0))),
         flags=quality.measured(samples, channels, rate),
+        cautions=tuple(n.message for n in recording.warnings if n.grade == "caution"),
         sum=hashlib.sha256(told.encode() + content.getvalue()).hexdigest(),
     )
 
