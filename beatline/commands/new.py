@@ -495,7 +495,7 @@ def inserted(text: str, place: Sequence[str], lines: Sequence[str]) -> str:
         start = block.lc.key(key)[0]
         end = block.lc.key(after[0])[0] if after else end
         block = block[key]
-        if not isinstance(block, CommentedMap) or block.fa.flow_style():
+        if not isinstance(block, CommentedMap) or not block or block.fa.flow_style():
             raise UserError(
                 f"{params.PATH}: {'.'.join(place[: depth + 1])} is empty or written in braces: write "
                 f"it in lines, an entry below the other"

@@ -12,7 +12,7 @@ from beatline.datasets.recordings.quality import measured
 from beatline.formats.leads import LEADS
 from tests.own_recordings import real, real_ecgs
 
-CHANNELS = list(LEADS)
+CHANNELS: list[str] = list(LEADS)
 COLUMN = {name: number for number, name in enumerate(LEADS)}
 
 
@@ -48,8 +48,8 @@ def exchanged(ecg: np.ndarray, _: np.random.Generator) -> np.ndarray:
 
 @real_ecgs
 def test_few_of_the_real_ecgs_are_accused() -> None:
-    """Of 400 records none is flat, clipped or has exchanged electrodes, and two are noisy: their baselines
-    wander by more than the ECG is high."""
+    """Of 400 records none is flat, clipped or has exchanged electrodes, and two are noisy: their
+    baselines wander by more than the ECG is high."""
     found = [measured(ecg, CHANNELS, 100) for ecg in real()[1]]
     assert {flag for flags in found for flag in flags} == {"noisy"}
     assert [number + 1 for number, flags in enumerate(found) if flags] == [8, 200]
