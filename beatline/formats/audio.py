@@ -21,6 +21,7 @@ from beatline.common.errors import UserError
 from beatline.formats.containers import Stream, cut_short, damaged, streams
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
+FULL_SCALE = "full scale"  # the unit of samples, from -1 to 1
 Channel = Annotated[int, Field(ge=1)] | Literal["mean"]
 
 _BLOCK = 1 << 18  # values decoded at a time

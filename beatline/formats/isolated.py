@@ -3,7 +3,8 @@
 What others wrote for undamaged files may loop for ever, take all memory or crash at a file that was made
 to harm. Here that costs the file and a process. A process stays for the next file, since starting one
 takes longer than reading; it is killed and replaced when it breaks a limit, and ends with the one that it
-serves, however that goes. What comes back from it is JSON and plain numbers, never a pickle.
+serves, however that goes. What comes back from it is JSON and plain numbers, never a pickle. Files are
+handed over in memory: none is written to a disk.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -45,6 +46,7 @@ MEGABYTES = ("BEATLINE_READER_MEGABYTES", 1000.0)  # that reading may take, of a
 _TO_START = 120.0  # seconds for imports, on a busy machine
 _FRAME = struct.Struct("<QQ")  # bytes of JSON, bytes of numbers
 _MOST_JSON = 1 << 20
+_PART = 1 << 20  # bytes copied at a time
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
 _ALONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _ERRORS = {error.__name__: error for error in (BadRecording, UnfitRecording, LargeRecording)}
@@ -67,20 +69,22 @@ def read(
     process ends; LargeRecording if it takes too much memory or gives more than `most` values.
     """
     seconds, megabytes = _limit(*SECONDS), _limit(*MEGABYTES)
-    with tempfile.TemporaryDirectory(prefix="beatline-") as folder:
-        for name, content in files.items():
-            Path(folder, name).write_bytes(content)
-        request = {
-            "reader": reader,
-            "path": str(Path(folder, next(iter(files)))),
-            "where": where,
-            "most": most if most < np.inf else None,
-            "format_name": format_name,
-            "seconds": seconds,
-            "megabytes": megabytes,
-            "arguments": arguments,
-        }
-        about, numbers = _answer(request, where, seconds)
+    if (size := sum(map(len, files.values()))) > megabytes * 1e6:
+        raise LargeRecording(
+            f"{where} has {size / 1e6:.0f} MB, more than the {megabytes:g} MB that reading it may take: "
+            f"use a shorter part of it, or set {MEGABYTES[0]}"
+        )
+    request = {
+        "reader": reader,
+        "files": [[name, len(content)] for name, content in files.items()],
+        "where": where,
+        "most": most if most < np.inf else None,
+        "format_name": format_name,
+        "seconds": seconds,
+        "megabytes": megabytes,
+        "arguments": arguments,
+    }
+    about, numbers = _answer(request, list(files.values()), seconds)
     if "error" in about:
         raise _ERRORS[about["error"]](about["message"])
     samples = np.frombuffer(numbers, np.dtype(about.pop("dtype"))).reshape(about.pop("shape"))
@@ -106,8 +110,9 @@ class _Process:
     def __init__(self) -> None:
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         root = str(Path(__file__).parents[2])
+        self._folder = tempfile.mkdtemp(prefix="beatline-")
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(os.getpid())],
+            [sys.executable, "-P", "-m", __name__, str(os.getpid()), self._folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -126,11 +131,12 @@ class _Process:
             self._requests.close()
         self._answers.close()
         self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def ask(self, request: Mapping[str, Any]) -> None:
+    def ask(self, request: Mapping[str, Any], contents: Sequence[bytes | memoryview]) -> None:
         """Send a request, and wait until its reader is there. Raises EOFError if the process ends."""
         try:
-            _send(self._requests, json.dumps(request).encode())
+            _send(self._requests, json.dumps(request).encode(), *contents)
         except BrokenPipeError:
             raise EOFError from None
         self.answer(time.monotonic() + _TO_START)
@@ -151,7 +157,7 @@ class _Process:
             left = deadline - time.monotonic()
             if left <= 0 or not waiting.poll(left * 1000):
                 raise TimeoutError
-            part = os.read(source, min(size - len(received), 1 << 20))
+            part = os.read(source, min(size - len(received), _PART))
             if not part:
                 raise EOFError
             received += part
@@ -176,9 +182,9 @@ atexit.register(_end_all)
 
 
 def _answer(
-    request: Mapping[str, Any], where: str, seconds: float
+    request: Mapping[str, Any], contents: Sequence[bytes | memoryview], seconds: float
 ) -> tuple[dict[str, Any], bytearray]:
-    process = _asked(request)
+    process, where = _asked(request, contents), request["where"]
     try:
         answer = process.answer(time.monotonic() + seconds)
     except TimeoutError:
@@ -190,7 +196,8 @@ def _answer(
     except EOFError:
         process.end()
         raise BadRecording(
-            f"{where} ends the process that reads it: use an undamaged {request['format_name']}"
+            f"{where} ends the process that reads it: use an undamaged {request['format_name']} or a "
+            f"shorter part of it"
         ) from None
     except BaseException:  # Ctrl-C, in between
         process.end()
@@ -199,7 +206,7 @@ def _answer(
     return answer
 
 
-def _asked(request: Mapping[str, Any]) -> _Process:
+def _asked(request: Mapping[str, Any], contents: Sequence[bytes | memoryview]) -> _Process:
     """A process that has begun with a request: one that waits for it, or a new one."""
     while True:
         try:
@@ -208,7 +215,7 @@ def _asked(request: Mapping[str, Any]) -> _Process:
             process, new = _Process(), True
         try:
             if new or process.alive():
-                process.ask(request)
+                process.ask(request, contents)
                 return process
         except EOFError:  # it was killed while it waited, as happens for want of memory
             pass
@@ -222,48 +229,63 @@ def _asked(request: Mapping[str, Any]) -> _Process:
             )
 
 
-def _send(pipe: IO[bytes], about: bytes = b"", numbers: bytes | memoryview = b"") -> None:
-    pipe.write(_FRAME.pack(len(about), len(numbers)) + about)
-    pipe.write(numbers)
+def _send(pipe: IO[bytes], about: bytes = b"", *numbers: bytes | memoryview) -> None:
+    pipe.write(_FRAME.pack(len(about), sum(map(len, numbers))) + about)
+    for part in numbers:
+        pipe.write(part)
     pipe.flush()
 
 
 # ---------------------------------------------------------------- the side of the one who reads
 
 
-class _Folder:
-    """The folder of the file that is read."""
-
-    path: Path | None = None
-
-
-def _serve(parent: int) -> None:
-    """Read what is asked for on standard input until it ends."""
+def _serve(parent: int, folder: Path) -> None:
+    """Read what is asked for on standard input until it ends. `folder`: an empty one."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):  # libraries that print do not answer
         os.dup2(nothing, number)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # which would keep what was read
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    threading.Thread(target=_follow, args=(parent, folder), daemon=True).start()
     while frame := requests.read(_FRAME.size):
         request = json.loads(requests.read(_FRAME.unpack(frame)[0]))
-        _Folder.path = Path(request["path"]).parent
         module, function = request["reader"].split(":")
         if module not in sys.modules:
             import_module(module)
             _limit_memory(int(request["megabytes"] * 1e6))
-        _send(answers)
-        _limit_time(request["seconds"])
-        about, numbers = _described(getattr(sys.modules[module], function), request)
+        with _files(folder, request["files"], requests) as path:
+            _send(answers)
+            _limit_time(request["seconds"])
+            about, numbers = _described(getattr(sys.modules[module], function), path, request)
         _send(answers, json.dumps(about).encode(), numbers)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def _follow(parent: int) -> None:
+@contextmanager
+def _files(folder: Path, names: list[tuple[str, int]], requests: IO[bytes]) -> Iterator[Path]:
+    """Have the files of a request in the folder, as links to memory where the system has such files
+    (Linux), and give the path of the first."""
+    with ExitStack() as stack:
+        for name, size in names:
+            path = folder / name
+            stack.callback(path.unlink)
+            if hasattr(os, "memfd_create"):
+                number = os.memfd_create("recording")
+                path.symlink_to(f"/proc/self/fd/{number}")
+                file = os.fdopen(number, "wb", 0)
+            else:
+                file = path.open("wb", 0)
+            stack.enter_context(file)
+            for start in range(0, size, _PART):
+                file.write(requests.read(min(size - start, _PART)))
+        yield folder / names[0][0]
+
+
+def _follow(parent: int, folder: Path) -> None:
     """End this process when the one that it serves is gone, which may have been killed."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    if _Folder.path is not None:
-        shutil.rmtree(_Folder.path, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
@@ -285,8 +307,10 @@ def _limit_to(kind: int, most: int) -> None:
     resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def _described(function: Any, request: Mapping[str, Any]) -> tuple[dict[str, Any], memoryview]:
-    where, path = request["where"], Path(request["path"])
+def _described(
+    function: Any, path: Path, request: Mapping[str, Any]
+) -> tuple[dict[str, Any], bytes]:
+    where = request["where"]
     most = np.inf if request["most"] is None else request["most"]
     try:
         with decoding(where, request["format_name"]):
@@ -295,7 +319,7 @@ def _described(function: Any, request: Mapping[str, Any]) -> tuple[dict[str, Any
     except UserError as error:
         name, message = type(error).__name__, str(error).replace(f"{path.parent}/", "")
         kind = name if name in _ERRORS else BadRecording.__name__
-        return {"error": kind, "message": message}, memoryview(b"")
+        return {"error": kind, "message": message}, b""
     about = {
         "shape": samples.shape,
         "dtype": samples.dtype.str,
@@ -304,7 +328,7 @@ def _described(function: Any, request: Mapping[str, Any]) -> tuple[dict[str, Any
         "units": recording.units,
         "warnings": [asdict(notice) for notice in recording.warnings],
     }
-    return about, memoryview(samples.tobytes())
+    return about, samples.tobytes()
 
 
 def _recording(function: Any, path: Path, most: float, request: Mapping[str, Any]) -> Recording:
@@ -320,4 +344,4 @@ def _recording(function: Any, path: Path, most: float, request: Mapping[str, Any
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    _serve(int(sys.argv[1]), Path(sys.argv[2]))

@@ -40,6 +40,7 @@ _OF_I_AND_II = {
     "AVL": (1.0, -0.5),
     "AVF": (-0.5, 1.0),
 }
+LIMBS = tuple(_OF_I_AND_II)
 DERIVABLE = ("III", "AVR", "AVL", "AVF")
 
 
@@ -67,7 +68,7 @@ def derived(
     are those in LEADS. A derived sample is NaN where one of the two is.
     """
     missing = [name for name in DERIVABLE if name in wanted and name not in channels]
-    given = [name for name in _OF_I_AND_II if list(channels).count(name) == 1][:2]
+    given = [name for name in LIMBS if list(channels).count(name) == 1][:2]
     if not missing or len(given) < 2:
         return samples, list(channels)
     base = np.linalg.inv([_OF_I_AND_II[name] for name in given])

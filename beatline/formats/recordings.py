@@ -31,7 +31,6 @@ from beatline.formats.wfdb import Files
 
 Reader = Callable[[bytes, str, float], Recording]
 
-FULL_SCALE = "full scale"  # from -1 to 1
 HEAD = 4096  # bytes that tell what a file is
 TIMED = ("csv", "npy")  # kinds whose columns may be times
 
@@ -150,7 +149,7 @@ def _sound(content: bytes, where: str, most: float) -> Recording:
         raise
     except audio.UserError as error:
         raise BadRecording(_without_cure(error)) from None
-    units = [FULL_SCALE] * sound.samples.shape[1]
+    units = [audio.FULL_SCALE] * sound.samples.shape[1]
     return Recording(sound.samples, sampling_rate=float(sound.sampling_rate), units=units)
 
 

@@ -54,6 +54,12 @@ def read(files: Files, name: str, where: str, most: float) -> Recording:
     )
 
 
+def has_segments(content: bytes) -> bool:
+    """Whether a header is that of a record of several segments, which have headers of their own."""
+    lines = (line.split() for line in content.splitlines() if not line.lstrip().startswith(b"#"))
+    return b"/" in next((words[0] for words in lines if words), b"")
+
+
 def _lines(content: bytes, where: str) -> list[str]:
     """The lines of a header, without comments. Raises LargeRecording if it is far too long for one."""
     if len(content) > _LARGEST_HEADER:

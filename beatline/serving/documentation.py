@@ -55,7 +55,11 @@ FORMATS = {
     "side. Without: any of the other formats, told by its first bytes.",
     "application/x-npy": "An array of numbers [time steps, channels] as NumPy saves it.",
     "text/csv": "A line per time step, with or without a line of channel names.",
-    "application/zip": "A WFDB record: its header and its signal files.",
+    "application/dicom": "An ECG as a DICOM waveform.",
+    "application/xml": "An ECG as HL7 aECG, or in the XML of GE MUSE, Philips or Mortara.",
+    "application/edf": "EDF, EDF+, BDF or BDF+, without interruptions.",
+    "application/x-matlab-data": "A matrix `val` of a row per channel.",
+    "application/zip": "A WFDB record: its header and its signal files; or one file of another format.",
     **{f"audio/{name}": "Sound, for models of sound." for name in ("wav", "flac", "ogg", "mpeg")},
     **{f"image/{name}": "A drawn digit, for models of digits." for name in ("png", "jpeg")},
 }

@@ -20,28 +20,31 @@ const TYPES = {
 };
 const FORMATS = {
   sound: "WAV, FLAC, Ogg or MP3; or NPY, CSV, JSON.",
-  twelve_leads: "A WFDB record (its .hea and .dat together, or both in one ZIP); or CSV, NPY, JSON.",
+  twelve_leads: "DICOM, SCP-ECG, EDF, ISHNE, MFER, MAT; XML of GE MUSE, Philips, HL7 aECG or Mortara; a WFDB " +
+    "record (its .hea and .dat together, or both in one ZIP); or CSV, NPY, JSON.",
   image: "PNG or JPEG; or NPY, CSV, JSON.",
   features: "CSV with a line of feature names, JSON or NPY.",
 };
 
 /** What can be sent to a model, in words. */
 export function formats(input) {
-  return FORMATS[input.sound ? "sound" : input.drawing] ?? "CSV, NPY, JSON or a WFDB record.";
+  return FORMATS[input.sound ? "sound" : input.drawing] ?? "CSV, NPY, JSON, EDF, MAT or a WFDB record.";
 }
 
-/** One file as the body, a WFDB record's files as a form. Raises Refused if something is missing. */
+/** One file as the body, or as a form if its name may be needed to tell what it is; a WFDB record's files as a
+ * form. Raises Refused if something is missing. */
 export async function requestOf(files, fields) {
   const names = files.map((file) => file.name);
   const headers = fieldHeaders(fields);
   if (!files.length) throw new Refused("Nothing was dropped that is a file.");
   await checkTogether(files);
-  if (files.length > 1) {
+  const type = TYPES[extension(names[0])];
+  if (files.length > 1 || !type) {
     const body = new FormData();
     for (const file of files) body.append("files", file, file.name);
     return { headers, body };
   }
-  headers["Content-Type"] = TYPES[extension(names[0])] ?? (files[0].type || "application/octet-stream");
+  headers["Content-Type"] = type;
   return { headers, body: files[0] };
 }
 

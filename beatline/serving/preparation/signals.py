@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from beatline.common.errors import listed, shown
+from beatline.formats import leads
 from beatline.formats.oddities import by_einthoven, oddities
 from beatline.formats.recording import Notice, Recording, caution, note
 from beatline.formats.resampling import MOST_RESAMPLED, interpolated, resampled
@@ -23,7 +24,6 @@ from beatline.serving.uploads.images import GREY_LEVEL
 
 SAY_RATE = 'say it by the header X-Sampling-Rate (or "sampling_rate" in JSON)'
 _GENERIC = re.compile(r"(channel|column) \d+")  # names of channels that have none
-_LEAD = re.compile(r"(mdc_)?(ecg[ _])?lead[ _-]*(?=\w)")  # before the name of a lead
 _LOOKS_AT = {
     "twelve_leads": "ECGs of twelve leads",
     "trace": "signals",
@@ -45,6 +45,8 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> 
     """The samples of the data set's channels, in its unit and at its rate."""
     notices: list[Notice] = []
     channels, rate, wanted = dataset["channels"], recording.sampling_rate, dataset["sampling_rate"]
+    if dataset["drawing"] == "twelve_leads":
+        recording = _with_derived(recording, channels, notices)
     recording = _ordered(recording, dataset, notices)
     samples = _converted(recording, dataset["unit"], notices)
     if rate is None and wanted is not None:
@@ -67,6 +69,27 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> 
         check_size(values, limits, f"the recording at {wanted:g} Hz")
         samples = resampled(whole, missing, rate, wanted)
     return Prepared(samples, notices, len(samples))
+
+
+def _with_derived(recording: Recording, wanted: list[str], notices: list[Notice]) -> Recording:
+    """The recording with those leads of the limbs that it lacks and that follow from two that it has, if
+    these are in one unit."""
+    if recording.channels is None:
+        return recording
+    names = leads.lead_names(recording.channels)
+    limbs = [column for column, name in enumerate(names) if name in leads.LIMBS]
+    units = recording.units or ["as trained"] * len(names)
+    if len({units[column] for column in limbs}) != 1:
+        return recording
+    samples, channels = leads.derived(recording.samples, names, wanted)
+    if not (made := channels[len(names) :]):
+        return recording
+    verb = "follows" if len(made) == 1 else "follow"
+    message = f"{listed(made)} {verb} from other leads of the limbs (Einthoven, Goldberger)"
+    notices.append(note("derived", message))
+    more = recording.units and [units[limbs[0]]] * len(made)
+    units = recording.units and [*recording.units, *(more or [])]
+    return replace(recording, samples=samples, channels=[*recording.channels, *made], units=units)
 
 
 def _ordered(recording: Recording, dataset: Mapping[str, Any], notices: list[Notice]) -> Recording:
@@ -100,8 +123,7 @@ def _ordered(recording: Recording, dataset: Mapping[str, Any], notices: list[Not
 
 def _plain(name: str) -> str:
     """Return a channel's name as names are compared: "Lead aVR" and "AVR" are one lead."""
-    plain = name.strip().casefold()
-    return plain[match.end() :] if (match := _LEAD.match(plain)) else plain
+    return leads.lead_name(name) or name.strip().casefold()
 
 
 def _as_many(recording: Recording, wanted: list[str]) -> Recording:

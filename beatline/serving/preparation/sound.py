@@ -23,7 +23,6 @@ from beatline.serving.preparation.signals import (
 from beatline.serving.problems import unfit
 from beatline.serving.recording import Prepared
 from beatline.serving.settings import Serve
-from beatline.serving.uploads.audio import FULL_SCALE
 from beatline.serving.uploads.checks import check_size
 from beatline.serving.uploads.images import GREY_LEVEL
 
@@ -83,15 +82,17 @@ def _frames(samples: int, frame: int, hop: int) -> int:
 
 def _waveform(recording: Recording, notices: list[Notice]) -> np.ndarray:
     """`[samples, channels]` float32 in full scale, without gaps."""
-    odd = [unit for unit in recording.units or [] if unit.strip().casefold() != FULL_SCALE]
+    odd = [unit for unit in recording.units or [] if unit.strip().casefold() != audio.FULL_SCALE]
     if odd:
         refused = "an image" if odd[0] == GREY_LEVEL else f"samples in {shown(odd[0], 30)!r}"
-        raise unfit(f"{refused} cannot be used as sound: send it in {FULL_SCALE}, from -1 to 1")
+        raise unfit(
+            f"{refused} cannot be used as sound: send it in {audio.FULL_SCALE}, from -1 to 1"
+        )
     waveform = recording.samples
     if recording.units is None and np.nanmax(np.abs(waveform)) > LOUDEST:
         raise unfit(
-            f"the sound has samples beyond {LOUDEST:g}: send them in {FULL_SCALE}, from -1 to 1 (16-bit "
-            f"integers divided by 32768)"
+            f"the sound has samples beyond {LOUDEST:g}: send them in {audio.FULL_SCALE}, from -1 to 1 "
+            f"(16-bit integers divided by 32768)"
         )
     if waveform.shape[1] > len(waveform):  # channels x samples: none has more channels
         waveform = waveform.T

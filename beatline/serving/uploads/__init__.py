@@ -1,7 +1,8 @@
 """Files in the forms in which people hold recordings, read from a request into one form.
 
-A module per format. None writes a file, follows a name outside the request, or unpickles; each checks
-what a file announces before it takes memory for it.
+A module per format, beside those that the pipeline reads too. None writes a file, follows a name outside
+the request, or unpickles; each checks what a file announces before it takes memory for it, or reads it in
+a process with a limit of memory.
 """
 
 from __future__ import annotations
@@ -14,14 +15,12 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from beatline.common.errors import shown
-from beatline.formats import containers, csv_signals, npy, times
-from beatline.formats.audio import EXTENSIONS
+from beatline.formats import recordings, times
 from beatline.formats.recording import Recording
 from beatline.serving.problems import malformed, too_large, unfit, unsupported
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import (
     archives,
-    audio,
     images,
     json_arrays,
     metadata,
@@ -35,38 +34,34 @@ __all__ = ["File", "Upload", "of_array", "read"]
 
 RAW = "application/octet-stream"
 READ = (
-    "send JSON, CSV, NPY, a WFDB record (.hea with .dat), WAV, FLAC, Ogg, MP3, PNG, JPEG, or raw "
-    "float32 (application/octet-stream) with its shape in the header X-Shape"
+    "send JSON, CSV, NPY, MAT, EDF, a WFDB record (.hea with .dat), an ECG as DICOM, SCP-ECG, ISHNE, "
+    "MFER or XML (HL7 aECG, GE MUSE, Philips, Mortara), WAV, FLAC, Ogg, MP3, PNG, JPEG, or raw float32 "
+    "(application/octet-stream) with its shape in the header X-Shape"
 )
 _TYPES = {
     "json": ("application/json", "text/json"),
     "csv": ("text/csv", "text/tab-separated-values"),
     "npy": ("application/x-npy", "application/npy"),
+    "edf": ("application/edf", "application/x-edf"),
+    "mat": ("application/x-matlab-data",),
+    "dicom": ("application/dicom",),
     "image": ("image/png", "image/jpeg"),
     "zip": ("application/zip", "application/x-zip-compressed"),
 }
 _SUFFIXES = {
     "json": (".json",),
-    "csv": (".csv", ".tsv", ".txt"),
-    "npy": (".npy",),
-    "audio": EXTENSIONS,
     "image": (".png", ".jpg", ".jpeg"),
     "zip": (".zip",),
-    "wfdb": (wfdb_records.HEADER, wfdb_records.SIGNAL),
+    "wfdb": (wfdb_records.SIGNAL,),
 }
-_MAGIC = {"npy": npy.MAGIC, "zip": archives.MAGIC, "image": images.MAGIC, "audio": containers.MAGIC}
+_MAGIC = {"zip": archives.MAGIC, "image": images.MAGIC}
+_IN_JSON = "kardia"  # a format of the pipeline's
 
 _TIMED = ("csv", "json", "npy", "raw")  # kinds whose columns may be times
 
-# What the service alone reads, and what the pipeline reads too, by the most values of a recording.
-_READERS: dict[str, Callable[[bytes, str, Serve], Recording]] = {
+_READERS: dict[str, Callable[[bytes, str, Serve], Recording]] = {  # of what the service alone reads
     "json": json_arrays.read,
-    "audio": audio.read,
     "image": images.read,
-}
-_FORMATS: dict[str, Callable[[bytes, str, float], Recording]] = {
-    "csv": csv_signals.read,
-    "npy": npy.read,
 }
 
 
@@ -152,13 +147,16 @@ def _kind(content_type: str, file: File, headers: Mapping[str, str]) -> str:
     """Return a file's kind: by its content type, else by its first bytes, else by its name."""
     if content_type == RAW and "x-shape" in headers:
         return "raw"
-    suffix = PurePosixPath(file.base_name).suffix.lower()
+    suffix, head = PurePosixPath(file.base_name).suffix.lower(), file.content[: recordings.HEAD]
+    if (by_content := recordings.by_content(head)) == _IN_JSON:
+        return _IN_JSON
     kind = (
         next((kind for kind, types in _TYPES.items() if content_type in types), None)
         or ("audio" if content_type.startswith("audio/") else None)
         or next((kind for kind, magic in _MAGIC.items() if file.content.startswith(magic)), None)
+        or by_content
         or next((kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes), None)
-        or ("audio" if containers.is_mp3(file.content) else None)
+        or recordings.kind(file.base_name, head)
         or ("json" if file.content.removeprefix(BOM_UTF8).lstrip()[:1] in (b"[", b"{") else None)
         or ("raw" if "x-shape" in headers else None)
     )
@@ -179,4 +177,4 @@ def _read_kind(
     if kind in _READERS:
         return _READERS[kind](file.content, file.where, limits)
     with refusing():
-        return _FORMATS[kind](file.content, file.where, limits.max_values)
+        return recordings.READERS[kind](file.content, file.where, limits.max_values)
