@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -150,10 +150,7 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     length and unit, NaN where a sample is missing."""
     rules, rows = _packed_rules(pack), _packed(pack).set_index("record", drop=False)
     rows = rows.loc[list(records)]
-    brought = (
-        _brought(pack, row["record"], row["channels"].split("\t"), row["rate"], rules)
-        for row in rows.to_dict("records")
-    )
+    brought = (_brought(pack, row, rules) for row in rows.to_dict("records"))
     size = max(1, BATCH_SAMPLES // (rules.steps * len(rules.channels)))
     yield from padded(brought, rules.steps, size)
 
@@ -252,13 +249,16 @@ def _read(
     names = files.record_names(table["path"].to_list())
     found: dict[str, files.Found] = {}
     bad: dict[str, str] = {}
+    known: dict[Any, Any] = {}
     asked = list(zip(table["path"], table["asked_rate"], table["asked_unit"], strict=True))
     for each in files.read(source, asked):
         if each.problem:
             _skip(bad, each.name, each.problem, parameters)
             continue
         pack.add(_member(names[each.name]), each.npy)
-        found[each.name] = each.without_samples()
+        # Of thousands of files with the same channels, one tuple is kept.
+        channels, units = (known.setdefault(names, names) for names in (each.channels, each.units))
+        found[each.name] = replace(each, npy=b"", channels=channels, units=units)
     return found, bad
 
 
@@ -298,6 +298,7 @@ def _rules(
     rate = parameters.sampling_rate or _most(each.rate for each in found.values())
     voltage = _unit(found, channels)
     for name, each in list(found.items()):
+        found[name] = each = _named(each, channels)
         if problem := _misfit(each, channels, rate, parameters.sampling_rate, voltage):
             del found[name]
             _skip(bad, name, f"{name}: {problem}", parameters)
@@ -307,7 +308,7 @@ def _rules(
             f"no file of {parameters.source} can be used ({next(iter(bad.values()))}): correct the "
             f"source, or download.leads"
         )
-    _count_guesses(found, rate, voltage, counts)
+    _count_guesses(found, rate, voltage, counts, asked=bool(parameters.leads))
     lengths = [_steps(each, rate) for each in found.values()]
     if parameters.seconds is None:
         steps, times = Counter(lengths).most_common(1)[0]
@@ -326,6 +327,21 @@ def _rules(
         steps = max(1, round(parameters.seconds * rate))
     label_columns = parameters.label_columns
     return Rules(channels, rate, steps, voltage or "as given", label_columns, parameters.separator)
+
+
+def _named(each: files.Found, channels: list[str]) -> files.Found:
+    """A file that does not name its channels with those of the data set, if it has as many, `[T, C]` or
+    `[C, T]`; else as it is."""
+    if each.named or each.channels == tuple(channels):
+        return each
+    turned = len(each.channels) != len(channels) and each.steps == len(channels)
+    if not turned and len(each.channels) != len(channels):
+        return each
+    steps = len(each.channels) if turned else each.steps
+    units = each.units and each.units[:1] * len(channels)
+    return replace(
+        each, channels=tuple(channels), steps=steps, units=units, turned=turned, flags=None
+    )
 
 
 def _most(values: Iterator[Any]) -> Any:
@@ -388,7 +404,12 @@ def _available(own: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _count_guesses(
-    found: dict[str, files.Found], rate: float | None, unit: str | None, counts: dict[str, int]
+    found: dict[str, files.Found],
+    rate: float | None,
+    unit: str | None,
+    counts: dict[str, int],
+    *,
+    asked: bool,
 ) -> None:
     """Count and warn of files of which something is taken for granted. Raises UserError where a unit
     cannot be what it is taken for."""
@@ -397,6 +418,20 @@ def _count_guesses(
         counts["files_read_with_caution"] = len(doubtful)
         for name, caution in list(doubtful.items())[:NAMED]:
             warn(f"{name}: {caution}")
+    unnamed = [name for name, each in found.items() if not each.named]
+    if unnamed and (len(unnamed) < len(found) or asked):
+        counts["channels_taken_for_granted"] = len(unnamed)
+        warn(
+            f"{len(unnamed)} files name no channels: those of the data set are taken for granted in its "
+            f"order ({some(unnamed)})"
+        )
+    elif unnamed and min(len(each.channels) / each.steps for each in found.values()) > 1:
+        shape = f"{found[unnamed[0]].steps} x {len(found[unnamed[0]].channels)}"
+        if found[unnamed[0]].steps > 1:
+            warn(
+                f"files hold arrays of {shape}, taken for samples x channels: if they are channels x "
+                f"samples, name the channels as download.leads"
+            )
     unsaid = [name for name, each in found.items() if each.rate is None and rate]
     if unsaid:
         counts["sampling_rate_taken_for_granted"] = len(unsaid)
@@ -446,6 +481,7 @@ def _described(
     rows["classes"] = ""  # of snapshots
     rows["channels"] = ["\t".join(one.channels) for one in each]
     rows["rate"] = [one.rate or rules.rate or 0.0 for one in each]
+    rows["turned"] = [int(one.turned) for one in each]
     rows["alike"] = alike
     rows["rejected"] = rejected.astype(int)
     for flag in FLAGS[:4]:
@@ -491,15 +527,18 @@ def _add_snapshot(snapshot: incoming.Opened, rules: Rules, pack: PackWriter) -> 
             "classes": table["labels"],
             "channels": "\t".join(rules.channels),
             "rate": [float(rate or rules.rate or 0) for rate in table["rate"]],
+            "turned": 0,
             "alike": records,
             "rejected": 0,
         }
     )
 
 
-def _brought(pack: Pack, record: str, channels: list[str], rate: float, rules: Rules) -> np.ndarray:
+def _brought(pack: Pack, row: Mapping[Hashable, Any], rules: Rules) -> np.ndarray:
     """The samples `[T, C]` of a record by the rules, T at most their number of steps."""
+    record, rate, channels = row["record"], row["rate"], row["channels"].split("\t")
     samples = npy.read(bytes(pack.read(_member(record))), record, files.MOST).samples
+    samples = samples.T if row["turned"] else samples
     samples, channels = leads.derived(samples, channels, rules.channels)
     samples = samples[:, [channels.index(name) for name in rules.channels]]
     if rules.rate and rate != rules.rate:
@@ -515,4 +554,4 @@ def _packed_rules(pack: Pack) -> Rules:
 def _packed(pack: Pack) -> pd.DataFrame:
     text = io.StringIO(pack.text(RECORDS))
     table = pd.read_csv(text, dtype=str, keep_default_na=False)
-    return table.assign(rate=table["rate"].astype(float), rejected=table["rejected"].astype(int))
+    return table.astype({"rate": float, "rejected": int, "turned": int})

@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -61,7 +61,8 @@ class Found:
     """A file that was read: `npy`, its samples `[T, C]` as a float32 NPY file, in mV where they are
     voltages; `channels` and `units`, each None where nobody says; `flags` of
     :mod:`beatline.datasets.recordings.quality` with columns; `sum` of what it holds; `cautions` of its
-    reader. `problem`: why it cannot be used, and then nothing else is set."""
+    reader; `turned`: its array is `[C, T]`. `problem`: why it cannot be used, and then nothing else is
+    set."""
 
     name: str
     problem: str = ""
@@ -77,10 +78,7 @@ class Found:
     flags: dict[str, list[int]] | None = None
     sum: str = ""
     cautions: tuple[str, ...] = ()
-
-    def without_samples(self) -> Found:
-        """Return what was found but for the samples."""
-        return replace(self, npy=b"")
+    turned: bool = False
 
 
 def candidates(source: Source, table: str) -> list[str]:

@@ -468,3 +468,24 @@ def test_snapshots_join(tmp_path: Path, source: Path) -> None:
     assert np.array_equal(both.samples([record])[0], later)
     records = packed.labels().table["record"].to_list()
     assert np.array_equal(both.samples(records), packed.samples(records))
+
+
+def test_arrays_without_names_are_those_of_the_data_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`[T, C]` or `[C, T]`, where the leads are named; which is counted, and of arrays whose channels
+    nobody names, more than samples, there is a warning."""
+    arrays = series(4, steps=30, channels=2)
+    arrays["3.npy"] = arrays["3.npy"].T
+    rows = {"file": list(arrays), "label": ["a", "b", "a", "b"]}
+    folder = write(tmp_path / "source", rows, arrays)
+    packed = made(tmp_path / "p", folder, leads=["x", "y"])
+    assert packed.manifest.channels == ["x", "y"]
+    assert packed.manifest.counts["channels_taken_for_granted"] == 4
+    found = packed.samples(["0", "1", "2", "3"])
+    assert np.array_equal(found, [*(arrays[f"{n}.npy"] for n in range(3)), arrays["3.npy"].T])
+    for name in arrays:
+        np.save(folder / name, np.random.default_rng(1).standard_normal((2, 30)))
+    capsys.readouterr()
+    made(tmp_path / "q", folder)
+    assert "download.leads" in capsys.readouterr().out
