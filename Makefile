@@ -258,6 +258,7 @@ test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after
 
 bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in the same run
 	python -m benchmarks.read_records
+	python -m benchmarks.recordings
 	python -m benchmarks.train
 	python -m benchmarks.bootstrap
 	python -m benchmarks.preparation

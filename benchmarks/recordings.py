@@ -73,10 +73,9 @@ def main() -> int:
         folder = Path(temporary, "source")
         write(folder, files)
         parameters = recordings.Download.model_validate(
-            {
-                **dict(source=str(folder), sha256=None, table="table.csv", max_bad_files=0),
-                **dict(file="file", labels="label", rate="rate", unit="unit", leads=list(LEADS)),
-            }
+            {"source": str(folder), "sha256": None, "table": "table.csv", "max_bad_files": 0}
+            | {"file": "file", "labels": "label", "rate": "rate", "unit": "unit"}
+            | {"leads": list(LEADS)}
         )
         begin = time.perf_counter()
         pack = Timed(Path(temporary, "raw.zip"))
