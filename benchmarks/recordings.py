@@ -2,9 +2,9 @@
 
 Run as `python -m benchmarks.recordings [files]` (5,000 by default). It writes ECGs of 12 leads, 10 s at
 100 Hz, in turn as WFDB records and NPY files, and packs them as `download` does, in as many processes as
-there are cores. It exits with status 1 if a file of the last tenth takes more than SLOWER times as much of
-the processors as one of the second, or the most memory of the packing process grows by more than MEMORY
-bytes a file.
+there are cores. It exits with status 1 if a file of the last tenth takes more than SLOWER times as much
+of the processors as one of the second, or the most memory of the packing process grows by more than
+MEMORY bytes a file.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def main() -> int:
         size = Path(temporary, "raw.zip").stat().st_size
     spent, memory = np.diff(pack.spent) / EVERY, np.array(pack.memory)
     tenth = len(spent) // 10
-    # The first tenth is that of the start of processes, which costs as much as a thousand files.
+    # In the first tenth processes start.
     first, last = np.median(spent[tenth : 2 * tenth]), np.median(spent[-tenth:])
     growth = (memory.max() - memory[tenth]) / (files - tenth * EVERY)
     print(f"{files:,} files, {size / 1e6:,.0f} MB packed in {seconds:.1f} s: {manifest.counts}")

@@ -24,7 +24,7 @@ from beatline import datasets
 from beatline.common.errors import UserError, listed, names_there_are, warn
 from beatline.datasets import NAMED, Labels, Manifest, padded, some
 from beatline.datasets.recordings import files
-from beatline.datasets.recordings.labels import AggregateLabels, aggregated
+from beatline.datasets.recordings.labels import AggregateLabels, aggregated, later_labels
 from beatline.datasets.recordings.quality import FLAGS
 from beatline.formats import leads, npy, tables
 from beatline.formats.resampling import MOST_RESAMPLED, interpolated, resampled
@@ -157,14 +157,13 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
 
 def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, Any]) -> list[str]:
     """Lay recordings out in `folder` as NPY files and a table of their classes; the names of their
-    records."""
-    del blocks
+    records. Raises UserError if nothing says what records are called that are not of the one class."""
     rows = []
     for case in cases:
+        said = later_labels(case.labels, blocks["aggregate_labels"])
         np.save(folder / f"{case.answer}.npy", case.samples.astype("<f4"), allow_pickle=False)
-        labels = ";".join(case.labels)
-        rate = case.sampling_rate
-        rows.append({"file": f"{case.answer}.npy", "labels": labels, "rate": rate})
+        row = {"file": f"{case.answer}.npy", "labels": json.dumps(said)}
+        rows.append({**row, "rate": case.sampling_rate})
     pd.DataFrame(rows).to_csv(folder / TABLE, index=False, lineterminator="\n")
     return [incoming.packed(date, case.answer) for case in cases]
 

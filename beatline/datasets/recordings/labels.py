@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,7 @@ def aggregated(
         counts["empty_label_cells"] = empty
         warn(f"{empty} cells of columns with 0 and 1 are empty: they are taken for 0")
     normal = None if parameters.normal is None else tables.text(parameters.normal)
-    kept, classes, lost = _kept(said, parameters)
+    kept, classes, lost = _kept(said, rows["classes"].to_list(), parameters)
     unlabelled = np.array([not labels for labels in said])
     counts |= {
         "records_without_label": int(unlabelled.sum()),
@@ -116,6 +117,22 @@ def aggregated(
     return replace(labels, counts=counts | labels.counts)
 
 
+def later_labels(classes: Sequence[str], block: Mapping[str, Any]) -> list[str]:
+    """Return the labels, as `map` leaves them, of a recording whose classes, or whether it is `normal`,
+    experts have told. Raises UserError if nothing says what a record is called that has no class."""
+    parameters = AggregateLabels.model_validate(block)
+    normal = None if parameters.normal is None else tables.text(parameters.normal)
+    if parameters.task == "anomaly":
+        return [ANOMALY if ANOMALY in classes else str(normal)]
+    if classes or parameters.task == "multilabel":
+        return [name.removeprefix("class ") for name in classes]
+    if normal is None:
+        raise UserError(
+            "aggregate_labels.normal: what records are called that are of no class is not said: name it"
+        )
+    return [normal]
+
+
 # ---------------------------------------------------------------- what the table says
 
 
@@ -130,7 +147,7 @@ def _sets(
     result: list[set[str]] = []
     for number, values in enumerate(zip(*cells, strict=True)):
         if later[number]:
-            result.append(set(later[number].split(";")))
+            result.append(set(json.loads(later[number])))
         elif len(columns) > 1:
             result.append(
                 {
@@ -159,17 +176,20 @@ def _holds(value: str, column: str, record: str) -> bool:
 
 
 def _kept(
-    said: list[set[str]], parameters: AggregateLabels
+    said: list[set[str]], later: list[str], parameters: AggregateLabels
 ) -> tuple[list[set[str]], list[str], int]:
     """The classes of each record by `map`, `classes` and `drop`, all classes in order, and how many
-    labels of records are lost. Changes `said` by `map`. Raises UserError for a label that there is
-    not."""
+    labels of records are lost. Changes `said` by `map`, but for records of snapshots, of whose labels
+    some are `later`. Raises UserError for a label that there is not."""
     known = sorted(set().union(*said), key=by_number)
     mapping = {tables.text(old): tables.text(new) for old, new in parameters.map.items()}
     for old in mapping:
         if old not in known:
             raise _unknown("map", old, known)
-    said[:] = [{mapping.get(label, label) for label in labels} for labels in said]
+    said[:] = [
+        labels if told else {mapping.get(label, label) for label in labels}
+        for labels, told in zip(said, later, strict=True)
+    ]
     known = sorted(set().union(*said), key=by_number)
     if not known:
         raise UserError(

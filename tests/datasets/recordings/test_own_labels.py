@@ -9,7 +9,7 @@ import pytest
 
 from beatline.common.errors import UserError
 from beatline.datasets import Labels
-from beatline.datasets.recordings.labels import AggregateLabels, aggregated
+from beatline.datasets.recordings.labels import AggregateLabels, aggregated, later_labels
 from beatline.datasets.recordings.quality import FLAGS
 
 
@@ -163,8 +163,22 @@ def test_sexes_and_ages(capsys: pytest.CaptureFixture[str]) -> None:
     assert labelled(rows(["a", "b"], sex=["0", "1"]), ["y"]).table["sex"].to_list() == [0, 1]
 
 
-def test_a_class_is_called_as_no_other_column(tmp_path: object) -> None:
-    del tmp_path
+def test_what_experts_told_of_later_recordings_becomes_a_label() -> None:
+    """The classes, what is normal where there is none, and for a detector normal or anomaly; it is an
+    error if nothing says what no class is called."""
+    binary: dict[str, Any] = {"task": "binary", "min_records": 1, "normal": "SR"}
+    assert later_labels(["AF"], binary) == ["AF"]
+    assert later_labels(["class age"], binary) == ["age"]
+    assert later_labels([], binary) == ["SR"]
+    with pytest.raises(UserError, match=r"aggregate_labels\.normal"):
+        later_labels([], binary | {"normal": None})
+    assert later_labels([], binary | {"task": "multilabel"}) == []
+    detector = binary | {"task": "anomaly"}
+    assert later_labels(["normal"], detector) == ["SR"]
+    assert later_labels(["anomaly"], detector) == ["anomaly"]
+
+
+def test_a_class_is_called_as_no_other_column() -> None:
     labels = labelled(rows(["age", "fold", "age"], age=["1", "2", "3"]), ["y"], task="multiclass")
     assert labels.classes == ["class age", "class fold"]
     assert labels.table["age"].to_list() == [1, 2, 3]

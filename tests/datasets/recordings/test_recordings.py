@@ -458,7 +458,8 @@ def test_snapshots_join(tmp_path: Path, source: Path) -> None:
     folder.mkdir(parents=True)
     later = np.arange(60, dtype=np.float32).reshape(30, 2)
     case = Case("one", "2026-01-01T00:00:00Z", None, "p7", ["B"], later, None, "train")
-    (record,) = records = recordings.write(folder, "2026-01-01", [case], {})
+    blocks = {"aggregate_labels": {"min_records": 1, "map": {"b": "B"}}}
+    (record,) = records = recordings.write(folder, "2026-01-01", [case], blocks)
     incoming.write_cases(folder, records, [case])
     snapshot = {"folder": str(folder), "sha256": sha256(folder / SUMS)}
     both = made(tmp_path / "q", source, incoming=[snapshot])
