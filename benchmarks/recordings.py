@@ -94,7 +94,7 @@ def main() -> int:
     spent, memory = np.diff(pack.spent) / EVERY, np.array(pack.memory)
     tenth = len(spent) // 10
     # In the first tenth processes start.
-    first, last = np.median(spent[tenth : 2 * tenth]), np.median(spent[-tenth:])
+    first, last = spent[tenth : 2 * tenth].mean(), spent[-tenth:].mean()
     growth = (memory.max() - memory[tenth]) / (files - tenth * EVERY)
     print(f"{files:,} files, {size / 1e6:,.0f} MB packed in {seconds:.1f} s: {manifest.counts}")
     print(

@@ -149,7 +149,10 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
     }
     paths = list(filter(None, matched))
     unsure: list[str] = []
-    columns = {"file": column} | _roles(_without(rows, [column]))
+    # Dates of patients are taken along by who names the column, and not by default.
+    roles = _roles(_without(rows, [column, *(labels or [])]))
+    dates = roles.pop("time", "")
+    columns = {"file": column} | roles
     if labels:
         for label in labels:
             if label not in frame:
@@ -157,7 +160,7 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
                     f"{name} has no column {label}{names_there_are(label, list(frame))}"
                 )
     else:
-        labels = _label_columns(_without(rows, columns.values()), name, unsure)
+        labels = _label_columns(_without(rows, [*columns.values(), dates]), name, unsure)
     separator = _separator(rows[labels[0]]) if len(labels) == 1 else None
     classes = _classes(rows, labels, separator)
     nothing = [""] * len(paths)

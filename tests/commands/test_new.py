@@ -143,6 +143,23 @@ def test_labels_are_found_in_each_form(
     assert block["aggregate_labels"]["task"] == task
 
 
+def test_dates_of_patients_are_not_taken_along(project: Path) -> None:
+    """Nor is a column that is named as the label something else as well."""
+    days = [f"2020-01-{day:02d}" for day in range(1, 21)]
+    series(project / "mine", {"date": days, "sex": ["m", "f"] * 10})
+    block, _ = new("mine", "--labels", "sex")
+    assert block["download"]["labels"] == "sex"
+    assert not {"time", "sex"} & block["download"].keys()
+
+
+def test_an_archive_is_looked_at_as_a_folder(project: Path) -> None:
+    series(project / "mine", {"label": ["a", "b"] * 10})
+    shutil.make_archive("packed", "gztar", "mine")
+    block, _ = new("packed.tar.gz")
+    assert block["download"]["source"] == "packed.tar.gz"
+    assert block["normalize"]["recordings"] == "data/raw/packed.zip"
+
+
 def test_folds_and_features(project: Path) -> None:
     """The publishers' split is kept; recordings of one step are rows of a table, for a model of such."""
     folds = ["train"] * 12 + ["validation"] * 4 + ["test"] * 4

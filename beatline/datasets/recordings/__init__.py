@@ -250,7 +250,7 @@ def _read(
     bad: dict[str, str] = {}
     known: dict[Any, Any] = {}
     asked = list(zip(table["path"], table["asked_rate"], table["asked_unit"], strict=True))
-    for each in files.read(source, asked):
+    for each in files.read(source, asked, tuple(_leads(parameters))):
         if each.problem:
             _skip(bad, each.name, each.problem, parameters)
             continue
@@ -292,8 +292,7 @@ def _rules(
             f"no file of {parameters.source} can be used ({next(iter(bad.values()), 'there is none')}): "
             f"correct the source"
         )
-    channels = [leads.lead_name(name) or name for name in parameters.leads]
-    channels = channels or list(_most(each.channels for each in found.values()))
+    channels = _leads(parameters) or list(_most(each.channels for each in found.values()))
     rate = parameters.sampling_rate or _most(each.rate for each in found.values())
     voltage = _unit(found, channels)
     for name, each in list(found.items()):
@@ -328,19 +327,16 @@ def _rules(
     return Rules(channels, rate, steps, voltage or "as given", label_columns, parameters.separator)
 
 
+def _leads(parameters: Download) -> list[str]:
+    """The channels that are asked for, leads of ECGs as readers call them."""
+    return [leads.lead_name(name) or name for name in parameters.leads]
+
+
 def _named(each: files.Found, channels: list[str]) -> files.Found:
-    """A file that does not name its channels with those of the data set, if it has as many, `[T, C]` or
-    `[C, T]`; else as it is."""
-    if each.named or each.channels == tuple(channels):
+    """A file that names no channels with those of the data set, if it has as many; else as it is."""
+    if each.named or len(each.channels) != len(channels):
         return each
-    turned = len(each.channels) != len(channels) and each.steps == len(channels)
-    if not turned and len(each.channels) != len(channels):
-        return each
-    steps = len(each.channels) if turned else each.steps
-    units = each.units and each.units[:1] * len(channels)
-    return replace(
-        each, channels=tuple(channels), steps=steps, units=units, turned=turned, flags=None
-    )
+    return replace(each, channels=tuple(channels))
 
 
 def _most(values: Iterator[Any]) -> Any:
@@ -480,7 +476,6 @@ def _described(
     rows["classes"] = ""  # of snapshots
     rows["channels"] = ["\t".join(one.channels) for one in each]
     rows["rate"] = [one.rate or rules.rate or 0.0 for one in each]
-    rows["turned"] = [int(one.turned) for one in each]
     rows["alike"] = alike
     rows["rejected"] = rejected.astype(int)
     for flag in FLAGS[:4]:
@@ -526,7 +521,6 @@ def _add_snapshot(snapshot: incoming.Opened, rules: Rules, pack: PackWriter) -> 
             "classes": table["labels"],
             "channels": "\t".join(rules.channels),
             "rate": [float(rate or rules.rate or 0) for rate in table["rate"]],
-            "turned": 0,
             "alike": records,
             "rejected": 0,
         }
@@ -537,7 +531,6 @@ def _brought(pack: Pack, row: Mapping[Hashable, Any], rules: Rules) -> np.ndarra
     """The samples `[T, C]` of a record by the rules, T at most their number of steps."""
     record, rate, channels = row["record"], row["rate"], row["channels"].split("\t")
     samples = npy.read(bytes(pack.read(_member(record))), record, files.MOST).samples
-    samples = samples.T if row["turned"] else samples
     samples, channels = leads.derived(samples, channels, rules.channels)
     samples = samples[:, [channels.index(name) for name in rules.channels]]
     if rules.rate and rate != rules.rate:
@@ -553,4 +546,4 @@ def _packed_rules(pack: Pack) -> Rules:
 def _packed(pack: Pack) -> pd.DataFrame:
     text = io.StringIO(pack.text(RECORDS))
     table = pd.read_csv(text, dtype=str, keep_default_na=False)
-    return table.astype({"rate": float, "rejected": int, "turned": int})
+    return table.astype({"rate": float, "rejected": int})

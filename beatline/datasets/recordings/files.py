@@ -61,7 +61,7 @@ class Found:
     """A file that was read: `npy`, its samples `[T, C]` as a float32 NPY file, in mV where they are
     voltages; `channels` and `units`, each None where nobody says; `flags` of
     :mod:`beatline.datasets.recordings.quality` with columns; `sum` of what it holds; `cautions` of its
-    reader; `turned`: its array is `[C, T]`. `problem`: why it cannot be used, and then nothing else is
+    reader. `problem`: why it cannot be used, and then nothing else is
     set."""
 
     name: str
@@ -78,7 +78,6 @@ class Found:
     flags: dict[str, list[int]] | None = None
     sum: str = ""
     cautions: tuple[str, ...] = ()
-    turned: bool = False
 
 
 def candidates(source: Source, table: str) -> list[str]:
@@ -133,13 +132,17 @@ def record_names(files: Sequence[str]) -> dict[str, str]:
     return {name: n if bare[n := without_ending(name)] == 1 else name for name in files}
 
 
-def read(source: Source, asked: Sequence[tuple[str, float | None, str]]) -> Iterator[Found]:
+def read(
+    source: Source,
+    asked: Sequence[tuple[str, float | None, str]],
+    channels: tuple[str, ...] = (),
+) -> Iterator[Found]:
     """Read files (their names, and the sampling rate and unit of their rows) in the order in which they
-    are in the source, in several processes."""
+    are in the source, in several processes. `channels`: of files that name none and have as many."""
     about = {name: (rate, unit) for name, rate, unit in asked}
     names = source.in_order(about)
     items = (_asked(source, name, *about[name]) for name in names)
-    found = parallel.ordered(partial(read_one, most=MOST), items, total=len(names))
+    found = parallel.ordered(partial(read_one, channels=channels), items, total=len(names))
     yield from tqdm(found, "read", len(names), mininterval=10, unit=" files")
 
 
@@ -170,18 +173,23 @@ def _with_named_files(
         waiting += [folder + word + end for word in set(words) for end in ("", HEADER)]
 
 
-def read_one(asked: Asked, most: float = MOST) -> Found:
-    """Read one file; what is wrong with it becomes the `problem` of what was found."""
+def read_one(asked: Asked, channels: tuple[str, ...] = ()) -> Found:
+    """Read one file; what is wrong with it becomes the `problem` of what was found. `channels`: of one
+    that names none, and has as many."""
     if asked.problem:
         return Found(asked.name, asked.problem)
     try:
-        return _found(asked, recordings.read(asked, asked.name, most))
+        return _found(asked, recordings.read(asked, asked.name, MOST), channels)
     except UserError as error:
         return Found(asked.name, f"{asked.name}: {error}")
 
 
-def _found(asked: Asked, recording: Recording) -> Found:
+def _found(asked: Asked, recording: Recording, usual: tuple[str, ...]) -> Found:
     samples, channels, rate = recording.samples, recording.channels, recording.sampling_rate
+    if channels is None and samples.shape[1] != len(usual) == len(samples):
+        samples = samples.T  # an array `[C, T]`
+    if channels is None and samples.shape[1] == len(usual):
+        channels = list(usual)
     if rate and asked.rate and abs(rate - asked.rate) > AGREES * rate:
         raise UserError(
             f"the file says {rate:g} Hz and its row of the table {asked.rate:g} Hz: correct one of them"
@@ -212,7 +220,7 @@ def _found(asked: Asked, recording: Recording) -> Found:
         steps=len(samples),
         rate=rate,
         channels=tuple(names),
-        named=channels is not None,
+        named=recording.channels is not None,
         units=tuple(units) if units else None,
         converted=converted,
         range=float(np.median(np.ptp(interpolated(samples)[0], axis=0))),
