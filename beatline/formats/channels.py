@@ -37,7 +37,8 @@ def recording_of(
     a channel has none.
 
     Where channels differ in their sampling rate and those of the ECG do not, the others are left out,
-    with a notice. Raises UnfitRecording for ECG leads of several rates or of no unit.
+    with a notice. Raises UnfitRecording for ECG leads of several rates or of no unit, and for
+    samples that are infinite.
     """
     notices = list(notices)
     channels = sorted(_of_one_rate(channels, where, notices), key=_position)
@@ -48,6 +49,8 @@ def recording_of(
         # A division by 1000 is exact to the last bit, a multiplication by 0.001 is not.
         values = channel.samples * 10.0**power if power > 0 else channel.samples / 10.0**-power
         samples[channel.start : channel.start + len(values), column] = values
+    if np.isinf(samples).any():
+        raise UnfitRecording(f"{where} holds samples that are infinite: repair or remove them")
     if ragged := [c.name for c in channels if len(c.samples) < length]:
         message = (
             f"of {_listed(ragged)} there are fewer samples than of others: the rest is missing"

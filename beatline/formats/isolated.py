@@ -47,7 +47,7 @@ _TO_START = 120.0  # seconds for imports, on a busy machine
 _FRAME = struct.Struct("<QQ")  # bytes of JSON, bytes of numbers
 _MOST_JSON = 1 << 20
 _PART = 1 << 20  # bytes copied at a time
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 _ALONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _ERRORS = {error.__name__: error for error in (BadRecording, UnfitRecording, LargeRecording)}
 
@@ -134,17 +134,19 @@ class _Process:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def ask(self, request: Mapping[str, Any], contents: Sequence[bytes | memoryview]) -> None:
-        """Send a request, and wait until its reader is there. Raises EOFError if the process ends."""
+        """Send a request, and wait until its reader is there. Raises EOFError if the process ends,
+        TimeoutError if it does not begin."""
         try:
             _send(self._requests, json.dumps(request).encode(), *contents)
         except BrokenPipeError:
             raise EOFError from None
-        self.answer(time.monotonic() + _TO_START)
+        self.answer(time.monotonic() + _TO_START, 0)
 
-    def answer(self, deadline: float) -> tuple[dict[str, Any], bytearray]:
-        """The answer. Raises TimeoutError if it is not there in time, EOFError if the process ends."""
+    def answer(self, deadline: float, most: float) -> tuple[dict[str, Any], bytearray]:
+        """The answer, of at most so many bytes. Raises TimeoutError if it is not there in time, EOFError
+        if the process ends or answers otherwise."""
         length, size = _FRAME.unpack(self._receive(_FRAME.size, deadline))
-        if length > _MOST_JSON:
+        if length > _MOST_JSON or size > most:
             raise EOFError
         about = json.loads(self._receive(length, deadline) or b"{}")
         return about, self._receive(size, deadline)
@@ -186,7 +188,7 @@ def _answer(
 ) -> tuple[dict[str, Any], bytearray]:
     process, where = _asked(request, contents), request["where"]
     try:
-        answer = process.answer(time.monotonic() + seconds)
+        answer = process.answer(time.monotonic() + seconds, request["megabytes"] * 1e6)
     except TimeoutError:
         process.end()
         raise BadRecording(
@@ -217,7 +219,7 @@ def _asked(request: Mapping[str, Any], contents: Sequence[bytes | memoryview]) -
             if new or process.alive():
                 process.ask(request, contents)
                 return process
-        except EOFError:  # it was killed while it waited, as happens for want of memory
+        except (EOFError, TimeoutError):  # killed while it waited, as happens for want of memory
             pass
         except BaseException:
             process.end()
@@ -246,6 +248,8 @@ def _serve(parent: int, folder: Path) -> None:
     for number in (0, 1):  # libraries that print do not answer
         os.dup2(nothing, number)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # which would keep what was read
+    with suppress(OSError):  # where memory is short, the system ends this process before others
+        Path("/proc/self/oom_score_adj").write_text("1000")
     threading.Thread(target=_follow, args=(parent, folder), daemon=True).start()
     while frame := requests.read(_FRAME.size):
         request = json.loads(requests.read(_FRAME.unpack(frame)[0]))
@@ -317,7 +321,8 @@ def _described(
             recording = _recording(function, path, most, request)
         samples = np.ascontiguousarray(recording.samples)
     except UserError as error:
-        name, message = type(error).__name__, str(error).replace(f"{path.parent}/", "")
+        name = type(error).__name__
+        message = str(error).replace(str(path), where).replace(path.name, where)
         kind = name if name in _ERRORS else BadRecording.__name__
         return {"error": kind, "message": message}, b""
     about = {

@@ -52,8 +52,8 @@ _MAGIC = {
     "npy": npy.MAGIC,
     "audio": containers.MAGIC,
     "ishne": b"ISHNE1.0",
-    "mat": b"MATLAB ",
-    "edf": (b"0       ", b"\xffBIOSEMI"),
+    "mat": (b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"),
+    "edf": b"\xffBIOSEMI",
 }
 _TEXTS = {  # that stand near the beginning of an XML or JSON file
     "sierra": re.compile(r"<restingecgdata[\s>]"),
@@ -91,6 +91,10 @@ def by_content(head: bytes) -> str | None:
         return "scp"
     if head[:1] == b"@" and head[2:6] == b"MFR ":
         return "mfer"
+    # EDF: the version is 0, and numbers say how long the header is and how many signals there are.
+    numbers = head[184:192].strip().isdigit() and head[252:256].strip().isdigit()
+    if head.startswith(b"0       ") and numbers:
+        return "edf"
     by_magic = (kind for kind, magic in _MAGIC.items() if head.startswith(magic))
     return next(by_magic, None) or _by_text(head)
 

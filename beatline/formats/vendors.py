@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,14 @@ from ecgdatakit.parsing.parsers.sierra_xml import SierraXMLParser
 
 from beatline.common.errors import shown
 from beatline.formats.channels import Channel, recording_of
-from beatline.formats.recording import BadRecording, Notice, Recording, UnfitRecording, caution
+from beatline.formats.recording import (
+    BadRecording,
+    Notice,
+    Recording,
+    UnfitRecording,
+    caution,
+    note,
+)
 
 _PARSERS: dict[str, type[Parser]] = {
     "muse": GEMuseXMLParser,
@@ -48,13 +56,14 @@ _FAULT = (
 _CUT_SHORT = re.compile(r"truncat|shorter than the frame|no waveform data|incomplete|odd number")
 _OF_BEATS = re.compile(r"median|repbeat|representative beat|reference beat|typical_cycle", re.I)
 _OF_SIGNAL = re.compile(
-    r"rate|sampl|lead|channel|sequence|series|group|frame|offset|waveform|scale|resolution"
+    r"rate|sampl|lead|channel|sequence|series|group|frame|offset|waveform|scale|resolution|[Ss]ection"
 )
 _POOR = {  # what a lead's annotations may say of its samples
     "LeadOff": "was off",
     "LeadTimeOffset": "is shifted in time",
     "sample_skew_ms": "is shifted in time",
 }
+_LEADS_TO_TELL = 8  # that are equal only where no heart is recorded
 _WHOLE = 1e-3  # share of a rate by which that of a file may be off a whole number, by its rounding
 
 
@@ -79,7 +88,21 @@ def read(path: Path, most: float, where: str, *, form: str) -> Recording:
     notices += [
         _poor(lead, key) for lead in record.leads for key in _POOR if key in lead.annotations
     ]
-    return recording_of(channels, where, notices)
+    return _without_calibration(recording_of(channels, where, notices))
+
+
+def _without_calibration(recording: Recording) -> Recording:
+    """The recording without a pulse of 1 mV at its end, the same in all leads, by which Philips'
+    electrocardiographs show their scale; ecgdatakit and sierraecg take it for a part of the ECG."""
+    samples = recording.samples
+    high: np.ndarray = np.isclose(samples, 1).all(axis=1)
+    others = np.flatnonzero(~(high | (samples == 0).all(axis=1)))
+    length = int(others[-1]) + 1 if len(others) else 0
+    if samples.shape[1] < _LEADS_TO_TELL or not length or not high[length:].any():
+        return recording
+    message = f"the calibration of 1 mV in the last {len(samples) - length} samples is left out"
+    notices = [*recording.warnings, note("calibration", message)]
+    return replace(recording, samples=samples[:length], warnings=notices)
 
 
 def _channel(lead: Lead, rate: float) -> Channel:

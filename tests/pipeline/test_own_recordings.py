@@ -30,12 +30,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     folder = tmp_path_factory.mktemp("own")
     source = folder / "my ecgs"
     write_thirds(source, RECORDS)
-    table = pd.read_csv(source / "my_ecgs.csv")
-    ecg = pd.read_csv(source / table["recording"][1])
-    ecg.assign(V3=0.25).to_csv(source / table["recording"][1], index=False)
-    twin = source / table["recording"][4]
-    twin.write_bytes((source / table["recording"][7]).read_bytes())
-    (source / table["recording"][2]).write_bytes(b"damaged")
+    names = [str(name) for name in pd.read_csv(source / "my_ecgs.csv")["recording"]]
+    ecg = pd.read_csv(source / names[1])
+    ecg.assign(V3=0.25).to_csv(source / names[1], index=False)
+    twin = source / names[4]
+    twin.write_bytes((source / names[7]).read_bytes())
+    (source / names[2]).write_bytes(b"damaged")
     made = make_clone(folder / "clone")
     make_small(made)
     keep_only(made, "ecg5000")
@@ -70,7 +70,7 @@ def test_the_report_shows_what_was_found(clone: Clone) -> None:
         assert heading in card
     quality = pd.read_csv(clone.root / "reports/cards/mine_quality.csv", keep_default_na=False)
     assert len(quality) == RECORDS - 1
-    flags = quality.set_index("record")["quality"]
+    flags = dict(zip(quality["record"], quality["quality"], strict=True))
     assert flags["traces/00002"] == "flat"
     assert flags["traces/00008"].split(";")[-1] == "duplicate"
     assert "mine_quality.csv" in card

@@ -26,6 +26,7 @@ from beatline.common import sums
 from beatline.serving import registry, tokens
 from beatline.serving.answers import SHOWN
 from beatline.serving.app import create_app
+from tests.formats.ecg_files import STORED, dicom, digital, mfer, muse, scp
 from tests.serving import project
 from tests.serving.browser import PHONE, WIDE, answered, chromium, drop, told, visit
 
@@ -220,6 +221,20 @@ def test_each_lead_is_shown_for_its_own_quarter(
         page.get_by_role("radio", name="12 leads below each other").check()
         for name in ("I", "V6"):
             assert np.ptp(lead_points(page, name)[:, 0]) == pytest.approx(9.99 * second, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["ecg.xml", "ecg.scp", "ecg.dcm", "ecg.mwf"])
+def test_files_of_electrocardiographs_are_drawn(browser: Browser, url: str, name: str) -> None:
+    """Dropped as devices write them; where eight leads are stored, the page says that four follow."""
+    write = {"xml": muse, "scp": scp, "dcm": dicom, "mwf": mfer}[name[-3:]]
+    stored = write in (muse, scp)
+    with visit(browser, url, CNN) as page:
+        expect(page.locator("#formats")).to_contain_text("DICOM")
+        drop(page, {name: write(digital(STORED if stored else tuple(LEADS), 5000))})
+        answered(page)
+        assert all(len(lead_points(page, lead)) for lead in ("III", "aVF", "V6"))
+        notes = page.get_by_text("III, AVR, AVL, AVF")
+        expect(notes).to_have_count(1 if stored else 0)
 
 
 def test_a_long_recording_says_what_the_paper_leaves_out(

@@ -29,6 +29,7 @@ from beatline.serving import uploads
 from beatline.serving.problems import Problem
 from beatline.serving.uploads import File, Upload
 from beatline.serving.uploads.raw_float32 import SHAPE, SHAPE_PATTERN
+from tests.formats import ecg_files
 from tests.paths import ROOT
 from tests.serving.uploads import (
     LEADS,
@@ -816,9 +817,12 @@ def test_no_file_is_opened() -> None:
     """Neither one that is named in a request, nor a temporary one: all happens in memory."""
     sent = [case[0] for case in REFUSALS.values()]
     good = [raw(SAMPLES), npy(SAMPLES), form(HEA, DAT), upload(packed(HEA, DAT)), json(SAMPLES),
-            upload(csv(SAMPLES), CSV), upload(sound(SAMPLES)), upload(image(np.eye(28) > 0))]  # fmt: skip
+            upload(csv(SAMPLES), CSV), upload(sound(SAMPLES)), upload(image(np.eye(28) > 0)),
+            upload(ecg_files.muse(ecg_files.digital()))]  # fmt: skip
     for each in good:
         read(each)  # what is imported when it is first needed is imported now
+    for each in sent:
+        refused(each)
     with watched() as opened:
         for each in good:
             read(each)
