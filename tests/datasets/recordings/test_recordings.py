@@ -4,6 +4,7 @@ to bring files together is counted; and what does not fit is one sentence."""
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -24,15 +25,16 @@ from beatline.common.sums import SUMS
 from beatline.datasets import Labels, Manifest, ptbxl, recordings, ucr
 from beatline.datasets import table as table_module
 from beatline.datasets.recordings import files
+from beatline.formats import recordings as formats
 from beatline.formats.leads import LEADS
 from beatline.preprocessing import splitting
 from beatline.sources import incoming
 from beatline.sources.incoming import Case
 from beatline.sources.pack import Pack, PackWriter
-from tests.own_recordings import EDF_STEP, PTBXL, real_ecgs, write_thirds
+from tests.own_recordings import EDF_STEP, PTBXL, Folder, real_ecgs, write_thirds
 from tests.paths import REAL_DATA
 
-RNG = np.random.default_rng(1)
+VENDORS = REAL_DATA / "vendor_ecg"
 SPLIT = {
     "method": "stratified",
     "by": "record",
@@ -154,6 +156,26 @@ def test_no_name_or_date_of_a_patient_is_kept(
     packed = made(tmp_path / "p", few, file="recording", labels="diagnosis")
     assert b"Mustermann" in (few / name).read_bytes()
     assert b"Mustermann" not in packed.path.read_bytes()
+
+
+@pytest.mark.skipif(not VENDORS.is_dir(), reason=f"no files of electrocardiographs at {VENDORS}")
+def test_files_of_electrocardiographs_are_one_data_set(tmp_path: Path) -> None:
+    """A file each of two Philips XMLs, HL7 aECG and DICOM, of two rates and lengths, become twelve
+    leads of 10 s in mV, as their readers give them."""
+    names = sorted(path.name for path in VENDORS.iterdir())
+    shutil.copytree(VENDORS, tmp_path / "source")
+    rows = pd.DataFrame({"file": names, "label": ["a", "b"] * 2})
+    rows.to_csv(tmp_path / "source/t.csv", index=False)
+    packed = made(tmp_path / "p", tmp_path / "source", leads=list(LEADS), seconds=10.0)
+    found = packed.samples([name.rpartition(".")[0] for name in names])
+    assert found.shape == (4, 5000, 12) and np.isfinite(found).all()
+    assert packed.manifest.sampling_rate == 500 and packed.manifest.unit == "mV"
+    assert packed.manifest.counts["resampled"] == 1
+    for name, ours in zip(names, found, strict=True):
+        read = formats.read(Folder(VENDORS), name)
+        if read.sampling_rate == 500:
+            order = [(read.channels or []).index(lead) for lead in LEADS]
+            np.testing.assert_allclose(ours, read.samples[:5000, order], atol=1e-6)
 
 
 # ---------------------------------------------------------------- the same results as by other modules
