@@ -41,7 +41,7 @@ __all__ = [
     "read_recordings",
     "write",
 ]
-RECORDS, RULES, QUALITY = "records.csv", "rules.json", "quality.csv"  # members of a pack
+RECORDS, RULES = "records.csv", "rules.json"  # members of a pack
 TABLE = "table.csv"  # of a snapshot
 ROLES = ("patient", "fold", "age", "sex", "time")  # columns of which a record keeps the text
 BATCH_SAMPLES = 4_000_000  # of read_recordings, 16 MB
