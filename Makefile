@@ -21,8 +21,10 @@ setup: $(VENV)/.ready ## create .venv and install the pinned requirements
 
 cluster: $(VENV)/.ready-cluster ## install what a Dask cluster needs, in each of its machines
 
-repro: $(VENV)/.ready ## run the pipeline with the committed params.yaml
-	@beatline repro
+ONLY :=
+
+repro: $(VENV)/.ready ## run the pipeline with the committed params.yaml; ONLY=D: of data set D alone, without the report
+	@beatline repro $(if $(ONLY),--glob '*@$(ONLY)')
 	@echo
 	@echo "report:  reports/report.html (open in a browser) and reports/report.md"
 	@echo "metrics: make metrics, dvc metrics show, or the files in reports/metrics/"
@@ -256,6 +258,7 @@ test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after
 
 bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in the same run
 	python -m benchmarks.read_records
+	python -m benchmarks.recordings
 	python -m benchmarks.train
 	python -m benchmarks.bootstrap
 	python -m benchmarks.preparation

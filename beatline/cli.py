@@ -19,6 +19,7 @@ from beatline.common.errors import UserError, reporting_mistakes
 
 COMMANDS = {
     "validate": "check params.yaml, every block of it, before anything runs",
+    "new": "write the block of params.yaml for recordings of one's own, from a look at them",
     "repro": "run the pipeline as `dvc repro` does, and mend what an interruption has left",
     "repair": "find damaged files in data/ and in DVC's cache, and bring them back",
     "committed": "check that dvc.lock matches code, parameters and reports (needs no data)",
@@ -44,7 +45,17 @@ COMMANDS = {
 }
 
 WITHOUT_DVC = (
-    *("validate", "describe", "predict", "drift", "features", "feature-server", "serve", "log"),
+    *(
+        "validate",
+        "new",
+        "describe",
+        "predict",
+        "drift",
+        "features",
+        "feature-server",
+        "serve",
+        "log",
+    ),
 )
 SITE_CACHE = "DVC_SITE_CACHE_DIR"  # of the environment; DVC's own name
 

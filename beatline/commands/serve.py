@@ -22,13 +22,12 @@ import psutil
 from uvicorn import Config
 
 from beatline.common import params
-from beatline.common.errors import UserError, warn
+from beatline.common.errors import UserError, shown, warn
 from beatline.feature_store import client
 from beatline.monitoring import database
 from beatline.monitoring.settings import Monitoring
 from beatline.serving import access_log, hosts, origins, rates, registry, tokens
 from beatline.serving.connections import BoundedProtocol
-from beatline.serving.problems import shown
 from beatline.serving.settings import PROCESSES, Serve
 from beatline.serving.supervisor import Supervisor, metrics_folder
 from beatline.serving.telemetry import FOLDER as METRICS_FOLDER

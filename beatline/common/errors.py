@@ -114,3 +114,9 @@ def shown(text: str, length: int = 60) -> str:
 def wording(error: BaseException) -> str:
     """Return an exception's message in one line."""
     return shown(" ".join(str(error).split()).rstrip("."), LONGEST_WORDING)
+
+
+def listed(names: list[str], most: int = 12) -> str:
+    """Names for a message, the first of many only."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shown(name, 30) for name in names[:most]) + more

@@ -234,3 +234,17 @@ def padded(recordings: Iterable[np.ndarray], length: int, size: int) -> Iterator
             batch = []
     if batch:
         yield np.stack(batch)
+
+
+def joined(groups: pd.Series, alike: pd.Series) -> pd.Series:
+    """Groups that are connected by rows which are alike, each called as the first of them."""
+    # Not above: labels of few data sets need it.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    codes, names = pd.factorize(groups)
+    others = pd.Index(names).get_indexer(pd.Index(alike))
+    edges = coo_array((np.ones(len(codes)), (codes, others)), shape=(len(names), len(names)))
+    _, component = connected_components(edges, directed=False)
+    called = pd.Series(names).groupby(component).first()
+    return pd.Series(called.to_numpy()[component[codes]], groups.index)

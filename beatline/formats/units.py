@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 _POWERS = {"v": 0, "mv": -3, "uv": -6, "\N{GREEK SMALL LETTER MU}v": -6, "nv": -9}
 
 
@@ -16,3 +20,11 @@ def power_of_ten(unit: str, target: str) -> int | None:
     if unit not in _POWERS or target not in _POWERS:
         return None
     return _POWERS[unit] - _POWERS[target]
+
+
+def scaled(samples: np.ndarray, powers: Sequence[int]) -> np.ndarray:
+    """Samples `[T, C]`, each channel times that power of ten."""
+    shifts = np.array(powers)
+    # A division by 1000 is exact to the last bit, a multiplication by 0.001 is not.
+    larger, smaller = (10.0 ** np.maximum(sign * shifts, 0) for sign in (1, -1))
+    return samples * larger.astype(samples.dtype) / smaller.astype(samples.dtype)

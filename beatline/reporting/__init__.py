@@ -23,7 +23,7 @@ from beatline.evaluation import curves, predictions
 from beatline.evaluation.results import Evaluated
 from beatline.reporting.croissant import croissant_metadata, croissant_path
 from beatline.reporting.data import add_data
-from beatline.reporting.data_card import data_card, data_card_path
+from beatline.reporting.data_card import data_card, data_card_path, quality_path, quality_table
 from beatline.reporting.document import (
     CARDS,
     FIGURES,
@@ -105,6 +105,9 @@ def _add_cards(
 ) -> None:
     document.cards[data_card_path(results.name)] = data_card(results, content, root) + "\n"
     document.metadata[croissant_path(results.name)] = croissant_metadata(results, content, root)
+    if (table := quality_table(results)) is not None:
+        text_of_table = table.to_csv(index=False, lineterminator="\n")
+        document.cards[quality_path(results.name)] = text_of_table
     if results.models:
         calibration = document.curves["calibration"].get(results.name)
         card = model_card(results, content, document.figures, calibration) + "\n"

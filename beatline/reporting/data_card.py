@@ -20,6 +20,7 @@ from beatline.reporting.data import DataFacts
 from beatline.reporting.document import CARDS, DASH, fill, text
 from beatline.reporting.results import SPLITS, DatasetResults
 
+QUALITY = "quality"  # a column with flags, separated by semicolons, where a data set has it
 FEW = 50  # test records of a class: with fewer, one record moves recall by two percent or more
 
 
@@ -31,6 +32,8 @@ def data_card(results: DatasetResults, content: Mapping[str, Any], root: Path) -
         data=DataFacts(results),
         words=words_of(results.name, content["datasets"], results.dataset_info),
         people=_people(results),
+        quality=_quality(results),
+        quality_file=quality_path(results.name).rsplit("/", 1)[-1],
         limits=limits_of_counts(results),
         sums={
             f"{folder}/{split}/{name}": digest
@@ -43,6 +46,33 @@ def data_card(results: DatasetResults, content: Mapping[str, Any], root: Path) -
 def data_card_path(name: str) -> str:
     """Return the path of the card of the data set `name`, relative to report.md."""
     return f"{CARDS}/{name}_data.md"
+
+
+def quality_path(name: str) -> str:
+    """Return the path of the table of recordings' quality, relative to report.md."""
+    return f"{CARDS}/{name}_quality.csv"
+
+
+def quality_table(results: DatasetResults) -> pd.DataFrame | None:
+    """Return what was found of the quality of each record, in columns record, split, quality and
+    quality_details; None for a data set whose quality nobody has measured."""
+    tables = {split: results.splits[split].table for split in SPLITS}
+    if not all(QUALITY in table for table in tables.values()):
+        return None
+    columns = ["record", "split", QUALITY, f"{QUALITY}_details"]
+    parts = [table.assign(split=split).loc[:, columns] for split, table in tables.items()]
+    return pd.concat(parts, ignore_index=True).fillna("")
+
+
+def _quality(results: DatasetResults) -> list[list[str]]:
+    """Count the records with each flag in each split, if any has one."""
+    table = quality_table(results)
+    if table is None:
+        return []
+    flags = table.assign(flag=table[QUALITY].str.split(";")).explode("flag")
+    counts = pd.crosstab(flags["flag"], flags["split"]).reindex(columns=list(SPLITS), fill_value=0)
+    rows = counts.rename(index={"": "nothing found"}).to_dict("index")
+    return [[str(flag), *(f"{row[split]:,}" for split in SPLITS)] for flag, row in rows.items()]
 
 
 def limits_of_counts(results: DatasetResults) -> str:

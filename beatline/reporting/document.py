@@ -50,7 +50,7 @@ TASKS = {  # of data sets and models: in words
     "multilabel": "several classes may hold at once",
     "multiclass": "exactly one class holds",
     "binary": "one class, yes or no",
-    "anomaly": "there are normal records alone to learn from; anomalies are in the test split only",
+    "anomaly": "normal records alone are learned, and anomalies are to be told from them",
     "reconstruction": "learns normal records only; the score is the reconstruction error",
     "neighbours": "learns normal records only; the score is how far from them a record is",
 }

@@ -120,6 +120,8 @@ def _within_page(
     linked = f"{CARDS}/{name}" if name else card
     if name == REPORT or not (path or card):
         href = f"#{fragment}"
+    elif linked in document.cards and not linked.endswith(".md"):
+        href = linked
     elif linked in document.cards:
         href = f"#{_place(linked)}" + (f"/{fragment}" if fragment else "")
     return f'<a href="{html.escape(href)}">'

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from beatline.common.errors import names_there_are, shown
+from beatline.common.errors import listed, names_there_are, shown
 from beatline.features.sound import FEATURES
 from beatline.formats.recording import Notice, Recording, caution
 from beatline.prediction import familiarity
@@ -19,7 +19,7 @@ from beatline.serving import explanation, preparation
 from beatline.serving import model as models
 from beatline.serving.explanation import METHOD, parts
 from beatline.serving.model import Check, Model, Outputs, go_on
-from beatline.serving.problems import listed, too_large, unavailable, unfit
+from beatline.serving.problems import too_large, unavailable, unfit
 from beatline.serving.recording import Prepared
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import LARGEST

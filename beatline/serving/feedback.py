@@ -10,15 +10,13 @@ from typing import Any
 
 import orjson
 
-from beatline.common.errors import names_there_are
+from beatline.common.errors import listed, names_there_are, shown
 from beatline.monitoring.answers import Answer, AnswerLog
 from beatline.monitoring.rows import ANOMALY, NORMAL
 from beatline.serving.answer_log import using_log
 from beatline.serving.model import Model
 from beatline.serving.problems import (
-    listed,
     malformed,
-    shown,
     too_large,
     unfit,
     unknown,

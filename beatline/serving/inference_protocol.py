@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from beatline.common.errors import names_there_are
+from beatline.common.errors import names_there_are, shown
 from beatline.formats.npy import float_for
 from beatline.formats.recording import Recording
 from beatline.serving import requests, uploads
@@ -28,7 +28,6 @@ from beatline.serving.model import Model
 from beatline.serving.problems import (
     Problem,
     malformed,
-    shown,
     too_large,
     unavailable,
     unfit,

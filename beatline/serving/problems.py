@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from beatline.common.errors import shown
-
 if TYPE_CHECKING:
     from starlette.responses import Response
 
@@ -51,9 +49,3 @@ too_large = partial(Problem, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 unsupported = partial(Problem, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 unfit = partial(Problem, HTTPStatus.UNPROCESSABLE_ENTITY)  # it can be read, and cannot be used
 unavailable = partial(Problem, HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-def listed(names: list[str], most: int = 12) -> str:
-    """Names for a message, the first of many only."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(shown(name, 30) for name in names[:most]) + more

@@ -14,11 +14,10 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from beatline.common.errors import names_there_are
+from beatline.common.errors import names_there_are, shown
 from beatline.serving.problems import (
     Problem,
     malformed,
-    shown,
     too_large,
     unfit,
     unsupported,

@@ -146,12 +146,23 @@ def test_what_is_no_twelve_lead_ecg_is_refused() -> None:
         twelve_leads.sheet(np.zeros((100, 3)), RATE, "x")
     with pytest.raises(ValueError, match="no lead V6"):
         twelve_leads.sheet(np.zeros((100, 12)), RATE, "x", [*twelve_leads.LEADS[:-1], "other"])
-    with pytest.raises(ValueError, match=r"\[T, 1\]"):
-        series.sheet(np.zeros((100, 2)), "x")
+    with pytest.raises(ValueError, match=r"\[T, C\]"):
+        series.sheet(np.zeros(100), "x")
     with pytest.raises(
         UserError, match=r"drawing 'spectrum'.*twelve_leads, trace, image, features, spectrogram"
     ):
         drawings.drawing_of({"drawing": "spectrum"})
+
+
+def test_channels_of_a_series_stand_below_each_other() -> None:
+    """To one scale, apart by the largest range of any, and of many the first ones."""
+    recording = np.random.default_rng(1).standard_normal((50, 20))
+    (axes,) = series.sheet(recording, "x").axes
+    drawn = np.array([line.get_ydata() for line in axes.lines]).T
+    assert drawn.shape == (50, series.MOST)
+    apart = np.ptp(recording[:, : series.MOST], axis=0).max()
+    expected = recording[:, : series.MOST] - apart * np.arange(series.MOST)
+    np.testing.assert_allclose(drawn, expected)
 
 
 @pytest.mark.parametrize("kind", drawings.DRAWINGS)

@@ -19,15 +19,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 from pydantic import Field
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from beatline import datasets
 from beatline.common.errors import UserError, names_there_are, warn
 from beatline.common.files import read_json
 from beatline.common.params import Parameters
 from beatline.common.sums import verified
-from beatline.datasets import Labels, Manifest, by_number, class_name, exclusive
+from beatline.datasets import Labels, Manifest, by_number, class_name, exclusive, joined
 from beatline.datasets.table.point_in_time import features_at
 from beatline.formats import tables
 from beatline.formats.tables import EXTENSIONS, Table
@@ -460,7 +458,7 @@ def _together(
             f"together"
         )
     warn(f"{len(apart)} rows have the features of another one: they are kept in one split")
-    return _joined(groups, groups.iloc[first])
+    return joined(groups, groups.iloc[first])
 
 
 def _first_alike(numbers: np.ndarray) -> np.ndarray:
@@ -477,13 +475,3 @@ def _first_alike(numbers: np.ndarray) -> np.ndarray:
     unequal = (alike[other] != alike[candidates[other]]).any(axis=1)
     candidates[other[unequal]] = other[unequal]
     return candidates
-
-
-def _joined(groups: pd.Series, alike: pd.Series) -> pd.Series:
-    """Groups that are connected by rows which are alike, each called as the first of them."""
-    codes, names = pd.factorize(groups)
-    others = pd.Index(names).get_indexer(pd.Index(alike))
-    edges = coo_array((np.ones(len(codes)), (codes, others)), shape=(len(names), len(names)))
-    _, component = connected_components(edges, directed=False)
-    called = pd.Series(names).groupby(component).first()
-    return pd.Series(called.to_numpy()[component[codes]], groups.index)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from beatline.common.errors import listed
 from beatline.formats.recording import Notice, Recording, caution, note
 from beatline.serving.preparation import digits
 from beatline.serving.preparation.signals import check_present
-from beatline.serving.problems import listed, unfit
+from beatline.serving.problems import unfit
 from beatline.serving.recording import Prepared
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.images import GREY_LEVEL

@@ -9,20 +9,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import soxr
 
-from beatline.common.errors import shown
+from beatline.common.errors import listed, shown
 from beatline.formats import leads
+from beatline.formats.oddities import by_einthoven, oddities
 from beatline.formats.recording import Notice, Recording, caution, note
-from beatline.formats.units import power_of_ten
-from beatline.serving.preparation.oddities import by_einthoven, oddities
-from beatline.serving.problems import listed, unfit
+from beatline.formats.resampling import MOST_RESAMPLED, interpolated, resampled
+from beatline.formats.units import power_of_ten, scaled
+from beatline.serving.problems import unfit
 from beatline.serving.recording import Prepared
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size
 from beatline.serving.uploads.images import GREY_LEVEL
 
-MOST_RESAMPLED = 50  # times higher or lower a sampling rate may be
 SAY_RATE = 'say it by the header X-Sampling-Rate (or "sampling_rate" in JSON)'
 _GENERIC = re.compile(r"(channel|column) \d+")  # names of channels that have none
 _LOOKS_AT = {
@@ -68,7 +67,7 @@ def prepare(recording: Recording, dataset: Mapping[str, Any], limits: Serve) -> 
         notices.append(resampling(rate, wanted))
         values = steps(recording, dataset) * len(channels)
         check_size(values, limits, f"the recording at {wanted:g} Hz")
-        samples = _resampled(whole, missing, rate, wanted)
+        samples = resampled(whole, missing, rate, wanted)
     return Prepared(samples, notices, len(samples))
 
 
@@ -147,14 +146,12 @@ def _converted(recording: Recording, wanted: str, notices: list[Notice]) -> np.n
     samples, units = recording.samples, recording.units
     if units is None or all(unit == wanted for unit in units):
         return samples
-    powers = np.array([_power(unit, wanted) for unit in units])
-    if not powers.any():
+    powers = [_power(unit, wanted) for unit in units]
+    if not any(powers):
         return samples
     given = sorted({unit for unit, power in zip(units, powers, strict=True) if power})
     notices.append(note("converted", f"converted from {listed(given)} to {wanted}"))
-    # A division by 1000 is exact to the last bit, a multiplication by 0.001 is not.
-    larger, smaller = (10.0 ** np.maximum(sign * powers, 0) for sign in (1, -1))
-    return samples * larger.astype(samples.dtype) / smaller.astype(samples.dtype)
+    return scaled(samples, powers)
 
 
 def _power(unit: str, wanted: str) -> int:
@@ -183,10 +180,10 @@ def filled(
     samples: np.ndarray, channels: list[str], notices: list[Notice]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The samples with those in between for missing ones, and which are missing (None: none is)."""
-    missing = np.isnan(samples)
+    whole, missing = interpolated(samples)
+    if missing is None:
+        return whole, None
     columns = np.flatnonzero(missing.any(axis=0))
-    if not len(columns):
-        return samples, None
     notices.append(
         caution(
             "missing",
@@ -195,11 +192,6 @@ def filled(
             f"recordings stands in for them",
         )
     )
-    whole, places = samples.copy(), np.arange(len(samples))
-    for column in columns:
-        valid = ~missing[:, column]
-        values = samples[valid, column]
-        whole[:, column] = np.interp(places, places[valid], values) if len(values) else 0
     return whole, missing
 
 
@@ -226,19 +218,3 @@ def resampling(rate: float, wanted: float) -> Notice:
         return note("resampled", message)
     lost = f"{message}: what the training recordings have above {rate / 2:g} Hz is not in it"
     return caution("resampled", lost)
-
-
-def _resampled(
-    whole: np.ndarray, missing: np.ndarray | None, rate: float, wanted: float
-) -> np.ndarray:
-    """`[T, C]` at another sampling rate, NaN again where a neighbour in time was missing."""
-    # The filter sees zeros beyond both ends: without its offset a signal has no step there.
-    offset = whole.mean(axis=0)
-    resampled = soxr.resample(np.ascontiguousarray(whole - offset), rate, wanted, quality="HQ")
-    resampled += offset
-    if missing is not None:
-        places = np.arange(len(resampled)) * (rate / wanted)
-        before = np.minimum(places.astype(int), len(missing) - 1)
-        after = np.minimum(np.ceil(places).astype(int), len(missing) - 1)
-        resampled[missing[before] | missing[after]] = np.nan
-    return resampled

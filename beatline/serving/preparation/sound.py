@@ -11,10 +11,10 @@ import numpy as np
 from beatline.common.errors import UserError, shown
 from beatline.features import sound
 from beatline.formats import audio
+from beatline.formats.oddities import oddities
 from beatline.formats.recording import Notice, Recording, note
-from beatline.serving.preparation.oddities import oddities
+from beatline.formats.resampling import MOST_RESAMPLED
 from beatline.serving.preparation.signals import (
-    MOST_RESAMPLED,
     SAY_RATE,
     check_present,
     filled,

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from beatline.common.errors import names_there_are, shown
+from beatline.common.errors import listed, names_there_are, shown
 from beatline.formats.recording import Recording
-from beatline.serving.problems import listed, malformed, too_large, unfit
+from beatline.serving.problems import malformed, too_large, unfit
 from beatline.serving.settings import Serve
 from beatline.serving.uploads.checks import check_size, two_dimensional
 from beatline.serving.uploads.metadata import described, validated

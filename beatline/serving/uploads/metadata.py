@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from beatline.common.errors import shown
+from beatline.common.errors import listed, shown
 from beatline.formats.recording import Recording
-from beatline.serving.problems import Problem, listed, malformed, unfit
+from beatline.serving.problems import Problem, malformed, unfit
 
 HIGHEST_RATE = 1e9  # Hz
 LONGEST_UNIT = 32  # characters

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from beatline.common.errors import listed
 from beatline.formats.recording import Notice, caution
-from beatline.serving.problems import listed
 
 # A plateau: two samples or more at a channel's highest or lowest value, entered or left by a step that
 # a signal near its peak does not take. Natural peaks that a coarse scale makes flat have no such step.
@@ -20,10 +20,7 @@ EINTHOVEN = 0.2
 
 def oddities(samples: np.ndarray, channels: list[str]) -> list[Notice]:
     """Notices of channels of `[T, C]`, without NaN, that never change or are clipped."""
-    high, low = samples.max(axis=0), samples.min(axis=0)
-    constant = high == low
-    clipped = _is_clipped(samples, high, high - low) | _is_clipped(samples, low, high - low)
-    flat, cut = ([channels[i] for i in np.flatnonzero(w)] for w in (constant, clipped & ~constant))
+    flat, cut = ([channels[i] for i in np.flatnonzero(w)] for w in flat_and_clipped(samples))
     notices = []
     if flat and len(samples) > 1:
         verb = "never changes" if len(flat) == 1 else "never change"
@@ -33,6 +30,14 @@ def oddities(samples: np.ndarray, channels: list[str]) -> list[Notice]:
         plateau = "the highest or lowest value recurs as a plateau"
         notices.append(caution("clipped", f"{listed(cut)} {verb} clipped: {plateau}"))
     return notices
+
+
+def flat_and_clipped(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each channel of `[T, C]`, without NaN, never changes, and whether it is clipped."""
+    high, low = samples.max(axis=0), samples.min(axis=0)
+    constant = high == low
+    clipped = _is_clipped(samples, high, high - low) | _is_clipped(samples, low, high - low)
+    return constant, clipped & ~constant
 
 
 def by_einthoven(

@@ -1,0 +1,527 @@
+"""Write the block of params.yaml for recordings of one's own, from a look at them.
+
+`beatline new dataset FOLDER` looks at a folder (or a ZIP or tar archive) with recordings and a table that
+labels them: formats, channels, sampling rates, lengths, classes, patients. It adds a data set of module
+`recordings` and the training of a model to params.yaml, says in comments what it found and what it only
+guessed, and changes no other line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from beatline.commands import validate
+from beatline.common import params
+from beatline.common.errors import UserError, listed, names_there_are
+from beatline.common.files import replacing
+from beatline.datasets import by_number
+from beatline.datasets.recordings import files
+from beatline.datasets.recordings.files import Found
+from beatline.datasets.recordings.labels import FALSE, FOLDS, TRUE
+from beatline.formats import tables
+from beatline.sources.archives import Source, open_source
+
+Rows = dict[str, list[str]]  # the texts of a table, by column
+LOOKED_AT = 200  # files that are read
+TABLES = 50  # tables that are looked at, where recordings are tables themselves
+MOST_CLASSES = 50
+NORMAL = ("norm", "normal", "healthy", "control", "sinus", "sr", "nsr", "n", "negative", "ok", "0")
+ROLES = {  # words in the names of columns
+    "patient": ("patient", "subject", "participant", "person", "pid"),
+    "fold": ("fold", "split", "set", "subset", "partition"),
+    "age": ("age",),
+    "sex": ("sex", "gender"),
+    "time": ("time", "date", "datetime", "timestamp", "recorded"),
+    "rate": ("rate", "fs", "hz", "frequency"),
+    "unit": ("unit", "units"),
+}
+LABELS = ("label", "labels", "class", "classes", "diagnosis", "diagnoses", "dx", "target", "category",
+          "rhythm", "finding", "findings", "condition", "annotation", "statement", "statements", "kind",
+          "fault", "state", "y")  # fmt: skip
+SEPARATORS = (";", "|", ",")
+WINDOW = 2.5  # s of a recording that a network looks at, as for PTB-XL
+LONGEST = 500  # steps that it looks at as a whole
+PASSES = 40_000  # recordings that a training sees about, so that it takes minutes
+
+
+@dataclass
+class Look:
+    """What was seen of a source. `columns`: by the parameters of :class:`recordings.Download`; `labels`,
+    `separator`: as there; `classes`: how many records have each; `unsure`: sentences on what was only
+    guessed; `files`: those that were read; `rows` of the table, and how many of them name a file."""
+
+    table: str
+    columns: dict[str, str]
+    labels: list[str]
+    separator: str | None
+    classes: Counter[str]
+    several: bool
+    rows: int
+    matched: int
+    candidates: int
+    patients: int
+    official: bool
+    files: list[Found]
+    unsure: list[str] = field(default_factory=list)
+
+    def most(self, value: Callable[[Found], Any]) -> Any:
+        """What most files that can be read have; None if none says."""
+        counted = Counter(value(each) for each in self.files if not each.problem)
+        counted.pop(None, None)
+        return counted.most_common(1)[0][0] if counted else None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the folder, and what cannot be guessed."""
+    parser.add_argument("what", choices=["dataset"])
+    parser.add_argument("source", metavar="FOLDER", help="a folder or an archive with recordings")
+    parser.add_argument("--name", help="of the data set (default: that of the folder)")
+    parser.add_argument("--table", help="the path in FOLDER of the table, if it is not found")
+    parser.add_argument("--labels", help="the column with labels, or several with 0 and 1: a,b,c")
+    parser.add_argument(
+        "--anomaly", metavar="NORMAL", help="learn only records with this label, to find all others"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the block; say what was found and what to run. Raises UserError if it cannot be told."""
+    text = params.PATH.read_text() if params.PATH.exists() else ""
+    content = params.load()
+    path = Path(options.source)
+    name = (
+        options.name or re.sub(r"[^A-Za-z0-9_-]+", "_", path.name.split(".")[0]).strip("_").lower()
+    )
+    if not re.fullmatch(params.NAME, name):
+        raise UserError(
+            f"{name!r} is no name of a data set: give letters, digits, _ and - by --name"
+        )
+    if name in content["datasets"] or any(name in (on or {}) for on in content["train"].values()):
+        raise UserError(f"{params.PATH} has a data set {name} already: give another --name")
+    with open_source(path) as source:
+        seen = look(source, options.table, options.labels and options.labels.split(","))
+    normal: str | None = options.anomaly
+    normal = normal or next((c for c in seen.classes if c.lower() in NORMAL), None)
+    if normal and normal not in seen.classes:
+        raise UserError(
+            f"--anomaly {normal}: no record has that label{names_there_are(normal, seen.classes)}"
+        )
+    source_path = path if not path.is_absolute() else path.resolve()
+    model = "autoencoder" if options.anomaly else "mlp" if seen.most(_steps) == 1 else "cnn"
+    data = dataset_block(name, source_path, seen, normal, anomaly=bool(options.anomaly))
+    training = training_block(name, model, seen)
+    changed = inserted(text, ["datasets"], data)
+    changed = inserted(changed, ["train", model], training)
+    validate.validate(checked(changed))
+    with replacing(params.PATH) as beside:
+        beside.write_text(changed)
+    print("\n".join(line.strip().removeprefix("# ") for line in _found(name, seen)))
+    print(f"\nwritten into {params.PATH}: datasets.{name} and train.{model}.{name}")
+    print("Look at the comments there, then run")
+    print(f"  make repro ONLY={name}    # or: beatline repro --glob '*@{name}'")
+    print("  make repro && make serve   # with the report of all data sets, and the served model")
+    return 0
+
+
+# ---------------------------------------------------------------- what there is
+
+
+def look(source: Source, table: str | None = None, labels: list[str] | None = None) -> Look:
+    """Look at a source. Raises UserError if it has no table that names its files, or none of its columns
+    looks like labels."""
+    name, frame, column = _table(source, table)
+    present = files.candidates(source, name)
+    folder = name[: name.rfind("/") + 1]
+    matched = files.matched(frame[column], present, folder)
+    rows = {
+        name: [value for value, path in zip(values, matched, strict=True) if path]
+        for name, values in frame.items()
+    }
+    paths = list(filter(None, matched))
+    unsure: list[str] = []
+    # Dates of patients are taken along by who names the column, and not by default.
+    roles = _roles(_without(rows, [column, *(labels or [])]))
+    dates = roles.pop("time", "")
+    columns = {"file": column} | roles
+    if labels:
+        for label in labels:
+            if label not in frame:
+                raise UserError(
+                    f"{name} has no column {label}{names_there_are(label, list(frame))}"
+                )
+    else:
+        labels = _label_columns(_without(rows, [*columns.values(), dates]), name, unsure)
+    separator = _separator(rows[labels[0]]) if len(labels) == 1 else None
+    classes = _classes(rows, labels, separator)
+    nothing = [""] * len(paths)
+    numbers, units = (rows.get(columns.get(key, ""), nothing) for key in ("rate", "unit"))
+    asked = [
+        (path, _rate(rate), unit) for path, rate, unit in zip(paths, numbers, units, strict=True)
+    ]
+    sampled = {each[0]: each for each in asked[:: max(1, len(asked) // LOOKED_AT)][:LOOKED_AT]}
+    read = list(files.read(source, list(sampled.values())))
+    if all(each.problem for each in read):
+        raise UserError(f"{source.path}: no file can be read: {read[0].problem}")
+    folds = {FOLDS[value.lower()] for value in rows.get(columns.get("fold", ""), [])}
+    if not any(each.rate for each in read):
+        unsure.append("no file says its sampling rate: set download.sampling_rate if you know it")
+    elif any(each.rate is None for each in read if not each.problem):
+        unsure.append("some files say no sampling rate: that of the others is taken for granted")
+    if not any(each.named for each in read):
+        unsure.append("no file names its channels, which are numbered")
+    if "patient" not in columns:
+        unsure.append("no column looks like patients: records of one could be in train and in test")
+    return Look(
+        table=name,
+        columns=columns,
+        labels=labels,
+        separator=separator,
+        classes=classes,
+        several=bool(separator) or len(labels) > 1,
+        rows=len(matched),
+        matched=len(paths),
+        candidates=len(present),
+        patients=len(set(rows.get(columns.get("patient", ""), []))),
+        official={"train", "test"} <= folds,
+        files=read,
+        unsure=unsure,
+    )
+
+
+def _without(rows: Rows, names: Collection[str]) -> Rows:
+    return {name: values for name, values in rows.items() if name not in names}
+
+
+def _rate(value: str) -> float | None:
+    try:
+        return float(value) or None
+    except ValueError:
+        return None
+
+
+def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
+    """The table of a source whose columns name most files, as texts, and the column that does."""
+    names = [name for name in source.names() if name.lower().endswith(tables.EXTENSIONS)]
+    if chosen and chosen not in names:
+        raise UserError(f"{source.path} holds no table {chosen}{names_there_are(chosen, names)}")
+    # Of many tables, those with names of their own come before those that are numbered recordings.
+    stems = Counter(re.sub(r"\d+", "0", name) for name in names)
+    names.sort(key=lambda name: (stems[re.sub(r"\d+", "0", name)] > 3, name.count("/"), name))
+    best: tuple[int, str, Rows, str] | None = None
+    for name in islice([chosen] if chosen else names, TABLES):
+        present = files.candidates(source, name)
+        try:
+            content, where = source.read(name), f"{source.path}: {name}"
+            columns = tables.names(content, where)
+            texts = tables.read(content, where, [], columns).texts
+        except UserError as error:
+            if chosen:
+                raise
+            del error  # it is a recording, or no table
+            continue
+        frame = {column: values.to_list() for column, values in texts.items()}
+        folder = name[: name.rfind("/") + 1]
+        for column in columns:
+            values = frame[column]
+            if len(set(values)) < len(values) / 2:
+                continue
+            named = len(set(files.matched(values, present, folder)) - {None})
+            if named and (best is None or named > best[0]):
+                best = named, name, frame, column
+    if best is None:
+        raise UserError(
+            f"{source.path} holds no table ({', '.join(tables.EXTENSIONS)}) with a column that names its "
+            f"files: write one with a row for each file and the columns file and label"
+        )
+    return best[1:]
+
+
+def _roles(rows: Rows) -> dict[str, str]:
+    """The columns that say more of a record, by the parameter that names them."""
+    found: dict[str, str] = {}
+    for role, words in ROLES.items():
+        for name, values in rows.items():
+            fits = bool(set(_words(name)) & set(words)) and name not in found.values()
+            if role == "fold":
+                fits = fits and set(map(str.lower, values)) <= set(FOLDS)
+            if role in ("rate", "age"):
+                fits = fits and any(map(_rate, values))
+            if role in ("time", "rate", "unit", "age", "sex"):
+                fits = fits and len(_words(name)) <= 2
+            if fits:
+                found[role] = name
+                break
+    return found
+
+
+def _words(name: str) -> list[str]:
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W\d_]+", name.lower())
+
+
+def _label_columns(rows: Rows, table: str, unsure: list[str]) -> list[str]:
+    """The column that holds labels, or those with 0 and 1; what is guessed is added to `unsure`."""
+    bits = {*TRUE[:2], *FALSE[:2], ""}
+    flags = [name for name, values in rows.items() if set(map(str.lower, values)) <= bits]
+    flags = [name for name in flags if len(set(rows[name])) > 1]
+    called = [name for name in rows if set(_words(name)) & set(LABELS)]
+    for name in called:
+        classes = _classes(rows, [name], _separator(rows[name]))
+        if name not in flags and 1 < len(classes) <= MOST_CLASSES:
+            return [name]
+    if len(flags) > 1:
+        unsure.append(f"the columns {listed(flags)} hold 0 and 1 and are taken for classes")
+        return flags
+    if len(flags) == 1 and (flags[0] in called or not called):
+        if flags[0] not in called:
+            unsure.append(f"the column {flags[0]} is taken for the label, as the one with 0 and 1")
+        return flags
+    few = [n for n, values in rows.items() if 1 < len(set(values)) <= min(20, len(values) / 3)]
+    if few:
+        unsure.append(f"the column {few[0]} is taken for the label, though it is not called so")
+        return few[:1]
+    raise UserError(
+        f"none of the columns of {table} looks like labels (columns: {listed(list(rows))}): name it by "
+        f"--labels"
+    )
+
+
+def _separator(values: list[str]) -> str | None:
+    """What stands between the labels of a column with lists, if it holds any."""
+    single = len(set(values) - {""})
+    for separator in SEPARATORS:
+        if any(separator in value for value in values):
+            parts = {part.strip() for value in values for part in value.split(separator)} - {""}
+            return separator if len(parts) < max(single, 3) else None
+    return None
+
+
+def _classes(rows: Rows, labels: list[str], separator: str | None) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    if len(labels) > 1:
+        return Counter({n: sum(value.lower() in TRUE for value in rows[n]) for n in labels})
+    for value in rows[labels[0]]:
+        counted.update(tables.text(p) for p in (value.split(separator) if separator else [value]))
+    del counted[""]
+    return Counter(dict(counted.most_common()))
+
+
+def _steps(each: Found) -> int:
+    return each.steps
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def _found(name: str, seen: Look) -> list[str]:
+    """Lines of comments on what there is."""
+    good = [each for each in seen.files if not each.problem]
+
+    def counted(values: list[Any]) -> str:
+        common = Counter(values).most_common(4)
+        more = f" and {len(set(values)) - 4} others" if len(set(values)) > 4 else ""
+        if len(common) == 1:
+            return str(common[0][0])
+        return ", ".join(f"{value} ({times})" for value, times in common) + more
+
+    lengths = [
+        f"{each.steps / each.rate:g} s" if each.rate else f"{each.steps} samples" for each in good
+    ]
+    units = [", ".join(sorted(set(each.units))) if each.units else "not said" for each in good]
+    flags = Counter(flag for each in good for flag in each.flags or {})
+    classes = ", ".join(f"{label} {times}" for label, times in seen.classes.most_common(12))
+    lines = [
+        f"{name}: what `beatline new dataset` found, to be checked",
+        f"table: {seen.rows} rows, {seen.matched} of which name one of {seen.candidates} files",
+        f"formats: {counted([each.kind for each in good])}, of {len(seen.files)} files that were read",
+        f"channels: {counted([listed(list(each.channels)) for each in good])}",
+        f"sampling rate: {counted([f'{each.rate:g} Hz' if each.rate else 'not said' for each in good])}",
+        f"length: {counted(lengths)}",
+        f"unit: {counted(units)}",
+        f"classes: {classes}"
+        + (f" and {len(seen.classes) - 12} more" if len(seen.classes) > 12 else ""),
+        f"patients: {seen.patients or 'not known'}",
+    ]
+    if flags:
+        lines.append("quality: " + ", ".join(f"{n} {flag}" for flag, n in flags.items()))
+    bad = [each.problem for each in seen.files if each.problem]
+    lines += [f"{len(bad)} files cannot be read, such as {bad[0]}"] if bad else []
+    lines += [f"NOT SURE: {sentence}" for sentence in seen.unsure]
+    return [f"# {' '.join(line.split())}" for line in lines]
+
+
+def dataset_block(
+    name: str, source: Path, seen: Look, normal: str | None, *, anomaly: bool
+) -> list[str]:
+    """The lines of `datasets.<name>`."""
+    rate = seen.most(lambda each: each.rate)
+    steps, channels = seen.most(_steps), seen.most(lambda e: e.channels if e.named else None)
+    download: dict[str, Any] = {
+        "source": source.as_posix(),
+        "sha256": None,
+        "table": seen.table,
+        "file": seen.columns["file"],
+        "labels": seen.labels if len(seen.labels) > 1 else seen.labels[0],
+        "separator": seen.separator,
+        **seen.columns,
+        "leads": list(channels or []),
+        "sampling_rate": rate,
+        "seconds": steps / rate if rate else None,
+        "shorter": "pad",
+        "longer": "crop",
+        "max_bad_files": max(20, seen.matched // 100),
+    }
+    labels: dict[str, Any] = {
+        "map": {},
+        "classes": sorted(seen.classes, key=by_number),
+        "drop": [],
+        "normal": normal,
+    }
+    if anomaly:
+        labels |= {"task": "anomaly"}
+    elif seen.several:
+        labels |= {"task": "multilabel", "unlabelled": "drop"}
+    else:
+        labels |= {"task": "binary" if len(seen.classes) == 2 else "multiclass"}
+    labels |= {"min_records": 10 if seen.matched >= 500 else 3, "quality": {"drop": []}}
+    block = {
+        "module": "recordings",
+        "download": download,
+        "aggregate_labels": labels,
+        "split": {
+            "method": "official" if seen.official else "stratified",
+            "by": "patient" if "patient" in seen.columns else "record",
+            "train": 0.7,
+            "validation": 0.15,
+            "test": 0.15,
+            "seed": 1,
+        },
+        "normalize": {
+            "recordings": f"data/raw/{name}.zip",
+            "per": "channel",
+            "invalid": "median" if steps == 1 else "mean",
+        },
+    }
+    comments = {
+        "sampling_rate": "Hz; others are resampled to it",
+        "seconds": "the length; what is shorter",
+        "shorter": "is filled up: pad | reject",
+        "longer": "is cut: crop | reject",
+        "max_bad_files": "so many are skipped; more are an error",
+        "task": "multilabel | multiclass | binary | anomaly",
+        "normal": "the label of what is normal, if any",
+        "min_records": "a class with fewer is left out",
+    }
+    return ["", *_found(name, seen), *_yaml({name: block}, comments)]
+
+
+def training_block(name: str, model: str, seen: Look) -> list[str]:
+    """The lines of `train.<model>.<name>`: a small network, for minutes on two cores."""
+    rate, steps = seen.most(lambda each: each.rate), seen.most(_steps)
+    epochs = min(30, max(5, PASSES // max(1, seen.matched)))
+    optimizer = {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.01}
+    block: dict[str, Any]
+    if model == "mlp":
+        block = {
+            "architecture": {"dense": [128, 64], "batch_norm": True, "dropout": 0.3},
+            "augment": {"noise": 0.1},
+            "optimizer": {"name": "adamw", "learning_rate": 0.003, "weight_decay": 0.05},
+        }
+    elif model == "autoencoder":
+        block = {
+            "architecture": {"dimensions": 1, "filters": [16, 32, 64, 64, 8], "kernel": 5},
+            "optimizer": {"name": "adamw", "learning_rate": 0.003, "weight_decay": 0.0},
+        }
+    else:
+        block = {
+            "architecture": {
+                "dimensions": 1,
+                "blocks": "residual",
+                "stem_kernel": 7,
+                "filters": [32, 32, 64],
+                "kernels": [5, 3],
+                "strides": [2, 2, 2] if steps >= 64 else [1, 1, 2],
+                "pooling": "average_max",
+                "dropout": 0.3,
+            },
+            "optimizer": optimizer,
+        }
+    if model != "mlp" and steps > LONGEST:
+        window = round(WINDOW * rate) if rate and rate >= 50 else LONGEST // 2
+        block["windows"] = {"length": min(steps, max(64, window))}
+    multiclass = model == "cnn" and not seen.several and len(seen.classes) > 2
+    monitor = "loss" if model != "cnn" else "accuracy" if multiclass else "auc"
+    block |= {"epochs": epochs, "batch_size": 64 if seen.matched >= 500 else 16, "monitor": monitor}
+    return _yaml({name: block}, {})
+
+
+def _yaml(content: dict[str, Any], comments: dict[str, str]) -> list[str]:
+    """Lines of YAML; lists in blocks and without a comment beside them, since DVC moves such comments."""
+    stream = StringIO()
+    yaml = YAML()
+    yaml.width = 1000
+    yaml.representer.add_representer(
+        type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "")
+    )
+    yaml.dump(content, stream)
+    lines = []
+    for line in stream.getvalue().splitlines():
+        line = line.rstrip()
+        key = re.match(r" *([a-z_]+):", line)
+        comment = comments.get(key[1]) if key else None
+        lines.append(f"{line:<30} # {comment}" if comment else line)
+    return lines
+
+
+def inserted(text: str, place: Sequence[str], lines: Sequence[str]) -> str:
+    """The text of params.yaml with `lines` at the end of the block at `place`, indented as what is there;
+    all lines that are there stay. Raises UserError if that block is not written in lines."""
+    content = YAML().load(text)
+    own = text.splitlines()
+    block, start, end, indent = content, 0, len(own), ""
+    for depth, key in enumerate(place):
+        if key not in block:  # such as a model that nothing is trained by yet
+            lines = [f"{key}:", *(f"  {line}" if line else "" for line in lines)]
+            break
+        keys = list(block)
+        after = keys[keys.index(key) + 1 :]
+        start = block.lc.key(key)[0]
+        end = block.lc.key(after[0])[0] if after else end
+        block = block[key]
+        if not isinstance(block, CommentedMap) or not block or block.fa.flow_style():
+            raise UserError(
+                f"{params.PATH}: {'.'.join(place[: depth + 1])} is empty or written in braces: write "
+                f"it in lines, an entry below the other"
+            )
+        indent = " " * block.lc.key(next(iter(block)))[1]
+    else:
+        indent = " " * block.lc.key(next(iter(block)))[1]
+    while end > start + 1 and (not own[end - 1].strip() or _is_outer_comment(own[end - 1], indent)):
+        end -= 1
+    added = [f"{indent}{line}" if line else "" for line in lines]
+    return "\n".join([*own[:end], *added, *own[end:]]) + "\n"
+
+
+def _is_outer_comment(line: str, indent: str) -> bool:
+    """Whether a line is a comment on what comes behind the block."""
+    return line.lstrip().startswith("#") and len(line) - len(line.lstrip()) < len(indent)
+
+
+def checked(text: str) -> dict[str, Any]:
+    """The content of params.yaml as it would be. Raises UserError if it is not valid."""
+    beside = params.PATH.with_name(".params.new.yaml")
+    try:
+        beside.write_text(text)
+        return params.load(beside)
+    finally:
+        beside.unlink(missing_ok=True)

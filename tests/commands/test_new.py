@@ -1,0 +1,230 @@
+"""`beatline new dataset`: what is in a folder is found, written, and valid; nothing else changes."""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from beatline import cli
+from beatline.commands import validate
+from beatline.common import params
+from tests.own_recordings import real_ecgs, write_thirds
+from tests.paths import ROOT
+
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the committed params.yaml."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def series(
+    folder: Path,
+    table: dict[str, list[Any]],
+    *,
+    steps: int = 40,
+    file: str = "path",
+    name: str = "index.csv",
+) -> None:
+    """Series of two channels in NPY files, as many as the table has rows."""
+    folder.mkdir()
+    draw = np.random.default_rng(1)
+    rows = len(next(iter(table.values())))
+    names = [f"s{number:03d}.npy" for number in range(rows)]
+    for each in names:
+        np.save(folder / each, draw.standard_normal((steps, 2)))
+    pd.DataFrame({file: names, **table}).to_csv(folder / name, index=False)
+
+
+def new(*arguments: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run the command; the blocks of the data set and of its training, of a file that is valid."""
+    before = (ROOT / "params.yaml").read_text().splitlines()
+    status = cli.main(["new", "dataset", *arguments])
+    assert status == 0
+    after = Path("params.yaml").read_text().splitlines()
+    changes = [line for line in difflib.ndiff(before, after) if line[:1] in "+-?"]
+    assert changes and {line[:1] for line in changes} == {"+"}
+    content = params.load()
+    validate.validate(content)
+    (name,) = content["datasets"].keys() - params.load(ROOT / "params.yaml")["datasets"].keys()
+    (model,) = (model for model, on in content["train"].items() if name in on)
+    return content["datasets"][name], {"model": model, **content["train"][model][name]}
+
+
+def refused(*arguments: str) -> str:
+    """The message of a refusal, which leaves params.yaml as it is."""
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(SystemExit) as error:
+        cli.main(["new", "dataset", *arguments])
+    assert Path("params.yaml").read_bytes() == before
+    assert not list(Path().glob(".*"))
+    return str(error.value)
+
+
+@real_ecgs
+def test_real_ecgs_in_three_formats(project: Path, capsys: Printed) -> None:
+    """Table, columns, leads, rate, length, classes and patients of a stranger's ECGs are found, and what
+    is to be run is said."""
+    write_thirds(project / "my ECGs", 60)
+    block, training = new("my ECGs")
+    download = block["download"]
+    assert download["source"] == "my ECGs"
+    assert download["table"] == "my_ecgs.csv"
+    assert {
+        key: download[key] for key in ("file", "labels", "patient", "age", "sex", "rate", "unit")
+    } == {
+        "file": "recording",
+        "labels": "diagnosis",
+        "patient": "patient",
+        "age": "age",
+        "sex": "sex",
+        "rate": "sampling_rate",
+        "unit": "unit",
+    }
+    assert (download["sampling_rate"], download["seconds"], len(download["leads"])) == (100, 10, 12)
+    assert block["aggregate_labels"]["classes"] == ["abnormal", "normal"]
+    assert block["aggregate_labels"]["normal"] == "normal"
+    assert block["aggregate_labels"]["task"] == "binary"
+    assert block["split"]["by"] == "patient"
+    assert training["windows"] == {"length": 250}
+    assert training["model"] == "cnn"
+    printed = capsys.readouterr().out
+    assert "make repro ONLY=my_ecgs" in printed
+    comments = Path("params.yaml").read_text()
+    for fact in ("60 rows, 60 of", "wfdb (20)", "csv (20)", "edf (20)", "100 Hz", "10 s", "mV"):
+        assert fact in comments
+
+
+def test_guesses_are_called_so(project: Path) -> None:
+    """No rate, no names of channels, no patients, and a label that is not called so."""
+    series(project / "motors", {"colour": ["red", "blue"] * 10})
+    block, training = new("motors", "--name", "m")
+    assert block["download"]["labels"] == "colour"
+    assert block["download"]["sampling_rate"] is None and block["download"]["seconds"] is None
+    assert block["download"]["leads"] == []
+    assert block["split"]["by"] == "record"
+    assert "windows" not in training
+    comments = [line for line in Path("params.yaml").read_text().splitlines() if "NOT SURE" in line]
+    for about in ("sampling rate", "channels", "patients", "colour"):
+        assert any(about in line for line in comments), about
+
+
+@pytest.mark.parametrize(
+    ("table", "labels", "separator", "task"),
+    [
+        ({"AF": [0, 1] * 10, "MI": [1, 1, 0, 0] * 5}, ["AF", "MI"], None, "multilabel"),
+        ({"diagnoses": ["AF;MI", "MI", "AF", "SR"] * 5}, "diagnoses", ";", "multilabel"),
+        (
+            {"rhythm": list("abcd") * 5, "note": [f"n{n}" for n in range(20)]},
+            "rhythm",
+            None,
+            "multiclass",
+        ),
+        ({"fault": [0, 1] * 10}, "fault", None, "binary"),
+    ],
+)
+def test_labels_are_found_in_each_form(
+    project: Path, table: dict[str, list[Any]], labels: Any, separator: str | None, task: str
+) -> None:
+    series(project / "mine", table)
+    block, _ = new("mine")
+    assert block["download"]["labels"] == labels
+    assert block["download"]["separator"] == separator
+    assert block["aggregate_labels"]["task"] == task
+
+
+def test_dates_of_patients_are_not_taken_along(project: Path) -> None:
+    """Nor is a column that is named as the label something else as well."""
+    days = [f"2020-01-{day:02d}" for day in range(1, 21)]
+    series(project / "mine", {"date": days, "sex": ["m", "f"] * 10})
+    block, _ = new("mine", "--labels", "sex")
+    assert block["download"]["labels"] == "sex"
+    assert not {"time", "sex"} & block["download"].keys()
+
+
+def test_an_archive_is_looked_at_as_a_folder(project: Path) -> None:
+    series(project / "mine", {"label": ["a", "b"] * 10})
+    shutil.make_archive("packed", "gztar", "mine")
+    block, _ = new("packed.tar.gz")
+    assert block["download"]["source"] == "packed.tar.gz"
+    assert block["normalize"]["recordings"] == "data/raw/packed.zip"
+
+
+def test_folds_and_features(project: Path) -> None:
+    """The publishers' split is kept; recordings of one step are rows of a table, for a model of such."""
+    folds = ["train"] * 12 + ["validation"] * 4 + ["test"] * 4
+    series(project / "mine", {"label": ["a", "b"] * 10, "split": folds}, steps=1, name="t.tsv.csv")
+    block, training = new("mine")
+    assert block["split"]["method"] == "official"
+    assert block["normalize"]["invalid"] == "median"
+    assert training["model"] == "mlp"
+
+
+def test_anomaly_detection(project: Path) -> None:
+    """What is normal is named, and a model that learns nothing else."""
+    series(project / "mine", {"state": ["good", "bad", "worse", "good"] * 5})
+    block, training = new("mine", "--anomaly", "good")
+    assert block["aggregate_labels"]["task"] == "anomaly"
+    assert block["aggregate_labels"]["normal"] == "good"
+    assert training["model"] == "autoencoder"
+    shutil.copy(ROOT / "params.yaml", project)
+    assert "bda" in refused("mine", "--anomaly", "bda")
+
+
+def test_recordings_that_are_tables_are_not_taken_for_the_table(project: Path) -> None:
+    """A hundred CSV files of samples beside the one that lists them."""
+    folder = project / "mine"
+    folder.mkdir()
+    draw = np.random.default_rng(1)
+    for number in range(100):
+        samples = pd.DataFrame(draw.standard_normal((20, 2)), columns=["I", "II"])
+        samples.to_csv(folder / f"{number}.csv", index=False)
+    rows = {"record": list(range(100)), "kind": ["x", "y"] * 50, "fs": [250] * 100}
+    pd.DataFrame(rows).to_csv(folder / "zz.csv", index=False)
+    block, _ = new("mine")
+    download = block["download"]
+    assert (download["table"], download["file"], download["labels"]) == ("zz.csv", "record", "kind")
+    assert (download["rate"], download["sampling_rate"], download["leads"]) == (
+        "fs",
+        250,
+        ["I", "II"],
+    )
+
+
+def test_nothing_is_overwritten(project: Path) -> None:
+    """A name that is taken, or none that a data set can have."""
+    series(project / "ptbxl", {"label": ["a", "b"] * 5})
+    assert "ptbxl" in refused("ptbxl")
+    assert "a b" in refused("ptbxl", "--name", "a b")
+
+
+def test_what_cannot_be_found_is_said(project: Path) -> None:
+    """No such folder, no table, a column that there is not with the nearest, no label."""
+    assert "nowhere" in refused("nowhere")
+    (project / "empty").mkdir()
+    assert "empty" in refused("empty")
+    series(project / "mine", {"remark": [f"n{number}" for number in range(10)]})
+    assert "--labels" in refused("mine")
+    assert "remark" in refused("mine", "--labels", "remarks")
+    assert "index.csv" in refused("mine", "--table", "idnex.csv")
+
+
+def test_blocks_that_are_not_written_in_lines_are_refused(project: Path) -> None:
+    series(project / "mine", {"label": ["a", "b"] * 5})
+    text = Path("params.yaml").read_text()
+    start, end = text.index("  cnn:\n"), text.index("  lstm:\n")
+    Path("params.yaml").write_text(text[:start] + "  cnn: {}\n\n" + text[end:])
+    assert "train.cnn" in refused("mine")
+    Path("params.yaml").write_text(text[:start] + text[end:])
+    assert cli.main(["new", "dataset", "mine"]) == 0
+    assert list(params.load()["train"]["cnn"]) == ["mine"]
