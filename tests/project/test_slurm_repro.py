@@ -13,11 +13,15 @@ import pytest
 
 from tests.paths import ROOT
 
-BEATLINE = (
-    "#!{python}\nimport os, sys\nprint(sys.argv[1:], os.environ.get('DASK_SCHEDULER_ADDRESS'))\n"
-)
-BEATLINE += "from beatline.common import parallel\nparallel.STARTUP = 0\n"
-BEATLINE += "if __name__ == '__main__': print(list(parallel.ordered(abs, [-1, -2])))\n"
+# Workers import it again, and print nothing.
+BEATLINE = """#!{python}
+import os, sys
+from beatline.common import parallel
+parallel.STARTUP = 0
+if __name__ == '__main__':
+    print(sys.argv[1:], os.environ.get('DASK_SCHEDULER_ADDRESS'))
+    print(list(parallel.ordered(abs, [-1, -2])))
+"""
 
 
 def submitted(folder: Path, tasks: int, *arguments: str) -> str:
