@@ -30,7 +30,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, wording
 from beatline.formats.recording import (
     BadRecording,
     LargeRecording,
@@ -66,7 +66,8 @@ def read(
     `where` and the `arguments`, which JSON can hold. `files`: contents by names without folders.
     `where`: the file's name for messages. `format_name`: what it should be, such as "EDF file".
     Raises BadRecording as the function does, for whatever else it raises, and if it takes too long or its
-    process ends; LargeRecording if it takes too much memory or gives more than `most` values.
+    process ends; LargeRecording if it takes too much memory or gives more than `most` values; UserError
+    if no process can be started.
     """
     seconds, megabytes = _limit(*SECONDS), _limit(*MEGABYTES)
     if (size := sum(map(len, files.values()))) > megabytes * 1e6:
@@ -111,14 +112,19 @@ class _Process:
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         root = str(Path(__file__).parents[2])
         self._folder = tempfile.mkdtemp(prefix="beatline-")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(os.getpid()), self._folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**environment, **_ALONE, "PYTHONPATH": root},
-            start_new_session=True,  # Ctrl-C is for the one who asks
-        )
+        command = [sys.executable, "-P", "-m", __name__, str(os.getpid()), self._folder]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**environment, **_ALONE, "PYTHONPATH": root},
+                start_new_session=True,  # Ctrl-C is for the one who asks
+            )
+        except OSError:
+            Path(self._folder).rmdir()
+            raise
         assert self._process.stdin and self._process.stdout
         self._requests, self._answers = self._process.stdin, self._process.stdout
 
@@ -214,7 +220,7 @@ def _asked(request: Mapping[str, Any], contents: Sequence[bytes | memoryview]) -
         try:
             process, new = _idle.pop(), False
         except IndexError:
-            process, new = _Process(), True
+            process, new = _started(request["where"]), True
         try:
             if new or process.alive():
                 process.ask(request, contents)
@@ -226,9 +232,18 @@ def _asked(request: Mapping[str, Any], contents: Sequence[bytes | memoryview]) -
             raise
         process.end()
         if new:
-            raise UserError(
-                f"no process can be started to read {request['where']} in: is memory free?"
-            )
+            raise _none_started(request["where"], "it ends at once")
+
+
+def _started(where: str) -> _Process:
+    try:
+        return _Process()
+    except OSError as error:
+        raise _none_started(where, wording(error)) from None
+
+
+def _none_started(where: str, reason: str) -> UserError:
+    return UserError(f"no process can be started to read {where} in ({reason}): is memory free?")
 
 
 def _send(pipe: IO[bytes], about: bytes = b"", *numbers: bytes | memoryview) -> None:
@@ -251,12 +266,16 @@ def _serve(parent: int, folder: Path) -> None:
     with suppress(OSError):  # where memory is short, the system ends this process before others
         Path("/proc/self/oom_score_adj").write_text("1000")
     threading.Thread(target=_follow, args=(parent, folder), daemon=True).start()
+    taken = 0
     while frame := requests.read(_FRAME.size):
         request = json.loads(requests.read(_FRAME.unpack(frame)[0]))
         module, function = request["reader"].split(":")
         if module not in sys.modules:
+            _limit_to(resource.RLIMIT_AS, None)  # what a library takes is not the file's
             import_module(module)
-            _limit_memory(int(request["megabytes"] * 1e6))
+            taken = _address_space()
+        if taken:
+            _limit_to(resource.RLIMIT_AS, taken + int(request["megabytes"] * 1e6))
         with _files(folder, request["files"], requests) as path:
             _send(answers)
             _limit_time(request["seconds"])
@@ -293,11 +312,12 @@ def _follow(parent: int, folder: Path) -> None:
     os._exit(1)
 
 
-def _limit_memory(n_bytes: int) -> None:
-    """Allow so many more bytes than are taken now, by imports."""
-    with suppress(FileNotFoundError):  # not Linux: there is no such limit
+def _address_space() -> int:
+    """The bytes that this process takes; 0 where the system does not say (not Linux), nor limits them."""
+    with suppress(FileNotFoundError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        _limit_to(resource.RLIMIT_AS, pages * resource.getpagesize() + n_bytes)
+        return pages * resource.getpagesize()
+    return 0
 
 
 def _limit_time(seconds: float) -> None:
@@ -306,46 +326,52 @@ def _limit_time(seconds: float) -> None:
     _limit_to(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime + seconds) + 2)
 
 
-def _limit_to(kind: int, most: int) -> None:
+def _limit_to(kind: int, most: int | None) -> None:
+    """Set a limit of this process, within that of the system; None for no other."""
     _, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    if most is None or (hard != resource.RLIM_INFINITY and hard < most):
+        most = hard
+    resource.setrlimit(kind, (most, hard))
 
 
 def _described(
     function: Any, path: Path, request: Mapping[str, Any]
 ) -> tuple[dict[str, Any], bytes]:
+    """The answer to a request: a recording, or what was raised instead."""
+    where = request["where"]
+    try:
+        with decoding(where, request["format_name"]):
+            return _read(function, path, request)
+    except UserError as error:
+        name = type(error).__name__
+        message = str(error).replace(str(path), where)
+        if path.suffix:  # other names may be words
+            message = message.replace(path.name, where)
+        kind = name if name in _ERRORS else BadRecording.__name__
+        return {"error": kind, "message": message}, b""
+
+
+def _read(function: Any, path: Path, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
     where = request["where"]
     most = np.inf if request["most"] is None else request["most"]
     try:
-        with decoding(where, request["format_name"]):
-            recording = _recording(function, path, most, request)
-        samples = np.ascontiguousarray(recording.samples)
-    except UserError as error:
-        name = type(error).__name__
-        message = str(error).replace(str(path), where).replace(path.name, where)
-        kind = name if name in _ERRORS else BadRecording.__name__
-        return {"error": kind, "message": message}, b""
+        recording = function(path, most, where, **request["arguments"])
+        check_size(recording.samples.size, most, where)
+        numbers = recording.samples.tobytes()
+    except MemoryError:
+        raise LargeRecording(
+            f"{where} takes more than {request['megabytes']:g} MB of memory to read: use a shorter part "
+            f"of it, or set {MEGABYTES[0]}"
+        ) from None
     about = {
-        "shape": samples.shape,
-        "dtype": samples.dtype.str,
+        "shape": recording.samples.shape,
+        "dtype": recording.samples.dtype.str,
         "channels": recording.channels,
         "sampling_rate": recording.sampling_rate,
         "units": recording.units,
         "warnings": [asdict(notice) for notice in recording.warnings],
     }
-    return about, samples.tobytes()
-
-
-def _recording(function: Any, path: Path, most: float, request: Mapping[str, Any]) -> Recording:
-    try:
-        recording = function(path, most, request["where"], **request["arguments"])
-        check_size(recording.samples.size, most, request["where"])
-        return recording
-    except MemoryError:
-        raise LargeRecording(
-            f"{request['where']} takes more than {request['megabytes']:g} MB of memory to read: use a "
-            f"shorter part of it, or set {MEGABYTES[0]}"
-        ) from None
+    return about, numbers
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,30 @@ def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(isolated.MEGABYTES[0], "1")
     with pytest.raises(LargeRecording, match=r"2 MB"):
         read("bytes_of", {"a": bytes(2_000_000)})
+
+
+def test_libraries_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process reads with several libraries, of which each takes more than any of the files may."""
+    monkeypatch.setenv(isolated.MEGABYTES[0], "20")
+    mine = pid()
+    for module in ("vendors", "edf", "mat", "wfdb_library"):
+        with pytest.raises(BadRecording):
+            arguments = {"form": "muse"} if module == "vendors" else {}
+            isolated.read(f"beatline.formats.{module}:read", FILES, "x", 1, "X file", **arguments)
+        assert pid() == mine
+    with pytest.raises(LargeRecording, match="20 MB"):
+        read("bytes_of", {"a": bytes(6_000_000)}, np.inf)
+
+
+def test_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where a container allows no more: a sentence, which is no complaint about the file."""
+    while isolated._idle:
+        isolated._idle.pop().end()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(UserError, match=r"x\.file") as error:
+        read("bytes_of")
+    assert not list(tmp_path.iterdir()) and not isinstance(error.value, BadRecording)
 
 
 def test_more_values_than_are_taken() -> None:

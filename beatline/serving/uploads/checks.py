@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from beatline.common.errors import shown
+from beatline.common.errors import UserError, shown
 from beatline.formats import recording as formats
 from beatline.formats.recording import Recording
-from beatline.serving.problems import Problem, malformed, too_large, unfit
+from beatline.serving.problems import Problem, malformed, too_large, unavailable, unfit
 from beatline.serving.settings import Serve
 
 LARGEST = 1e12  # of a sample, either sign: beyond it squares of single precision may overflow
@@ -28,6 +28,8 @@ def refusing() -> Iterator[None]:
         raise unfit(str(error)) from None
     except formats.BadRecording as error:
         raise malformed(str(error)) from None
+    except UserError as error:  # no file's fault: there is no process to read it in
+        raise unavailable(str(error)) from None
 
 
 @contextmanager
