@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,21 @@ import pandas as pd
 
 from beatline.common.errors import shown
 from beatline.formats.cells import MISSING, grouped, number
-from beatline.formats.recording import BadRecording, Recording, UnfitRecording, check_size, decoding
+from beatline.formats.recording import (
+    BadRecording,
+    Recording,
+    UnfitRecording,
+    check_size,
+    decoding,
+    note,
+)
 from beatline.formats.times import CLOCK, DAY, clock, without_times
 
 DELIMITERS = (";", "\t", ",")  # a comma may also be that of a decimal
+# What a line about the one who was recorded has, and one with the names of channels has not.
+_OF_A_PERSON = re.compile(
+    r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\b(patient|name|born|birth|dob|geb\w*)\b[^:=]*[:=]", re.I
+)
 
 
 def read(content: bytes, where: str, most: float) -> Recording:
@@ -22,24 +34,30 @@ def read(content: bytes, where: str, most: float) -> Recording:
 
     The delimiter is a comma, semicolon or tab; besides the last two a decimal comma is understood. A
     column with times of day is in seconds, from 0 on. Raises BadRecording if lines differ in their number
-    of cells, or a cell is no number.
+    of cells, or a cell is no number; what it says then is not repeated where it may be about a person.
     """
     lines = _lines(content, where)
     delimiter = _delimiter(lines[0])
     columns = lines[0].count(delimiter) + 1
     check_size(content.count(delimiter.encode()) + len(lines), most, where)
     counted = _counted(lines, delimiter)
-    names = [""] * columns if counted else _names(lines[0], delimiter)
+    numbered = _numbered(lines, delimiter)
+    names = [""] * columns if counted or numbered else _names(lines[0], delimiter)
     first = 0 if names is None else 1
+    if names is not None:
+        _check_names(names, where)
     if names is not None and len(names) != columns:
         raise BadRecording(f"{where}: the names in line 1 are not set apart by {delimiter!r} alone")
     _check_columns(lines, delimiter, columns, where)
     if not lines[first:]:
         raise UnfitRecording(f"{where} holds no samples: there is nothing below its names")
     body, clocked = _clocked(lines[first:], delimiter, where)
-    values = _values(body, delimiter, columns, where)
+    values = _values(body, delimiter, columns, where, first)
     if counted:
         return Recording(values[:, 1:])
+    if numbered:
+        message = f"line 1 numbers the {columns} columns, and is not used as a sample"
+        return Recording(values, warnings=[note("header", message)])
     if clocked is None:
         return Recording(values, names)
     column, seconds = clocked
@@ -59,6 +77,24 @@ def _counted(lines: list[str], delimiter: str) -> bool:
     )
 
 
+def _numbered(lines: list[str], delimiter: str) -> bool:
+    """Whether the first line is 0, 1, 2 … as pandas names columns without names; of two columns only
+    where samples have decimals, since 0 and 1 may be samples too."""
+    cells = lines[0].split(delimiter)
+    decimals = any(mark in line for line in lines[1:] for mark in ".eE")
+    return cells == [str(number) for number in range(len(cells))] and (
+        len(cells) > 2 or (len(cells) == 2 and decimals)
+    )
+
+
+def _check_names(names: list[str], where: str) -> None:
+    """Raise BadRecording if the line of names is about a person: it would be kept with the samples."""
+    if any(map(_OF_A_PERSON.search, names)):
+        raise BadRecording(
+            f"{where}: line 1 is about a person or a date, and does not name channels: remove it"
+        )
+
+
 def _clocked(
     lines: list[str], delimiter: str, where: str
 ) -> tuple[list[str], tuple[int, np.ndarray] | None]:
@@ -72,8 +108,8 @@ def _clocked(
         cells = line.split(delimiter)
         if (moment := clock(cells[column])) is None:
             raise BadRecording(
-                f"{where}: {shown(cells[column], 30)!r} is no time of day as above it, in the line that "
-                f"begins with {shown(line, 30)!r}: correct it"
+                f"{where}: sample {row + 1} has {_cell(cells[column])} in column {column + 1}, which is "
+                f"no time of day as above it: correct it"
             )
         seconds[row], cells[column] = moment, ""
         rest.append(delimiter.join(cells))
@@ -128,7 +164,7 @@ def _check_columns(lines: list[str], delimiter: str, columns: int, where: str) -
             )
 
 
-def _values(lines: list[str], delimiter: str, columns: int, where: str) -> np.ndarray:
+def _values(lines: list[str], delimiter: str, columns: int, where: str, above: int) -> np.ndarray:
     """`[T, C]`; pandas reads an empty cell as NaN.
 
     It is given one column, since every line has as many cells: of a table of many columns and one line
@@ -159,7 +195,7 @@ def _values(lines: list[str], delimiter: str, columns: int, where: str) -> np.nd
                 na_values=list(MISSING),
             )
         except ValueError as error:
-            raise _no_number(text, delimiter, decimal, where) or error from None
+            raise _no_number(text, delimiter, decimal, where, above) or error from None
         cells = np.full(len(lines) * columns, np.nan)
         cells[: len(frame)] = frame["cell"]  # an empty cell at the very end is no line for pandas
         return cells.reshape(-1, columns)
@@ -172,13 +208,21 @@ def _has_points(text: str) -> bool:
     return "." in text
 
 
-def _no_number(text: str, delimiter: str, decimal: str, where: str) -> BadRecording | None:
+def _cell(cell: str) -> str:
+    """A cell as a message may repeat it: words may be somebody's name."""
+    cell = cell.strip()
+    return repr(shown(cell, 30)) if len(re.findall(r"[^\W\d_]", cell)) < 3 else "words"
+
+
+def _no_number(
+    text: str, delimiter: str, decimal: str, where: str, above: int
+) -> BadRecording | None:
     """Return an error that names the first cell that is no number; None if all cells are numbers."""
-    for line in text.split("\n"):
-        for cell in line.split(delimiter):
+    for row, line in enumerate(text.split("\n"), above + 1):
+        for column, cell in enumerate(line.split(delimiter), 1):
             if number(cell, decimal) is None:
                 return BadRecording(
-                    f"{where}: {shown(cell.strip(), 30)!r} is no number, in the line that begins with "
-                    f"{shown(line, 30)!r}: correct it, or leave the cell empty"
+                    f"{where}: {_cell(cell)} is no number, in column {column} of line {row} (empty lines "
+                    f"not counted): correct it, or leave the cell empty"
                 )
     return None

@@ -253,7 +253,10 @@ def _decimal(
 def _parsed(content: Content, header: _Header, types: dict[str, pa.DataType]) -> pa.Table:
     return pyarrow.csv.read_csv(
         pa.BufferReader(pa.py_buffer(content)),
-        pyarrow.csv.ReadOptions(skip_rows=header.lines, column_names=header.names),
+        # By one thread: threads that end with the process have been seen to abort it.
+        pyarrow.csv.ReadOptions(
+            use_threads=False, skip_rows=header.lines, column_names=header.names
+        ),
         pyarrow.csv.ParseOptions(
             delimiter=header.delimiter, newlines_in_values=bool(re.search(b'"', content))
         ),

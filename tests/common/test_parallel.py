@@ -181,7 +181,7 @@ def test_no_worker_outlives_its_parent(name: signal.Signals, tmp_path: Path) -> 
         "if __name__ == '__main__':\n"
         "    parallel.STARTUP = 0\n"
         "    with reporting_mistakes():\n"
-        "        for number, _ in enumerate(parallel.ordered(squared, range(100000))):\n"
+        "        for number, _ in enumerate(parallel.ordered(squared, range(10**9))):\n"
         "            if number == 2000: print('at work', flush=True)\n"
     )
     (tmp_path / "script.py").write_text(script)
