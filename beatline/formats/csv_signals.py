@@ -23,9 +23,10 @@ from beatline.formats.recording import (
 from beatline.formats.times import CLOCK, DAY, clock, without_times
 
 DELIMITERS = (";", "\t", ",")  # a comma may also be that of a decimal
+_LOOKED_AT = 200  # characters of a name
 # What a line about the one who was recorded has, and one with the names of channels has not.
 _OF_A_PERSON = re.compile(
-    r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\b(patient|name|born|birth|dob|geb\w*)\b[^:=]*[:=]", re.I
+    r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\b(patient|name|born|birth|dob|geb\w*)\b[^:=]{0,20}[:=]", re.I
 )
 
 
@@ -89,7 +90,7 @@ def _numbered(lines: list[str], delimiter: str) -> bool:
 
 def _check_names(names: list[str], where: str) -> None:
     """Raise BadRecording if the line of names is about a person: it would be kept with the samples."""
-    if any(map(_OF_A_PERSON.search, names)):
+    if any(_OF_A_PERSON.search(name[:_LOOKED_AT]) for name in names):
         raise BadRecording(
             f"{where}: line 1 is about a person or a date, and does not name channels: remove it"
         )
@@ -210,8 +211,8 @@ def _has_points(text: str) -> bool:
 
 def _cell(cell: str) -> str:
     """A cell as a message may repeat it: words may be somebody's name."""
-    cell = cell.strip()
-    return repr(shown(cell, 30)) if len(re.findall(r"[^\W\d_]", cell)) < 3 else "words"
+    text = shown(cell.strip(), 30)
+    return repr(text) if len(re.findall(r"[^\W\d_]", text)) < 3 else "words"
 
 
 def _no_number(
