@@ -37,14 +37,28 @@ LOOKED_AT = 200  # files that are read
 TABLES = 50  # tables that are looked at, where recordings are tables themselves
 MOST_CLASSES = 50
 NORMAL = ("norm", "normal", "healthy", "control", "sinus", "sr", "nsr", "n", "negative", "ok", "0")
-ROLES = {  # words in the names of columns
-    "patient": ("patient", "subject", "participant", "person", "pid"),
-    "fold": ("fold", "split", "set", "subset", "partition"),
+ROLES = {  # words in the names of columns; what a patient_age is comes before what patients are
     "age": ("age",),
     "sex": ("sex", "gender"),
     "time": ("time", "date", "datetime", "timestamp", "recorded"),
-    "rate": ("rate", "fs", "hz", "frequency"),
+    "rate": ("rate", "fs", "hz", "frequency", "samplerate"),
     "unit": ("unit", "units"),
+    "fold": ("fold", "split", "set", "subset", "partition"),
+    "patient": ("patient", "subject", "participant", "person", "pid"),
+}
+SIGNAL = {"ecg", "signal", "audio", "sample", "sampling"}  # whose rates and units are meant
+SURE_OF_RATE = {"fs", "sample", "sampling", "samplerate"}
+IDENTIFIERS = {"id", "number", "no", "nr", "code", "pid"}
+PEOPLE = {
+    "name",
+    "names",
+    "vorname",
+    "nachname",
+    "surname",
+    "firstname",
+    "lastname",
+    "first",
+    "last",
 }
 LABELS = ("label", "labels", "class", "classes", "diagnosis", "diagnoses", "dx", "target", "category",
           "rhythm", "finding", "findings", "condition", "annotation", "statement", "statements", "kind",
@@ -150,7 +164,7 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
     paths = list(filter(None, matched))
     unsure: list[str] = []
     # Dates of patients are taken along by who names the column, and not by default.
-    roles = _roles(_without(rows, [column, *(labels or [])]))
+    roles = _roles(_without(rows, [column, *(labels or [])]), unsure)
     dates = roles.pop("time", "")
     columns = {"file": column} | roles
     if labels:
@@ -163,13 +177,7 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
         labels = _label_columns(_without(rows, [*columns.values(), dates]), name, unsure)
     separator = _separator(rows[labels[0]]) if len(labels) == 1 else None
     classes = _classes(rows, labels, separator)
-    nothing = [""] * len(paths)
-    numbers, units = (rows.get(columns.get(key, ""), nothing) for key in ("rate", "unit"))
-    asked = [
-        (path, _rate(rate), unit) for path, rate, unit in zip(paths, numbers, units, strict=True)
-    ]
-    sampled = {each[0]: each for each in asked[:: max(1, len(asked) // LOOKED_AT)][:LOOKED_AT]}
-    read = list(files.read(source, list(sampled.values())))
+    read = _read(source, paths, rows, columns, unsure)
     if all(each.problem for each in read):
         raise UserError(f"{source.path}: no file can be read: {read[0].problem}")
     folds = {FOLDS[value.lower()] for value in rows.get(columns.get("fold", ""), [])}
@@ -196,6 +204,41 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
         files=read,
         unsure=unsure,
     )
+
+
+def _read(
+    source: Source, paths: list[str], rows: Rows, columns: dict[str, str], unsure: list[str]
+) -> list[Found]:
+    """What some files hold. A column of rates or units that most files contradict which say their own is
+    taken out of `columns`, and `unsure` says so."""
+    chosen = range(0, len(paths), max(1, len(paths) // LOOKED_AT))[:LOOKED_AT]
+    asked: dict[str, list[Any]] = {"path": [paths[row] for row in chosen]}
+    asked |= {"rate": [None] * len(chosen), "unit": [""] * len(chosen)}
+
+    def read() -> list[Found]:
+        return list(files.read(source, list(zip(*asked.values(), strict=True))))
+
+    found = read()
+    for key in ("rate", "unit"):
+        if key not in columns:
+            continue
+        without, values = asked[key], rows[columns[key]]
+        asked[key] = [_rate(values[row]) if key == "rate" else values[row] for row in chosen]
+        again = read()
+        pairs = [pair for pair in zip(found, again, strict=True) if not pair[0].problem]
+        against = sum(bool(new.problem) for _, new in pairs)
+        agreeing = sum(
+            not new.problem and bool(old.rate if key == "rate" else old.units) for old, new in pairs
+        )
+        if against and against >= agreeing:
+            asked[key] = without
+            unsure.append(
+                f"the column {columns.pop(key)} is left out as download.{key}: {against} of "
+                f"{against + agreeing} files that say their {key} say another"
+            )
+        else:
+            found = again
+    return found
 
 
 def _without(rows: Rows, names: Collection[str]) -> Rows:
@@ -246,22 +289,60 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
     return best[1:]
 
 
-def _roles(rows: Rows) -> dict[str, str]:
-    """The columns that say more of a record, by the parameter that names them."""
+def _roles(rows: Rows, unsure: list[str]) -> dict[str, str]:
+    """The columns that say more of a record, by the parameter that names them; what is guessed, or left
+    out since it names people, is added to `unsure`."""
     found: dict[str, str] = {}
-    for role, words in ROLES.items():
-        for name, values in rows.items():
-            fits = bool(set(_words(name)) & set(words)) and name not in found.values()
-            if role == "fold":
-                fits = fits and set(map(str.lower, values)) <= set(FOLDS)
-            if role in ("rate", "age"):
-                fits = fits and any(map(_rate, values))
-            if role in ("time", "rate", "unit", "age", "sex"):
-                fits = fits and len(_words(name)) <= 2
-            if fits:
-                found[role] = name
-                break
+    for role in ROLES:
+        fitting = [
+            name
+            for name, values in rows.items()
+            if name not in found.values() and _fits(role, name, values)
+        ]
+        if fitting:
+            found[role] = min(fitting, key=lambda name: _order(role, name))
+    patient, rate = found.get("patient", ""), found.get("rate", "")
+    if len(_words(patient)) > 1 and not set(_words(patient)) & IDENTIFIERS:
+        unsure.append(f"the column {patient} is taken for patients")
+    if rate and not set(_words(rate)) & SURE_OF_RATE:
+        unsure.append(f"the column {rate} is taken for the sampling rate")
+    people = [n for n in rows if {*_words(n)} & PEOPLE and {*_words(n)} & {*ROLES["patient"]}]
+    if people and not patient:
+        unsure.append(
+            f"the column {people[0]} is left out as download.patient, since names of people would be "
+            f"in data/: add a column with a number for each"
+        )
     return found
+
+
+def _fits(role: str, name: str, values: list[str]) -> bool:
+    """Whether a column may be that of a role, by its name and values."""
+    words, own = set(_words(name)), set(ROLES[role])
+    if not words & own or (role in ("time", "unit", "age", "sex") and len(words) > 2):
+        return False
+    others, numbers = words - own, [_rate(value) for value in values if value]
+    if role == "fold":
+        return set(map(str.lower, values)) <= set(FOLDS)
+    if role == "age":
+        return any(numbers)
+    if role == "rate":  # and no heart_rate, nor the frequency of a filter
+        meant = words == {"rate"} or words & (SURE_OF_RATE | {"hz"})
+        return bool(meant and others <= SIGNAL and numbers) and all(
+            number is not None and 0 < number < float("inf") for number in numbers
+        )
+    if role == "unit":  # and no care_unit, nor the number of a machine
+        return others <= SIGNAL | {"voltage", "amplitude"} and not any(numbers)
+    if role == "patient":
+        taken = {word for key, each in ROLES.items() if key != role for word in each}
+        return not others & (taken | PEOPLE | set(LABELS))
+    return True
+
+
+def _order(role: str, name: str) -> tuple[bool, int]:
+    """What the columns that fit a role are sorted by, the best first."""
+    best = {"patient": IDENTIFIERS, "rate": SURE_OF_RATE | {"hz"}}.get(role, set())
+    words = _words(name)
+    return not best & set(words), len(words)
 
 
 def _words(name: str) -> list[str]:
@@ -286,7 +367,12 @@ def _label_columns(rows: Rows, table: str, unsure: list[str]) -> list[str]:
         if flags[0] not in called:
             unsure.append(f"the column {flags[0]} is taken for the label, as the one with 0 and 1")
         return flags
-    few = [n for n, values in rows.items() if 1 < len(set(values)) <= min(20, len(values) / 3)]
+    personal = PEOPLE | {*ROLES["patient"], *ROLES["time"], "birth"}
+    few = [
+        name
+        for name, values in _without(rows, [n for n in rows if {*_words(n)} & personal]).items()
+        if 1 < len(set(values)) <= min(20, len(values) / 3)
+    ]
     if few:
         unsure.append(f"the column {few[0]} is taken for the label, though it is not called so")
         return few[:1]
