@@ -23,13 +23,14 @@ from ruamel.yaml.comments import CommentedMap
 
 from beatline.commands import validate
 from beatline.common import params
-from beatline.common.errors import UserError, listed, names_there_are
+from beatline.common.errors import UserError, listed, names_there_are, shown
 from beatline.common.files import replacing
 from beatline.datasets import by_number
 from beatline.datasets.recordings import files
 from beatline.datasets.recordings.files import Found
 from beatline.datasets.recordings.labels import FALSE, FOLDS, TRUE
 from beatline.formats import tables
+from beatline.formats.leads import lead_name
 from beatline.sources.archives import Source, open_source
 
 Rows = dict[str, list[str]]  # the texts of a table, by column
@@ -66,6 +67,9 @@ LABELS = ("label", "labels", "class", "classes", "diagnosis", "diagnoses", "dx",
 SEPARATORS = (";", "|", ",")
 WINDOW = 2.5  # s of a recording that a network looks at, as for PTB-XL
 LONGEST = 500  # steps that it looks at as a whole
+LONGEST_COMMENT, LONGEST_UNIT = 1000, 8  # characters
+SHORT = re.compile(r"[\w -]{1,20}")  # a name of a channel that tells of nobody
+DATE = re.compile(r"\d[\d _-]{4,}\d|(19|20)\d\d")
 PASSES = 40_000  # recordings that a training sees about, so that it takes minutes
 
 
@@ -88,6 +92,11 @@ class Look:
     official: bool
     files: list[Found]
     unsure: list[str] = field(default_factory=list)
+
+    @property
+    def bad(self) -> list[Found]:
+        """The files that cannot be read."""
+        return [each for each in self.files if each.problem]
 
     def most(self, value: Callable[[Found], Any]) -> Any:
         """What most files that can be read have; None if none says."""
@@ -130,6 +139,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(
             f"--anomaly {normal}: no record has that label{names_there_are(normal, seen.classes)}"
         )
+    _check_writable([*seen.classes, *seen.labels, *seen.columns.values(), seen.table])
     source_path = path if not path.is_absolute() else path.resolve()
     model = "autoencoder" if options.anomaly else "mlp" if seen.most(_steps) == 1 else "cnn"
     data = dataset_block(name, source_path, seen, normal, anomaly=bool(options.anomaly))
@@ -140,6 +150,8 @@ def run(options: argparse.Namespace) -> int:
     with replacing(params.PATH) as beside:
         beside.write_text(changed)
     print("\n".join(line.strip().removeprefix("# ") for line in _found(name, seen)))
+    if seen.bad:
+        print(f"such as: {shown(seen.bad[0].problem, LONGEST_COMMENT)}")
     print(f"\nwritten into {params.PATH}: datasets.{name} and train.{model}.{name}")
     print("Look at the comments there, then run")
     print(f"  make repro ONLY={name}    # or: beatline repro --glob '*@{name}'")
@@ -185,6 +197,11 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
         unsure.append("no file says its sampling rate: set download.sampling_rate if you know it")
     elif any(each.rate is None for each in read if not each.problem):
         unsure.append("some files say no sampling rate: that of the others is taken for granted")
+    if hidden := {n for each in read if each.named for n in each.channels if not _is_plain(n)}:
+        unsure.append(
+            f"{len(hidden)} names of channels are not written here, as they may tell of somebody: look "
+            f"at the files, and correct download.leads if it is empty"
+        )
     if not any(each.named for each in read):
         unsure.append("no file names its channels, which are numbered")
     if "patient" not in columns:
@@ -402,6 +419,24 @@ def _classes(rows: Rows, labels: list[str], separator: str | None) -> Counter[st
     return Counter(dict(counted.most_common()))
 
 
+def _is_plain(channel: str) -> bool:
+    """Whether the name of a channel is one, and not what a device writes of a patient in its place."""
+    short = SHORT.fullmatch(channel) and not DATE.search(channel)
+    return bool(short) or (len(channel) <= 30 and lead_name(channel) is not None)
+
+
+def _check_writable(texts: Collection[str]) -> None:
+    """Raise UserError for a label or name that would not be the same in YAML."""
+    for text in texts:
+        if text.isprintable():
+            continue
+        if YAML(typ="safe", pure=True).load("\n".join(_yaml({"text": text}, {})))["text"] != text:
+            raise UserError(
+                f"{text!r} holds a control character that {params.PATH} cannot hold: take it out of the "
+                f"table"
+            )
+
+
 def _steps(each: Found) -> int:
     return each.steps
 
@@ -410,7 +445,7 @@ def _steps(each: Found) -> int:
 
 
 def _found(name: str, seen: Look) -> list[str]:
-    """Lines of comments on what there is."""
+    """Lines of comments on what there is; params.yaml is in Git, so that they tell of nobody."""
     good = [each for each in seen.files if not each.problem]
 
     def counted(values: list[Any]) -> str:
@@ -423,14 +458,31 @@ def _found(name: str, seen: Look) -> list[str]:
     lengths = [
         f"{each.steps / each.rate:g} s" if each.rate else f"{each.steps} samples" for each in good
     ]
-    units = [", ".join(sorted(set(each.units))) if each.units else "not said" for each in good]
+    channels = [
+        listed(plain := list(filter(_is_plain, each.channels)))
+        + (f" and {more} not shown" if (more := len(each.channels) - len(plain)) else "")
+        for each in good
+    ]
+    units = [
+        ", ".join(
+            sorted(
+                {
+                    u if len(u) <= LONGEST_UNIT and not DATE.search(u) else "unknown"
+                    for u in each.units
+                }
+            )
+        )
+        if each.units
+        else "not said"
+        for each in good
+    ]
     flags = Counter(flag for each in good for flag in each.flags or {})
     classes = ", ".join(f"{label} {times}" for label, times in seen.classes.most_common(12))
     lines = [
         f"{name}: what `beatline new dataset` found, to be checked",
         f"table: {seen.rows} rows, {seen.matched} of which name one of {seen.candidates} files",
         f"formats: {counted([each.kind for each in good])}, of {len(seen.files)} files that were read",
-        f"channels: {counted([listed(list(each.channels)) for each in good])}",
+        f"channels: {counted(channels)}",
         f"sampling rate: {counted([f'{each.rate:g} Hz' if each.rate else 'not said' for each in good])}",
         f"length: {counted(lengths)}",
         f"unit: {counted(units)}",
@@ -440,10 +492,10 @@ def _found(name: str, seen: Look) -> list[str]:
     ]
     if flags:
         lines.append("quality: " + ", ".join(f"{n} {flag}" for flag, n in flags.items()))
-    bad = [each.problem for each in seen.files if each.problem]
-    lines += [f"{len(bad)} files cannot be read, such as {bad[0]}"] if bad else []
+    if seen.bad:
+        lines.append(f"{len(seen.bad)} files cannot be read, such as {seen.bad[0].name}")
     lines += [f"NOT SURE: {sentence}" for sentence in seen.unsure]
-    return [f"# {' '.join(line.split())}" for line in lines]
+    return [f"# {shown(' '.join(line.split()), LONGEST_COMMENT)}" for line in lines]
 
 
 def dataset_block(
@@ -460,7 +512,7 @@ def dataset_block(
         "labels": seen.labels if len(seen.labels) > 1 else seen.labels[0],
         "separator": seen.separator,
         **seen.columns,
-        "leads": list(channels or []),
+        "leads": list(channels) if channels and all(map(_is_plain, channels)) else [],
         "sampling_rate": rate,
         "seconds": steps / rate if rate else None,
         "shorter": "pad",

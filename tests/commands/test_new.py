@@ -47,6 +47,22 @@ def series(
     pd.DataFrame({file: names, **table}).to_csv(folder / name, index=False)
 
 
+def write_edf(file: Path, channels: list[str]) -> None:
+    """Five seconds of 100 Hz."""
+    draw = np.random.default_rng(1)
+    signals = [
+        edfio.EdfSignal(
+            draw.uniform(-1, 1, 500),
+            100,
+            label=channel,
+            physical_dimension="mV",
+            physical_range=(-1, 1),
+        )
+        for channel in channels
+    ]
+    edfio.Edf(signals).write(file)
+
+
 def new(*arguments: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the command; the blocks of the data set and of its training, of a file that is valid."""
     before = (ROOT / "params.yaml").read_text().splitlines()
@@ -265,16 +281,8 @@ def test_columns_that_files_contradict_are_left_out(project: Path, column: str, 
     """Files that say their own rate and unit, and a table that says others: all files can be read."""
     folder = project / "mine"
     folder.mkdir()
-    draw = np.random.default_rng(1)
     for number in range(10):
-        signal = edfio.EdfSignal(
-            draw.uniform(-1, 1, 500),
-            100,
-            label="I",
-            physical_dimension="mV",
-            physical_range=(-1, 1),
-        )
-        edfio.Edf([signal]).write(folder / f"{number}.edf")
+        write_edf(folder / f"{number}.edf", ["I"])
     rows = {"file": range(10), "label": ["a", "b"] * 5, column: [value] * 10}
     pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
     block, _ = new("mine")
@@ -324,3 +332,32 @@ def test_patients_are_their_numbers_and_not_their_names(project: Path) -> None:
 def test_names_of_people_are_not_guessed_to_be_labels(project: Path, column: str) -> None:
     series(project / "mine", {column: ["Hans", "Eva"] * 10})
     assert "--labels" in refused("mine")
+
+
+def test_nothing_of_patients_that_files_hold_is_written(project: Path, capsys: Printed) -> None:
+    """params.yaml is in Git. Devices write names and dates into channels, and errors quote files."""
+    folder = project / "mine"
+    folder.mkdir()
+    for number in range(8):
+        write_edf(folder / f"{number}.edf", ["I", "P.: Anna Muster", "b 1962-03-05"])
+    (folder / "8.hea").write_text("Erna Kaputt 12 100\n")
+    rows = {"file": range(9), "label": ["a", "b", "a"] * 3}
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    block, _ = new("mine")
+    assert block["download"]["leads"] == []
+    written = Path("params.yaml").read_text()
+    for personal in ("Muster", "1962", "Kaputt"):
+        assert personal not in written, personal
+    assert "I and 2 not shown" in written
+    assert "such as 8.hea" in written
+    assert "8.hea: " in capsys.readouterr().out
+
+
+def test_control_characters_in_labels(project: Path) -> None:
+    """They are as they are in the list of classes, seen in comments, and refused where YAML would make
+    another label of them."""
+    series(project / "mine", {"label": ["a\x07b", "c"] * 10})
+    assert new("mine")[0]["aggregate_labels"]["classes"] == ["a\x07b", "c"]
+    shutil.copy(ROOT / "params.yaml", project)
+    series(project / "lines", {"label": ["a\u2028b", "c"] * 10})
+    assert r"a\u2028b" in refused("lines")
