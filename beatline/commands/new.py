@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from beatline.datasets.recordings.files import Found
 from beatline.datasets.recordings.labels import FALSE, FOLDS, TRUE
 from beatline.formats import tables
 from beatline.formats.leads import lead_name
+from beatline.formats.recordings import EXTENSIONS
 from beatline.sources.archives import Source, open_source
 
 Rows = dict[str, list[str]]  # the texts of a table, by column
@@ -139,6 +141,8 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(
             f"--anomaly {normal}: no record has that label{names_there_are(normal, seen.classes)}"
         )
+    if not options.anomaly and sum(times > 0 for times in seen.classes.values()) < 2:
+        raise _too_few_classes(seen.table, seen.labels, seen.classes)
     _check_writable([*seen.classes, *seen.labels, *seen.columns.values(), seen.table])
     source_path = path if not path.is_absolute() else path.resolve()
     model = "autoencoder" if options.anomaly else "mlp" if seen.most(_steps) == 1 else "cnn"
@@ -174,6 +178,11 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
         for name, values in frame.items()
     }
     paths = list(filter(None, matched))
+    if twice := [path for path, times in Counter(paths).items() if times > 1]:
+        raise UserError(
+            f"{source.path}: {name} has several rows for {len(twice)} files, such as {twice[0]}: leave "
+            f"one row for each, with several labels as a;b"
+        )
     unsure: list[str] = []
     # Dates of patients are taken along by who names the column, and not by default.
     roles = _roles(_without(rows, [column, *(labels or [])]), unsure)
@@ -277,7 +286,9 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
     # Of many tables, those with names of their own come before those that are numbered recordings.
     stems = Counter(re.sub(r"\d+", "0", name) for name in names)
     names.sort(key=lambda name: (stems[re.sub(r"\d+", "0", name)] > 3, name.count("/"), name))
-    best: tuple[int, str, Rows, str] | None = None
+    best: tuple[bool, int, str, Rows, str] | None = None
+    lost: tuple[int, str, str, str] | None = None  # a table with paths that lead nowhere
+    present: list[str] = []
     for name in islice([chosen] if chosen else names, TABLES):
         present = files.candidates(source, name)
         try:
@@ -293,17 +304,34 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
         folder = name[: name.rfind("/") + 1]
         for column in columns:
             values = frame[column]
-            if len(set(values)) < len(values) / 2:
-                continue
             named = len(set(files.matched(values, present, folder)) - {None})
-            if named and (best is None or named > best[0]):
-                best = named, name, frame, column
+            unique = len(set(values)) >= len(values) / 2
+            # Files with several rows each are told from labels that are called as some file.
+            if not unique and named <= len(present) / 2:
+                named = 0
+            if named and (best is None or (unique, named) > best[:2]):
+                best = unique, named, name, frame, column
+            paths = list(filter(_looks_like_path, values))
+            if paths and (lost is None or len(paths) > lost[0]):
+                lost = len(paths), name, column, paths[0]
+    if best is None and lost and present:
+        example = next((name for name in present if name not in names), present[0])
+        raise UserError(
+            f"{source.path}: the column {lost[2]} of {lost[1]} holds {lost[0]} paths, none of which "
+            f"leads to a file in it (the first is {shown(lost[3], 200)}, and a file that there is "
+            f"{example}): write paths from {source.path} or from the table's folder"
+        )
     if best is None:
         raise UserError(
             f"{source.path} holds no table ({', '.join(tables.EXTENSIONS)}) with a column that names its "
             f"files: write one with a row for each file and the columns file and label"
         )
-    return best[1:]
+    return best[2:]
+
+
+def _looks_like_path(value: str) -> bool:
+    parts = bool(re.search(r"[/\\]", value) and re.search("[a-z]", value, re.I))  # and no date
+    return parts or value.lower().endswith(EXTENSIONS)
 
 
 def _roles(rows: Rows, unsure: list[str]) -> dict[str, str]:
@@ -385,6 +413,9 @@ def _label_columns(rows: Rows, table: str, unsure: list[str]) -> list[str]:
             unsure.append(f"the column {flags[0]} is taken for the label, as the one with 0 and 1")
         return flags
     personal = PEOPLE | {*ROLES["patient"], *ROLES["time"], "birth"}
+    for name in called:
+        if len(classes := _classes(rows, [name], None)) == 1:
+            raise _too_few_classes(table, [name], classes)
     few = [
         name
         for name, values in _without(rows, [n for n in rows if {*_words(n)} & personal]).items()
@@ -395,6 +426,21 @@ def _label_columns(rows: Rows, table: str, unsure: list[str]) -> list[str]:
         return few[:1]
     raise UserError(
         f"none of the columns of {table} looks like labels (columns: {listed(list(rows))}): name it by "
+        f"--labels"
+    )
+
+
+def _too_few_classes(table: str, labels: list[str], classes: Counter[str]) -> UserError:
+    there_are = [label for label, times in classes.items() if times]
+    if not there_are or len(labels) > 1:
+        return UserError(
+            f"{table}: {listed(labels)} hold {listed(there_are) or 'no label'}, and two classes are "
+            f"needed: name other columns by --labels"
+        )
+    name, label = (shlex.quote(shown(word)) for word in (labels[0], there_are[0]))
+    return UserError(
+        f"{table}: all labels in the column {name} are {label}, and two classes are needed: use "
+        f"`--labels {name} --anomaly {label}` to find what is unlike them, or name another column by "
         f"--labels"
     )
 

@@ -361,3 +361,42 @@ def test_control_characters_in_labels(project: Path) -> None:
     shutil.copy(ROOT / "params.yaml", project)
     series(project / "lines", {"label": ["a\u2028b", "c"] * 10})
     assert r"a\u2028b" in refused("lines")
+
+
+@pytest.mark.parametrize("labels", [["--labels", "label"], []])
+def test_one_class_is_for_anomaly_detection_alone(project: Path, labels: list[str]) -> None:
+    """It is said how, and that works; no other column is taken in its place."""
+    series(project / "mine", {"label": ["all fine"] * 20, "colour": ["red", "blue"] * 10})
+    assert "--labels label --anomaly 'all fine'" in refused("mine", *labels)
+    block, _ = new("mine", "--labels", "label", "--anomaly", "all fine")
+    assert block["aggregate_labels"]["task"] == "anomaly"
+
+
+@pytest.mark.parametrize("table", [{"a": [0, 1] * 10, "b": [0] * 20}, {"a": [""] * 20}])
+def test_columns_with_fewer_than_two_classes_are_refused(
+    project: Path, table: dict[str, list[Any]]
+) -> None:
+    series(project / "mine", table)
+    assert "--labels" in refused("mine", "--labels", ",".join(table))
+
+
+def test_paths_of_another_machine(project: Path) -> None:
+    """The table, the first path that leads nowhere, and a file are named."""
+    series(project / "mine", {"label": ["a", "b"] * 10})
+    table = pd.read_csv(project / "mine" / "index.csv")
+    table["path"] = [f"/mnt/ward/x{number}.npy" for number in range(20)]
+    table.to_csv(project / "mine" / "index.csv", index=False)
+    pd.DataFrame({"remark": ["n/a"]}).to_csv(project / "mine" / "a.csv", index=False)
+    message = refused("mine")
+    for named in ("index.csv", "/mnt/ward/x0.npy", "s000.npy"):
+        assert named in message
+
+
+@pytest.mark.parametrize("times", [2, 5])
+def test_several_rows_for_a_file_are_refused(project: Path, times: int) -> None:
+    """As the download would refuse them."""
+    series(project / "mine", {"label": ["a", "b"] * 5})
+    table = pd.read_csv(project / "mine" / "index.csv")
+    pd.concat([table] * times).to_csv(project / "mine" / "index.csv", index=False)
+    message = refused("mine")
+    assert "index.csv" in message and "s000.npy" in message
