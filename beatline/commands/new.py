@@ -52,17 +52,8 @@ ROLES = {  # words in the names of columns; what a patient_age is comes before w
 SIGNAL = {"ecg", "signal", "audio", "sample", "sampling"}  # whose rates and units are meant
 SURE_OF_RATE = {"fs", "sample", "sampling", "samplerate"}
 IDENTIFIERS = {"id", "number", "no", "nr", "code", "pid"}
-PEOPLE = {
-    "name",
-    "names",
-    "vorname",
-    "nachname",
-    "surname",
-    "firstname",
-    "lastname",
-    "first",
-    "last",
-}
+PEOPLE = {"name", "names", "vorname", "nachname", "surname", "firstname", "lastname",
+          "first", "last"}  # fmt: skip
 LABELS = ("label", "labels", "class", "classes", "diagnosis", "diagnoses", "dx", "target", "category",
           "rhythm", "finding", "findings", "condition", "annotation", "statement", "statements", "kind",
           "fault", "state", "y")  # fmt: skip
@@ -167,8 +158,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def look(source: Source, table: str | None = None, labels: list[str] | None = None) -> Look:
-    """Look at a source. Raises UserError if it has no table that names its files, or none of its columns
-    looks like labels."""
+    """Look at a source. Raises UserError if it has no table that names its files, once each, or none of
+    its columns looks like labels."""
     name, frame, column = _table(source, table)
     present = files.candidates(source, name)
     folder = name[: name.rfind("/") + 1]
@@ -279,7 +270,8 @@ def _rate(value: str) -> float | None:
 
 
 def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
-    """The table of a source whose columns name most files, as texts, and the column that does."""
+    """The table of a source whose columns name most files, as texts, and the column that does. Raises
+    UserError if none does."""
     names = [name for name in source.names() if name.lower().endswith(tables.EXTENSIONS)]
     if chosen and chosen not in names:
         raise UserError(f"{source.path} holds no table {chosen}{names_there_are(chosen, names)}")
@@ -471,6 +463,11 @@ def _is_plain(channel: str) -> bool:
     return bool(short) or (len(channel) <= 30 and lead_name(channel) is not None)
 
 
+def _unit(unit: str) -> str:
+    """A unit, if it can be one."""
+    return unit if len(unit) <= LONGEST_UNIT and not DATE.search(unit) else "unknown"
+
+
 def _check_writable(texts: Collection[str]) -> None:
     """Raise UserError for a label or name that would not be the same in YAML."""
     for text in texts:
@@ -510,16 +507,7 @@ def _found(name: str, seen: Look) -> list[str]:
         for each in good
     ]
     units = [
-        ", ".join(
-            sorted(
-                {
-                    u if len(u) <= LONGEST_UNIT and not DATE.search(u) else "unknown"
-                    for u in each.units
-                }
-            )
-        )
-        if each.units
-        else "not said"
+        ", ".join(sorted(set(map(_unit, each.units)))) if each.units else "not said"
         for each in good
     ]
     flags = Counter(flag for each in good for flag in each.flags or {})
