@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +24,15 @@ from ruamel.yaml.comments import CommentedMap
 
 from beatline.commands import validate
 from beatline.common import params
-from beatline.common.errors import UserError, listed, names_there_are
+from beatline.common.errors import UserError, listed, names_there_are, shown
 from beatline.common.files import replacing
 from beatline.datasets import by_number
 from beatline.datasets.recordings import files
 from beatline.datasets.recordings.files import Found
 from beatline.datasets.recordings.labels import FALSE, FOLDS, TRUE
 from beatline.formats import tables
+from beatline.formats.leads import lead_name
+from beatline.formats.recordings import EXTENSIONS
 from beatline.sources.archives import Source, open_source
 
 Rows = dict[str, list[str]]  # the texts of a table, by column
@@ -37,21 +40,29 @@ LOOKED_AT = 200  # files that are read
 TABLES = 50  # tables that are looked at, where recordings are tables themselves
 MOST_CLASSES = 50
 NORMAL = ("norm", "normal", "healthy", "control", "sinus", "sr", "nsr", "n", "negative", "ok", "0")
-ROLES = {  # words in the names of columns
-    "patient": ("patient", "subject", "participant", "person", "pid"),
-    "fold": ("fold", "split", "set", "subset", "partition"),
+ROLES = {  # words in the names of columns; what a patient_age is comes before what patients are
     "age": ("age",),
     "sex": ("sex", "gender"),
     "time": ("time", "date", "datetime", "timestamp", "recorded"),
-    "rate": ("rate", "fs", "hz", "frequency"),
+    "rate": ("rate", "fs", "hz", "frequency", "samplerate"),
     "unit": ("unit", "units"),
+    "fold": ("fold", "split", "set", "subset", "partition"),
+    "patient": ("patient", "subject", "participant", "person", "pid"),
 }
+SIGNAL = {"ecg", "signal", "audio", "sample", "sampling"}  # whose rates and units are meant
+SURE_OF_RATE = {"fs", "sample", "sampling", "samplerate"}
+IDENTIFIERS = {"id", "number", "no", "nr", "code", "pid"}
+PEOPLE = {"name", "names", "vorname", "nachname", "surname", "firstname", "lastname",
+          "first", "last"}  # fmt: skip
 LABELS = ("label", "labels", "class", "classes", "diagnosis", "diagnoses", "dx", "target", "category",
           "rhythm", "finding", "findings", "condition", "annotation", "statement", "statements", "kind",
           "fault", "state", "y")  # fmt: skip
 SEPARATORS = (";", "|", ",")
 WINDOW = 2.5  # s of a recording that a network looks at, as for PTB-XL
 LONGEST = 500  # steps that it looks at as a whole
+LONGEST_COMMENT, LONGEST_UNIT = 1000, 8  # characters
+SHORT = re.compile(r"[\w -]{1,20}")  # a name of a channel that tells of nobody
+DATE = re.compile(r"\d[\d _-]{4,}\d|(19|20)\d\d")
 PASSES = 40_000  # recordings that a training sees about, so that it takes minutes
 
 
@@ -74,6 +85,11 @@ class Look:
     official: bool
     files: list[Found]
     unsure: list[str] = field(default_factory=list)
+
+    @property
+    def bad(self) -> list[Found]:
+        """The files that cannot be read."""
+        return [each for each in self.files if each.problem]
 
     def most(self, value: Callable[[Found], Any]) -> Any:
         """What most files that can be read have; None if none says."""
@@ -116,6 +132,9 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(
             f"--anomaly {normal}: no record has that label{names_there_are(normal, seen.classes)}"
         )
+    if not options.anomaly and sum(times > 0 for times in seen.classes.values()) < 2:
+        raise _too_few_classes(seen.table, seen.labels, seen.classes)
+    _check_writable([*seen.classes, *seen.labels, *seen.columns.values(), seen.table])
     source_path = path if not path.is_absolute() else path.resolve()
     model = "autoencoder" if options.anomaly else "mlp" if seen.most(_steps) == 1 else "cnn"
     data = dataset_block(name, source_path, seen, normal, anomaly=bool(options.anomaly))
@@ -126,6 +145,8 @@ def run(options: argparse.Namespace) -> int:
     with replacing(params.PATH) as beside:
         beside.write_text(changed)
     print("\n".join(line.strip().removeprefix("# ") for line in _found(name, seen)))
+    if seen.bad:
+        print(f"such as: {shown(seen.bad[0].problem, LONGEST_COMMENT)}")
     print(f"\nwritten into {params.PATH}: datasets.{name} and train.{model}.{name}")
     print("Look at the comments there, then run")
     print(f"  make repro ONLY={name}    # or: beatline repro --glob '*@{name}'")
@@ -137,8 +158,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def look(source: Source, table: str | None = None, labels: list[str] | None = None) -> Look:
-    """Look at a source. Raises UserError if it has no table that names its files, or none of its columns
-    looks like labels."""
+    """Look at a source. Raises UserError if it has no table that names its files, once each, or none of
+    its columns looks like labels."""
     name, frame, column = _table(source, table)
     present = files.candidates(source, name)
     folder = name[: name.rfind("/") + 1]
@@ -148,9 +169,14 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
         for name, values in frame.items()
     }
     paths = list(filter(None, matched))
+    if twice := [path for path, times in Counter(paths).items() if times > 1]:
+        raise UserError(
+            f"{source.path}: {name} has several rows for {len(twice)} files, such as {twice[0]}: leave "
+            f"one row for each, with several labels as a;b"
+        )
     unsure: list[str] = []
     # Dates of patients are taken along by who names the column, and not by default.
-    roles = _roles(_without(rows, [column, *(labels or [])]))
+    roles = _roles(_without(rows, [column, *(labels or [])]), unsure)
     dates = roles.pop("time", "")
     columns = {"file": column} | roles
     if labels:
@@ -163,13 +189,7 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
         labels = _label_columns(_without(rows, [*columns.values(), dates]), name, unsure)
     separator = _separator(rows[labels[0]]) if len(labels) == 1 else None
     classes = _classes(rows, labels, separator)
-    nothing = [""] * len(paths)
-    numbers, units = (rows.get(columns.get(key, ""), nothing) for key in ("rate", "unit"))
-    asked = [
-        (path, _rate(rate), unit) for path, rate, unit in zip(paths, numbers, units, strict=True)
-    ]
-    sampled = {each[0]: each for each in asked[:: max(1, len(asked) // LOOKED_AT)][:LOOKED_AT]}
-    read = list(files.read(source, list(sampled.values())))
+    read = _read(source, paths, rows, columns, unsure)
     if all(each.problem for each in read):
         raise UserError(f"{source.path}: no file can be read: {read[0].problem}")
     folds = {FOLDS[value.lower()] for value in rows.get(columns.get("fold", ""), [])}
@@ -177,6 +197,11 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
         unsure.append("no file says its sampling rate: set download.sampling_rate if you know it")
     elif any(each.rate is None for each in read if not each.problem):
         unsure.append("some files say no sampling rate: that of the others is taken for granted")
+    if hidden := {n for each in read if each.named for n in each.channels if not _is_plain(n)}:
+        unsure.append(
+            f"{len(hidden)} names of channels are not written here, as they may tell of somebody: look "
+            f"at the files, and correct download.leads if it is empty"
+        )
     if not any(each.named for each in read):
         unsure.append("no file names its channels, which are numbered")
     if "patient" not in columns:
@@ -198,6 +223,41 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
     )
 
 
+def _read(
+    source: Source, paths: list[str], rows: Rows, columns: dict[str, str], unsure: list[str]
+) -> list[Found]:
+    """What some files hold. A column of rates or units that most files contradict which say their own is
+    taken out of `columns`, and `unsure` says so."""
+    chosen = range(0, len(paths), max(1, len(paths) // LOOKED_AT))[:LOOKED_AT]
+    asked: dict[str, list[Any]] = {"path": [paths[row] for row in chosen]}
+    asked |= {"rate": [None] * len(chosen), "unit": [""] * len(chosen)}
+
+    def read() -> list[Found]:
+        return list(files.read(source, list(zip(*asked.values(), strict=True))))
+
+    found = read()
+    for key in ("rate", "unit"):
+        if key not in columns:
+            continue
+        without, values = asked[key], rows[columns[key]]
+        asked[key] = [_rate(values[row]) if key == "rate" else values[row] for row in chosen]
+        again = read()
+        pairs = [pair for pair in zip(found, again, strict=True) if not pair[0].problem]
+        against = sum(bool(new.problem) for _, new in pairs)
+        agreeing = sum(
+            not new.problem and bool(old.rate if key == "rate" else old.units) for old, new in pairs
+        )
+        if against and against >= agreeing:
+            asked[key] = without
+            unsure.append(
+                f"the column {columns.pop(key)} is left out as download.{key}: {against} of "
+                f"{against + agreeing} files that say their {key} say another"
+            )
+        else:
+            found = again
+    return found
+
+
 def _without(rows: Rows, names: Collection[str]) -> Rows:
     return {name: values for name, values in rows.items() if name not in names}
 
@@ -210,14 +270,17 @@ def _rate(value: str) -> float | None:
 
 
 def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
-    """The table of a source whose columns name most files, as texts, and the column that does."""
+    """The table of a source whose columns name most files, as texts, and the column that does. Raises
+    UserError if none does."""
     names = [name for name in source.names() if name.lower().endswith(tables.EXTENSIONS)]
     if chosen and chosen not in names:
         raise UserError(f"{source.path} holds no table {chosen}{names_there_are(chosen, names)}")
     # Of many tables, those with names of their own come before those that are numbered recordings.
     stems = Counter(re.sub(r"\d+", "0", name) for name in names)
     names.sort(key=lambda name: (stems[re.sub(r"\d+", "0", name)] > 3, name.count("/"), name))
-    best: tuple[int, str, Rows, str] | None = None
+    best: tuple[bool, int, str, Rows, str] | None = None
+    lost: tuple[int, str, str, str] | None = None  # a table with paths that lead nowhere
+    present: list[str] = []
     for name in islice([chosen] if chosen else names, TABLES):
         present = files.candidates(source, name)
         try:
@@ -233,35 +296,90 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
         folder = name[: name.rfind("/") + 1]
         for column in columns:
             values = frame[column]
-            if len(set(values)) < len(values) / 2:
-                continue
             named = len(set(files.matched(values, present, folder)) - {None})
-            if named and (best is None or named > best[0]):
-                best = named, name, frame, column
+            unique = len(set(values)) >= len(values) / 2
+            # Files with several rows each are told from labels that are called as some file.
+            if not unique and named <= len(present) / 2:
+                named = 0
+            if named and (best is None or (unique, named) > best[:2]):
+                best = unique, named, name, frame, column
+            paths = list(filter(_looks_like_path, values))
+            if paths and (lost is None or len(paths) > lost[0]):
+                lost = len(paths), name, column, paths[0]
+    if best is None and lost and present:
+        example = next((name for name in present if name not in names), present[0])
+        raise UserError(
+            f"{source.path}: the column {lost[2]} of {lost[1]} holds {lost[0]} paths, none of which "
+            f"leads to a file in it (the first is {shown(lost[3], 200)}, and a file that there is "
+            f"{example}): write paths from {source.path} or from the table's folder"
+        )
     if best is None:
         raise UserError(
             f"{source.path} holds no table ({', '.join(tables.EXTENSIONS)}) with a column that names its "
             f"files: write one with a row for each file and the columns file and label"
         )
-    return best[1:]
+    return best[2:]
 
 
-def _roles(rows: Rows) -> dict[str, str]:
-    """The columns that say more of a record, by the parameter that names them."""
+def _looks_like_path(value: str) -> bool:
+    parts = bool(re.search(r"[/\\]", value) and re.search("[a-z]", value, re.I))  # and no date
+    return parts or value.lower().endswith(EXTENSIONS)
+
+
+def _roles(rows: Rows, unsure: list[str]) -> dict[str, str]:
+    """The columns that say more of a record, by the parameter that names them; what is guessed, or left
+    out since it names people, is added to `unsure`."""
     found: dict[str, str] = {}
-    for role, words in ROLES.items():
-        for name, values in rows.items():
-            fits = bool(set(_words(name)) & set(words)) and name not in found.values()
-            if role == "fold":
-                fits = fits and set(map(str.lower, values)) <= set(FOLDS)
-            if role in ("rate", "age"):
-                fits = fits and any(map(_rate, values))
-            if role in ("time", "rate", "unit", "age", "sex"):
-                fits = fits and len(_words(name)) <= 2
-            if fits:
-                found[role] = name
-                break
+    for role in ROLES:
+        fitting = [
+            name
+            for name, values in rows.items()
+            if name not in found.values() and _fits(role, name, values)
+        ]
+        if fitting:
+            found[role] = min(fitting, key=lambda name: _order(role, name))
+    patient, rate = found.get("patient", ""), found.get("rate", "")
+    if len(_words(patient)) > 1 and not set(_words(patient)) & IDENTIFIERS:
+        unsure.append(f"the column {patient} is taken for patients")
+    if rate and not set(_words(rate)) & SURE_OF_RATE:
+        unsure.append(f"the column {rate} is taken for the sampling rate")
+    people = [n for n in rows if {*_words(n)} & PEOPLE and {*_words(n)} & {*ROLES["patient"]}]
+    if people and not patient:
+        unsure.append(
+            f"the column {people[0]} is left out as download.patient, since names of people would be "
+            f"in data/: add a column with a number for each"
+        )
     return found
+
+
+def _fits(role: str, name: str, values: list[str]) -> bool:
+    """Whether a column may be that of a role, by its name and values."""
+    words, own = set(_words(name)), set(ROLES[role])
+    if not words & own or (role in ("time", "unit", "age", "sex") and len(words) > 2):
+        return False
+    others, numbers = words - own, [_rate(value) for value in values if value]
+    if role == "fold":
+        return set(map(str.lower, values)) <= set(FOLDS)
+    if role == "age":
+        return any(numbers)
+    if role == "rate":  # and no heart_rate, nor the frequency of a filter
+        meant = words == {"rate"} or words & (SURE_OF_RATE | {"hz"})
+        return bool(meant and others <= SIGNAL and numbers) and all(
+            number is not None and 0 < number < float("inf") for number in numbers
+        )
+    if role == "unit":  # and no care_unit, nor the number of a machine
+        return others <= SIGNAL | {"voltage", "amplitude"} and not any(numbers)
+    if role == "patient":
+        taken = {word for key, each in ROLES.items() if key != role for word in each}
+        return not others & (taken | PEOPLE | set(LABELS))
+    return True
+
+
+def _order(role: str, name: str) -> tuple[bool, int]:
+    """What the columns that fit a role are sorted by, the best first."""
+    best = {"patient": IDENTIFIERS, "rate": SURE_OF_RATE | {"hz"}}.get(role, set())
+    words = _words(name)
+    return not best & set(words), len(words)
 
 
 def _words(name: str) -> list[str]:
@@ -286,12 +404,35 @@ def _label_columns(rows: Rows, table: str, unsure: list[str]) -> list[str]:
         if flags[0] not in called:
             unsure.append(f"the column {flags[0]} is taken for the label, as the one with 0 and 1")
         return flags
-    few = [n for n, values in rows.items() if 1 < len(set(values)) <= min(20, len(values) / 3)]
+    personal = PEOPLE | {*ROLES["patient"], *ROLES["time"], "birth"}
+    for name in called:
+        if len(classes := _classes(rows, [name], None)) == 1:
+            raise _too_few_classes(table, [name], classes)
+    few = [
+        name
+        for name, values in _without(rows, [n for n in rows if {*_words(n)} & personal]).items()
+        if 1 < len(set(values)) <= min(20, len(values) / 3)
+    ]
     if few:
         unsure.append(f"the column {few[0]} is taken for the label, though it is not called so")
         return few[:1]
     raise UserError(
         f"none of the columns of {table} looks like labels (columns: {listed(list(rows))}): name it by "
+        f"--labels"
+    )
+
+
+def _too_few_classes(table: str, labels: list[str], classes: Counter[str]) -> UserError:
+    there_are = [label for label, times in classes.items() if times]
+    if not there_are or len(labels) > 1:
+        return UserError(
+            f"{table}: {listed(labels)} hold {listed(there_are) or 'no label'}, and two classes are "
+            f"needed: name other columns by --labels"
+        )
+    name, label = (shlex.quote(shown(word)) for word in (labels[0], there_are[0]))
+    return UserError(
+        f"{table}: all labels in the column {name} are {label}, and two classes are needed: use "
+        f"`--labels {name} --anomaly {label}` to find what is unlike them, or name another column by "
         f"--labels"
     )
 
@@ -316,6 +457,29 @@ def _classes(rows: Rows, labels: list[str], separator: str | None) -> Counter[st
     return Counter(dict(counted.most_common()))
 
 
+def _is_plain(channel: str) -> bool:
+    """Whether the name of a channel is one, and not what a device writes of a patient in its place."""
+    short = SHORT.fullmatch(channel) and not DATE.search(channel)
+    return bool(short) or (len(channel) <= 30 and lead_name(channel) is not None)
+
+
+def _unit(unit: str) -> str:
+    """A unit, if it can be one."""
+    return unit if len(unit) <= LONGEST_UNIT and not DATE.search(unit) else "unknown"
+
+
+def _check_writable(texts: Collection[str]) -> None:
+    """Raise UserError for a label or name that would not be the same in YAML."""
+    for text in texts:
+        if text.isprintable():
+            continue
+        if YAML(typ="safe", pure=True).load("\n".join(_yaml({"text": text}, {})))["text"] != text:
+            raise UserError(
+                f"{text!r} holds a control character that {params.PATH} cannot hold: take it out of the "
+                f"table"
+            )
+
+
 def _steps(each: Found) -> int:
     return each.steps
 
@@ -324,7 +488,7 @@ def _steps(each: Found) -> int:
 
 
 def _found(name: str, seen: Look) -> list[str]:
-    """Lines of comments on what there is."""
+    """Lines of comments on what there is; params.yaml is in Git, so that they tell of nobody."""
     good = [each for each in seen.files if not each.problem]
 
     def counted(values: list[Any]) -> str:
@@ -337,14 +501,22 @@ def _found(name: str, seen: Look) -> list[str]:
     lengths = [
         f"{each.steps / each.rate:g} s" if each.rate else f"{each.steps} samples" for each in good
     ]
-    units = [", ".join(sorted(set(each.units))) if each.units else "not said" for each in good]
+    channels = [
+        listed(plain := list(filter(_is_plain, each.channels)))
+        + (f" and {more} not shown" if (more := len(each.channels) - len(plain)) else "")
+        for each in good
+    ]
+    units = [
+        ", ".join(sorted(set(map(_unit, each.units)))) if each.units else "not said"
+        for each in good
+    ]
     flags = Counter(flag for each in good for flag in each.flags or {})
     classes = ", ".join(f"{label} {times}" for label, times in seen.classes.most_common(12))
     lines = [
         f"{name}: what `beatline new dataset` found, to be checked",
         f"table: {seen.rows} rows, {seen.matched} of which name one of {seen.candidates} files",
         f"formats: {counted([each.kind for each in good])}, of {len(seen.files)} files that were read",
-        f"channels: {counted([listed(list(each.channels)) for each in good])}",
+        f"channels: {counted(channels)}",
         f"sampling rate: {counted([f'{each.rate:g} Hz' if each.rate else 'not said' for each in good])}",
         f"length: {counted(lengths)}",
         f"unit: {counted(units)}",
@@ -354,10 +526,10 @@ def _found(name: str, seen: Look) -> list[str]:
     ]
     if flags:
         lines.append("quality: " + ", ".join(f"{n} {flag}" for flag, n in flags.items()))
-    bad = [each.problem for each in seen.files if each.problem]
-    lines += [f"{len(bad)} files cannot be read, such as {bad[0]}"] if bad else []
+    if seen.bad:
+        lines.append(f"{len(seen.bad)} files cannot be read, such as {seen.bad[0].name}")
     lines += [f"NOT SURE: {sentence}" for sentence in seen.unsure]
-    return [f"# {' '.join(line.split())}" for line in lines]
+    return [f"# {shown(' '.join(line.split()), LONGEST_COMMENT)}" for line in lines]
 
 
 def dataset_block(
@@ -374,7 +546,7 @@ def dataset_block(
         "labels": seen.labels if len(seen.labels) > 1 else seen.labels[0],
         "separator": seen.separator,
         **seen.columns,
-        "leads": list(channels or []),
+        "leads": list(channels) if channels and all(map(_is_plain, channels)) else [],
         "sampling_rate": rate,
         "seconds": steps / rate if rate else None,
         "shorter": "pad",

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import edfio
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +45,22 @@ def series(
     for each in names:
         np.save(folder / each, draw.standard_normal((steps, 2)))
     pd.DataFrame({file: names, **table}).to_csv(folder / name, index=False)
+
+
+def write_edf(file: Path, channels: list[str]) -> None:
+    """Five seconds of 100 Hz."""
+    draw = np.random.default_rng(1)
+    signals = [
+        edfio.EdfSignal(
+            draw.uniform(-1, 1, 500),
+            100,
+            label=channel,
+            physical_dimension="mV",
+            physical_range=(-1, 1),
+        )
+        for channel in channels
+    ]
+    edfio.Edf(signals).write(file)
 
 
 def new(*arguments: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -228,3 +245,158 @@ def test_blocks_that_are_not_written_in_lines_are_refused(project: Path) -> None
     Path("params.yaml").write_text(text[:start] + text[end:])
     assert cli.main(["new", "dataset", "mine"]) == 0
     assert list(params.load()["train"]["cnn"]) == ["mine"]
+
+
+COLUMNS: dict[str, list[Any]] = {"label": ["a", "b"] * 10}
+
+
+@pytest.mark.parametrize(
+    "column", ["heart_rate", "ventricular rate", "atrialRate", "resp_rate", "hr", "lowpass_hz"]
+)
+def test_rates_of_something_else_are_not_sampling_rates(project: Path, column: str) -> None:
+    """Each recording would be stretched by its own heart rate."""
+    series(project / "mine", COLUMNS | {column: [60 + n for n in range(20)]})
+    block, _ = new("mine")
+    assert "rate" not in block["download"]
+    assert block["download"]["sampling_rate"] is None
+
+
+@pytest.mark.parametrize("column", ["fs", "Hz", "sampling_rate", "sampleFrequency", "ecg_fs_hz"])
+def test_sampling_rates_are_found_before_a_rate(project: Path, column: str) -> None:
+    """A column that can only be the sampling rate comes before one that may be, wherever it stands."""
+    series(project / "mine", COLUMNS | {"rate": [70] * 20, column: [250] * 20})
+    block, _ = new("mine")
+    assert block["download"]["rate"] == column
+    assert (f"NOT SURE: the column {column}" in Path("params.yaml").read_text()) == (column == "Hz")
+
+
+def test_a_rate_that_is_no_number_is_not_taken(project: Path) -> None:
+    """What is written would be refused when it is downloaded."""
+    series(project / "mine", COLUMNS | {"fs": ["250 Hz"] + ["250"] * 19})
+    assert "rate" not in new("mine")[0]["download"]
+
+
+@pytest.mark.parametrize(("column", "value"), [("rate", 70), ("unit", "kg")])
+def test_columns_that_files_contradict_are_left_out(project: Path, column: str, value: Any) -> None:
+    """Files that say their own rate and unit, and a table that says others: all files can be read."""
+    folder = project / "mine"
+    folder.mkdir()
+    for number in range(10):
+        write_edf(folder / f"{number}.edf", ["I"])
+    rows = {"file": range(10), "label": ["a", "b"] * 5, column: [value] * 10}
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    block, _ = new("mine")
+    assert column not in block["download"]
+    assert block["download"]["sampling_rate"] == 100
+    comments = Path("params.yaml").read_text()
+    assert f"NOT SURE: the column {column}" in comments
+    assert "10 files cannot be read" not in comments
+
+
+@pytest.mark.parametrize("column", ["care_unit", "unit"])
+def test_units_of_hospitals_and_machines_are_no_units(project: Path, column: str) -> None:
+    values = ["icu", "er"] * 10 if column == "care_unit" else list(range(1, 21))
+    series(project / "mine", COLUMNS | {column: values})
+    assert "unit" not in new("mine")[0]["download"]
+
+
+def test_what_is_said_of_patients_is_not_who_they_are(project: Path) -> None:
+    """Age and sex before the patients: a split by age parts nobody's records rightly."""
+    about = {"patient_age": list(range(40, 60)), "patient_sex": ["m", "f"] * 10}
+    about |= {"patient_group_date": [f"d{n}" for n in range(20)]}
+    series(project / "mine", COLUMNS | about)
+    block, _ = new("mine")
+    download = block["download"]
+    assert (download["age"], download["sex"]) == ("patient_age", "patient_sex")
+    assert "patient" not in download
+    assert block["split"]["by"] == "record"
+
+
+NAMES = [f"Hans {letter}" for letter in "abcdefghij"] * 2
+
+
+def test_patients_are_their_numbers_and_not_their_names(project: Path) -> None:
+    """Names of people would be in data/; where there is nothing else, what is left out is said."""
+    identifiers = {"patient_id": list(range(10)) * 2}
+    series(project / "mine", COLUMNS | {"patient_name": NAMES} | identifiers)
+    assert new("mine")[0]["download"]["patient"] == "patient_id"
+    assert "patient_name" not in Path("params.yaml").read_text()
+    shutil.copy(ROOT / "params.yaml", project)
+    series(project / "names", COLUMNS | {"patient_name": NAMES})
+    assert "patient" not in new("names")[0]["download"]
+    comments = [line for line in Path("params.yaml").read_text().splitlines() if "NOT SURE" in line]
+    assert any("patient_name" in line for line in comments)
+
+
+@pytest.mark.parametrize("column", ["patient_name", "surname", "birth_date", "subject"])
+def test_names_of_people_are_not_guessed_to_be_labels(project: Path, column: str) -> None:
+    series(project / "mine", {column: ["Hans", "Eva"] * 10})
+    assert "--labels" in refused("mine")
+
+
+def test_nothing_of_patients_that_files_hold_is_written(project: Path, capsys: Printed) -> None:
+    """params.yaml is in Git. Devices write names and dates into channels, and errors quote files."""
+    folder = project / "mine"
+    folder.mkdir()
+    for number in range(8):
+        write_edf(folder / f"{number}.edf", ["I", "P.: Anna Muster", "b 1962-03-05"])
+    (folder / "8.hea").write_text("Erna Kaputt 12 100\n")
+    rows = {"file": range(9), "label": ["a", "b", "a"] * 3}
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    block, _ = new("mine")
+    assert block["download"]["leads"] == []
+    written = Path("params.yaml").read_text()
+    for personal in ("Muster", "1962", "Kaputt"):
+        assert personal not in written, personal
+    assert "I and 2 not shown" in written
+    assert "such as 8.hea" in written
+    assert "8.hea: " in capsys.readouterr().out
+
+
+def test_control_characters_in_labels(project: Path) -> None:
+    """They are as they are in the list of classes, seen in comments, and refused where YAML would make
+    another label of them."""
+    series(project / "mine", {"label": ["a\x07b", "c"] * 10})
+    assert new("mine")[0]["aggregate_labels"]["classes"] == ["a\x07b", "c"]
+    shutil.copy(ROOT / "params.yaml", project)
+    series(project / "lines", {"label": ["a\u2028b", "c"] * 10})
+    assert r"a\u2028b" in refused("lines")
+
+
+@pytest.mark.parametrize("labels", [["--labels", "label"], []])
+def test_one_class_is_for_anomaly_detection_alone(project: Path, labels: list[str]) -> None:
+    """It is said how, and that works; no other column is taken in its place."""
+    series(project / "mine", {"label": ["all fine"] * 20, "colour": ["red", "blue"] * 10})
+    assert "--labels label --anomaly 'all fine'" in refused("mine", *labels)
+    block, _ = new("mine", "--labels", "label", "--anomaly", "all fine")
+    assert block["aggregate_labels"]["task"] == "anomaly"
+
+
+@pytest.mark.parametrize("table", [{"a": [0, 1] * 10, "b": [0] * 20}, {"a": [""] * 20}])
+def test_columns_with_fewer_than_two_classes_are_refused(
+    project: Path, table: dict[str, list[Any]]
+) -> None:
+    series(project / "mine", table)
+    assert "--labels" in refused("mine", "--labels", ",".join(table))
+
+
+def test_paths_of_another_machine(project: Path) -> None:
+    """The table, the first path that leads nowhere, and a file are named."""
+    series(project / "mine", {"label": ["a", "b"] * 10})
+    table = pd.read_csv(project / "mine" / "index.csv")
+    table["path"] = [f"/mnt/ward/x{number}.npy" for number in range(20)]
+    table.to_csv(project / "mine" / "index.csv", index=False)
+    pd.DataFrame({"remark": ["n/a"]}).to_csv(project / "mine" / "a.csv", index=False)
+    message = refused("mine")
+    for named in ("index.csv", "/mnt/ward/x0.npy", "s000.npy"):
+        assert named in message
+
+
+@pytest.mark.parametrize("times", [2, 5])
+def test_several_rows_for_a_file_are_refused(project: Path, times: int) -> None:
+    """As the download would refuse them."""
+    series(project / "mine", {"label": ["a", "b"] * 5})
+    table = pd.read_csv(project / "mine" / "index.csv")
+    pd.concat([table] * times).to_csv(project / "mine" / "index.csv", index=False)
+    message = refused("mine")
+    assert "index.csv" in message and "s000.npy" in message
