@@ -249,8 +249,8 @@ def _without(
 
 def _contradictions(rows: pd.DataFrame, kept: list[set[str]], usable: np.ndarray) -> int:
     """How many records that can be used are equal to another one of other classes; a warning says so."""
-    classes = pd.Series([" ".join(sorted(labels)) for labels in kept], rows.index)[usable]
-    different = classes.groupby(rows["alike"][usable]).transform("nunique") > 1
+    classes = pd.Series([" ".join(sorted(labels)) for labels in kept], rows.index).loc[usable]
+    different = classes.groupby(rows["alike"].loc[usable]).transform("nunique") > 1
     if different.any():
         warn(
             f"{different.sum()} records are equal to another one that has other labels: correct the "
@@ -438,7 +438,7 @@ def _one_each(
         table[only[0]] = [int(bool(labels)) for labels in kept]
         table = table.loc[~unknown].reset_index(drop=True)
         large_classes(table, only, parameters.min_records)
-        if table[only[0]].all():
+        if table[only[0]].to_numpy().all():
             raise _one_class(classes[0])
         return Labels(_ordered(table, only), only, task, counts)
     named = table.loc[table["label"] != ""].reset_index(drop=True)
