@@ -105,7 +105,10 @@ def aggregated(
     rows, said, kept = _without(out, rows, said, kept)
     most = 1 if task in ("binary", "multiclass") else len(classes)
     usable = np.array([1 <= len(labels) <= most for labels in kept], dtype=bool)
-    counts["equal_with_other_labels"] = _contradictions(rows, kept, usable)
+    told = usable | np.array(
+        [not has and (bool(had) or len(columns) > 1) for had, has in zip(said, kept, strict=True)]
+    )
+    counts["equal_with_other_labels"] = _contradictions(rows, kept, told)
     if "duplicate" in parameters.quality.drop:
         # Of equal records one that can be used stays, else the first.
         first = rows.iloc[np.argsort(~usable, kind="stable")].drop_duplicates("alike").index
@@ -247,10 +250,11 @@ def _without(
     return rows.loc[~out].reset_index(drop=True), said, kept
 
 
-def _contradictions(rows: pd.DataFrame, kept: list[set[str]], usable: np.ndarray) -> int:
-    """How many records that can be used are equal to another one of other classes; a warning says so."""
-    classes = pd.Series([" ".join(sorted(labels)) for labels in kept], rows.index).loc[usable]
-    different = classes.groupby(rows["alike"].loc[usable]).transform("nunique") > 1
+def _contradictions(rows: pd.DataFrame, kept: list[set[str]], told: np.ndarray) -> int:
+    """How many of the records of which labels tell are equal to another one of other classes; a warning
+    says so."""
+    classes = pd.Series(["\n".join(sorted(labels)) for labels in kept], rows.index).loc[told]
+    different = classes.groupby(rows["alike"].loc[told]).transform("nunique") > 1
     if different.any():
         warn(
             f"{different.sum()} records are equal to another one that has other labels: correct the "

@@ -193,6 +193,16 @@ def test_of_equal_records_one_with_a_label_stays(capsys: pytest.CaptureFixture[s
     assert labelled(table.iloc[:2], ["y"], task="multilabel").counts["equal_with_other_labels"] == 0
 
 
+def test_equal_records_that_are_and_are_not_of_a_class_are_told() -> None:
+    """Of a binary task with one class its absence is a label too, in a column as in several."""
+    alike = ["r0", "r0", "r2"]
+    binary: dict[str, Any] = {"task": "binary"}
+    one = labelled(rows(["1", "0", "0"], alike=alike), ["y"], **binary, classes=["1"])
+    several = rows(["1", "0", "0"], ["0", "0", "1"], alike=alike)
+    two = labelled(several, ["AF", "MI"], **binary, classes=["AF"])
+    assert [labels.counts["equal_with_other_labels"] for labels in (one, two)] == [2, 2]
+
+
 def test_quality_is_told_and_dropped_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     """By default nothing is left out, and what was seen is named."""
     table = rows(["a", "b", "a"], flat=["", "V1, V2", ""], noisy=["I", "V1", ""])
