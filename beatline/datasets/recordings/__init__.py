@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -48,18 +49,20 @@ BATCH_SAMPLES = 4_000_000  # of read_recordings, 16 MB
 # Median range of ECGs in mV, below and above which their unit is another: of 400 records of PTB-XL it is
 # between 0.5 and 4.
 PLAUSIBLE = (0.02, 50.0)
+PERSON = re.compile(r"\b[A-ZÀ-ÖØ-Þ][^\W\d_]+,? [A-ZÀ-ÖØ-Þ][^\W\d_]+")
 
 
 class Download(datasets.Download):
     """`source`: a folder or an archive. `table`: the path in it of a CSV, TSV or Parquet file with a
     row for each recording, and these columns: `file`, its path in the source or from the table's
-    folder, with its ending or without; `labels`, one column with a class, or several with 0 and 1, or
-    one with a list in which `separator` stands between classes; `patient`, which no split parts;
-    `fold`: train, validation or test; `age` in years; `sex`; `time` of the recording; `rate` (Hz) and
-    `unit`, for files that do not say.
+    folder, with its ending or without (of an absolute path the end counts); `labels`, one column with a
+    class, or several with 0 and 1, or one with a list in which `separator` stands between classes;
+    `patient`, which no split parts; `fold`: train, validation or test; `age` in years; `sex`; `time` of
+    the recording; `rate` (Hz) and `unit`, for files that do not say.
 
     `leads`: channels in the order in which models see them; none named: those of most files. Missing
-    limb leads are derived from two others; a file that lacks another one cannot be used.
+    limb leads are derived from two others; a file that lacks another one cannot be used, nor one that
+    names none and has not as many. Files' names, which may be people's, are kept as those of records.
     `sampling_rate` in Hz, to which others are resampled, and which is taken for granted where nobody
     says one; null: that of most files. `seconds`: the length (null: that of most files), to which what
     is `shorter` is padded with invalid samples or rejected, and what is `longer` is cropped at its end
@@ -199,12 +202,23 @@ def _rows(source: Source, parameters: Download) -> tuple[pd.DataFrame, dict[str,
     folder = parameters.table[: parameters.table.rfind("/") + 1]
     table["path"] = pd.Series(files.matched(table["file"].to_list(), present, folder), dtype=object)
     absent = table.loc[table["path"].isna(), "file"].to_list()
+    moved = [
+        row
+        for row, path in zip(table["file"], table["path"], strict=True)
+        if isinstance(path, str) and files.elsewhere(row)
+    ]
     unnamed = sorted(set(present) - set(table["path"].dropna()))
     counts = {
         "rows": len(table),
         "rows_without_files": len(absent),
         "files_without_rows": len(unnamed),
     }
+    if moved:
+        counts["rows_with_paths_elsewhere"] = len(moved)
+        warn(
+            f"{len(moved)} rows name files by the way to them on another machine: the end of it is what "
+            f"counts ({some(moved)})"
+        )
     for reason, names in (("rows without files", absent), ("files without a row", unnamed)):
         if names:
             warn(f"{len(names)} {reason} are skipped: {some(names)}")
@@ -328,8 +342,12 @@ def _rules(
 
 
 def _leads(parameters: Download) -> list[str]:
-    """The channels that are asked for, leads of ECGs as readers call them."""
-    return [leads.lead_name(name) or name for name in parameters.leads]
+    """The channels that are asked for, leads of ECGs as readers call them. Raises UserError for one that
+    is asked for twice."""
+    names = [leads.lead_name(name) or name for name in parameters.leads]
+    if twice := next((name for name, times in Counter(names).items() if times > 1), None):
+        raise UserError(f"download.leads names {twice} more than once: keep one of them")
+    return names
 
 
 def _named(each: files.Found, channels: list[str]) -> files.Found:
@@ -354,13 +372,17 @@ def _steps(each: files.Found, rate: float | None) -> int:
 
 
 def _unit(found: dict[str, files.Found], channels: list[str]) -> str | None:
-    """The unit of most files that say one."""
-    said = (
-        each.units[each.channels.index(name)] if each.units and name in each.channels else None
-        for each in found.values()
-        for name in channels[:1]
-    )
-    return _most(said)
+    """The unit of most files that say one, of the first channel that each has of those wanted."""
+    return _most(next(iter(_units(each, channels)), None) for each in found.values())
+
+
+def _units(each: files.Found, channels: list[str]) -> list[str]:
+    """What a file says of the units of the channels, and of the limb leads that others are derived
+    from."""
+    if set(channels) & set(leads.DERIVABLE) - set(each.channels):
+        channels = [*channels, *leads.LIMBS]
+    own = dict(zip(each.channels, each.units, strict=True)) if each.units else {}
+    return [own[name] for name in channels if name in own]
 
 
 def _misfit(
@@ -371,18 +393,18 @@ def _misfit(
     unit: str | None,
 ) -> str | None:
     """Why a file cannot be brought to the rules; None if it can."""
+    if not each.named and len(each.channels) != len(channels):
+        return (
+            f"it names no channels and has {len(each.channels)}, not {len(channels)}: use a file that "
+            f"names them, or take its row out"
+        )
     available = _available(each.channels, channels)
     if missing := [name for name in channels if name not in available]:
         there = listed(list(each.channels))
         return f"it has no {listed(missing)} among its channels ({there}): correct download.leads"
-    if each.units and unit:
-        other = {
-            own
-            for name, own in zip(each.channels, each.units, strict=True)
-            if name in channels and own != unit
-        }
-        if other:
-            return f"its unit is {sorted(other)[0]!r}, and that of most files {unit!r}: convert it"
+    other = set(_units(each, channels)) - {unit}
+    if unit and other:
+        return f"its unit is {sorted(other)[0]!r}, and that of most files {unit!r}: convert it"
     if each.rate is None and rate is not None and granted is None:
         return (
             "nobody says its sampling rate, as others do: name a column as download.rate, or set "
@@ -431,9 +453,17 @@ def _count_guesses(
     if unsaid:
         counts["sampling_rate_taken_for_granted"] = len(unsaid)
         warn(f"{len(unsaid)} files say no sampling rate: {rate:g} Hz is taken for granted")
+    without = {name: each for name, each in found.items() if each.units is None}
+    middle = np.median([each.range for each in without.values() if each.range] or [0])
+    far = [n for n, e in without.items() if e.range and abs(np.log10(e.range / middle)) >= 2]
+    if far:
+        counts["ranges_far_from_others"] = len(far)
+        warn(
+            f"{len(far)} files that say no unit span 100 times more or less than the others, as if they "
+            f"were in another one ({some(far)}): name a column with units, such as uV, as download.unit"
+        )
     if unit is None:
         return
-    without = {name: each for name, each in found.items() if each.units is None}
     if without:
         counts["unit_taken_for_granted"] = len(without)
         warn(f"{len(without)} files say no unit: {unit} is taken for granted ({some(without)})")
@@ -472,6 +502,12 @@ def _described(
     alike = [
         first_of.setdefault(one.sum, record) for one, record in zip(each, records, strict=True)
     ]
+    people = [record for record in records if PERSON.search(record)]
+    if people:
+        print(
+            f"{len(people)} files are called as if by people: the names of files are kept as those of "
+            f"records, so rename them if nobody may see these"
+        )
     rows = pd.DataFrame({"record": records}).join(table.loc[:, kept_columns])
     rows["classes"] = ""  # of snapshots
     rows["channels"] = ["\t".join(one.channels) for one in each]
@@ -491,7 +527,6 @@ def _described(
     counts |= {f"files_{kind}": kinds[kind] for kind in sorted(kinds)}
     counts |= {
         "resampled": sum(bool(one.rate and rules.rate and one.rate != rules.rate) for one in each),
-        "units_converted": sum(one.converted for one in each),
         "files_with_derived_leads": sum(map(bool, derived)),
         "padded": int((short & ~rejected).sum()),
         "cropped": int((long & ~rejected).sum()),

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -23,6 +24,7 @@ from beatline.common import parallel
 from beatline.common.errors import UserError, shown
 from beatline.datasets.recordings import quality
 from beatline.formats import recordings
+from beatline.formats.leads import lead_name
 from beatline.formats.recording import Recording
 from beatline.formats.resampling import interpolated
 from beatline.formats.units import power_of_ten, scaled
@@ -73,7 +75,6 @@ class Found:
     channels: tuple[str, ...] = ()
     named: bool = False
     units: tuple[str, ...] | None = None
-    converted: bool = False
     range: float = 0.0
     flags: dict[str, list[int]] | None = None
     sum: str = ""
@@ -94,29 +95,56 @@ def candidates(source: Source, table: str) -> list[str]:
 
 def matched(rows: Sequence[str], files: Sequence[str], folder: str) -> list[str | None]:
     """The file that each of the `rows` of a table names: by its path in the source or from the table's
-    `folder`, with its ending or without, or by its name alone where one file is called so."""
+    `folder`, with its ending or without, or by its name alone where one file is called so. The signal
+    file of a WFDB record stands for its header. A path that is :func:`elsewhere` names the file that
+    shares the most of its end with it; that is the file's whole path, or all such rows have the same
+    folder in place of another one."""
     places: dict[str, list[str]] = {}
+    ends: dict[str, list[str]] = {}
     for name in files:
-        bare = without_ending(name)
-        own = PurePosixPath(name).name, PurePosixPath(bare).name
-        for key in dict.fromkeys((name, bare, *own)):
+        paths = name, without_ending(name)
+        for key in dict.fromkeys((*paths, *(PurePosixPath(path).name for path in paths))):
             places.setdefault(key, []).append(name)
+        for end in dict.fromkeys(end for path in paths for _, end in _parted(f"/{path}")):
+            ends.setdefault(end, []).append(name)
     exact = set(files)
 
-    def file_of(row: str) -> str | None:
-        path = row.strip().replace("\\", "/")
-        path = path[2:] if path.startswith("./") else path
-        for key in (path, f"{folder}{path}"):
-            # The signal file stands for its record, whose header is what is read.
-            for asked in (key, without_ending(key), re.sub(r"\.[^./]*$", "", key)):
-                named = places.get(asked, []) if asked else []
-                if asked in exact:
-                    return asked
-                if len(named) == 1:
-                    return named[0]
-        return None
+    def named(key: str, by: dict[str, list[str]]) -> list[str]:
+        if key in exact and by is places:
+            return [key]
+        record = key[:-4] if key.lower().endswith(SAMPLES) else ""
+        return by.get(key) or [name for name in by.get(record, []) if name.endswith(HEADER)]
 
-    return [file_of(row) if row.strip() else None for row in rows]
+    result: list[str | None] = []
+    moved: dict[int, tuple[str, str]] = {}  # the folders that stand for each other, by rows
+    for row in rows:
+        path = row.strip().replace("\\", "/").removeprefix("./")
+        found: list[str] = []
+        if path and elsewhere(path):
+            for start, end in _parted(path):
+                if found := named(end, ends):
+                    own = "/".join(found[0].split("/")[: -len(end.split("/"))])
+                    moved |= {len(result): (start, own)} if len(found) == 1 else {}
+                    break
+        elif path:
+            hits = (named(key, places) for key in (path, f"{folder}{path}"))
+            found = next((hit for hit in hits if len(hit) == 1), [])
+        result.append(found[0] if len(found) == 1 else None)
+    if len(set(moved.values())) > 1:
+        for number, (_, own) in moved.items():
+            result[number] = result[number] if own in ("", folder[:-1]) else None
+    return result
+
+
+def elsewhere(row: str) -> bool:
+    """Whether a row names its file by the way to it on some machine, not in the source."""
+    return bool(re.match(r"~?[/\\]|[a-z]:", row.strip(), re.I))
+
+
+def _parted(path: str) -> list[tuple[str, str]]:
+    """The ways to part a path in a folder and the rest, the longest rest first."""
+    parts = path.split("/")
+    return [("/".join(parts[:n]), "/".join(parts[n:])) for n in range(1, len(parts))]
 
 
 def without_ending(name: str) -> str:
@@ -185,7 +213,8 @@ def read_one(asked: Asked, channels: tuple[str, ...] = ()) -> Found:
 
 
 def _found(asked: Asked, recording: Recording, usual: tuple[str, ...]) -> Found:
-    samples, channels, rate = recording.samples, recording.channels, recording.sampling_rate
+    samples, rate = recording.samples, recording.sampling_rate
+    channels = recording.channels and _unrepeated(recording.channels)
     if channels is None and samples.shape[1] != len(usual) == len(samples):
         samples = samples.T  # an array `[C, T]`
     if channels is None and samples.shape[1] == len(usual):
@@ -206,7 +235,7 @@ def _found(asked: Asked, recording: Recording, usual: tuple[str, ...]) -> Found:
     units = units or ([asked.unit] * samples.shape[1] if asked.unit else None)
     if not samples.size or np.isnan(samples).all():
         raise UserError("it holds no valid sample: use another file, or take its row out")
-    samples, units, converted = in_millivolts(samples, units)
+    samples, units = in_millivolts(samples, units)
     samples = samples.astype(np.float32)
     samples[~np.isfinite(samples)] = np.nan
     names = channels or [f"channel {number + 1}" for number in range(samples.shape[1])]
@@ -222,7 +251,6 @@ def _found(asked: Asked, recording: Recording, usual: tuple[str, ...]) -> Found:
         channels=tuple(names),
         named=recording.channels is not None,
         units=tuple(units) if units else None,
-        converted=converted,
         range=float(np.median(np.ptp(interpolated(samples)[0], axis=0))),
         flags=quality.measured(samples, channels, rate),
         cautions=tuple(n.message for n in recording.warnings if n.grade == "caution"),
@@ -230,14 +258,27 @@ def _found(asked: Asked, recording: Recording, usual: tuple[str, ...]) -> Found:
     )
 
 
+def _unrepeated(channels: list[str]) -> list[str]:
+    """The names of channels, with a number where one recurs. Raises UserError for an ECG lead that does:
+    nobody knows which is right."""
+    named = Counter(lead_name(name) for name in channels)
+    if twice := next((lead for lead, times in named.items() if lead and times > 1), None):
+        raise UserError(f"it has several channels that are lead {twice}: keep one of them")
+    result: list[str] = []
+    for name in channels:
+        others = (f"{name} {number}" for number in count(2))
+        free = (other for other in others if other not in {*result, *channels})
+        result.append(next(free) if name in result else name)
+    return result
+
+
 def in_millivolts(
     samples: np.ndarray, units: list[str] | None
-) -> tuple[np.ndarray, list[str] | None, bool]:
-    """The samples `[T, C]` with channels that hold voltages in mV, their units, and whether any
-    changed."""
+) -> tuple[np.ndarray, list[str] | None]:
+    """The samples `[T, C]` with channels that hold voltages in mV, and their units."""
     powers = [power_of_ten(unit, VOLTAGE) for unit in units or []]
     if units is None or all(power is None for power in powers):
-        return samples, units, False
+        return samples, units
     named = [unit if p is None else VOLTAGE for unit, p in zip(units, powers, strict=True)]
     shifts = [power or 0 for power in powers]
-    return (scaled(samples, shifts), named, True) if any(shifts) else (samples, named, False)
+    return (scaled(samples, shifts) if any(shifts) else samples), named

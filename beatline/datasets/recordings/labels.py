@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from beatline.common.errors import UserError, names_there_are, warn
+from beatline.common.errors import UserError, listed, names_there_are, warn
 from beatline.common.params import Parameters
 from beatline.datasets import (
     COLUMNS,
@@ -34,8 +34,10 @@ FOLDS = {
     **dict.fromkeys(("test", "testing"), "test"),
     "": "",
 }
-# By their first letter, and by the codes of PTB-XL; with a 2 among them, those of ISO/IEC 5218.
-SEXES = {"m": "0", "f": "1", "w": "1"}
+MALE = ("m", "male", "man", "männlich", "masculino", "homme", "hombre", "maschio")
+FEMALE = ("f", "female", "woman", "w", "weiblich", "femenino", "femme", "mujer", "femmina")
+# By words, and by the codes of PTB-XL; with a 2 among them, those of ISO/IEC 5218.
+SEXES = {**dict.fromkeys(MALE, "0"), **dict.fromkeys(FEMALE, "1")}
 ISO_5218 = {"1": "0", "2": "1"}
 DESCRIBED = ("age", "sex", "event_timestamp", "quality", "quality_details")
 ANOMALY = "anomaly"
@@ -43,7 +45,8 @@ Text = str | int | bool | float
 
 
 class Quality(Parameters):
-    """`drop`: records with one of these flags are left out."""
+    """`drop`: records with one of these flags are left out; of equal records with a label the first
+    stays."""
 
     drop: list[Flag] = Field(default_factory=list)
 
@@ -52,9 +55,10 @@ class AggregateLabels(Parameters):
     """`task`: null is multilabel where a record may have several labels, binary for two labels, else
     multiclass; anomaly makes everything that is not `normal` one class, which nothing learns from.
     `map`: other names of labels, two of which may become one. `classes`: those to keep, in the order of
-    the outputs (none named: all, sorted), without those to `drop`; of a binary task that is the one
-    that is not `normal`. `normal`: the label that is. `unlabelled`: records that no class is left of,
-    which a multilabel task may keep as examples of none."""
+    the outputs (none named: all, sorted); of a binary task that is the one that is not `normal`. `drop`:
+    records with one of these labels are left out, whatever else they have. `normal`: the label that is.
+    `unlabelled`: records that no class is left of, which a multilabel task may keep as examples of
+    none."""
 
     task: Task | None = None
     map: dict[Text, Text] = Field(default_factory=dict)
@@ -78,7 +82,8 @@ def aggregated(
     rejected = rows["rejected"].to_numpy() == 1
     rows = rows.loc[~rejected].reset_index(drop=True)
     counts = _quality_counts(rows)
-    poor = rows.loc[:, parameters.quality.drop].ne("").any(axis=1).to_numpy()
+    flags = [flag for flag in parameters.quality.drop if flag != "duplicate"]
+    poor = rows.loc[:, flags].ne("").any(axis=1).to_numpy()
     counts["left_out_for_quality"] = int(poor.sum())
     rows = rows.loc[~poor].reset_index(drop=True)
     if rows.empty:
@@ -91,7 +96,26 @@ def aggregated(
         counts["empty_label_cells"] = empty
         warn(f"{empty} cells of columns with 0 and 1 are empty: they are taken for 0")
     normal = None if parameters.normal is None else tables.text(parameters.normal)
-    kept, classes, lost = _kept(said, rows["classes"].to_list(), parameters)
+    kept, classes = _kept(said, rows["classes"].to_list(), parameters)
+    task = parameters.task or _task(several, classes, normal)
+    only = len(set().union(*said)) == 1
+    dropped = set(map(tables.text, parameters.drop))
+    out = np.array([bool(labels & dropped) for labels in said])
+    counts["records_of_dropped_labels"] = int(out.sum())
+    rows, said, kept = _without(out, rows, said, kept)
+    most = 1 if task in ("binary", "multiclass") else len(classes)
+    usable = np.array([1 <= len(labels) <= most for labels in kept], dtype=bool)
+    told = usable | np.array(
+        [not has and (bool(had) or len(columns) > 1) for had, has in zip(said, kept, strict=True)]
+    )
+    counts["equal_with_other_labels"] = _contradictions(rows, kept, told)
+    if "duplicate" in parameters.quality.drop:
+        # Of equal records one that can be used stays, else the first.
+        first = rows.iloc[np.argsort(~usable, kind="stable")].drop_duplicates("alike").index
+        out = ~rows.index.isin(first)
+        counts["left_out_for_quality"] += int(out.sum())
+        rows, said, kept = _without(out, rows, said, kept)
+    lost = sum(len(had) - len(has) for had, has in zip(said, kept, strict=True))
     unlabelled = np.array([not labels for labels in said])
     counts |= {
         "records_without_label": int(unlabelled.sum()),
@@ -103,7 +127,6 @@ def aggregated(
         counts["labels_left_out"] = lost
     described = _described(rows)
     described["normal"] = [int(labels == {normal}) if normal else 0 for labels in said]
-    task = parameters.task or _task(several, classes, normal)
     if normal is not None and normal not in set().union(*said) and task != "multilabel":
         raise _unknown("normal", normal, sorted(set().union(*said), key=by_number))
     if task == "multilabel":
@@ -111,7 +134,15 @@ def aggregated(
     elif task == "anomaly":
         labels = _anomaly(described, said, kept, normal)
     else:
-        labels = _one_each(described, kept, classes, normal, task, parameters)
+        # Of columns with 0 and 1 a record without any is one of none; of others nothing is known.
+        unknown = unlabelled & (len(columns) == 1)
+        if only and task == "binary" and unknown.any():
+            warn(
+                f"{unknown.sum()} records have no label: as the table has one class alone, they are "
+                f"taken for those that are not of it"
+            )
+            unknown[:] = False
+        labels = _one_each(described, kept, classes, normal, task, parameters, unknown)
     if labels.table["alike"].is_unique:
         labels = replace(labels, table=labels.table.drop(columns="alike"))
     return replace(labels, counts=counts | labels.counts)
@@ -177,10 +208,10 @@ def _holds(value: str, column: str, record: str) -> bool:
 
 def _kept(
     said: list[set[str]], later: list[str], parameters: AggregateLabels
-) -> tuple[list[set[str]], list[str], int]:
-    """The classes of each record by `map`, `classes` and `drop`, all classes in order, and how many
-    labels of records are lost. Changes `said` by `map`, but for records of snapshots, of whose labels
-    some are `later`. Raises UserError for a label that there is not."""
+) -> tuple[list[set[str]], list[str]]:
+    """The classes of each record by `map`, `classes` and `drop`, and all classes in order. Changes
+    `said` by `map`, but for records of snapshots, of whose labels some are `later`. Raises
+    UserError for a label that there is not."""
     known = sorted(set().union(*said), key=by_number)
     mapping = {tables.text(old): tables.text(new) for old, new in parameters.map.items()}
     for old in mapping:
@@ -202,9 +233,34 @@ def _kept(
             if name not in known:
                 raise _unknown(key, name, known)
     classes = [name for name in dict.fromkeys(wanted or known) if name not in dropped]
-    kept = [labels & set(classes) for labels in said]
-    lost = sum(len(had) - len(has) for had, has in zip(said, kept, strict=True))
-    return kept, classes, lost
+    return [labels & set(classes) for labels in said], classes
+
+
+def _without(
+    out: np.ndarray, rows: pd.DataFrame, *labels: list[set[str]]
+) -> tuple[pd.DataFrame, list[set[str]], list[set[str]]]:
+    """Rows and two lists of labels without the records that are `out`. Raises UserError if none is
+    left."""
+    if out.all():
+        raise UserError(
+            "aggregate_labels.drop leaves no record: shorten it, or name other columns as "
+            "download.labels"
+        )
+    said, kept = ([one for one, gone in zip(each, out, strict=True) if not gone] for each in labels)
+    return rows.loc[~out].reset_index(drop=True), said, kept
+
+
+def _contradictions(rows: pd.DataFrame, kept: list[set[str]], told: np.ndarray) -> int:
+    """How many of the records of which labels tell are equal to another one of other classes; a warning
+    says so."""
+    classes = pd.Series(["\n".join(sorted(labels)) for labels in kept], rows.index).loc[told]
+    different = classes.groupby(rows["alike"].loc[told]).transform("nunique") > 1
+    if different.any():
+        warn(
+            f"{different.sum()} records are equal to another one that has other labels: correct the "
+            f"table ({some(rows.loc[different.index[different], 'record'].to_list())})"
+        )
+    return int(different.sum())
 
 
 def _unknown(key: str, name: str, known: Sequence[str]) -> UserError:
@@ -285,7 +341,13 @@ def _sexes(values: list[str]) -> list[float]:
             f"sex is given by numbers: {first} is taken for male and {second} for female; write the "
             f"words if that is wrong"
         )
-    found = [codes.get(value) if value.isdecimal() else SEXES.get(value[:1]) for value in values]
+    found = [(codes if value.isdecimal() else SEXES).get(value) for value in values]
+    unknown = [value for value, code in zip(values, found, strict=True) if value and code is None]
+    if unknown:
+        warn(
+            f"{len(unknown)} records are of no sex that is known ({listed(sorted(set(unknown)))}): it "
+            f"counts as missing; write male and female"
+        )
     return [float("nan") if code is None else float(code) for code in found]
 
 
@@ -296,9 +358,9 @@ def _quality_counts(rows: pd.DataFrame) -> dict[str, int]:
     seen = {name: number for name, number in counts.items() if number}
     if seen:
         examples = some(rows.loc[rows[list(seen)].ne("").any(axis=1), "record"].to_list())
-        listed = ", ".join(f"{number} {name}" for name, number in seen.items())
+        totals = ", ".join(f"{number} {name}" for name, number in seen.items())
         warn(
-            f"quality of recordings: {listed} ({examples}); aggregate_labels.quality.drop leaves them out"
+            f"quality of recordings: {totals} ({examples}); aggregate_labels.quality.drop leaves them out"
         )
     return {f"quality_{name}": number for name, number in counts.items()}
 
@@ -311,12 +373,16 @@ def _task(several: bool, classes: list[str], normal: str | None) -> Task:
         return "multilabel"
     if len(classes) == 1:
         if normal is None or normal == classes[0]:
-            raise UserError(
-                f"every record that is left is of class {classes[0]}: there is nothing to tell apart, "
-                f"name other columns as download.labels"
-            )
+            raise _one_class(classes[0])
         return "binary"
     return "binary" if len(classes) == 2 else "multiclass"
+
+
+def _one_class(name: str) -> UserError:
+    return UserError(
+        f"every record that is left is of class {name}: there is nothing to tell apart, change "
+        f"aggregate_labels.classes, drop or min_records, or name other columns as download.labels"
+    )
 
 
 def _multilabel(
@@ -357,8 +423,10 @@ def _one_each(
     normal: str | None,
     task: Task,
     parameters: AggregateLabels,
+    unknown: np.ndarray,
 ) -> Labels:
-    """Classes of which each record has one; of a binary task the class is what is not normal."""
+    """Classes of which each record has one; of a binary task the class is what is not normal. `unknown`:
+    records of which nobody says what they are."""
     several = np.array([len(labels) > 1 for labels in kept])
     counts = {"records_of_several_labels": int(several.sum())} if several.any() else {}
     if several.any():
@@ -370,16 +438,20 @@ def _one_each(
     table["label"] = [next(iter(labels)) if len(labels) == 1 else "" for labels in kept]
     if task == "binary" and len(classes) == 1 and normal in (None, *classes):
         # One column of 0 and 1, or one class that is named: what has it not is the other.
-        table[_name(classes[0])] = [int(bool(labels)) for labels in kept]
         only = [_name(classes[0])]
-        return Labels(
-            _ordered(table, large_classes(table, only, parameters.min_records)), only, task, counts
-        )
+        table[only[0]] = [int(bool(labels)) for labels in kept]
+        table = table.loc[~unknown].reset_index(drop=True)
+        large_classes(table, only, parameters.min_records)
+        if table[only[0]].to_numpy().all():
+            raise _one_class(classes[0])
+        return Labels(_ordered(table, only), only, task, counts)
     named = table.loc[table["label"] != ""].reset_index(drop=True)
     labels = exclusive(named, {_name(name): name for name in classes}, parameters.min_records)
     extras = named.set_index("record").drop(columns=[*COLUMNS[1:], "label"])
     full = labels.table.join(extras, on="record")
     counts |= labels.counts
+    if len(labels.classes) == 1 and task == "multiclass":
+        raise _one_class(labels.classes[0])
     if task == "multiclass":
         return Labels(_ordered(full, labels.classes), labels.classes, task, counts)
     if len(labels.classes) != 2:

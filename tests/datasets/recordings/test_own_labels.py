@@ -67,17 +67,47 @@ def test_lists_with_a_separator() -> None:
 
 
 def test_labels_are_mapped_chosen_and_dropped() -> None:
-    """Two labels may become one class; those that are not chosen are left out and counted."""
+    """Two labels may become one class; those that are dropped or not chosen are left out and counted."""
     table = rows(["AF", "AFL", "SR", "noise", "PVC", "PVC"])
     labels = labelled(
         table, ["y"], map={"AF": "arrhythmia", "AFL": "arrhythmia"}, drop=["noise"], min_records=2
     )  # fmt: skip
     assert labels.classes == ["PVC", "arrhythmia"]
     assert labels.table["record"].to_list() == ["r0", "r1", "r4", "r5"]
-    assert labels.counts["records_of_other_labels"] == 1
+    assert labels.counts["records_of_dropped_labels"] == 1
     assert labels.counts["records_of_small_classes"] == 1
     chosen = labelled(table, ["y"], classes=["SR", "AF"], task="multiclass")
     assert chosen.classes == ["SR", "AF"]
+    assert chosen.counts["records_of_other_labels"] == 4
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass", "binary", "anomaly"])
+def test_a_record_with_a_dropped_label_is_left_out(task: str) -> None:
+    """Whatever the task, and whatever else the record has: it is an example of nothing."""
+    table = rows(["a", "c", "a;b", "b", "c;b", "a"])
+    labels = labelled(table, ["y"], ";", task=task, drop=["b"], normal="a")
+    assert labels.table["record"].to_list() == ["r0", "r1", "r5"]
+    assert labels.table["normal"].to_list() == [1, 0, 1]
+    assert labels.counts["records_of_dropped_labels"] == 3
+    with pytest.raises(UserError, match=r"aggregate_labels\.drop"):
+        labelled(table, ["y"], ";", task=task, drop=["a", "b", "c"])
+
+
+def test_a_record_that_nobody_labelled_is_not_the_other_class(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of a binary task with one class; but columns with 0 and 1 say of each record what it is not, and
+    where a table has a single class there is nothing else that can be meant, which a warning says."""
+    binary: dict[str, Any] = {"task": "binary", "classes": ["1"]}
+    labels = labelled(rows(["1", "0", "", "1"]), ["y"], **binary)
+    assert labels.table["record"].to_list() == ["r0", "r1", "r3"]
+    assert labels.table["1"].to_list() == [1, 0, 1]
+    columns = labelled(rows(["1", "0"], ["0", ""]), ["AF", "MI"], task="binary", classes=["AF"])
+    assert columns.table["AF"].to_list() == [1, 0]
+    assert "2 records" not in capsys.readouterr().out
+    single = labelled(rows(["AF", "", ""]), ["y"], task="binary")
+    assert single.table["AF"].to_list() == [1, 0, 0]
+    assert "2 records" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("key", ["map", "classes", "drop", "normal"])
@@ -106,8 +136,18 @@ def test_records_of_several_labels_are_no_example_of_one() -> None:
 def test_a_binary_task_has_two_classes() -> None:
     with pytest.raises(UserError, match=r"aggregate_labels\.task"):
         labelled(rows(["a", "b", "c"]), ["y"], task="binary")
-    with pytest.raises(UserError, match="nothing to tell apart"):
-        labelled(rows(["a", "a"]), ["y"])
+
+
+@pytest.mark.parametrize("block", [{}, {"task": "multiclass"}, {"task": "binary"}])
+def test_one_class_is_nothing_to_learn(block: dict[str, Any]) -> None:
+    """Whether the table has no other, or no other is left."""
+    for labels, more in (
+        (["a", "a"], {}),
+        (["a", "a", "b", ""], {"drop": ["b"]}),
+        (["a", "a", "b"], {"min_records": 2, "task": block.get("task", "multiclass")}),
+    ):
+        with pytest.raises(UserError):
+            labelled(rows(labels), ["y"], **{**block, **more})
 
 
 def test_a_patient_in_two_folds_is_an_error() -> None:
@@ -136,6 +176,33 @@ def test_equal_records_are_never_parted() -> None:
     assert dropped.counts["left_out_for_quality"] == 1
 
 
+def test_of_equal_records_one_with_a_label_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first has none, or a dropped one, so that it is left out: its twin is not. Equal records of
+    different classes are told and counted, as one of them must be wrong."""
+    table = rows(
+        ["", "a", "x", "b", "a", "b"],
+        alike=["r0", "r0", "r2", "r2", "r2", "r5"],
+        duplicate=["", "r0", "", "r2", "r2", ""],
+    )
+    block: dict[str, Any] = {"task": "multiclass", "drop": ["x"]}
+    labels = labelled(table, ["y"], **block, quality={"drop": ["duplicate"]})
+    assert labels.table["record"].to_list() == ["r1", "r3", "r5"]
+    assert labels.counts["left_out_for_quality"] == 2
+    assert labels.counts["equal_with_other_labels"] == 2
+    assert "2 records are equal" in capsys.readouterr().out
+    assert labelled(table.iloc[:2], ["y"], task="multilabel").counts["equal_with_other_labels"] == 0
+
+
+def test_equal_records_that_are_and_are_not_of_a_class_are_told() -> None:
+    """Of a binary task with one class its absence is a label too, in a column as in several."""
+    alike = ["r0", "r0", "r2"]
+    binary: dict[str, Any] = {"task": "binary"}
+    one = labelled(rows(["1", "0", "0"], alike=alike), ["y"], **binary, classes=["1"])
+    several = rows(["1", "0", "0"], ["0", "0", "1"], alike=alike)
+    two = labelled(several, ["AF", "MI"], **binary, classes=["AF"])
+    assert [labels.counts["equal_with_other_labels"] for labels in (one, two)] == [2, 2]
+
+
 def test_quality_is_told_and_dropped_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     """By default nothing is left out, and what was seen is named."""
     table = rows(["a", "b", "a"], flat=["", "V1, V2", ""], noisy=["I", "V1", ""])
@@ -152,7 +219,7 @@ def test_quality_is_told_and_dropped_on_demand(capsys: pytest.CaptureFixture[str
 
 def test_sexes_and_ages(capsys: pytest.CaptureFixture[str]) -> None:
     """Words, or numbers by the code that they can only be of, with a warning."""
-    words = rows(["a", "b", "a"], sex=["Male", "f", "?"], age=["50", "", "-3"])
+    words = rows(["a", "b", "a"], sex=["Male", "f", ""], age=["50", "", "-3"])
     labels = labelled(words, ["y"])
     assert labels.table["sex"].fillna(-1).to_list() == [0, 1, -1]
     assert labels.table["age"].fillna(-1).to_list() == [50, -1, -1]
@@ -161,6 +228,11 @@ def test_sexes_and_ages(capsys: pytest.CaptureFixture[str]) -> None:
     assert iso.table["sex"].fillna(-1).to_list() == [0, 1, -1]
     assert "sex" in capsys.readouterr().out
     assert labelled(rows(["a", "b"], sex=["0", "1"]), ["y"]).table["sex"].to_list() == [0, 1]
+    given = ["Mujer", "Hombre", "missing", "Mrs", "männlich", "H", "W"]
+    capsys.readouterr()
+    others = labelled(rows(["a", "b", *"ababa"], sex=given), ["y"])
+    assert others.table["sex"].fillna(-1).to_list() == [1, 0, -1, -1, 0, -1, 1]
+    assert "3 records" in capsys.readouterr().out
 
 
 def test_what_experts_told_of_later_recordings_becomes_a_label() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import edfio
 import numpy as np
 import pandas as pd
 import pytest
@@ -279,7 +280,7 @@ def test_other_rates_lengths_units_and_leads_are_brought_together(tmp_path: Path
     pd.DataFrame(rows).to_csv(folder / "t.csv", index=False)
     packed = made(tmp_path / "p", folder, rate="hz", unit="unit")
     counts = packed.manifest.counts
-    assert (counts["resampled"], counts["units_converted"], counts["padded"]) == (1, 1, 1)
+    assert (counts["resampled"], counts["padded"]) == (1, 1)
     # The one in µV is a duplicate of the first once it is in mV.
     names = ("cropped", "files_with_derived_leads", "duplicates")
     assert [counts[name] for name in names] == [1, 1, 1]
@@ -352,6 +353,7 @@ def test_no_readable_file_is_an_error(tmp_path: Path, source: Path) -> None:
         ({"labels": "lable"}, "label"),
         ({"patient": "patient_id"}, r"download\.patient"),
         ({"leads": ["V1"]}, r"download\.leads"),
+        ({"leads": ["II", "Lead II"]}, r"download\.leads.*II"),
         ({"seconds": 3.0}, r"download\.seconds"),
     ],
 )
@@ -467,6 +469,143 @@ def test_files_are_found_by_the_ways_in_which_tables_name_them() -> None:
     ]
     assert files.matched(named, present, "") == expected
     assert files.matched(["r2"], present, "data/") == ["data/r2.csv"]
+
+
+def test_an_absent_file_is_no_other_one() -> None:
+    """An ending is part of a name, but for the signal file of a WFDB record."""
+    present = ["a.npy", "c.npy", "d.hea", "e.1.csv"]
+    named = ["a.edf", "c.v1", "a.dat", "d.edf", "d.mat", "e.1", "c"]
+    assert files.matched(named, present, "") == [
+        None,
+        None,
+        None,
+        None,
+        "d.hea",
+        "e.1.csv",
+        "c.npy",
+    ]
+
+
+def test_paths_of_another_machine_are_known_by_their_ends(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the longest end that one file has, whatever the system; a file that is not there does not
+    become that of another folder with the same name."""
+    present = ["ecg/a/1.csv", "ecg/b/1.csv", "ecg/b/2.hea", "3.csv"]
+    named = ["/home/x/ecg/a/1.csv", "C:\\x\\ecg\\b\\1", "/mnt/ecg/b/2.dat", "~/3.csv", "/1.csv"]
+    assert files.matched(named, present, "ecg/") == [
+        "ecg/a/1.csv",
+        "ecg/b/1.csv",
+        *present[2:],
+        None,
+    ]
+    swapped = ["/home/x/a/1.csv", "/home/x/b/1.csv"]
+    assert files.matched(swapped, present, "") == present[:2]
+    sites = ["/x/siteA/1.csv", "/x/siteB/2.csv", "/x/siteB/3.csv"]
+    there = ["siteA/1.csv", "siteA/2.csv"]
+    assert files.matched(sites, there, "") == ["siteA/1.csv", None, None]
+    table = pd.read_csv(source / "t.csv")
+    table.assign(file="/home/x/ecg/" + table["file"]).to_csv(source / "t.csv", index=False)
+    packed = made(tmp_path / "p", source)
+    assert packed.manifest.counts["rows_with_paths_elsewhere"] == len(packed.labels().table) == 6
+    assert "/home/x/ecg/0.npy" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- channels and units
+
+
+def _csvs(folder: Path, each: dict[str, tuple[list[str], np.ndarray]], **columns: Any) -> Path:
+    """A source with CSV files of named channels, without units."""
+    folder.mkdir()
+    for name, (channels, samples) in each.items():
+        text = ",".join(channels) + "\n"
+        text += "".join(",".join(map(str, row)) + "\n" for row in samples.tolist())
+        (folder / f"{name}.csv").write_text(text)
+    rows = {"file": list(each), "label": ["a", "b"] * (len(each) // 2), **columns}
+    pd.DataFrame(rows).to_csv(folder / "t.csv", index=False)
+    return folder
+
+
+def test_channels_of_one_name_are_all_kept(tmp_path: Path) -> None:
+    """Two channels of a Holter recorder's EDF: the second is the second, not the first again. Of two
+    that are one lead nobody knows which is right."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    draw = np.random.default_rng(1)
+    rows = {"file": ["a", "b", "leads"], "label": ["x", "y", "x"]}
+    pd.DataFrame(rows).to_csv(folder / "t.csv", index=False)
+    for name in rows["file"]:
+        labels = ["V1", "V1", "V2"] if name == "leads" else ["ECG", "ECG", "ECG 2"]
+        samples = draw.uniform(-1, 1, (3, 300))
+        edfio.Edf(
+            [
+                edfio.EdfSignal(one, 100, label=label, physical_dimension="mV")
+                for one, label in zip(samples, labels, strict=True)
+            ]
+        ).write(folder / f"{name}.edf")
+    packed = made(tmp_path / "p", folder, max_bad_files=1)
+    assert packed.manifest.channels == ["ECG", "ECG 3", "ECG 2"]
+    assert packed.manifest.counts["files_skipped"] == 1
+    found = packed.samples(["a", "b"])
+    original = np.stack([s.data for s in edfio.read_edf(folder / "b.edf").signals], axis=1)
+    np.testing.assert_allclose(found[1], original, atol=1e-6)
+
+
+def test_unnamed_channels_of_another_number_are_not_guessed(tmp_path: Path) -> None:
+    """The third of twelve channels is not the third of eight, and `[2, 500]` has not 500 channels."""
+    arrays = series(4, steps=500, channels=2)
+    arrays["1.npy"] = np.tile(arrays["1.npy"], 3)
+    arrays["3.npy"] = arrays["3.npy"].T
+    rows = {"file": list(arrays), "label": ["a", "b", "a", "b"]}
+    packed = made(
+        tmp_path / "p", write(tmp_path / "source", rows, arrays), max_bad_files=2, shorter="pad"
+    )
+    assert packed.manifest.counts["files_skipped"] == 2
+    assert packed.labels(task="multilabel").table["record"].to_list() == ["0", "2"]
+
+
+def test_units_are_looked_at_where_the_first_lead_is_derived(tmp_path: Path) -> None:
+    """aVR of two files follows from I and II in mV: one whose limb leads are in another unit is
+    skipped, and one in µV without a unit is refused."""
+    draw = np.random.default_rng(2)
+    each = {name: (["I", "II"], draw.standard_normal((40, 2))) for name in "abcd"}
+    folder = _csvs(tmp_path / "source", each, unit=["mV", "mV", "mV", "kPa"])
+    block = {"unit": "unit", "leads": ["aVR"], "max_bad_files": 1}
+    packed = made(tmp_path / "p", folder, **block)
+    assert packed.manifest.unit == "mV"
+    assert packed.manifest.counts["files_skipped"] == 1
+    each["d"] = each["d"][0], each["d"][1] * 1000
+    folder = _csvs(tmp_path / "other", each, unit=["mV", "mV", "mV", ""])
+    with pytest.raises(UserError, match=r"download\.unit"):
+        made(tmp_path / "q", folder, **block)
+
+
+def test_ranges_tell_of_units_that_nobody_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in µV among those in mV is named and counted; a flat one is only flat."""
+    arrays = series(6)
+    arrays["1.npy"] *= 0
+    rows = {"file": list(arrays), "label": ["a", "b"] * 3}
+    folder = write(tmp_path / "source", rows, arrays)
+    assert "ranges_far_from_others" not in made(tmp_path / "p", folder).manifest.counts
+    np.save(folder / "4.npy", arrays["4.npy"] * 1000)
+    capsys.readouterr()
+    assert made(tmp_path / "q", folder).manifest.counts["ranges_far_from_others"] == 1
+    assert "(4.npy)" in capsys.readouterr().out
+
+
+def test_files_called_after_people_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, as their names become those of records."""
+    arrays = dict(
+        zip(["Ada Muster.npy", "Bo Östlund 2.npy", "c 3.npy"], series(3).values(), strict=True)
+    )
+    rows = {"file": list(arrays), "label": ["a", "b", "a"]}
+    packed = made(tmp_path / "p", write(tmp_path / "source", rows, arrays))
+    assert packed.labels().table["record"].to_list() == ["Ada Muster", "Bo Östlund 2", "c 3"]
+    assert capsys.readouterr().out.count("2 files are called") == 1
 
 
 # ---------------------------------------------------------------- later recordings
