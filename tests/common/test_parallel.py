@@ -177,8 +177,10 @@ def test_no_worker_outlives_its_parent(name: signal.Signals, tmp_path: Path) -> 
     script = (
         "from beatline.common import parallel\n"
         "from beatline.common.errors import reporting_mistakes\n"
+        "import signal\n"
         "from tests.common.test_parallel import squared\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # also if the tests ignore it
         "    parallel.STARTUP = 0\n"
         "    with reporting_mistakes():\n"
         "        for number, _ in enumerate(parallel.ordered(squared, range(10**9))):\n"
@@ -199,7 +201,10 @@ def test_no_worker_outlives_its_parent(name: signal.Signals, tmp_path: Path) -> 
         assert len(workers) >= 2
         # As a terminal sends Ctrl-C: to all of the group.
         (os.killpg if name == signal.SIGINT else os.kill)(process.pid, name)
-        process.wait(timeout=20)
+        try:
+            process.wait(timeout=20)
+        finally:
+            process.kill()
         _, alive = psutil.wait_procs(workers, timeout=20)
         assert not alive
         assert process.returncode == -name

@@ -156,7 +156,8 @@ def test_the_api(ask: Ask) -> None:
     path = urljoin(address, f"{server['url']}/{CNN}")
     assert path == f"/beatline/{CNN}"
     answer = ask(path, "POST", content=ECG, headers=RAW)
-    assert answer.status_code == 200 and set(answer.json()["probabilities"]) == set(project.CLASSES)
+    assert answer.status_code == 200, answer.text
+    assert set(answer.json()["probabilities"]) == set(project.CLASSES)
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
     assert "max-age" in answer.headers["Strict-Transport-Security"]
 
