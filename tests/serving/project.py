@@ -189,8 +189,9 @@ def _reference(model_info: dict[str, Any], count: int, seed: int) -> Reference:
 
 
 @cache
-def _made() -> tempfile.TemporaryDirectory[str]:
-    """A project that is made once per process."""
+def _made(about: str) -> tempfile.TemporaryDirectory[str]:
+    """A project that is made once per process, of the data sets that there are: tests have others."""
+    del about
     made = tempfile.TemporaryDirectory()
     _make(Path(made.name))
     return made
@@ -198,7 +199,7 @@ def _made() -> tempfile.TemporaryDirectory[str]:
 
 def make(folder: Path) -> Path:
     """The project: all that the server reads, to be changed at will."""
-    return shutil.copytree(_made().name, folder, dirs_exist_ok=True)
+    return shutil.copytree(_made(repr((DATASETS, TASKS))).name, folder, dirs_exist_ok=True)
 
 
 def _make(folder: Path) -> None:
