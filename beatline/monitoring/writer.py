@@ -19,7 +19,7 @@ from beatline.monitoring.settings import Monitoring
 
 Outcome = Literal["written", "dropped", "failed"]
 SECONDS = 5.0  # that a statement may take
-BETWEEN = 0.25  # seconds from a batch to the next, unless somebody waits
+BETWEEN = 1.0  # seconds from a batch to the next, unless somebody waits
 PAUSE = 1.0  # seconds after a database has failed
 SECONDS_TO_END = 3.0  # in which rows that wait are still written
 BATCH = 500  # rows of a transaction
