@@ -14,9 +14,8 @@ from beatline.formats.leads import POSITION, lead_name
 from beatline.formats.recording import Notice, Recording, UnfitRecording, caution, note
 from beatline.formats.units import power_of_ten
 
-_ECG = re.compile(
-    r"e[ck]g\b", re.I
-)  # channels of a Holter recorder, beside those of motion and the like
+# Channels of a Holter recorder, beside those of motion and the like.
+_ECG = re.compile(r"e[ck]g\b", re.I)
 _MOST_NAMED = 8
 
 

@@ -26,9 +26,8 @@ POSITION = {name: number for number, name in enumerate(LEADS)}
 
 # Before the name of a lead: in HL7 and IEEE 11073, DICOM, EDF+.
 _PREFIX = re.compile(r"(mdc[ _])?(e[ck]g[ _:]+)?(lead[ _:-]*)?", re.I)
-_SUFFIX = re.compile(
-    r" *\((einthoven|goldberger|wilson)[^()]*\)$", re.I
-)  # in DICOM's code meanings
+# Behind it: in DICOM's code meanings.
+_SUFFIX = re.compile(r" *\((einthoven|goldberger|wilson)[^()]*\)$", re.I)
 _SPANISH = {"DI": "I", "DII": "II", "DIII": "III"}  # derivación, derivação, dérivation
 
 # Each limb lead as a sum of I and II: Einthoven's law, and Goldberger's augmented leads.

@@ -48,9 +48,8 @@ _PARSERS: dict[str, type[Parser]] = {
     "mfer": MFERParser,
     "kardia": AliveCorKardiaParser,
 }
-_FAULT = (
-    -32768
-)  # stored in ISHNE files while an electrode is off; ecgdatakit takes it for a voltage
+# Stored in ISHNE files while an electrode is off; ecgdatakit takes it for a voltage.
+_FAULT = -32768
 # Of what ecgdatakit warns: that samples are not there, what nobody here looks at, and what is of the
 # signal. All else may be of the patient, and is not passed on.
 _CUT_SHORT = re.compile(r"truncat|shorter than the frame|no waveform data|incomplete|odd number")

@@ -19,8 +19,7 @@ from beatline.monitoring.settings import Monitoring
 
 Outcome = Literal["written", "dropped", "failed"]
 SECONDS = 5.0  # that a statement may take
-BETWEEN = 1.0  # seconds from a batch to the next, unless somebody waits
-PAUSE = 1.0  # seconds after a database has failed
+BETWEEN = 1.0  # seconds from a batch, or a failed one, to the next, unless somebody waits
 SECONDS_TO_END = 3.0  # in which rows that wait are still written
 BATCH = 500  # rows of a transaction
 MOST_WAITING = 10_000  # answers that are held; more are dropped
@@ -100,7 +99,7 @@ class Writer:
         with suppress(Exception):  # which is told with the first batch: nothing ends this thread
             self.log.write([])  # so that there is a log to be read
         while not self._ending:
-            self._wake.wait(PAUSE if self._failed else BETWEEN)
+            self._wake.wait(BETWEEN)
             self._wake.clear()
             self._write_all()
             self._tidy()

@@ -104,7 +104,7 @@ def test_a_database_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     was counted."""
     monkeypatch.setattr(writers, "MOST_WAITING", 20)
     monkeypatch.setattr(writers, "SECONDS", 0.1)
-    monkeypatch.setattr(writers, "PAUSE", 0.1)
+    monkeypatch.setattr(writers, "BETWEEN", 0.1)
     where = str(tmp_path / "answers.db")
     with AnswerLog(where) as log:
         log.write([])
@@ -125,7 +125,7 @@ def test_a_database_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits is told that it is not logged; it is as soon as there is room."""
-    monkeypatch.setattr(writers, "PAUSE", 0.1)
+    monkeypatch.setattr(writers, "BETWEEN", 0.1)
     where, pages = str(tmp_path / "answers.db"), 40
 
     def limit(connection: sqlite3.Connection, _: Any) -> None:

@@ -254,9 +254,8 @@ def test_which_weights_are_meant_is_said(
         assert cure and initial.described(cure[0], KEY)["bundle"] == "parent"
 
 
-def test_names_of_modules(examples: Examples) -> None:
+def test_names_of_modules() -> None:
     """One that there is not, and all that there are."""
-    del examples
     made = network(info(), 1)
     initial.check_frozen(made, ["features"], KEY)
     for names in (["feature"], ["features", "head"]):

@@ -37,9 +37,8 @@ FLAGS: dict[Task, str] = {  # the column in which a statement of the task has a 
     "form": "form",
     "rhythm": "rhythm",
 }
-SUMMED_UP: dict[
-    Task, str
-] = {  # the column of what the task calls a statement, where not by its code
+# The column of what the task calls a statement, where not by its code.
+SUMMED_UP: dict[Task, str] = {
     "superclass": "diagnostic_class",
     "subclass": "diagnostic_subclass",
 }
