@@ -92,7 +92,8 @@ FAULTS = (
     ),
     (
         r"refused|timeout expired|timed out|could not translate|resolve|No such file|unable to open"
-        r"|closed the connection|Connection aborted|max retries|connection.* failed|server closed",
+        r"|closed the connection|Connection aborted|max retries|connection.* failed|server closed"
+        r"|connection broken|reset by peer|prematurely",
         "it cannot be reached",
         f"start it, or correct {URI}",
     ),

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -69,6 +70,44 @@ def test_a_server_that_never_answers_is_not_waited_for(
         began = time.monotonic()
         told(monkeypatch, f"{scheme}://user:{SECRET}@127.0.0.1:{port}/x")
         assert time.monotonic() - began < 8
+
+
+HEADERS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+BROKEN_OFF = {
+    "before a byte": b"",
+    "in its first line": b"HTTP/1.",
+    "in the body": HEADERS + b"Content-Length: 2493\r\n\r\n",
+    "in a chunk": HEADERS + b"Transfer-Encoding: chunked\r\n\r\n9bd\r\n{",
+}
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize("place", BROKEN_OFF)
+def test_a_server_that_dies_while_it_answers_is_away(
+    place: str, reset: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is killed in the middle of an answer is no server with a fault of its own, in whose
+    log one could look: what holds is that it is away."""
+
+    def answer(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # the test is over
+                return
+            with connection:
+                connection.recv(65536)
+                connection.sendall(BROKEN_OFF[place])
+                if reset:
+                    linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=[listener], daemon=True).start()
+        port = listener.getsockname()[1]
+        message = told(monkeypatch, f"http://user:{SECRET}@127.0.0.1:{port}/x")
+        listener.shutdown(socket.SHUT_RDWR)
+    assert "start it" in message and client.URI in message
 
 
 def test_a_web_server_that_is_something_else_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
