@@ -34,10 +34,17 @@ def main(model: str, name: str) -> None:
     predicted = predict(trained, test)
     estimated = estimates.estimates(predicted, test.table, parameters)
     overall = {metric: estimate["value"] for metric, estimate in estimated["overall"].items()}
-    estimated["seeds"] = [
-        {"seed": trained.description["training"]["seed"], **overall},
-        *other_seeds(trained_in, test, parameters),
-    ]
+    own, others = trained.description["training"]["seed"], other_seeds(trained_in, test, parameters)
+    estimated["seeds"] = [{"seed": own, **overall}]
+    if trained.description.get("members"):
+        estimated["members"] = others
+    else:
+        estimated["seeds"] += others
+    if uncalibrated := trained.uncalibrated():
+        before = estimates.measured(predict(uncalibrated, test), parameters)["overall"]
+        estimated["uncalibrated"] = {
+            metric: before[metric] for metric in estimates.OF_PROBABILITIES
+        }
     estimated["identity"] = {**identity, "model": trained.description[WEIGHTS_SHA256]}
 
     with replacing(Path(f"data/predictions/{name}/{model}")) as folder:

@@ -1,7 +1,8 @@
 """train: one model on one data set, to a bundle that predicts from raw recordings.
 
 Of several networks, `seeds` in params.yaml, the first is the bundle, and the others are bundles in its
-folder `seeds`. An interrupted training goes on after its last completed epoch.
+folder `seeds`; or the bundle is the mean of all, which are bundles there (`predict_with`). An interrupted
+training goes on after its last completed epoch.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import nn
 
 from beatline import models
+from beatline.bundle import WEIGHTS_SHA256
 from beatline.bundle import model as bundle  # now, since identity sums what is loaded
+from beatline.bundle.combined import Combined, as_trained
 from beatline.common import params, sums
 from beatline.common.errors import run_stage
 from beatline.common.files import replacing
@@ -24,10 +28,20 @@ from beatline.models import Learning
 from beatline.prediction import devices, inference
 from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.reference import Reference
-from beatline.training import checkpoint, familiarity, initial, loop, processes, reference
+from beatline.training import (
+    calibration,
+    checkpoint,
+    familiarity,
+    initial,
+    loop,
+    processes,
+    reference,
+)
 from beatline.training.data import PARTS, TrainingData, load_training_data
 from beatline.training.parameters import parameters_of
 
+# Parameters that no weight of a single network depends on.
+NOT_LEARNED = {"seeds", "predict_with", "calibrate"}
 # network, model.json, history, and what it is watched by
 Trained = tuple[nn.Module, dict[str, Any], pd.DataFrame, Reference | None]
 
@@ -56,12 +70,12 @@ def main(model: str, name: str) -> None:
     if start := getattr(parameters, "initial", None):
         model_info["initial"] = initial.described(start, f"{key}.initial")
     parameters_per_seed = [
-        parameters.model_copy(update={"seed": parameters.seed + number})
+        parameters.model_copy(update={"seed": parameters.seed + number, "predict_with": "first"})
         for number in range(parameters.seeds)
     ]
     went_in = [model_info, *(identity[part] for part in ("data", "code", "environment"))]
     keys = [
-        checkpoint.key(*went_in, seed_parameters.model_dump(exclude={"seeds"}))
+        checkpoint.key(*went_in, seed_parameters.model_dump(exclude=NOT_LEARNED))
         for seed_parameters in parameters_per_seed
     ]
     sharing = partial(
@@ -83,12 +97,22 @@ def main(model: str, name: str) -> None:
         with sharing() as group:
             for seed_parameters, path in zip(parameters_per_seed, paths, strict=True):
                 state = checkpoint.State(path)
-                network, learned, history, watched = train(
-                    model_info, data, seed_parameters, state, key, known, group
+                trained.append(
+                    train(
+                        model_info | {"identity": identity},
+                        data,
+                        seed_parameters,
+                        state,
+                        key,
+                        known,
+                        group,
+                    )
                 )
-                trained.append((network, learned | {"identity": identity}, history, watched))
                 earlier += state.earlier
-        save(output, trained, known)
+        first, *others = trained
+        if parameters.predict_with == "mean":
+            first, others = mean(trained, data, parameters, known), trained
+        save(output, first, others, known)
         seconds = time.perf_counter() - began + earlier
         # Durations differ from run to run: they stay out of what metrics and bundles hold.
         durations = Path(f"data/durations/{name}/{model}/train.json")
@@ -107,20 +131,60 @@ def train(
 ) -> Trained:
     """One network, from the seed in `parameters` alone, whatever was trained before it. `known`: the
     distance to the training recordings, without which it is not watched."""
-    label = loop.label(parameters)
     network, history, best_epoch = learn(model_info, data, parameters, state, key, group)
-    validation = data.validation
-    predictions = inference.predict(network, data.task, validation.recordings, parameters.windows)
+    print(f"{loop.label(parameters)}best epoch {best_epoch} of {len(history)}", flush=True)
+    return completed(
+        [network], model_info | {"best_epoch": best_epoch}, data, parameters, history, known
+    )
+
+
+def mean(
+    trained: list[Trained], data: TrainingData, parameters: Learning, known: Familiarity | None
+) -> Trained:
+    """The model that predicts with the mean of several. Best epoch and history are those of the first."""
+    _, model_info, history, _ = trained[0]
+    members = [
+        {
+            "seed": member["training"]["seed"],
+            "best_epoch": member["best_epoch"],
+            WEIGHTS_SHA256: bundle.weights_sha256(network),
+        }
+        for network, member, _, _ in trained
+    ]
+    networks = [as_trained(network) for network, *_ in trained]
+    return completed(networks, model_info | {"members": members}, data, parameters, history, known)
+
+
+def completed(
+    networks: list[nn.Module],
+    model_info: dict[str, Any],
+    data: TrainingData,
+    parameters: Learning,
+    history: pd.DataFrame,
+    known: Familiarity | None,
+) -> Trained:
+    """The model that is made of one network, or of the mean of several: calibrated, if it is to be, and
+    with what is chosen on validation records."""
+    task, validation, classes = data.task, data.validation, data.classes
+    calibrated = parameters.calibrate == "temperature"
+    if calibrated or len(networks) > 1:
+        network = Combined(networks, task, len(classes), calibrated=calibrated)
+        network.to(validation.recordings.device)
+        if calibrated:
+            fitted = calibration.fit(network, task, validation, parameters.windows, classes)
+            network.temperature.copy_(torch.from_numpy(fitted))
+            model_info = model_info | {"temperature": network.temperature.tolist()}
+    else:
+        network = networks[0]
+    predictions = inference.predict(network, task, validation.recordings, parameters.windows)
     percentile = parameters.threshold_percentile
-    thresholds = data.task.thresholds(validation.targets, predictions, percentile)
-    decisions = data.task.decide(predictions, thresholds)
+    thresholds = task.thresholds(validation.targets, predictions, percentile)
+    decisions = task.decide(predictions, thresholds)
     learned = {
         "training": parameters.model_dump(),
         "parameters": models.count_parameters(network),
         "thresholds": thresholds,
-        "best_epoch": best_epoch,
     }
-    print(f"{label}best epoch {best_epoch} of {len(history)}", flush=True)
     watched = known and reference.taken(
         data.signals[1], predictions, decisions, known, model_info["dataset"]
     )
@@ -151,10 +215,11 @@ def learn(
     return network, history, best_epoch
 
 
-def save(folder: Path, trained: list[Trained], known: Familiarity | None) -> None:
-    """Write the bundles of all seeds, or none. `known`: the distance to the training recordings."""
+def save(folder: Path, model: Trained, others: list[Trained], known: Familiarity | None) -> None:
+    """Write the bundles of the model and of the other seeds, or none. `known`: the distance to the
+    training recordings."""
     with replacing(folder) as beside:
-        for number, (network, model_info, history, watched) in enumerate(trained):
+        for number, (network, model_info, history, watched) in enumerate([model, *others]):
             seed = str(model_info["training"]["seed"])
             target = beside / "seeds" / seed if number else beside
             bundle.save(target, network, model_info, history, known, watched)

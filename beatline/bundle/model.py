@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors import torch as safetensors
 from torch import nn
 
 from beatline import models
+from beatline.bundle.combined import Combined
 from beatline.bundle.model_info import (
     DESCRIPTION,
     FAMILIARITY,
@@ -148,6 +150,14 @@ class Bundle:
         errors = [(copy - part) ** 2 for copy, part in zip(copies, parts, strict=True)]
         return averaged(copies, first, samples), averaged(errors, first, samples)
 
+    def uncalibrated(self) -> Bundle | None:
+        """The same model as if its temperature were 1; None if it has none."""
+        if not (isinstance(self.network, Combined) and self.network.calibrated):
+            return None
+        network = copy.deepcopy(self.network)
+        network.temperature.fill_(1)
+        return replace(self, network=network)
+
     @property
     def windows(self) -> Windows:
         return Windows(**self.description["windows"])
@@ -171,8 +181,7 @@ def save(
 
     A network that cannot be exported gets no ONNX graph and a warning: it works, but cannot be served.
     """
-    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    weights = safetensors.save(state)
+    weights = _weights(network)
     sums: dict[str, str | None] = {WEIGHTS_SHA256: hashlib.sha256(weights).hexdigest()}
     graph = _graph(network, model_info)
     sums[GRAPH_SHA256] = hashlib.sha256(graph).hexdigest() if graph else None
@@ -195,6 +204,16 @@ def save(
         write_json(beside / DESCRIPTION, content, digits=17)
         write_csv(beside / HISTORY, history)
         seal(beside)
+
+
+def _weights(network: nn.Module) -> bytes:
+    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    return safetensors.save(state)
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """The SHA-256 of the weights as :func:`save` writes them."""
+    return hashlib.sha256(_weights(network)).hexdigest()
 
 
 def _graph(network: nn.Module, model_info: dict[str, Any]) -> bytes | None:
@@ -226,7 +245,8 @@ def load(folder: Path | str) -> Bundle:
 
 
 def other_seeds(folder: Path) -> list[Path]:
-    """The folders of the bundles of other seeds that a bundle holds, in the order of their seeds."""
+    """The folders of the bundles that a bundle holds, in the order of their seeds: of the seeds that it
+    does not predict with, or of those whose mean it is."""
     folders = (folder / SEEDS).glob("[0-9]*")
     return sorted(folders, key=lambda path: int(path.name))
 
@@ -245,5 +265,14 @@ def network_of(model_info: dict[str, Any], where: str) -> nn.Module:
         ) from None
     parameters = model_info["architecture"]["parameters"]
     architecture = validated(parameters, "architecture.parameters", kind.Architecture, Path(where))
-    outputs = len(model_info["sections"] or model_info["classes"])
-    return models.create(kind, architecture, shape_of(model_info), outputs, where)
+    classes = model_info["classes"]
+    outputs = len(model_info["sections"] or classes)
+    members, calibrated = len(model_info.get("members") or [0]), bool(model_info.get("temperature"))
+    networks = [
+        models.create(kind, architecture, shape_of(model_info), outputs, where)
+        for _ in range(members)
+    ]
+    if members == 1 and not calibrated:
+        return networks[0]
+    task = tasks.TASKS[model_info["task"]]
+    return Combined(networks, task, len(classes), calibrated=calibrated)

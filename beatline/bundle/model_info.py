@@ -132,6 +132,12 @@ class _Initial(_Part):
     simulated: bool
 
 
+class _Member(_Part):
+    seed: Count
+    best_epoch: Count
+    weights_sha256: Sha256
+
+
 class ModelInfo(_Part):
     """What model.json holds: every value of its type, finite, and as many as there are channels and
     classes."""
@@ -149,6 +155,10 @@ class ModelInfo(_Part):
     best_epoch: Count
     identity: _Identity
     initial: _Initial | None = None  # the model whose weights training started from
+    members: Annotated[list[_Member], Field(min_length=2, max_length=1000)] | None = (
+        None  # of a mean
+    )
+    temperature: Annotated[list[Deviation], Field(min_length=1)] | None = None  # of calibration
     weights_sha256: Sha256
     graph_sha256: Sha256 | None = None
     familiarity_sha256: Sha256 | None = None  # bundles had none at first

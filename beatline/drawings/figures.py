@@ -196,7 +196,7 @@ def seeds(
     colours: Mapping[str, str],
     measure: str,
 ) -> Figure:
-    """For each model the first seed's value with its interval, and below it a ring per seed.
+    """For each model its value with its interval, and below it a ring per seed.
 
     `rows`: model, value, low, high, values of all seeds. `measure`: what the horizontal axis shows.
     """

@@ -27,6 +27,7 @@ from beatline.preprocessing.arrays import Signals
 
 WARM_UP, TIMED = 5, 25  # predictions before and while one is timed
 SCALARS = ("auc", "f1", "accuracy")  # what `dvc metrics show` prints of a model
+OF_PROBABILITIES = ("calibration_error", "brier")  # what calibration is for
 SEX = {"female": 1, "male": 0}  # as PTB-XL has it
 AGES = {  # from, to below; PTB-XL says 300 of everybody over 89
     "under 40": (0, 40),
@@ -158,7 +159,8 @@ def metrics_of(
     simulated: bool,
 ) -> dict[str, Any]:
     """The content of the metrics file, from the :func:`estimates` with `seeds`, and what :func:`about`
-    tells. `simulated`: whether the recordings are.
+    tells. `simulated`: whether the recordings are. A model that is the mean of several networks has one
+    seed, and its `members` are listed beside; one with a temperature has what it would be `uncalibrated`.
 
     `dvc metrics show` prints the numbers at the top and leaves lists out, so that its table fits a
     terminal; who reads the file finds every metric, part, subgroup and seed in it. A part is named by
@@ -177,6 +179,12 @@ def metrics_of(
             for name, group in groups.items()
         ],
         "seeds": estimated["seeds"],
+        **{name: estimated[name] for name in ("members",) if name in estimated},
+        **(
+            {"uncalibrated": [{"metric": name, **value} for name, value in uncalibrated.items()]}
+            if (uncalibrated := estimated.get("uncalibrated"))
+            else {}
+        ),
         "about": [{**about, **estimated["counts"]}],
     }
 

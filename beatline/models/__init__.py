@@ -20,10 +20,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from beatline.common.errors import UserError
@@ -36,14 +37,28 @@ class Learning(Parameters):
     """Parameters of every training.
 
     `threshold_percentile`: of the validation normals' anomaly scores, for detectors. `seeds`: so many
-    networks are trained, from `seed`, `seed` + 1 and so on, to measure the seed variance; the first is
-    the model.
+    networks are trained, from `seed`, `seed` + 1 and so on; the first is the model, and the others show
+    the seed variance, or the model predicts with the mean of all (`predict_with`). `calibrate`:
+    probabilities are brought to what is observed, by a temperature fitted on validation records.
     """
 
     windows: Windows = Windows()
     threshold_percentile: float = Field(gt=0, lt=100)
     seed: int = Field(ge=0)
     seeds: int = Field(default=1, ge=1)
+    # A bundle does not speak of what was not done.
+    predict_with: Literal["first", "mean"] = Field(
+        default="first", exclude_if=lambda value: value == "first"
+    )
+    calibrate: Literal["none", "temperature"] = Field(
+        default="none", exclude_if=lambda value: value == "none"
+    )
+
+    @model_validator(mode="after")
+    def _has_a_mean(self) -> Learning:
+        if self.predict_with == "mean" and self.seeds < 2:
+            raise ValueError("seeds must be 2 or more, where predict_with is mean")
+        return self
 
 
 @dataclass(frozen=True)

@@ -81,17 +81,16 @@ class Network(nn.Module):
             node = self.below[node, above.long()]
         return self.bias + self.number[node].unflatten(1, self.roots.shape).sum(dim=2)
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """Load a state dict with any number of nodes; ValueError if they are no trees."""
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: Mapping[str, Any], prefix: str, *rest: Any
+    ) -> None:
+        """Load any number of nodes; ValueError if they are no trees."""
         for name in ("number", "feature", "below", "roots"):
-            if (saved := state_dict.get(name)) is not None:
+            if (saved := state_dict.get(f"{prefix}{name}")) is not None:
                 room = torch.empty_like(saved, device=self.bias.device)
                 setattr(self, name, nn.Parameter(room) if name == "number" else room)
-        keys = super().load_state_dict(state_dict, strict, assign)
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # pyright: ignore
         self.depth = self._measured_depth()
-        return keys
 
     def _measured_depth(self) -> int:
         """Return the depth of the deepest leaf, its root being at 0."""

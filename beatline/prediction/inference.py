@@ -33,6 +33,15 @@ def predict(network: nn.Module, task: Task, recordings: Recordings, windows: Win
     return np.concatenate(parts)
 
 
+@torch.inference_mode()
+def window_outputs(network: nn.Module, recordings: Recordings, windows: Windows) -> torch.Tensor:
+    """The network's outputs for the windows of each recording, `[N, W, K]` float64, on the CPU."""
+    network.eval()
+    each = len(starts(recordings.length, windows))
+    outputs = torch.cat([network(inputs).cpu() for inputs in batches(recordings, windows)])
+    return outputs.double().unflatten(0, (-1, each))
+
+
 def records_at_once(recording_length: int, windows: Windows) -> int:
     """The number of recordings whose windows are one batch."""
     return max(BATCH // len(starts(recording_length, windows)), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,14 +38,19 @@ def spread(model: Evaluated, metric: str) -> Spread | None:
 
 
 def values_of(model: Evaluated, metric: str) -> list[float]:
-    """Return the metric for each seed; the first seed made the model that all else is about."""
-    values = [row.get(metric) for row in model.estimates.get("seeds", [])]
+    """Return the metric for each seed: of the networks whose mean the model is, or of those of which the
+    first is the model."""
+    values = [row.get(metric) for row in _rows(model)]
     return [value for value in values if value is not None]
 
 
 def several(model: Evaluated) -> bool:
     """Whether the model was trained from more than one seed."""
-    return len(model.estimates.get("seeds", [])) > 1
+    return len(_rows(model)) > 1
+
+
+def _rows(model: Evaluated) -> list[dict[str, Any]]:
+    return model.estimates.get("members") or model.estimates.get("seeds", [])
 
 
 def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str, str]) -> None:
@@ -64,7 +70,7 @@ def add_seeds(document: Document, results: DatasetResults, colours: Mapping[str,
             f"{results.name}/seeds",
             figures.seeds(rows, colours, f"{measure} on test records"),
             f"{text(results.name)}: {measure} of each model with each seed, beside the interval of the "
-            f"first",
+            f"model",
             _how_to_read(measure),
         )
 
@@ -82,7 +88,7 @@ def picture_of_seeds(results: DatasetResults, pictures: Mapping[str, bytes]) -> 
 
 def _how_to_read(measure: str) -> str:
     return (
-        f"{measure} on the test records: a ring for each seed; above them the first seed's value with "
+        f"{measure} on the test records: a ring for each seed; above them the model's value with "
         f"its interval."
     )
 

@@ -19,7 +19,14 @@ from torch import nn
 
 from beatline import models
 from beatline.bundle import model as bundle
-from beatline.bundle.model_info import DESCRIPTION, FOLDER, WEIGHTS_SHA256, read_model_info
+from beatline.bundle.combined import as_trained
+from beatline.bundle.model_info import (
+    DESCRIPTION,
+    FOLDER,
+    SEEDS,
+    WEIGHTS_SHA256,
+    read_model_info,
+)
 from beatline.common.errors import UserError, names_there_are
 
 PATTERN = r"^[^@\s]+(@[0-9a-f]{8,64})?$"  # of the parameter: a bundle, and the sum of its weights
@@ -74,6 +81,11 @@ def apply(network: nn.Module, model_info: Mapping[str, Any], key: str) -> None:
         raise UserError(f"{key}: {place} was written while it was read: run the command again")
     where = f"{key}: {place}"
     _check_architecture(info["architecture"], model_info["architecture"], where)
+    if members := info.get("members"):
+        first = f"{place}/{SEEDS}/{members[0]['seed']}@{members[0][WEIGHTS_SHA256][:DIGITS]}"
+        raise UserError(
+            f"{where} is the mean of {len(members)} networks: start from one of them, such as {first}"
+        )
     rates = [each["dataset"]["sampling_rate"] for each in (info, model_info)]
     if rates[0] != rates[1]:
         said = [f"{rate:g} Hz" if rate else "no sampling rate" for rate in rates]
@@ -81,7 +93,7 @@ def apply(network: nn.Module, model_info: Mapping[str, Any], key: str) -> None:
             f"{where} has learned from recordings with {said[0]}, and these have {said[1]}: bring them "
             f"to one rate, or start from another model"
         )
-    own, learned = network.state_dict(), parent.network.state_dict()
+    own, learned = network.state_dict(), as_trained(parent.network).state_dict()
     # Of what is no weight only statistics: a memory bank is built when all is learned.
     others = {name for name, _ in network.named_buffers() if not _STATISTICS.search(name)}
     names = [name for name in own if name not in others]

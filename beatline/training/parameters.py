@@ -122,7 +122,13 @@ def parameters_of(content: dict[str, Any], model: str, dataset: str) -> tuple[Pa
     architecture = params.validated(
         block.get("architecture", {}), f"{key}.architecture", module.Architecture
     )
-    return architecture, params.validated(_merged(shared, rest), key, schema)
+    parameters = params.validated(_merged(shared, rest), key, schema)
+    if parameters.calibrate != "none" and module.LEARNS != "labels":
+        raise UserError(
+            f"{params.PATH}: {key}.calibrate: {model} gives anomaly scores, which are no probabilities: "
+            f"leave it out"
+        )
+    return architecture, parameters
 
 
 def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -38,14 +38,14 @@ def test_spread_is_numpys(document: Document) -> None:
     assert list(found) == ["accuracy", "AUC", "average precision", "F1"]
     steps = -0.01 * np.arange(3) ** 2
     for row in found.values():
-        first = value(row["first seed"])
+        first = value(row["the model"])
         values = first + steps
         assert (row["model"], row["seeds"]) == ("cnn", "3")
         assert value(row["mean"]) == pytest.approx(values.mean(), abs=1e-3)
         assert value(row["standard deviation"]) == pytest.approx(values.std(ddof=1), abs=6e-4)
         assert value(row["minimum"]) == pytest.approx(values.min(), abs=1e-3)
         assert value(row["maximum"]) == pytest.approx(values.max(), abs=1e-3)
-        assert re.search(r"\[\d\.\d{3}, \d\.\d{3}\]", row["first seed"])
+        assert re.search(r"\[\d\.\d{3}, \d\.\d{3}\]", row["the model"])
     assert "two kinds of luck" in text
     assert "Trained from one seed: autoencoder." in text
     assert "figures/hearts/seeds.svg" in text

@@ -27,7 +27,7 @@ from beatline.common.files import read_json, sha256
 from beatline.lineage import code
 from beatline.preprocessing import arrays
 from beatline.training.checkpoint import State
-from stages import aggregate_labels, download, normalize, split, train
+from stages import aggregate_labels, download, evaluate, normalize, split, train
 from tests import parameters
 from tests.paths import ROOT
 from tests.pipeline.clones import write_heartbeats
@@ -378,3 +378,74 @@ def test_all_seeds_are_written_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert written(OUTPUT).keys() == {
         f"{place}{name}" for place in ("", "seeds/2/") for name in (*FILES, sums.SUMS)
     }
+
+
+@pytest.mark.parametrize("model", ["cnn", "boosted_trees"])
+def test_a_mean_of_seeds(model: str) -> None:
+    """The bundle answers with the mean of its members' probabilities, is calibrated as they are, and has
+    thresholds of its own; the members are the bundles of runs with their seeds."""
+    output = Path(f"data/models/ecg5000/{model}")
+    change(model, seed=5, seeds=3)
+    train.main(model, "ecg5000")
+    alone = [bundle.load(output), *(bundle.load(path) for path in bundle.other_seeds(output))]
+    change(model, predict_with="mean", calibrate="temperature")
+    train.main(model, "ecg5000")
+    mean = bundle.load(output)
+    members = [bundle.load(path) for path in bundle.other_seeds(output)]
+    assert [path.name for path in bundle.other_seeds(output)] == ["5", "6", "7"]
+    signals = arrays.load_split(Path("data/normalized/ecg5000/test"), mean.classes).signals
+    single = [each.answer(signals).values for each in alone]
+    uncalibrated = [each.uncalibrated() for each in (mean, *members)]
+    assert None not in uncalibrated
+    values = [each.answer(signals).values for each in uncalibrated if each]
+    assert values[0] == pytest.approx(np.mean(single, axis=0), abs=1e-6)
+    for own, expected in zip(values[1:], single, strict=True):
+        assert own == pytest.approx(expected, abs=1e-6)
+    listed = mean.description["members"]
+    assert [each["seed"] for each in listed] == [5, 6, 7]
+    for each, member in zip(listed, members, strict=True):
+        assert each["weights_sha256"] == member.description[bundle.WEIGHTS_SHA256]
+        assert member.description["training"]["seed"] == each["seed"]
+        assert "predict_with" not in member.description["training"]
+    parameters_of_one = members[0].description["parameters"]
+    assert mean.description["parameters"] == 3 * parameters_of_one
+    assert mean.description["training"]["predict_with"] == "mean"
+    evaluate.main(model, "ecg5000")
+    metrics = read_json(Path(f"reports/metrics/ecg5000/{model}.json"))
+    own = {row["metric"]: row["value"] for row in metrics["metrics"]}
+    (seed,) = metrics["seeds"]  # a model that is compared as one
+    assert seed["seed"] == 5 and seed["auc"] == own["auc"]
+    test = arrays.load_split(Path("data/normalized/ecg5000/test"), mean.classes)
+    targets = test.targets(mean.classes)
+    of_members = [row["brier"] for row in metrics["members"]]
+    expected = [((each.answer(signals).values - targets) ** 2).mean() for each in members]
+    assert of_members == pytest.approx(expected, abs=1e-4)
+    (brier,) = (row for row in metrics["uncalibrated"] if row["metric"] == "brier")
+    assert brier["value"] == pytest.approx(((values[0] - targets) ** 2).mean(), abs=1e-4)
+    assert brier["low"] <= brier["value"] <= brier["high"]
+
+
+def test_one_seed_has_no_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    change(predict_with="mean")
+    with pytest.raises(UserError, match=r"train\.cnn\.ecg5000.*seeds"):
+        train.main("cnn", "ecg5000")
+
+
+def test_scores_are_not_calibrated() -> None:
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    block = {**CNN, "architecture": parameters.ARCHITECTURES["autoencoder"], "augment": {}}
+    content["train"]["autoencoder"] = {"ecg5000": {**block, "calibrate": "temperature"}}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=r"train\.autoencoder\.ecg5000\.calibrate"):
+        train.main("autoencoder", "ecg5000")
+
+
+def test_calibrating_trains_nothing_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither mean nor temperature is an ingredient of a network: interrupted training goes on."""
+    change(seeds=2)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(patch)
+    change(calibrate="temperature", predict_with="mean")
+    capsys.readouterr()
+    train.main("cnn", "ecg5000")
+    assert "going on after" in capsys.readouterr().out

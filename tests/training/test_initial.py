@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from beatline import bundle, models
+from beatline.bundle.combined import Combined
 from beatline.common.errors import UserError
 from beatline.models import Examples
 from beatline.prediction.device_data import Recordings
@@ -221,6 +222,25 @@ def test_what_does_not_fit_is_refused(own: dict[str, Any], named: str, tmp_path:
     with pytest.raises(UserError, match=named) as raised:
         started(tmp_path / "parent", own)
     assert str(raised.value).startswith(KEY)
+
+
+def test_a_mean_names_the_networks_to_start_from(tmp_path: Path) -> None:
+    """One of them can be started from, with or without a temperature; their mean cannot."""
+    described = info()
+    networks = [network(described, seed) for seed in (1, 2)]
+    combined = Combined(networks, TASKS["multilabel"], 2, calibrated=True)
+    sums = [f"{number:064x}" for number in (1, 2)]
+    members = [{"seed": 3, "best_epoch": 1, "weights_sha256": each} for each in sums]
+    mean = {**described, "temperature": [1.0, 1.0], "members": members}
+    bundle.save(tmp_path / "mean", combined, mean, pd.DataFrame({"epoch": [1]}))
+    with pytest.raises(UserError, match=f"mean/seeds/3@{sums[0][:12]}"):
+        started(tmp_path / "mean", described)
+    one = Combined(networks[:1], TASKS["multilabel"], 2, calibrated=True)
+    calibrated = {**described, "temperature": [2.0, 2.0]}
+    bundle.save(tmp_path / "one", one, calibrated, pd.DataFrame({"epoch": [1]}))
+    made = started(tmp_path / "one", described)
+    for name, tensor in networks[0].state_dict().items():
+        assert torch.equal(made.state_dict()[name], tensor)
 
 
 def test_dropout_may_differ(tmp_path: Path) -> None:
