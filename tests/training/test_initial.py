@@ -24,7 +24,7 @@ from tests.parameters import ARCHITECTURES, TRAIN, TRAINING
 from tests.serving import project
 
 LEADS, OTHERS, STEPS = ["I", "II", "III", "V1"], ["V1", "I", "III"], 40
-CLASSIFIERS = ("cnn", "lstm", "cnn_lstm", "mlp")
+CLASSIFIERS = ("cnn", "lstm", "cnn_lstm", "mlp", "s4")
 KEY = "train.cnn.own.initial"
 
 
@@ -272,7 +272,7 @@ def test_nothing_is_frozen_at_random(change: dict[str, Any]) -> None:
 
 def test_models_lists_nothing_that_cannot_start(tmp_path: Path) -> None:
     """Every network that the loop trains can start from another one of its kind."""
-    for name in ("cnn", "lstm", "cnn_lstm", "mlp", "autoencoder", "embedding"):
+    for name in (*CLASSIFIERS, "autoencoder", "embedding"):
         assert not hasattr(models.module(name), "fit")
         saved(tmp_path / name, info(name))
         started(tmp_path / name, info(name))
