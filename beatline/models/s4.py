@@ -94,9 +94,10 @@ class StateSpace(nn.Module):
         super().__init__()
         lowest, highest = math.log(0.001), math.log(0.1)
         self.log_step = nn.Parameter(lowest + (highest - lowest) * torch.rand(width, 1))
-        # The initial state matrix of S4D-Lin: -1/2 + iπn.
+        # The initial state matrix of S4D-Inv: -1/2 + i N/π (N/(2n+1) - 1). Few states reach far by it.
+        size, odd = 2 * pairs, 2 * torch.arange(pairs) + 1
         self.log_decay = nn.Parameter(torch.full((width, pairs), math.log(0.5)))
-        self.frequency = nn.Parameter(math.pi * torch.arange(pairs).repeat(width, 1))
+        self.frequency = nn.Parameter((size / math.pi * (size / odd - 1)).repeat(width, 1))
         # Two directions; real and imaginary parts.
         self.output = nn.Parameter(torch.randn(2, width, pairs, 2) * math.sqrt(0.5))
         self.skip = nn.Parameter(torch.randn(width))
@@ -130,15 +131,16 @@ class StateSpace(nn.Module):
 def _by_fft(steps: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
     """Convolve `[B, T, H]` with what has the `spectrum` `[T + 1, H]`; beside the window is nothing."""
     length = steps.shape[1]
-    products = torch.fft.rfft(steps, n=2 * length, dim=1) * spectrum
-    return torch.fft.irfft(products, n=2 * length, dim=1)[:, :length]
+    inputs = steps.transpose(1, 2).contiguous()  # a third faster with time last
+    products = torch.fft.rfft(inputs, n=2 * length) * spectrum.T
+    return torch.fft.irfft(products, n=2 * length)[..., :length].transpose(1, 2)
 
 
 def _by_matrices(steps: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
     """As :func:`_by_fft` by multiplication with constants alone, for an ONNX graph.
 
-    Measured for 250 samples, ONNX Runtime takes half the time of its fastest convolution for that, and
-    for 1,000 a fifth less.
+    Measured with 256 channels of 250 samples, ONNX Runtime takes 0.6 ms for a layer's, 1.2 ms for a
+    convolution in blocks, 2.2 ms for a Toeplitz matrix per channel, and 7 ms for a depthwise convolution.
     """
     forward, back = _fourier(steps.shape[1])
     a, b = (each @ steps for each in forward)

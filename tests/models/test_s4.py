@@ -86,10 +86,11 @@ def test_pieces_are_the_whole(piece: int) -> None:
 
 
 def test_the_beginning_is_that_of_the_paper() -> None:
-    """S4D-Lin: -1/2 + iπn; time steps of 0.001 to 0.1, all over that range."""
+    """S4D-Inv: -1/2 + i N/π (N/(2n+1) - 1); time steps of 0.001 to 0.1, all over that range."""
     space = layer(1000, 4)
     torch.testing.assert_close(-space.log_decay.exp(), torch.full((1000, 4), -0.5))
-    np.testing.assert_allclose(space.frequency[7].detach(), np.pi * np.arange(4), rtol=1e-6)
+    frequencies = [8 / np.pi * (8 / odd - 1) for odd in (1, 3, 5, 7)]
+    np.testing.assert_allclose(space.frequency[7].detach(), frequencies, rtol=1e-6)
     steps = space.log_step.detach().exp()
     assert 0.001 <= steps.min() < 0.0011 and 0.09 < steps.max() <= 0.1
     assert float(steps.log().mean()) == pytest.approx(np.log(0.01), abs=0.1)
