@@ -113,7 +113,7 @@ def test_the_window_is_no_circle() -> None:
         torch.testing.assert_close(longer[:, 30:80], space(inputs), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("length", [3, 40, 251])
+@pytest.mark.parametrize("length", [1, 3, 40, 251, 1000])
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_the_graph_predicts_the_same(length: int, batch: int) -> None:
     """For any number of windows, and with weights that are not those of the beginning."""

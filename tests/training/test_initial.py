@@ -223,10 +223,15 @@ def test_what_does_not_fit_is_refused(own: dict[str, Any], named: str, tmp_path:
     assert str(raised.value).startswith(KEY)
 
 
-def test_dropout_may_differ(tmp_path: Path) -> None:
-    """No weight depends on it."""
-    saved(tmp_path / "parent", info())
-    started(tmp_path / "parent", info(dropout=0.1))
+@pytest.mark.parametrize(
+    ("name", "change"), [("cnn", {"dropout": 0.1}), ("s4", {"state_rate": 0.01})]
+)
+def test_what_no_weight_depends_on_may_differ(
+    name: str, change: dict[str, Any], tmp_path: Path
+) -> None:
+    """Such as dropout, or a learning rate."""
+    saved(tmp_path / "parent", info(name))
+    started(tmp_path / "parent", info(name, **change))
 
 
 def test_images_have_their_channels(tmp_path: Path) -> None:
