@@ -143,7 +143,7 @@ exp-seeds: $(VENV)/.ready ## sweep: SEEDS networks of MODEL on DATASET, to see w
 	  evaluate_$(MODEL)@$(DATASET)
 	$(RUN)
 
-# The published recipe, sized for a GPU: an epoch of PTB-XL takes seven minutes on one core. PTBXL=folder
+# The published recipe, sized for a GPU: an epoch of PTB-XL takes five minutes on one core. PTBXL=folder
 # takes files that you have already.
 PTBXL := beatline/datasets/ptbxl/physionet.yaml
 S4 := {architecture: {width: 256, state: 8, layers: 4, dropout: 0.2}, windows: {length: 250}, \
