@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup cluster repro repro-small committed same metrics experiments plots plots-page compare gate leaderboard exp-grid exp-models \
-  exp-start exp-leak exp-rates exp-seeds exp-classes exp-mnist exp-mnist-start track register promote drift retrain watch mlflow serve features feature-server \
+  exp-start exp-leak exp-rates exp-seeds exp-s4 exp-classes exp-mnist exp-mnist-start track register promote drift retrain watch mlflow serve features feature-server \
   check browser prometheus test test-quick bench lock \
   clean
 
@@ -142,6 +142,18 @@ exp-seeds: $(VENV)/.ready ## sweep: SEEDS networks of MODEL on DATASET, to see w
 	$(QUEUE) --name seeds-$(MODEL)-$(DATASET) -S ++train.$(MODEL).$(DATASET).seeds=$(SEEDS) \
 	  evaluate_$(MODEL)@$(DATASET)
 	$(RUN)
+
+# The published recipe, sized for a GPU: an epoch of PTB-XL takes five minutes on one core. PTBXL=folder
+# takes files that you have already.
+PTBXL := beatline/datasets/ptbxl/physionet.yaml
+S4 := {architecture: {width: 256, state: 8, layers: 4, dropout: 0.2}, windows: {length: 250}, \
+  optimizer: {name: adamw, learning_rate: 0.001, weight_decay: 0.001}, schedule: {name: constant}, \
+  epochs: 50, batch_size: 32, monitor: auc}
+
+exp-s4: $(VENV)/.ready ## experiment: a state space model and the cnn on PTB-XL, official split, for a GPU
+	dvc exp run --name s4 -S datasets.ptbxl.download.source=$(PTBXL) \
+	  -S datasets.ptbxl.split.method=official -S '++train.s4.ptbxl=$(S4)' \
+	  evaluate_cnn@ptbxl evaluate_s4@ptbxl
 
 # ECG5000 in its five classes, 500 records to learn from and 4,500 to test on: a recipe for so few.
 CLASSES := {architecture: {dimensions: 1, blocks: residual, stem_kernel: 15, filters: [64, 64, 128], \

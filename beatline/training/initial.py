@@ -8,11 +8,12 @@ parameter names the weights too, and others are refused.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ from beatline.common.errors import UserError, names_there_are
 PATTERN = r"^[^@\s]+(@[0-9a-f]{8,64})?$"  # of the parameter: a bundle, and the sum of its weights
 DIGITS = 12  # of that sum, in a message
 # Of the architecture's hyperparameters those that no weight depends on.
-FREE = ("dropout",)
+FREE = ("dropout", "state_rate")
 _STATISTICS = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked)$")
 Sizes = dict[str, torch.Size]
 
@@ -220,17 +221,33 @@ def frozen(network: nn.Module, names: Sequence[str]) -> Iterator[list[nn.Module]
             module.requires_grad_(True)
 
 
+@runtime_checkable
+class WithOwnRates(Protocol):
+    """A network of whose parameters some learn slower than the rest, and have no weight decay."""
+
+    def own_rates(self) -> Mapping[str, float]:
+        """Return the highest learning rates of these parameters, by name."""
+        ...
+
+
 def groups(network: nn.Module, rate: float, lowest: float) -> list[dict[str, Any]]:
     """The parameters that learn, in groups for an optimizer: the deepest at `rate`, the first layer at
-    `lowest` of it, those between at rates of a geometric sequence."""
+    `lowest` of it, those between at rates of a geometric sequence; before those of a layer what has
+    rates of its own (:class:`WithOwnRates`), so that the last group has `rate`."""
     learning = {name: each for name, each in network.named_parameters() if each.requires_grad}
-    if lowest == 1:
-        return [{"params": [*learning.values()], "lr": rate}]
-    layers: dict[str, list[nn.Parameter]] = {}
-    for name, parameter in learning.items():
-        layers.setdefault(".".join(name.split(".")[:2]), []).append(parameter)
+    own = network.own_rates() if isinstance(network, WithOwnRates) else {}
+    layers: dict[str, list[str]] = {}
+    for name in learning:
+        layers.setdefault("" if lowest == 1 else ".".join(name.split(".")[:2]), []).append(name)
     last = max(len(layers) - 1, 1)
-    return [
-        {"params": layer, "lr": rate * lowest ** (1 - number / last)}
-        for number, layer in enumerate(layers.values())
-    ]
+    made = []
+    for number, layer in enumerate(layers.values()):
+        layer_rate = rate * lowest ** (1 - number / last)
+        for highest in sorted({own.get(name, math.inf) for name in layer}):
+            names = [name for name in layer if own.get(name, math.inf) == highest]
+            group: dict[str, Any] = {
+                "params": [learning[name] for name in names],
+                "lr": min(layer_rate, highest),
+            }
+            made.append(group if highest == math.inf else {**group, "weight_decay": 0.0})
+    return made

@@ -49,6 +49,7 @@ CASES = [
     ("lstm", "multiclass"),
     ("cnn_lstm", "binary"),
     ("mlp", "multiclass"),
+    ("s4", "multilabel"),
     ("logistic_regression", "multilabel"),
     ("boosted_trees", "multilabel"),
     ("autoencoder", "reconstruction"),

@@ -39,6 +39,7 @@ CASES = [
     ("lstm", "multiclass"),
     ("cnn_lstm", "binary"),
     ("mlp", "multiclass"),
+    ("s4", "multilabel"),
     ("boosted_trees", "multilabel"),
     ("autoencoder", "reconstruction"),
     ("embedding", "neighbours"),

@@ -304,7 +304,7 @@ def test_machines_are_in_every_split_and_are_measured_apart() -> None:
         assert predictions["machine_id"].to_list() == machines.to_list()
 
 
-@pytest.mark.parametrize("model", ["cnn", "lstm", "cnn_lstm", "mlp"])
+@pytest.mark.parametrize("model", ["cnn", "lstm", "cnn_lstm", "mlp", "s4"])
 def test_labels_that_nobody_may_learn(model: str) -> None:
     """A classifier on data whose anomalies are for testing alone: the run, why, and the cure."""
     add_run(model, "machine_sound")

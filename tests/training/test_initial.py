@@ -25,7 +25,7 @@ from tests.parameters import ARCHITECTURES, TRAIN, TRAINING
 from tests.serving import project
 
 LEADS, OTHERS, STEPS = ["I", "II", "III", "V1"], ["V1", "I", "III"], 40
-CLASSIFIERS = ("cnn", "lstm", "cnn_lstm", "mlp")
+CLASSIFIERS = ("cnn", "lstm", "cnn_lstm", "mlp", "s4")
 KEY = "train.cnn.own.initial"
 
 
@@ -243,10 +243,15 @@ def test_a_mean_names_the_networks_to_start_from(tmp_path: Path) -> None:
         assert torch.equal(made.state_dict()[name], tensor)
 
 
-def test_dropout_may_differ(tmp_path: Path) -> None:
-    """No weight depends on it."""
-    saved(tmp_path / "parent", info())
-    started(tmp_path / "parent", info(dropout=0.1))
+@pytest.mark.parametrize(
+    ("name", "change"), [("cnn", {"dropout": 0.1}), ("s4", {"state_rate": 0.01})]
+)
+def test_what_no_weight_depends_on_may_differ(
+    name: str, change: dict[str, Any], tmp_path: Path
+) -> None:
+    """Such as dropout, or a learning rate."""
+    saved(tmp_path / "parent", info(name))
+    started(tmp_path / "parent", info(name, **change))
 
 
 def test_images_have_their_channels(tmp_path: Path) -> None:
@@ -292,7 +297,7 @@ def test_nothing_is_frozen_at_random(change: dict[str, Any]) -> None:
 
 def test_models_lists_nothing_that_cannot_start(tmp_path: Path) -> None:
     """Every network that the loop trains can start from another one of its kind."""
-    for name in ("cnn", "lstm", "cnn_lstm", "mlp", "autoencoder", "embedding"):
+    for name in (*CLASSIFIERS, "autoencoder", "embedding"):
         assert not hasattr(models.module(name), "fit")
         saved(tmp_path / name, info(name))
         started(tmp_path / name, info(name))

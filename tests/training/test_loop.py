@@ -53,9 +53,14 @@ ARCHITECTURES = {
         "dense": 6,
         "dropout": 0.0,
     },
+    # All parameters at one rate, as in a plain loop.
+    "s4": {**SMALL["s4"], "width": 8, "dropout": 0.0, "state_rate": 1.0},
     "autoencoder": {**SMALL["autoencoder"], "filters": [8, 4]},
 }
-CLASSIFIERS, EXCLUSIVE_OR_NOT = ("cnn", "lstm", "cnn_lstm"), ("multilabel", "multiclass", "binary")
+CLASSIFIERS, EXCLUSIVE_OR_NOT = (
+    ("cnn", "lstm", "cnn_lstm", "s4"),
+    ("multilabel", "multiclass", "binary"),
+)
 TASKS_OF_MODELS = [
     *itertools.product(CLASSIFIERS, EXCLUSIVE_OR_NOT),
     ("autoencoder", "reconstruction"),
@@ -259,6 +264,7 @@ def plain_loop(
         ("cnn", "multilabel", "adamw"),
         ("lstm", "multiclass", "adamw"),
         ("cnn_lstm", "binary", "adamw"),
+        ("s4", "multilabel", "sgd"),
         # Biases before batch norm have no gradient but rounding errors, which Adam would enlarge.
         ("autoencoder", "reconstruction", "sgd"),
     ],
@@ -528,6 +534,7 @@ INTERRUPTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     # So fast that gradients overflow, and the scale of the losses falls.
     "mlp": ("mlp", "multiclass", {"precision": "float16", "optimizer__learning_rate": 3.0}),
     "autoencoder": ("autoencoder", "reconstruction", {}),
+    "s4": ("s4", "multilabel", {"precision": "bfloat16", "schedule__name": "one_cycle"}),
     "image": ("image", "reconstruction", {"monitor": "epoch"}),
     "embedding": ("embedding", "neighbours", {"windows__stride": 5}),
     "one_cycle": ("cnn", "binary", {"schedule__name": "one_cycle", "monitor": "accuracy"}),
