@@ -20,7 +20,8 @@ class Augment(Parameters):
 
     In time: `noise`, standard deviation of added white noise, and `scale`, spread of a random gain,
     both in standard deviations of the normalized signal; `shift`, largest shift in samples, either
-    way, filled with zeros. Of an image, whose edge is repeated where it ends: `rotate`, largest
+    way, filled with zeros; `drop_channels`, how often a channel (a lead) is left out, which then is at
+    its mean throughout. Of an image, whose edge is repeated where it ends: `rotate`, largest
     rotation in degrees, either way; `zoom`, largest change of height and of width, as a share of each;
     `shear`, largest slant, in columns per row; `move`, largest shift in pixels along rows and columns.
     """
@@ -28,6 +29,8 @@ class Augment(Parameters):
     noise: float = Field(default=0.0, ge=0)
     scale: float = Field(default=0.0, ge=0)
     shift: int = Field(default=0, ge=0)
+    # A bundle does not speak of what was not done.
+    drop_channels: float = Field(default=0.0, ge=0, lt=1, exclude_if=lambda share: share == 0)
     rotate: float = Field(default=0.0, ge=0, le=180)
     zoom: float = Field(default=0.0, ge=0, lt=1)
     shear: float = Field(default=0.0, ge=0)
@@ -47,6 +50,9 @@ def augmented(inputs: torch.Tensor, augment: Augment, generator: torch.Generator
         inputs = inputs + augment.noise * torch.randn(inputs.shape, generator=generator).to(
             inputs.device
         )
+    if augment.drop_channels:
+        drawn = torch.rand((len(inputs), 1, inputs.shape[2]), generator=generator)
+        inputs = inputs * (drawn >= augment.drop_channels).to(inputs)
     return inputs
 
 

@@ -169,3 +169,21 @@ def test_impossible_parameters(wrong: dict[str, Any]) -> None:
     """Nothing that would turn an image inside out, and no negative extent."""
     with pytest.raises(ValidationError):
         augment(**wrong)
+
+
+def test_channels_are_dropped_whole() -> None:
+    """As often as it says, each by itself and anew for each recording; the others stay as they are."""
+    recordings = random(500, 20, 12)
+    changed = augmented(recordings, augment(drop_channels=0.2), draw())
+    dropped = (changed == 0).all(dim=1)
+    assert torch.equal(changed, recordings * ~dropped[:, None])
+    assert float(dropped.float().mean()) == pytest.approx(0.2, abs=0.02)
+    for by in (0, 1):
+        shares = dropped.float().mean(dim=by)
+        assert shares.min() < 0.2 < shares.max() < 0.8
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_not_all_channels_can_be_dropped(share: float) -> None:
+    with pytest.raises(ValidationError, match="drop_channels"):
+        augment(drop_channels=share)
