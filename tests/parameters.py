@@ -54,6 +54,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "mahalanobis": {},
     "mlp": {"dense": [6], "batch_norm": True, "dropout": 0.5},
+    "rocket": {"features": 168},
 }
 TRAINING: dict[str, Any] = {
     "schedule": {"name": "constant", "patience": 1},

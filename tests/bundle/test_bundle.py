@@ -51,6 +51,7 @@ CASES = [
     ("mlp", "multiclass"),
     ("logistic_regression", "multilabel"),
     ("boosted_trees", "multilabel"),
+    ("rocket", "multiclass"),
     ("autoencoder", "reconstruction"),
     ("embedding", "neighbours"),
     ("mahalanobis", "neighbours"),

@@ -40,6 +40,7 @@ CASES = [
     ("cnn_lstm", "binary"),
     ("mlp", "multiclass"),
     ("boosted_trees", "multilabel"),
+    ("rocket", "multiclass"),
     ("autoencoder", "reconstruction"),
     ("embedding", "neighbours"),
     ("mahalanobis", "neighbours"),
