@@ -144,7 +144,7 @@ class Network(nn.Module):
                 for among in (len(recordings), len(first))
             ]
             chosen = recordings.batch(drawn[0], first[drawn[1]], length)
-            given = self.convolved(chosen, number).diagonal().T.double().cpu().sort(dim=1).values
+            given = self.convolved(chosen, number).diagonal().T.cpu().double().sort(dim=1).values
             sizes = [len(TAPS) * each, len(quantiles) - len(TAPS) * each]
             own, quantiles = quantiles.split(sizes)
             rank = own.view(len(TAPS), each) * (length - 1)
