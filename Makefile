@@ -155,18 +155,20 @@ exp-s4: $(VENV)/.ready ## experiment: a state space model and the cnn on PTB-XL,
 	  -S datasets.ptbxl.split.method=official -S '++train.s4.ptbxl=$(S4)' \
 	  evaluate_cnn@ptbxl evaluate_s4@ptbxl
 
-# ECG5000 in its five classes, 500 records to learn from and 4,500 to test on: a recipe for so few.
+# ECG5000 in its five classes, 500 records to learn from and 4,500 to test on: recipes for so few.
 CLASSES := {architecture: {dimensions: 1, blocks: residual, stem_kernel: 15, filters: [64, 64, 128], \
   kernels: [9, 5], strides: [1, 2, 2], pooling: average_max, dropout: 0.3}, \
   augment: {noise: 0.2, scale: 0.2, shift: 4}, \
   optimizer: {name: adamw, learning_rate: 0.01, weight_decay: 0.01}, \
   epochs: 40, batch_size: 32, monitor: epoch, label_smoothing: 0.1, seeds: 1}
+CLASSES_ROCKET := {architecture: {features: 9996}, seeds: 5}
 
 exp-classes: $(VENV)/.ready ## experiment: ECG5000 in five classes, official split
 	dvc exp run --name ecg5000-classes \
 	  -S datasets.ecg5000.aggregate_labels.target=classes -S datasets.ecg5000.split.method=official \
 	  -S datasets.ecg5000.split.train=0.8 -S datasets.ecg5000.split.validation=0.1 \
-	  -S datasets.ecg5000.split.test=0.1 -S '++train.cnn.ecg5000=$(CLASSES)'
+	  -S datasets.ecg5000.split.test=0.1 -S '++train.cnn.ecg5000=$(CLASSES)' \
+	  -S '++train.rocket.ecg5000=$(CLASSES_ROCKET)'
 
 # All 70,000 digits, the publishers' split, five epochs. MNIST=folder takes files that you have already.
 MNIST := beatline/datasets/mnist/official.yaml

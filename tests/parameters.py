@@ -54,6 +54,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "mahalanobis": {},
     "mlp": {"dense": [6], "batch_norm": True, "dropout": 0.5},
+    "rocket": {"features": 168},
     "s4": {"width": 4, "state": 4, "layers": 2, "dropout": 0.5},
 }
 TRAINING: dict[str, Any] = {

@@ -126,7 +126,7 @@ def _facts(models: Sequence[Evaluated]) -> list[list[str]]:
     from run to run and so have lines of their own; the closing section has the rest of its identity."""
     facts: dict[str, Callable[[Evaluated], str]] = {
         "task": lambda model: model.description["task"],
-        "best epoch or iteration": lambda model: _best_step(model) or DASH,
+        "best epoch, iteration or penalty": lambda model: _best_step(model) or DASH,
         "parameters": lambda model: f"{model.description['parameters']:,}",
         "training time (s)": lambda model: measured(model.durations["train_seconds"]),
         "time per prediction (ms)": lambda model: measured(model.durations["predict_milliseconds"]),
@@ -142,7 +142,7 @@ def _revision(identity: Identity) -> str:
 
 
 def _best_step(model: Evaluated) -> str:
-    """Name the epoch or iteration that was kept; empty for a model fitted in one step."""
+    """Name the epoch, iteration or penalty that was kept; empty for a model fitted in one step."""
     steps = len(model.history)
     return f"{model.description['best_epoch']} of {steps}" if steps > 1 else ""
 
@@ -209,7 +209,10 @@ def summary(model: Evaluated) -> str:
 
 def _step(model: Evaluated) -> str:
     """Name what a row of the history stands for."""
-    return "epoch" if "epochs" in model.description["training"] else "iteration"
+    training = model.description["training"]
+    if "epochs" in training:
+        return "epoch"
+    return "penalty" if isinstance(training.get("l2"), list) else "iteration"
 
 
 def _add_history(

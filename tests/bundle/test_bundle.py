@@ -52,6 +52,7 @@ CASES = [
     ("s4", "multilabel"),
     ("logistic_regression", "multilabel"),
     ("boosted_trees", "multilabel"),
+    ("rocket", "multiclass"),
     ("autoencoder", "reconstruction"),
     ("embedding", "neighbours"),
     ("mahalanobis", "neighbours"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from beatline.common import params
 from beatline.common.errors import UserError
-from beatline.models import autoencoder, boosted_trees, cnn, cnn_lstm, embedding, lstm, mlp
+from beatline.models import autoencoder, boosted_trees, cnn, cnn_lstm, embedding, lstm, mlp, rocket
 from beatline.preprocessing import splitting
 from beatline.training.parameters import parameters_of
 from tests import parameters
@@ -353,6 +353,7 @@ def test_missing_architecture_is_named() -> None:
         (embedding.Architecture, {"kernel": 2}),
         (lstm.Architecture, {"frame": 0}),
         (mlp.Architecture, {"dense": []}),
+        (rocket.Architecture, {"features": 100}),
     ],
 )
 def test_impossible_architectures(schema: Any, wrong: dict[str, Any]) -> None:

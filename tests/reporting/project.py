@@ -90,6 +90,7 @@ CONTENT: dict[str, Any] = {
         "embedding": {"machines": {"epochs": 3}},
         "logistic_regression": {"rows": {"l2": 1.0}},
         "boosted_trees": {"rows": {"l2": 1.0}},
+        "rocket": {"rows": {"l2": [10.0, 1.0, 0.1]}},
     },
     "evaluate": EVALUATE,
     "report": {"mistakes": 2},
@@ -354,7 +355,11 @@ def _trained(about: dict[str, Any], model: str) -> Bundle:
         ).eval()
     task = TASKS.get(model, about["task"])
     classes = ["anomaly"] if model in TASKS else about["classes"]
-    steps = {"boosted_trees": "iterations", "logistic_regression": "iterations"}
+    steps: dict[str, Any] = {
+        "boosted_trees": {"iterations": 3},
+        "logistic_regression": {"iterations": 3},
+        "rocket": {"l2": [10.0, 1.0, 0.1]},
+    }
     description = {
         "architecture": {"name": model, "parameters": architecture.model_dump()},
         "parameters": 1234,
@@ -366,7 +371,7 @@ def _trained(about: dict[str, Any], model: str) -> Bundle:
         "normalization": normalization(about),
         "dataset": about,
         "training": {
-            steps.get(model, "epochs"): 3,
+            **steps.get(model, {"epochs": 3}),
             "monitor": "loss" if model in TASKS else "auc",
             "threshold_percentile": 95,
         },
@@ -389,7 +394,9 @@ def _history(model: str) -> pd.DataFrame:
             "train_loss": loss,
             "validation_loss": loss,
             "validation_auc": undefined if model in TASKS else loss,
-            "learning_rate": undefined if model in ("boosted_trees", "embedding") else loss,
+            "learning_rate": undefined
+            if model in ("boosted_trees", "embedding", "rocket")
+            else loss,
         }
     )
 

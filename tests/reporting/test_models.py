@@ -102,13 +102,14 @@ def test_exclusive_classes_have_a_confusion_matrix_and_no_threshold(document: Do
 
 
 def test_the_step_that_was_kept_is_told(document: Document) -> None:
-    """Epochs, iterations, or nothing of what is fitted in one step."""
+    """Epochs, iterations, penalties, or nothing of what is fitted in one step."""
     assert "; epoch 2 of 3 kept, by the validation AUC." in section(document, "digits: cnn")
     trees, regression = (
         section(document, f"rows: {name}") for name in (r"boosted\_trees", r"logistic\_regression")
     )
     assert "; iteration 2 of 3 kept" in trees
     assert "Training, iteration by iteration" in trees
+    assert "; penalty 2 of 3 kept" in section(document, "rows: rocket")
     assert "kept" not in regression
     assert "figures/rows/logistic_regression_history.svg" not in document.figures
 

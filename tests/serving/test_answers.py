@@ -41,6 +41,7 @@ CASES = [
     ("mlp", "multiclass"),
     ("s4", "multilabel"),
     ("boosted_trees", "multilabel"),
+    ("rocket", "multiclass"),
     ("autoencoder", "reconstruction"),
     ("embedding", "neighbours"),
     ("mahalanobis", "neighbours"),

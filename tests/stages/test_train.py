@@ -47,6 +47,10 @@ TREES: dict[str, Any] = {
     "features": 0.2,
     "monitor": "epoch",
 }
+ROCKET: dict[str, Any] = {
+    "architecture": parameters.ARCHITECTURES["rocket"],
+    "windows": {"length": 100, "stride": 20},
+}
 SLOW = {**parameters.TRAIN["optimizer"], "learning_rate": 0.005}
 FILES = (bundle.WEIGHTS, bundle.DESCRIPTION, bundle.HISTORY, bundle.GRAPH, bundle.FAMILIARITY)
 FILES += (bundle.REFERENCE,)
@@ -59,7 +63,11 @@ def normalized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     content = parameters.content()
     content["datasets"]["ecg5000"]["download"]["source"] = "heartbeats"
-    content["train"] = {"cnn": {"ecg5000": CNN}, "boosted_trees": {"ecg5000": TREES}}
+    content["train"] = {
+        "cnn": {"ecg5000": CNN},
+        "boosted_trees": {"ecg5000": TREES},
+        "rocket": {"ecg5000": ROCKET},
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
     write_heartbeats(folder / "heartbeats")
     with pytest.MonkeyPatch.context() as patch:
@@ -315,7 +323,7 @@ def test_the_duration_is_that_of_all_parts(monkeypatch: pytest.MonkeyPatch) -> N
     assert read_json(Path("data/durations/ecg5000/cnn/train.json"))["train_seconds"] > 1000
 
 
-@pytest.mark.parametrize("model", ["cnn", "boosted_trees"])
+@pytest.mark.parametrize("model", ["cnn", "boosted_trees", "rocket"])
 def test_every_seed_is_a_run_of_its_own(model: str) -> None:
     """The first is the bundle, the others are bundles in its folder `seeds`: the bytes of weights, the
     history, the thresholds and the best epoch of a run with that seed alone."""
