@@ -10,6 +10,7 @@ networks, ICML). Both give outputs as one network does, so that weights and grap
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,9 +36,12 @@ class Combined(nn.Module):
             numbers = 1 if task.name == "multiclass" else classes
             self.register_buffer("temperature", torch.ones(numbers))
 
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        outputs = _mean([network(windows) for network in self.networks], self.task)
-        return outputs / self.temperature if self.calibrated else outputs
+    def forward(self, windows: torch.Tensor) -> Any:
+        outputs = [network(windows) for network in self.networks]
+        if isinstance(outputs[0], tuple):  # reconstructions, and scores that are not by them
+            return tuple(_mean(parts, self.task) for parts in zip(*outputs, strict=True))
+        combined = _mean(outputs, self.task)
+        return combined / self.temperature if self.calibrated else combined
 
 
 def as_trained(network: nn.Module) -> nn.Module:

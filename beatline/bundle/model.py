@@ -42,7 +42,7 @@ from beatline.common.params import validated
 from beatline.common.sums import listed, seal, verified
 from beatline.export import onnx_graph
 from beatline.export.onnx_graph import NotExported
-from beatline.prediction import devices, inference, tasks
+from beatline.prediction import devices, inference, losses, tasks
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.reference import Reference
@@ -146,7 +146,8 @@ class Bundle:
         length = min(windows.length or samples, samples)
         first = starts(samples, windows)
         parts = [signals[:, start : start + length] for start in first]
-        copies = [network(torch.from_numpy(part)).numpy() for part in parts]
+        outputs = [network(torch.from_numpy(part)) for part in parts]
+        copies = [losses.reconstruction(each).numpy() for each in outputs]
         errors = [(copy - part) ** 2 for copy, part in zip(copies, parts, strict=True)]
         return averaged(copies, first, samples), averaged(errors, first, samples)
 

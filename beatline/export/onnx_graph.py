@@ -40,7 +40,9 @@ class _Predicting(nn.Module):
     def forward(self, windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
         outputs = self.network(windows)
         predictions = self.predict(outputs, windows).float()
-        return (predictions, outputs) if self.reconstructs else (predictions,)
+        return (
+            (predictions, losses.reconstruction(outputs)) if self.reconstructs else (predictions,)
+        )
 
 
 def export(network: nn.Module, task: Task, shape: tuple[int, int]) -> bytes:

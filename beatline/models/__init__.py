@@ -4,8 +4,9 @@ One module per architecture. Each holds
 
 - ``Architecture``, its hyperparameters as they stand in params.yaml;
 - ``LEARNS``, what it learns from: `labels` (it gives logits `[B, K]`), `normal` (it gives back the
-  normal windows that it saw, `[B, T, C]`), or `sections` (it tells apart the machines that normal
-  recordings come from, and scores by how far a window is from all of them: see `embedding`);
+  normal windows that it saw, `[B, T, C]`; in evaluation mode, if it is not scored by these, scores
+  `[B, 1]` too: see `autoencoder`), or `sections` (it tells apart the machines that normal recordings
+  come from, and scores by how far a window is from all of them: see `embedding`);
 - ``Network(architecture, shape, outputs)``, the module that they describe, for windows of `shape`
   `(T, C)` and `outputs` classes or sections;
 - if it is not trained by gradient descent, ``Train`` and ``fit``, which stand in for those of
@@ -70,7 +71,10 @@ class Examples:
 
 
 class WithMemoryBank(ABC):
-    """A network whose predictions need a memory bank of the training windows, besides its weights."""
+    """A network whose predictions need a memory bank of the training windows, besides its weights, unless
+    it says of itself that it needs none."""
+
+    needs_memory_bank = True
 
     @abstractmethod
     def build_memory_bank(self, windows: Iterable[torch.Tensor]) -> None:
@@ -115,6 +119,11 @@ def create(
 def look_at(network: nn.Module, shape: Shape) -> None:
     """Show a network one window of zeros. RuntimeError or ValueError if windows of `shape` do not fit."""
     network.eval()(torch.zeros(1, *shape))
+
+
+def needs_memory_bank(network: nn.Module) -> bool:
+    """Whether a network must be shown the training windows before it predicts."""
+    return isinstance(network, WithMemoryBank) and network.needs_memory_bank
 
 
 def count_parameters(network: nn.Module) -> int:

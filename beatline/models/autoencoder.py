@@ -3,6 +3,9 @@
 In one dimension the convolutions run over time. In two they run over time and channels, for
 spectrograms, whose neighbouring channels are neighbouring bands: what the dense autoencoder of the
 DCASE 2020 challenge is for machine sound (Koizumi et al. 2020), with convolutions around the code.
+
+A window is scored by the error of its reconstruction, or by the distance of its bottleneck, together with
+the statistics over time of its channels, to those of normal windows (:mod:`beatline.models._distances`).
 """
 
 from __future__ import annotations
@@ -12,29 +15,48 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
+from beatline.common.errors import UserError
 from beatline.common.params import AtLeastOne, Parameters
 from beatline.models import Shape
+from beatline.models._distances import Distances, statistics
 
 LEARNS = "normal"
+MOST_VALUES = 2048  # of a bottleneck with statistics, whose covariance takes 32 MiB in float64
 
 
 class Architecture(Parameters):
     """`dimensions`: 1 to convolve over time alone, 2 over time and channels. `filters`: of the
     convolutions down, each of stride 2. `code`: units of the dense layer between the way down and its
     mirror, the way up; 0 for none, and then the last of `filters` is the width of a code that keeps
-    one step per 2 ** len(filters) samples."""
+    one step per 2 ** len(filters) samples. `score`: the error of the reconstruction, or the distance to
+    the mean of the normal windows, `mahalanobis`, or to the `neighbours` `nearest` of them. Distances
+    after different epochs do not compare, so `monitor: epoch` goes with them."""
 
     dimensions: Literal[1, 2]
     filters: list[AtLeastOne] = Field(min_length=1)
     kernel: int = Field(ge=2)
     code: int = Field(default=0, ge=0)
+    # What is not asked for, a bundle does not speak of.
+    score: Literal["reconstruction", "mahalanobis", "nearest"] = Field(
+        default="reconstruction", exclude_if=lambda score: score == "reconstruction"
+    )
+    neighbours: int = Field(default=1, ge=1, exclude_if=lambda neighbours: neighbours == 1)
+
+    @model_validator(mode="after")
+    def _neighbours_count(self) -> Architecture:
+        if self.neighbours > 1 and self.score != "nearest":
+            raise ValueError(f"neighbours counts where score is nearest, and not {self.score}")
+        return self
 
 
-class Network(nn.Module):
+class Network(Distances):
+    """Gives the reconstruction `[B, T, C]` of windows `[B, T, C]`, and in evaluation mode, if it is not
+    scored by that, their anomaly scores `[B, 1]` too."""
+
     def __init__(self, architecture: Architecture, shape: Shape, outputs: int) -> None:
         del outputs  # the interface of all networks: a reconstruction has the channels of its input
         super().__init__()
@@ -70,23 +92,50 @@ class Network(nn.Module):
         self.decoder = nn.Sequential(*up)
         if self.flat:  # in this layout two-dimensional convolutions take a fifth less time on CPUs
             self.to(memory_format=torch.channels_last)  # pyright: ignore
+        self.needs_memory_bank = architecture.score != "reconstruction"
+        if self.needs_memory_bank:
+            self.prepare(
+                self._size(shape), architecture.neighbours if architecture.score == "nearest" else 0
+            )
 
-    def forward(self, recordings: torch.Tensor) -> torch.Tensor:
-        """The reconstruction `[B, T, C]` of windows `[B, T, C]`."""
-        return self._over_image(recordings) if self.flat else self._over_time(recordings)
+    def forward(self, recordings: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        codes = self.encoder(self._filled(recordings))
+        length, channels = recordings.shape[1:]
+        decoded = self.decoder(codes)
+        copies = decoded.squeeze(1) if self.flat else decoded.transpose(1, 2)
+        reconstruction = copies[:, :length, :channels]
+        if self.training or not self.needs_memory_bank:
+            return reconstruction
+        return reconstruction, self.distances(_with_statistics(codes, recordings))
 
-    def _over_time(self, recordings: torch.Tensor) -> torch.Tensor:
-        length = recordings.shape[1]
-        missing = -length % self.multiple
-        signals = recordings.transpose(1, 2)
-        if missing:
-            signals = functional.pad(signals, (0, missing), mode="replicate")
-        return self.decoder(self.encoder(signals)).transpose(1, 2)[:, :length]
+    def embeddings(self, windows: torch.Tensor) -> torch.Tensor:
+        """Return bottlenecks and channel statistics `[B, D]` of windows `[B, T, C]`."""
+        return _with_statistics(self.encoder(self._filled(windows)), windows)
 
-    def _over_image(self, recordings: torch.Tensor) -> torch.Tensor:
+    def _filled(self, recordings: torch.Tensor) -> torch.Tensor:
+        """Signals `[B, C, T]` or images `[B, 1, T, C]` whose edge is repeated up to a multiple of all
+        strides."""
         _, length, channels = recordings.shape
-        missing = (0, -channels % self.multiple, 0, -length % self.multiple)
-        images = recordings.unsqueeze(1)
-        if any(missing):
-            images = functional.pad(images, missing, mode="replicate")
-        return self.decoder(self.encoder(images)).squeeze(1)[:, :length, :channels]
+        if self.flat:
+            signals = recordings.unsqueeze(1)
+            missing = (0, -channels % self.multiple, 0, -length % self.multiple)
+        else:
+            signals = recordings.transpose(1, 2)
+            missing = (0, -length % self.multiple)
+        return functional.pad(signals, missing, mode="replicate") if any(missing) else signals
+
+    @torch.no_grad()
+    def _size(self, shape: Shape) -> int:
+        self.encoder.eval()  # so that batch normalization learns nothing from the probe
+        size = self.embeddings(torch.zeros(1, *shape)).shape[1]
+        self.encoder.train()
+        if size > MOST_VALUES:
+            raise UserError(
+                f"score compares bottlenecks and statistics of at most {MOST_VALUES:,} values, not of "
+                f"{size:,}: set code, or score: reconstruction"
+            )
+        return size
+
+
+def _with_statistics(codes: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    return torch.cat([codes.flatten(1).float(), statistics(windows).flatten(1)], dim=1)

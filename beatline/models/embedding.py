@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from pydantic import Field, model_validator
@@ -26,10 +25,10 @@ from torch import nn
 from torch.nn import functional
 
 from beatline.common.params import AtLeastOne, Parameters
-from beatline.models import Shape, WithMemoryBank
+from beatline.models import Shape
+from beatline.models._distances import Distances, statistics
 
 LEARNS = "sections"
-TINY = 1e-5  # variance of the normalized signal that counts as none
 
 Transform = Callable[[torch.Tensor], torch.Tensor]  # of windows [B, T, C]
 
@@ -80,19 +79,15 @@ class Architecture(Parameters):
         return self
 
 
-class Network(nn.Module, WithMemoryBank):
+class Network(Distances):
     """In training mode logits `[B, V, S * V]` of V transforms of each window, for S sections:
     transform v of section s is class s * V + v. In evaluation mode the anomaly score `[B, 1]`: the mean
     squared distance to the nearest normal windows per dimension, near 1 for a normal window."""
 
-    centre: torch.Tensor
-    whitening: torch.Tensor
-    memory: torch.Tensor
-
     def __init__(self, architecture: Architecture, shape: Shape, outputs: int) -> None:
         super().__init__()
         self.transforms = pretext_transforms(architecture.versions)
-        self.scale, self.neighbours = architecture.scale, architecture.neighbours
+        self.scale = architecture.scale
         blocks: list[nn.Module] = []
         channels = shape[1]
         for wide, narrow in itertools.pairwise([1, *architecture.filters]):
@@ -103,15 +98,11 @@ class Network(nn.Module, WithMemoryBank):
         directions = torch.empty(outputs * len(self.transforms), architecture.embedding)
         self.directions = nn.Parameter(nn.init.xavier_uniform_(directions))
         self.features.to(memory_format=torch.channels_last)  # pyright: ignore
-        # Without a memory bank yet: the distance to the origin.
-        size = architecture.embedding + 2 * shape[1]
-        self.register_buffer("centre", torch.zeros(size))
-        self.register_buffer("whitening", torch.eye(size))
-        self.register_buffer("memory", torch.zeros(1, size))
+        self.prepare(architecture.embedding + 2 * shape[1], architecture.neighbours)
 
     def forward(self, recordings: torch.Tensor) -> torch.Tensor:
         if not self.training:
-            return self._distance(self._whitened(self.with_statistics(recordings)))
+            return self.distances(self.embeddings(recordings))
         transformed = torch.stack([transform(recordings) for transform in self.transforms], dim=1)
         embedded = self.embed(transformed.flatten(0, 1))
         cosines = functional.normalize(embedded) @ functional.normalize(self.directions).T
@@ -120,55 +111,11 @@ class Network(nn.Module, WithMemoryBank):
     def embed(self, windows: torch.Tensor) -> torch.Tensor:
         """The learned embedding `[B, embedding]` of windows `[B, T, C]`."""
         features = self.features(windows.unsqueeze(1))
-        return self.projection(_statistics(features.transpose(1, 2)).flatten(1))
+        return self.projection(statistics(features.transpose(1, 2)).flatten(1))
 
-    def with_statistics(self, windows: torch.Tensor) -> torch.Tensor:
+    def embeddings(self, windows: torch.Tensor) -> torch.Tensor:
         """Return embedding and channel statistics `[B, embedding + 2 * C]` of windows `[B, T, C]`."""
-        return torch.cat([self.embed(windows), _statistics(windows).flatten(1)], dim=1)
-
-    def build_memory_bank(self, windows: Iterable[torch.Tensor]) -> None:
-        """Keep the embeddings, with statistics, of normal windows, `[B, T, C]` each, and the measure of
-        distance that their spread makes."""
-        embeddings = torch.cat([self.with_statistics(batch) for batch in windows])
-        self.centre.copy_(embeddings.mean(dim=0))
-        self.whitening.copy_(_whitening(embeddings - self.centre))
-        self.memory = self._whitened(embeddings)
-
-    def _whitened(self, embeddings: torch.Tensor) -> torch.Tensor:
-        return (embeddings - self.centre) @ self.whitening
-
-    def _distance(self, embeddings: torch.Tensor) -> torch.Tensor:
-        nearest = min(self.neighbours, len(self.memory))
-        # In float32 the expanded square would round small distances between far embeddings away.
-        queries, bank = embeddings.double(), self.memory.double()
-        squares = (
-            queries.square().sum(1, keepdim=True) + bank.square().sum(1) - 2 * queries @ bank.T
-        )
-        closest = squares.clamp_min(0).topk(nearest, largest=False).values
-        return (closest.mean(dim=1, keepdim=True) / self.memory.shape[1]).float()
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Load a memory bank of any number of windows, and the rest as every module does."""
-        if (memory := state_dict.get(f"{prefix}memory")) is not None:
-            self.memory = self.memory.new_empty(len(memory), self.memory.shape[1])
-        super()._load_from_state_dict(
-            state_dict,
-            prefix,
-            local_metadata,
-            strict,
-            missing_keys,
-            unexpected_keys,
-            error_msgs,
-        )
+        return torch.cat([self.embed(windows), statistics(windows).flatten(1)], dim=1)
 
 
 def pretext_transforms(parameters: PretextTransforms) -> list[Transform]:
@@ -234,30 +181,3 @@ def _block(wide: int, narrow: int, kernel: int) -> list[nn.Module]:
             nn.ReLU(),
         ]
     return layers
-
-
-def _statistics(signals: torch.Tensor) -> torch.Tensor:
-    """Mean and standard deviation `[B, 2, ...]` over the time of `[B, T, ...]`, in float32."""
-    variance, mean = torch.var_mean(signals.float(), dim=1, correction=0)
-    return torch.stack([mean, (variance + TINY).sqrt()], dim=1)
-
-
-def _whitening(deviations: torch.Tensor) -> torch.Tensor:
-    """`[D, D]` that turns deviations from the mean, `[N, D]`, into ones of covariance 1.
-
-    The covariance is that of Ledoit & Wolf 2004 (J. Multivar. Anal. 88(2):365), of columns scaled to
-    equal spread: drawn to a multiple of the identity as far as N is too small for D.
-    """
-    samples = deviations.cpu().double()
-    number, size = samples.shape
-    spread = samples.square().mean(dim=0).sqrt()
-    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-    samples = samples / spread
-    covariance = samples.T @ samples / number
-    identity = torch.eye(size, dtype=samples.dtype) * covariance.trace() / size
-    uncertainty = (samples.square().T @ samples.square() / number - covariance.square()).sum()
-    distance = (covariance - identity).square().sum()
-    share = float((uncertainty / number / distance).clamp(0, 1)) if distance > 0 else 1.0
-    values, vectors = torch.linalg.eigh(share * identity + (1 - share) * covariance)
-    root = vectors / values.clamp_min(TINY).sqrt() @ vectors.T
-    return (root / spread[:, None]).to(deviations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -15,10 +16,11 @@ from beatline.prediction.tasks import Task
 class Loss:
     """`loss(outputs, inputs, targets, class_weights)`: a scalar to minimize, from logits `[B, K]` (or a
     reconstruction `[B, T, C]`), inputs `[B, T, C]`, targets `[B, K]` in {0, 1}, weights `[K]`.
-    `predict(outputs, inputs)`: `[B, K]`, probabilities or an anomaly score."""
+    `predict(outputs, inputs)`: `[B, K]`, probabilities or an anomaly score: that of an autoencoder's
+    reconstruction, or its own, if it gives `(reconstruction, score)`."""
 
     loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
-    predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    predict: Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 def for_task(task: Task) -> Loss:
@@ -44,7 +46,16 @@ def _reconstruction_loss(
     return functional.mse_loss(outputs, inputs)
 
 
-def _reconstruction_error(outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+def reconstruction(outputs: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Return the reconstruction `[B, T, C]` in an autoencoder's outputs."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def _anomaly_score(
+    outputs: torch.Tensor | tuple[torch.Tensor, torch.Tensor], inputs: torch.Tensor
+) -> torch.Tensor:
+    if isinstance(outputs, tuple):
+        return outputs[1]
     return ((outputs - inputs) ** 2).mean(dim=(1, 2)).unsqueeze(1)
 
 
@@ -64,6 +75,6 @@ _LOSSES = {
     "multilabel": _LABELS,
     "binary": _LABELS,
     "multiclass": Loss(_exclusive_loss, lambda outputs, _: torch.softmax(outputs, dim=1)),
-    "reconstruction": Loss(_reconstruction_loss, _reconstruction_error),
+    "reconstruction": Loss(_reconstruction_loss, _anomaly_score),
     "neighbours": Loss(_transform_loss, lambda outputs, _: outputs),
 }

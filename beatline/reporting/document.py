@@ -55,6 +55,15 @@ TASKS = {  # of data sets and models: in words
     "neighbours": "learns normal records only; the score is how far from them a record is",
 }
 
+_BY_DISTANCE = (
+    "learns normal records only, by reconstructing them; the score is the distance of its bottleneck and "
+    "the channels' statistics to"
+)
+SCORES = {  # of an autoencoder, but for the reconstruction error
+    "mahalanobis": f"{_BY_DISTANCE} their mean",
+    "nearest": f"{_BY_DISTANCE} the nearest of them",
+}
+
 
 @dataclass
 class Document:
@@ -245,6 +254,12 @@ def short_hash(value: str | None) -> str:
     return f"`{value[:DIGITS]}`" if value else NOT_RECORDED
 
 
+def decided(model_info: Mapping[str, Any]) -> str:
+    """Return in words what a model decides; of an autoencoder also by which score."""
+    score = model_info["architecture"]["parameters"].get("score")
+    return SCORES.get(score, TASKS[model_info["task"]])
+
+
 JINJA = Environment(
     loader=FileSystemLoader(TEMPLATES),
     undefined=StrictUndefined,
@@ -253,7 +268,7 @@ JINJA = Environment(
     keep_trailing_newline=True,
 )
 JINJA.globals |= {"DASH": DASH, "IDENTITY": IDENTITY, "METRICS": METRICS, "TASKS": TASKS}
-JINJA.globals |= {"table": table}
+JINJA.globals |= {"table": table, "decided": decided}
 JINJA.filters |= {
     function.__name__: function
     for function in (

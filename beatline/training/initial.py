@@ -33,7 +33,7 @@ from beatline.common.errors import UserError, names_there_are
 PATTERN = r"^[^@\s]+(@[0-9a-f]{8,64})?$"  # of the parameter: a bundle, and the sum of its weights
 DIGITS = 12  # of that sum, in a message
 # Of the architecture's hyperparameters those that no weight depends on.
-FREE = ("dropout", "state_rate")
+FREE = ("dropout", "neighbours", "score", "state_rate")
 _STATISTICS = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked)$")
 Sizes = dict[str, torch.Size]
 

@@ -174,7 +174,7 @@ def _predictions(
 ) -> np.ndarray:
     """Predictions `[N, K]` for the validation recordings, by batches that the processes divide."""
     recordings, windows = validation.recordings, parameters.windows
-    if isinstance(network, models.WithMemoryBank):  # which only process 0 has
+    if models.needs_memory_bank(network):  # which only process 0 has
         return group.from_first(
             partial(_predictions_by_memory_bank, network, task, train, recordings, windows)
         )

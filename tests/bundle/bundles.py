@@ -71,7 +71,8 @@ def made(
     length = bundle.shape_of(description)[0]
     windows = torch.from_numpy(fitted.apply(raw_recordings())[:, :length])
     network.train()(windows)
-    if isinstance(network, models.WithMemoryBank):
+    if models.needs_memory_bank(network):
+        assert isinstance(network, models.WithMemoryBank)
         with torch.inference_mode():
             network.eval()
             network.build_memory_bank([windows])

@@ -18,6 +18,7 @@ from beatline.common.errors import UserError
 from beatline.prediction import losses
 from beatline.prediction.tasks import TASKS
 from tests.bundle.bundles import CHANNELS, HISTORY, LENGTH, made, raw_recordings
+from tests.parameters import ARCHITECTURES
 
 MODEL_OF = {
     "multilabel": "cnn",
@@ -26,15 +27,19 @@ MODEL_OF = {
     "reconstruction": "autoencoder",
     "neighbours": "embedding",
 }
+NEAREST = {
+    "name": "autoencoder",
+    "parameters": {**ARCHITECTURES["autoencoder"], "score": "nearest"},
+}
 CLASSIFICATIONS = ("multilabel", "binary", "multiclass")
 
 
-def several(task: str, number: int = 3) -> tuple[list[nn.Module], dict[str, Any]]:
+def several(task: str, number: int = 3, **changes: Any) -> tuple[list[nn.Module], dict[str, Any]]:
     """So many networks of one task that predict differently, and the description of the first."""
     networks: list[nn.Module] = []
-    _, description = made(MODEL_OF[task], task)
+    _, description = made(MODEL_OF[task], task, **changes)
     for seed in range(number):
-        network, _ = made(MODEL_OF[task], task)
+        network, _ = made(MODEL_OF[task], task, **changes)
         with torch.no_grad():
             for tensor in network.parameters():
                 tensor += 0.1 * torch.randn(tensor.shape, generator=torch.manual_seed(seed))
@@ -74,6 +79,26 @@ def test_the_mean_is_that_of_the_predictions(task: str) -> None:
             expected = np.mean([predictions(each, task, inputs) for each in networks], axis=0)
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
         assert np.isfinite(found).all()
+
+
+def test_scores_beside_a_reconstruction_have_a_mean_too(tmp_path: Path) -> None:
+    """Of an autoencoder that is scored by distances: of both that it gives, saved and exported."""
+    networks, description = several("reconstruction", architecture=NEAREST)
+    combined = Combined(networks, TASKS["reconstruction"], 1, calibrated=False)
+    expected = np.mean(
+        [predictions(each, "reconstruction", windows()) for each in networks], axis=0
+    )
+    assert predictions(combined, "reconstruction", windows()) == pytest.approx(expected)
+    bundle.save(tmp_path / "saved", combined, description | {"members": members(3)}, HISTORY)
+    loaded = bundle.load(tmp_path / "saved")
+    assert predictions(loaded.network, "reconstruction", windows()) == pytest.approx(expected)
+    session = onnxruntime.InferenceSession((tmp_path / "saved" / bundle.GRAPH).read_bytes())
+    names = ["answers", "reconstruction"]
+    answers, copies = session.run(names, {"windows": windows().numpy()})
+    assert answers == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    with torch.inference_mode():
+        parts = [losses.reconstruction(network(windows())).numpy() for network in networks]
+    assert copies == pytest.approx(np.mean(parts, axis=0), abs=1e-5)
 
 
 @pytest.mark.parametrize("number", [1, 3])

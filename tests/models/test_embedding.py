@@ -130,8 +130,8 @@ def test_score_is_the_distance_to_the_nearest_neighbours(known: int) -> None:
     places, for more and for fewer windows than dimensions."""
     network = with_memory_bank(create(), windows(known))
     with torch.inference_mode():
-        places = network.with_statistics(windows(known)).double().numpy()
-        asked = network.with_statistics(windows(9, seed=5)).double().numpy()
+        places = network.embeddings(windows(known)).double().numpy()
+        asked = network.embeddings(windows(9, seed=5)).double().numpy()
         found = network(windows(9, seed=5))
     centre, spread = places.mean(axis=0), places.std(axis=0)
     places, asked = (places - centre) / spread, (asked - centre) / spread

@@ -31,7 +31,8 @@ def windows(batch: int, length: int, channels: int) -> torch.Tensor:
 def taught(name: str, length: int, channels: int, outputs: int) -> nn.Module:
     """A network that can predict; one with a memory bank has ten windows in it."""
     network = create(name, length, channels, outputs)
-    if isinstance(network, models.WithMemoryBank):
+    if models.needs_memory_bank(network):
+        assert isinstance(network, models.WithMemoryBank)
         with torch.inference_mode():
             network.build_memory_bank(windows(10, length, channels).split(4))
     return network

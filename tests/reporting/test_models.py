@@ -14,6 +14,7 @@ from beatline.common.files import read_csv
 from beatline.drawings import figures
 from beatline.reporting import Document, results
 from beatline.reporting import models as sections
+from beatline.reporting.document import TASKS, decided
 from tests.reporting import project
 from tests.reporting.reading import section, table, value
 
@@ -119,6 +120,17 @@ def test_detectors_are_not_compared_with_classifiers_unsaid(document: Document) 
     assert found["task"] == {"": "task", "cnn": "binary", "autoencoder": "reconstruction"}
     assert found["pAUC"]["cnn"] == "–"  # noqa: RUF001
     assert "do not compare" in section(document, "Summary of results")
+
+
+def test_each_score_of_an_autoencoder_is_told_apart() -> None:
+    """A reader must not take a distance for a reconstruction error; of a model from before there were
+    others it is that."""
+    scores = [{}, {"score": "mahalanobis"}, {"score": "nearest"}]
+    said = {
+        decided({"task": "reconstruction", "architecture": {"parameters": score}})
+        for score in scores
+    }
+    assert len(said) == len(scores) and TASKS["reconstruction"] in said
 
 
 @pytest.mark.usefixtures("without_pictures")

@@ -171,7 +171,7 @@ def save(folder: Path, key: str, seed: int = 1, validation: int = 0) -> None:
     network = bundle.network_of(description, "x")
     length, _ = bundle.shape_of(description)
     network.train()(torch.from_numpy(fitted.apply(recordings)[:, :length]))
-    assert isinstance(network, torch.nn.Module) and not isinstance(network, models.WithMemoryBank)
+    assert isinstance(network, torch.nn.Module) and not models.needs_memory_bank(network)
     reference = _reference(description, validation, seed) if validation else None
     bundle.save(folder, network, description, HISTORY, reference=reference)
 

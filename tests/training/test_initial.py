@@ -113,6 +113,19 @@ def test_it_begins_where_the_other_has_ended(name: str, tmp_path: Path) -> None:
     assert torch.equal(outputs(made, recordings), outputs(learned, recordings))
 
 
+@pytest.mark.parametrize(
+    ("first", "then"), [("reconstruction", "nearest"), ("nearest", "mahalanobis")]
+)
+def test_another_score_is_no_other_network(first: str, then: str, tmp_path: Path) -> None:
+    """No weight depends on what an autoencoder is scored by: all of them are taken over, and its memory
+    bank is not, which belongs to the recordings of the other."""
+    learned = saved(tmp_path / "parent", info("autoencoder", score=first))
+    made = started(tmp_path / "parent", info("autoencoder", score=then))
+    for name, weights in learned.named_parameters():
+        assert torch.equal(made.get_parameter(name), weights)
+    assert not made.get_buffer("memory").any()
+
+
 @pytest.mark.parametrize("name", [*CLASSIFIERS, "autoencoder"])
 def test_leads_are_matched_by_name(name: str, tmp_path: Path) -> None:
     """A network of fewer leads in another order says what the other says where those that it lacks are

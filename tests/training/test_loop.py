@@ -495,9 +495,7 @@ def test_a_network_that_remembered_can_be_trained_on() -> None:
 
 def test_others_do_not_remember() -> None:
     """Only a network that says so is shown the training windows again."""
-    assert not any(
-        issubclass(models.module(name).Network, models.WithMemoryBank) for name in ARCHITECTURES
-    )
+    assert not any(models.needs_memory_bank(network_of(name, 1)) for name in ARCHITECTURES)
 
 
 def test_the_last_epoch_may_be_kept() -> None:
@@ -536,6 +534,7 @@ INTERRUPTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "autoencoder": ("autoencoder", "reconstruction", {}),
     "s4": ("s4", "multilabel", {"precision": "bfloat16", "schedule__name": "one_cycle"}),
     "image": ("image", "reconstruction", {"monitor": "epoch"}),
+    "scored": ("scored", "reconstruction", {"windows__stride": 5}),
     "embedding": ("embedding", "neighbours", {"windows__stride": 5}),
     "one_cycle": ("cnn", "binary", {"schedule__name": "one_cycle", "monitor": "accuracy"}),
     "plateau": (
@@ -545,6 +544,9 @@ INTERRUPTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "early_stopping": ("cnn", "multiclass", {"early_stopping": 1, **STANDING}),
 }
+
+
+AUTOENCODERS = {"image": {"dimensions": 2}, "scored": {"score": "nearest", "neighbours": 2}}
 
 
 class _KilledError(Exception):
@@ -576,7 +578,7 @@ def run_of(
         train = normals_of(train)
     if task == "neighbours":
         train = Examples(train.recordings, np.eye(2, dtype=np.int8)[train.targets[:, 0]])
-    block = SMALL[model] if model in SMALL else {**SMALL["autoencoder"], "dimensions": 2}
+    block = SMALL[model] if model in SMALL else {**SMALL["autoencoder"], **AUTOENCODERS[model]}
     model = model if model in SMALL else "autoencoder"
     torch.manual_seed(seed)
     architecture = models.module(model).Architecture.model_validate(block)

@@ -16,7 +16,7 @@ const TASKS = {
   multiclass: (classes) => `tells which one of ${list(classes.map(withWords))} a recording is`,
   binary: (classes) => `decides whether a recording shows “${list(classes)}”`,
   reconstruction: () =>
-    "detects anomalies: it has learned to copy normal recordings, and what it copies badly is not normal",
+    "detects anomalies: it has learned to copy normal recordings, and what is not like them is not normal",
   neighbours: () =>
     "detects anomalies: what is far from all normal recordings it has learned is not normal",
 };
