@@ -99,11 +99,13 @@ class Network(Distances):
             )
 
     def forward(self, recordings: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        _, length, channels = recordings.shape
         codes = self.encoder(self._filled(recordings))
-        length, channels = recordings.shape[1:]
         decoded = self.decoder(codes)
-        copies = decoded.squeeze(1) if self.flat else decoded.transpose(1, 2)
-        reconstruction = copies[:, :length, :channels]
+        if self.flat:
+            reconstruction = decoded.squeeze(1)[:, :length, :channels]
+        else:
+            reconstruction = decoded.transpose(1, 2)[:, :length]
         if self.training or not self.needs_memory_bank:
             return reconstruction
         return reconstruction, self.distances(_with_statistics(codes, recordings))
@@ -117,11 +119,11 @@ class Network(Distances):
         strides."""
         _, length, channels = recordings.shape
         if self.flat:
-            signals = recordings.unsqueeze(1)
             missing = (0, -channels % self.multiple, 0, -length % self.multiple)
+            signals = recordings.unsqueeze(1)
         else:
-            signals = recordings.transpose(1, 2)
             missing = (0, -length % self.multiple)
+            signals = recordings.transpose(1, 2)
         return functional.pad(signals, missing, mode="replicate") if any(missing) else signals
 
     @torch.no_grad()
