@@ -35,11 +35,10 @@ def main(model: str, name: str) -> None:
     estimated = estimates.estimates(predicted, test.table, parameters)
     overall = {metric: estimate["value"] for metric, estimate in estimated["overall"].items()}
     own, others = trained.description["training"]["seed"], other_seeds(trained_in, test, parameters)
-    estimated["seeds"] = [{"seed": own, **overall}]
     if trained.description.get("members"):
-        estimated["members"] = others
+        estimated |= {"seeds": [], "members": others}
     else:
-        estimated["seeds"] += others
+        estimated["seeds"] = [{"seed": own, **overall}, *others]
     if uncalibrated := trained.uncalibrated():
         before = estimates.measured(predict(uncalibrated, test), parameters)["overall"]
         estimated["uncalibrated"] = {

@@ -183,6 +183,15 @@ class ModelInfo(_Part):
                 raise ValueError(f"must be {expected} numbers, one for each class that has one")
         return thresholds
 
+    @field_validator("temperature")
+    @classmethod
+    def _suits_task(cls, found: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        if found is not None and {"task", "classes"} <= info.data.keys():
+            expected = 1 if info.data["task"] == "multiclass" else len(info.data["classes"])
+            if len(found) != expected:
+                raise ValueError(f"must be {expected} numbers")
+        return found
+
     @field_validator("normalization")
     @classmethod
     def _suits_channels(cls, found: _Normalization, info: ValidationInfo) -> _Normalization:

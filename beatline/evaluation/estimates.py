@@ -159,8 +159,8 @@ def metrics_of(
     simulated: bool,
 ) -> dict[str, Any]:
     """The content of the metrics file, from the :func:`estimates` with `seeds`, and what :func:`about`
-    tells. `simulated`: whether the recordings are. A model that is the mean of several networks has one
-    seed, and its `members` are listed beside; one with a temperature has what it would be `uncalibrated`.
+    tells. `simulated`: whether the recordings are. A model that is the mean of several networks is of
+    no one seed, and its `members` are listed; one with a temperature has what it would be `uncalibrated`.
 
     `dvc metrics show` prints the numbers at the top and leaves lists out, so that its table fits a
     terminal; who reads the file finds every metric, part, subgroup and seed in it. A part is named by

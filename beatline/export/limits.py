@@ -22,7 +22,7 @@ from beatline.export.session import ANSWERS, RECONSTRUCTION, WINDOWS
 
 BATCH = 128  # windows in one run of a graph, at most
 LARGEST = 256 << 20  # bytes of a graph with its weights: networks of ours have a few megabytes
-NODES = 5_000  # boosted trees, the largest of ours, have some two hundred
+NODES = 20_000  # a rocket of 12 channels has some thousand, and a mean of several as many each
 MEMORY = 1 << 30  # bytes of all tensors of a run: fewer windows are run at once if they need more
 WORK = 4_000_000_000  # multiply-adds for one window: about a second on one thread
 FOLDED = 1 << 10  # elements of a tensor that shapes are computed from, at most

@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -29,10 +29,10 @@ from tqdm import tqdm
 from beatline.common.errors import warn
 from beatline.common.params import Parameters
 from beatline.models import Examples, Learning, Shape, _estimators
-from beatline.models._estimators import Problem
+from beatline.models._estimators import ClassWeights, Problem
 from beatline.prediction import inference
 from beatline.prediction.device_data import Recordings
-from beatline.prediction.tasks import TINY, Task
+from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows, starts
 
 LEARNS = "labels"
@@ -45,6 +45,7 @@ CHANNELS = 9  # of a subset, at most
 LARGEST, STEP = 32.0, 2.0**-12
 AT_ONCE = 4  # windows whose convolutions are in memory, and in the processor's cache
 CHUNK = 1024  # features or windows that are in float64 at once
+LEAST = 1e-16  # that float64 can tell a probability from 1 by
 NEGLIGIBLE = 1e-9  # of the largest variance
 ITERATIONS = 1000  # of L-BFGS, at most
 
@@ -61,12 +62,21 @@ class Train(Learning):
     standardized features beside the sum of squared errors (``l2 / 2`` beside the sum of log losses), of
     which the one of least validation loss is kept."""
 
-    # All records count the same; a `balanced` of all models is refused, and not passed over.
-    class_weights: Literal["none"] = "none"
+    class_weights: ClassWeights = "none"
     head: Literal["ridge", "logistic"] = "ridge"
     l2: list[Annotated[float, Field(gt=0)]] = Field(
         default=[1e5, 3e4, 1e4, 3e3, 1e3, 300, 100, 30, 10], min_length=1
     )
+
+    @field_validator("class_weights")
+    @classmethod
+    def _are_none(cls, value: ClassWeights) -> ClassWeights:
+        if value != "none":
+            raise ValueError(
+                f"all records count the same to a rocket: where `training` says {value}, say none in "
+                f"its own block"
+            )
+        return value
 
 
 class Network(nn.Module):
@@ -310,6 +320,6 @@ def _temperature(
         found = _estimators.predictions(task, logits, validation, windows)
         if not exclusive:
             found = np.concatenate([1 - found[:, outputs], found[:, outputs]], axis=1)
-        return -float((smoothed * np.log(np.clip(found, TINY, 1))).sum(axis=1).mean())
+        return -float((smoothed * np.log(np.clip(found, LEAST, 1))).sum(axis=1).mean())
 
     return math.exp(minimize_scalar(loss, bounds=(-3, 6), method="bounded").x)

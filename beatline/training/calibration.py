@@ -19,7 +19,8 @@ from beatline.prediction import inference, losses
 from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows, aggregated
 
-LEAST, MOST = 1 / 8, 8.0  # temperatures: beyond, the validation records do not tell how sure to be
+LEAST = 1e-16  # that float64 can tell a probability from 1 by
+BOUNDS = -5.0, 5.0  # of the logarithm of a temperature
 FEWEST = 5  # records with a class, and without it: of fewer no probability is learned
 
 
@@ -28,8 +29,7 @@ def fit(
 ) -> np.ndarray:
     """Return the temperatures `[K]`, or `[1]` for exclusive classes, of a network that gives logits.
 
-    A class with too few validation records, or none that speaks against a temperature at the limit, keeps
-    or gets that and is warned of.
+    A class with too few validation records keeps 1, and is warned of.
     """
     outputs = inference.window_outputs(network, validation.recordings, windows)
     targets = validation.targets
@@ -56,17 +56,19 @@ def _fitted(
         warn(f"too few validation records to calibrate {name}: its temperature stays 1")
         return 1.0
 
+    if task.name != "multiclass":
+        targets = np.concatenate([1 - targets, targets], axis=1)
+    # One more record with each label, as in Laplace's rule of succession: where all validation records
+    # are on the right side, the likelihood alone would ask for certainty.
+    smoothed = (len(targets) * targets.astype(float) + 1) / (len(targets) + targets.shape[1])
+
     def loss(logarithm: float) -> float:
         cooled = outputs.flatten(0, 1) / np.exp(logarithm)
         predictions = losses.for_task(task).predict(cooled, outputs).view_as(outputs)
-        return task.prediction_loss(aggregated(predictions, windows).numpy(), targets)
+        found = aggregated(predictions, windows).numpy()
+        if task.name != "multiclass":
+            found = np.concatenate([1 - found, found], axis=1)
+        return -float((smoothed * np.log(np.clip(found, LEAST, 1))).sum(axis=1).mean())
 
-    bounds = float(np.log(LEAST)), float(np.log(MOST))
-    found: Any = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    logarithm = float(found.x)
-    if min(abs(logarithm - bound) for bound in bounds) < 1e-3:
-        warn(
-            f"the validation records set no limit to the temperature of {name}: it is "
-            f"{np.exp(logarithm):.3g}; use more of them"
-        )
-    return float(np.exp(logarithm))
+    found: Any = minimize_scalar(loss, bounds=BOUNDS, method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))

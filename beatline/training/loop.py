@@ -24,7 +24,7 @@ from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 from beatline import metrics, models
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, warn
 from beatline.models import Examples, Learning
 from beatline.prediction import devices, inference, losses
 from beatline.prediction.device_data import Recordings
@@ -93,6 +93,11 @@ def _fit(
     """As :func:`fit`; `frozen`: modules that learn nothing."""
     device = train.recordings.device
     network.to(device)
+    if models.needs_memory_bank(network) and parameters.monitor == "loss":
+        warn(
+            "distances of different epochs do not compare: monitor should be epoch where they are the "
+            "validation loss"
+        )
     generator = torch.Generator().manual_seed(parameters.seed)
     weights = _class_weights(task, train, parameters)
     optimizer = _optimizer(network, parameters)

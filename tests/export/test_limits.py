@@ -173,8 +173,11 @@ HOSTILE: dict[str, Callable[[], onnx.ModelProto]] = {
     "random": lambda: graph([Node("RandomNormalLike", ["mean"], [ANSWERS])], {}),
     "nodes": lambda: graph(
         [
-            *[Node("Relu", ["mean" if not n else f"r{n}"], [f"r{n + 1}"]) for n in range(6_000)],
-            Node("Relu", ["r6000"], [ANSWERS]),
+            *[
+                Node("Relu", ["mean" if not n else f"r{n}"], [f"r{n + 1}"])
+                for n in range(limits.NODES)
+            ],
+            Node("Relu", [f"r{limits.NODES}"], [ANSWERS]),
         ],
         {},
     ),
