@@ -7,10 +7,10 @@ are a second family, so that however many there are, they hide nothing in the fi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from scipy.special import stdtrit
 from tqdm import tqdm
@@ -200,8 +200,10 @@ def _compared(
     if before and after and before.table.equals(after.table):
         return compared_as(status=UNCHANGED)
     obstacle = _other_source(stored) or _obstacle(stored, before, after)
-    seeds = [metrics.get("seeds", []) for metrics in stored] if len(stored) == 2 else [[], []]
-    compared_as = partial(compared_as, seeds=tuple(max(1, len(rows)) for rows in seeds))
+    seeds = [_Seeds([]), _Seeds([])]
+    if len(stored) == 2:
+        seeds = [_seeds(metrics) for metrics in stored]
+    compared_as = partial(compared_as, seeds=tuple(max(1, len(each.rows)) for each in seeds))
     if before and after and not obstacle:
         max_fpr = new.params["evaluate"]["max_fpr"]
         overall, parts = differences.paired(before, after, parameters, max_fpr)
@@ -223,12 +225,28 @@ def _compared(
     )
 
 
-def _with_seeds(each: Difference, seeds: Sequence[Sequence[dict[str, Any]]]) -> Difference:
-    """The difference with the seeds that the metrics files of both sides list."""
+class _Seeds(NamedTuple):
+    """The metrics of each seed. `is_mean`: of networks whose mean the model is."""
+
+    rows: list[dict[str, Any]]
+    is_mean: bool = False
+
+
+def _seeds(metrics: Mapping[str, Any]) -> _Seeds:
+    """Return the seeds that a metrics file lists."""
+    if members := metrics.get("members"):
+        return _Seeds(members, is_mean=True)
+    return _Seeds(metrics.get("seeds", []))
+
+
+def _with_seeds(each: Difference, seeds: Sequence[_Seeds]) -> Difference:
+    """The difference with the seeds of both sides."""
     before, after = (
-        [row[each.metric] for row in rows if row.get(each.metric) is not None] for rows in seeds
+        [row[each.metric] for row in side.rows if row.get(each.metric) is not None]
+        for side in seeds
     )
-    return differences.with_seeds(each, before, after)
+    old, new = seeds
+    return differences.with_seeds(each, before, after, (old.is_mean, new.is_mean))
 
 
 def _other_source(stored: list[dict[str, Any]]) -> Obstacle | None:

@@ -294,19 +294,26 @@ def _with_error(row: Mapping[str, Any], confidence: float) -> tuple[float, float
     return value, (high - low) / (2 * NormalDist().inv_cdf((1 + confidence) / 2))
 
 
-def with_seeds(each: Difference, before: ArrayLike, after: ArrayLike) -> Difference:
+def with_seeds(
+    each: Difference,
+    before: ArrayLike,
+    after: ArrayLike,
+    are_means: tuple[bool, bool] = (False, False),
+) -> Difference:
     """The difference of the means over seeds, with the variance between seeds as a further source.
 
     `before`, `after`: the metric of each seed. A model with one seed is taken to vary with it as the
-    other does; where both have one, the difference is returned as it is.
+    other does; where both have one, the difference is returned as it is. `are_means`: which of the two
+    predicts with the mean of its seeds' networks, and so has a metric of its own; it is taken to vary as
+    the mean of theirs does.
     """
     sides = [np.array(values, dtype=np.float64, ndmin=1) for values in (before, after)]
     several = [values for values in sides if len(values) > 1]
     if not several:
         return each
     old, new = (
-        float(values.mean()) if len(values) > 1 else value
-        for values, value in zip(sides, (each.before, each.after), strict=True)
+        float(values.mean()) if len(values) > 1 and not is_mean else value
+        for values, value, is_mean in zip(sides, (each.before, each.after), are_means, strict=True)
     )
     if len(several) == 2:
         seeds = tuple(error_of_mean(values) for values in several)

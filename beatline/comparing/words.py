@@ -152,8 +152,8 @@ def method(comparison: Comparison) -> list[str]:
         )
     if any(model.seeds != (1, 1) for model in compared):
         sentences.append(
-            "Of a model with several seeds the means are compared, and the variance between seeds is in "
-            "the interval."
+            "Of a model with several seeds the means are compared (or what it answers with, if that is "
+            "their mean), and the variance between seeds is in the interval."
         )
     if any(model.seeds == (1, 1) for model in compared):
         sentences.append(

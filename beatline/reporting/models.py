@@ -15,6 +15,7 @@ from beatline.reporting.document import (
     DASH,
     METRICS,
     Document,
+    by_distance,
     estimate,
     fill,
     link,
@@ -230,9 +231,17 @@ def _add_history(
         f"{alt}: training, {step} by {step}",
         f"Training, {step} by {step}: loss of train (dashed) and validation records (solid), and as "
         f"far as they are defined AUC of validation records and learning rate. The dotted line marks "
-        f"the {step} that was kept. A validation loss that rises while the train loss falls means "
-        f"overfitting.",
+        f"the {step} that was kept. {_of_losses(model)}",
     )
+
+
+def _of_losses(model: Evaluated) -> str:
+    if by_distance(model.description):
+        return (
+            "The train loss is the error of the reconstruction, the validation loss the mean distance, "
+            "so that the two do not compare, nor do distances of different epochs."
+        )
+    return "A validation loss that rises while the train loss falls means overfitting."
 
 
 def _add_decisions(

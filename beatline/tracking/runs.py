@@ -303,8 +303,13 @@ def metrics_of(about: Mapping[str, Any]) -> dict[str, float]:
         groups.append((str(name), part))
     for row in about.get("subgroups", ()):
         groups.append((f"{row['by']} {row['group']}", row))
-    for row in about.get("seeds", ()):
+    for row in (*about.get("seeds", ()), *about.get("members", ())):
         groups.append((f"seed {row['seed']}", row))
+    uncalibrated: dict[str, float] = {}
+    for row in about.get("uncalibrated", ()):
+        name = row["metric"]
+        uncalibrated |= {name: row["value"], f"{name}_low": row["low"], f"{name}_high": row["high"]}
+    groups.append(("uncalibrated", uncalibrated))
     for number, (group, row) in enumerate(groups):
         prefix = _safe(group)
         if any(name.startswith(f"{prefix}/") for name in values):

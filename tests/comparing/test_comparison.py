@@ -260,11 +260,12 @@ def simulated(dataset: str, loss: float, generator: np.random.Generator, seed: i
     found, _ = differences.paired(pair[0], pair[1], parameters, 0.1)
     found = [
         differences.with_seeds(
-            each, *(value + between_seeds(dataset, each.metric, generator) for value in sides)
+            each,
+            each.before + between_seeds(dataset, each.metric, generator),
+            each.after + between_seeds(dataset, each.metric, generator),
         )
         for each in found
         if each.metric in parameters.tolerance
-        for sides in [(each.before, each.after)]
     ]
     return comparison(model(*found), parameters=parameters)
 

@@ -19,6 +19,7 @@ from beatline.comparing.differences import (
     Compare,
     Difference,
     Error,
+    error_of_mean,
     independent,
     obstacle,
     paired,
@@ -387,3 +388,14 @@ def test_wrong_parameters_are_named(changed: dict[str, Any], words: str) -> None
     block = parameters().model_dump() | changed
     with pytest.raises(UserError, match=words):
         validated(block, "compare", Compare)
+
+
+def test_a_mean_of_networks_has_a_metric_of_its_own() -> None:
+    """And varies less than one of them: as the mean of their metrics does."""
+    each = Difference("auc", 0.90, 0.93, Error(1e-4, 99))
+    single, members = [0.90, 0.88, 0.92], [0.89, 0.90, 0.94]
+    found = with_seeds(each, single, members, (False, True))
+    assert (found.before, found.after) == (pytest.approx(0.90), 0.93)
+    assert found.seeds == (error_of_mean(np.array(single)), error_of_mean(np.array(members)))
+    plain = with_seeds(each, single, members)
+    assert plain.after == pytest.approx(np.mean(members)) and plain.seeds == found.seeds

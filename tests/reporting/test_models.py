@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from beatline.common.files import read_csv
 from beatline.drawings import figures
 from beatline.reporting import Document, results
 from beatline.reporting import models as sections
-from beatline.reporting.document import TASKS, decided
+from beatline.reporting.document import TASKS, decided, fill
+from beatline.reporting.mistakes import _score_of_errors
 from tests.reporting import project
 from tests.reporting.reading import section, table, value
 
@@ -168,3 +171,53 @@ def test_what_too_few_records_do_to_numbers_is_said(root: Path) -> None:
         [name for name in ("NORM", r"M\|I\_x", "AUC") if f" {name}." in line] for line in below
     ]
     assert [names for names in named if names] == [[r"M\|I\_x"], ["NORM"], ["AUC"], ["NORM"]]
+
+
+def _told(**info: Any) -> str:
+    """What is said of a model with two classes that model.json describes so."""
+    estimates = {
+        metric: {"value": value, "low": value - 0.01, "high": value + 0.01}
+        for metric, value in (("auc", 0.9), ("calibration_error", 0.031), ("brier", 0.1))
+    }
+    description = {
+        "architecture": {"parameters": {}},
+        "parameters": 12,
+        "training": {"monitor": "auc"},
+        "task": "multilabel",
+        "classes": ["MI", "CD"],
+        **info,
+    }
+    measured: dict[str, Any] = {"overall": estimates}
+    if "temperature" in info:
+        measured["uncalibrated"] = {
+            name: {**estimates[name], "value": 0.071} for name in ("calibration_error", "brier")
+        }
+    model = SimpleNamespace(
+        description=description,
+        estimates=measured,
+        exclusive=False,
+        section_column=None,
+        table=[0] * 7,
+    )
+    return fill("summary", model=model, step="epoch", best="2 of 3")
+
+
+def test_a_mean_and_its_temperatures_are_told() -> None:
+    """Beside what it would be without them; of a model that has none, nothing."""
+    members = [{"seed": seed} for seed in (4, 5, 6)]
+    both = _told(members=members, temperature=[1.234, 0.5])
+    assert "3 networks" in both and "4, 5 and 6" in both
+    assert "1.23 (MI), 0.50 (CD)" in both
+    assert "0.031 [0.021, 0.041]" in both and "0.071" in both
+    plain = _told()
+    assert "networks" not in plain and "temperature" not in plain and "0.071" not in plain
+
+
+def test_a_distance_is_not_explained_by_an_error() -> None:
+    """Of an autoencoder that is scored by distances the error is drawn, and is not the score."""
+    described = {"windows": {"aggregate": "mean"}, "architecture": {"parameters": {}}}
+    scored = {**described, "architecture": {"parameters": {"score": "nearest"}}}
+    said = [
+        _score_of_errors(cast(Any, SimpleNamespace(description=d))) for d in (described, scored)
+    ]
+    assert "is the score" in said[0] and "distance" in said[1]

@@ -204,6 +204,24 @@ def test_no_class_is_lost_by_its_name(names: list[str], value: float) -> None:
         _validate_metric_name(name)
 
 
+def test_networks_behind_a_mean_are_logged_as_theirs() -> None:
+    """What the seeds' networks reach is not what their mean does, nor what it would be uncalibrated."""
+    about = {
+        "metrics": [{"metric": "brier", "value": 0.1, "low": 0.05, "high": 0.2}],
+        "seeds": [],
+        "members": [{"seed": 5, "brier": 0.3}, {"seed": 6, "brier": 0.4}],
+        "uncalibrated": [
+            {"metric": "calibration_error", "value": 0.02, "low": 0.0, "high": 0.03},
+            {"metric": "brier", "value": 0.15, "low": 0.1, "high": 0.25},
+        ],
+        "about": [{"records": 5}],
+    }
+    logged = runs.metrics_of(about)
+    assert (logged["brier"], logged["seed 5/brier"], logged["seed 6/brier"]) == (0.1, 0.3, 0.4)
+    assert (logged["uncalibrated/brier"], logged["uncalibrated/brier.high"]) == (0.15, 0.25)
+    assert logged["uncalibrated/calibration_error"] == 0.02
+
+
 def test_more_than_a_batch_is_logged_whole(sqlite_mlflow: MlflowClient) -> None:
     """MLflow takes 1,000 metrics and 100 parameters at once; a long training has more."""
     from mlflow.entities import Metric, Param, RunTag
