@@ -133,7 +133,7 @@ def _parquet(content: Content, where: str) -> pyarrow.parquet.ParquetFile:
 
 def _read_parquet(content: Content, where: str, selected: list[str]) -> pa.Table:
     try:
-        return _parquet(content, where).read(columns=selected)
+        return _parquet(content, where).read(columns=selected, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(where, error) from None
 

@@ -43,7 +43,7 @@ DILATIONS = 32  # at most
 CHANNELS = 9  # of a subset, at most
 # In standard deviations. The largest sum is of 9 channels times 12 * LARGEST, in float32's 24 bits.
 LARGEST, STEP = 32.0, 2.0**-12
-AT_ONCE = 4  # windows whose convolutions are in memory, and in the processor's cache
+AT_ONCE = 4096  # time steps whose convolutions are in memory, and in the processor's cache
 CHUNK = 1024  # features or windows that are in float64 at once
 LEAST = 1e-16  # that float64 can tell a probability from 1 by
 NEGLIGIBLE = 1e-9  # of the largest variance
@@ -111,7 +111,8 @@ class Network(nn.Module):
         that see zeros beyond the ends before those that do not."""
         if torch.onnx.is_in_onnx_export():  # a graph has no loop
             return self._proportions(windows)
-        return torch.cat([self._proportions(part) for part in windows.split(AT_ONCE)])
+        parts = windows.split(max(AT_ONCE // windows.shape[1], 1))
+        return torch.cat([self._proportions(part) for part in parts])
 
     def _proportions(self, windows: torch.Tensor) -> torch.Tensor:
         half = len(TAPS) // 2
