@@ -65,7 +65,7 @@ def test_with_a_lock_of_another_machine_nothing_is_trained(clone: Clone) -> None
     printed = clone.run("beatline", "repro", TARGET)
     assert not ran(printed)
     assert clone.outputs() == expected
-    assert re.search(r"^1 model of 2 came out other .* No difference is beyond", printed, re.M)
+    assert re.search(r"^1 model of \d came out other .* No difference is beyond", printed, re.M)
     clone.run("git", "checkout", "HEAD", "--", "dvc.lock", "reports")
     assert not ran(clone.run("beatline", "repro", TARGET))
 
