@@ -32,7 +32,9 @@ MARKED = 50  # epochs, at most, that get a dot each
 COLOURS = 128  # of a PNG's palette: fewer bytes, and nothing to see of it
 INK, PALE, RULE = "#1a1a1a", "#8a8a8a", "#d9d9d9"
 ON_SHADE = "#1b1b1b"  # ink on a shade of its own, which is light in dark mode too
+# One for each model that there is: two of one colour in a figure cannot be told apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#882255", "#999933")
+PALETTE += ("#332288", "#AA4499", "#117733", "#661100")
 DASHES = ("-", (0, (5, 1.5)), (0, (3, 1, 1, 1)), (0, (1.2, 1)))
 
 

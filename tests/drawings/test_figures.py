@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import struct
 from typing import cast
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from beatline import models
 from beatline.drawings import figures
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -150,3 +152,10 @@ def test_a_dollar_in_a_name_begins_no_formula() -> None:
     """Names come from files and tables of users; as a formula this one cannot be drawn."""
     rows = [("$^$", "m", 0.8, 0.7, 0.95)]
     assert figures.png(figures.comparison(rows, ["$^$"], {"m": "#0072B2"}, "AUC"))
+
+
+def test_every_model_has_a_colour_of_its_own() -> None:
+    """Two of one colour in one figure cannot be told apart; a new architecture needs a new colour."""
+    names = [found.name for found in pkgutil.iter_modules(models.__path__) if found.name[0] != "_"]
+    colours = figures.colours_of(names)
+    assert len(set(colours.values())) == len(names)

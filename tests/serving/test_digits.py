@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,9 @@ def test_where_and_how_large_a_digit_is_does_not_matter(
     levels = drawn(three(side), at=at, light=light) if dark else drawn(three(side), at=at)
     found = prepared(image(levels if dark else 255 - levels))
     samples = found.samples
-    assert np.corrcoef(samples.ravel(), expected.ravel())[0, 1] > 0.97
+    # The centre of mass may fall between two pixels, and is brought to either.
+    moved = [np.roll(samples, by, (0, 1)) for by in itertools.product((0, -1, 1), repeat=2)]
+    assert max(np.corrcoef(each.ravel(), expected.ravel())[0, 1] for each in moved) > 0.97
     rows, columns = ndimage.find_objects((samples > 0).astype(int))[0]
     assert max(rows.stop - rows.start, columns.stop - columns.start) == 20
     assert np.abs(np.array(ndimage.center_of_mass(samples)) - 14).max() <= 0.5
