@@ -11,7 +11,6 @@ judges nothing.
 
 from __future__ import annotations
 
-import copy
 import sys
 from pathlib import Path
 
@@ -19,10 +18,8 @@ import numpy as np
 import torch
 
 from beatline import bundle
-from beatline.bundle import model as bundles
 from beatline.bundle.combined import Combined, as_trained
 from beatline.common.errors import reporting_mistakes
-from beatline.common.params import PATH
 from beatline.evaluation import bootstrap
 from beatline.models import Examples
 from beatline.prediction import inference
@@ -41,8 +38,7 @@ def crossed(
     """Predictions `[N, K]` of the validation records without a temperature, and each with that of the
     other folds."""
     targets, task, windows = validation.targets(trained.classes), trained.task, trained.windows
-    plain = as_trained(trained.network)
-    network = Combined([copy.deepcopy(plain)], task, len(trained.classes), calibrated=True)
+    network = Combined([as_trained(trained.network)], task, len(trained.classes), calibrated=True)
 
     def examples(rows: np.ndarray) -> Examples:
         return Examples(Recordings(validation.signals, rows, CPU), targets[rows])
@@ -71,7 +67,7 @@ def main() -> int:
     """Print a row per model; return the exit status."""
     print(f"{'':24} log loss      with          difference                     calibration error")
     for path in sorted(Path("data/models").glob(f"*/*/{bundle.DESCRIPTION}")):
-        trained = bundles.load(path.parent)
+        trained = bundle.load(path.parent)
         task = trained.task
         if task.learns_normal_only or trained.description.get("members"):
             continue
@@ -87,11 +83,11 @@ def main() -> int:
         weights = bootstrap.once_and_resampled(number, RESAMPLES, SEED)
         gain = weights @ (each[1] - each[0]) / weights.sum(axis=1)
         low, high = bootstrap.percentile_interval(gain[1:])
-        errors = [
-            float(np.sqrt(np.maximum(squared.mean(), 0)))
+        squared = [
+            bootstrap.squared_calibration_error(targets, side, number, weights[:1]).mean()
             for side in sides
-            for squared in [bootstrap.squared_calibration_error(targets, side, number, weights[:1])]
         ]
+        errors = np.sqrt(np.maximum(squared, 0))
         print(
             f"{f'{dataset}/{model}':24} {each[0].mean():.4f} → {each[1].mean():.4f}   "
             f"{gain[0]:+.4f} [{low:+.4f}, {high:+.4f}]   {errors[0]:.3f} → {errors[1]:.3f}",
@@ -101,7 +97,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if not Path(PATH).exists():
-        sys.exit(f"run this in a project: there is no {PATH} here")
     with reporting_mistakes():
         sys.exit(main())

@@ -34,11 +34,12 @@ def main(model: str, name: str) -> None:
     predicted = predict(trained, test)
     estimated = estimates.estimates(predicted, test.table, parameters)
     overall = {metric: estimate["value"] for metric, estimate in estimated["overall"].items()}
-    own, others = trained.description["training"]["seed"], other_seeds(trained_in, test, parameters)
+    others = other_seeds(trained_in, test, parameters)
     if trained.description.get("members"):
         estimated |= {"seeds": [], "members": others}
     else:
-        estimated["seeds"] = [{"seed": own, **overall}, *others]
+        own = {"seed": trained.description["training"]["seed"], **overall}
+        estimated["seeds"] = [own, *others]
     if uncalibrated := trained.uncalibrated():
         before = estimates.measured(predict(uncalibrated, test), parameters)["overall"]
         estimated["uncalibrated"] = {

@@ -146,7 +146,6 @@ def mean(
     members = [
         {
             "seed": member["training"]["seed"],
-            "best_epoch": member["best_epoch"],
             WEIGHTS_SHA256: bundle.weights_sha256(network),
         }
         for network, member, _, _ in trained

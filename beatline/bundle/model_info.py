@@ -134,7 +134,6 @@ class _Initial(_Part):
 
 class _Member(_Part):
     seed: Count
-    best_epoch: Count
     weights_sha256: Sha256
 
 
@@ -155,9 +154,8 @@ class ModelInfo(_Part):
     best_epoch: Count
     identity: _Identity
     initial: _Initial | None = None  # the model whose weights training started from
-    members: Annotated[list[_Member], Field(min_length=2, max_length=1000)] | None = (
-        None  # of a mean
-    )
+    # The networks whose mean it is.
+    members: Annotated[list[_Member], Field(min_length=2, max_length=1000)] | None = None
     temperature: Annotated[list[Deviation], Field(min_length=1)] | None = None  # of calibration
     weights_sha256: Sha256
     graph_sha256: Sha256 | None = None

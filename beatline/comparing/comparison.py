@@ -200,9 +200,7 @@ def _compared(
     if before and after and before.table.equals(after.table):
         return compared_as(status=UNCHANGED)
     obstacle = _other_source(stored) or _obstacle(stored, before, after)
-    seeds = [_Seeds([]), _Seeds([])]
-    if len(stored) == 2:
-        seeds = [_seeds(metrics) for metrics in stored]
+    seeds = [_seeds(metrics) for metrics in stored] if len(stored) == 2 else [_Seeds([])] * 2
     compared_as = partial(compared_as, seeds=tuple(max(1, len(each.rows)) for each in seeds))
     if before and after and not obstacle:
         max_fpr = new.params["evaluate"]["max_fpr"]

@@ -146,7 +146,11 @@ def _add_parts(document: Document, model: ModelComparison, parameters: Compare) 
         ]
         for part, each, result in zip(main_differences, differences, family, strict=True)
     ]
-    seed = " of the first seed, or the mean that answers," if model.seeds != (1, 1) else ""
+    seed = (
+        " (of the first seed, or of the mean of all, where that answers)"
+        if model.seeds != (1, 1)
+        else ""
+    )
     document.add(f"{MAIN} of each part{seed}, to see where it comes from (no verdicts):")
     document.add_table(["", "before", "after", "difference"], rows)
 

@@ -168,6 +168,12 @@ def metrics_of(
     """
     overall = estimated["overall"]
     kind = predictions.section_column or "class"
+    members, uncalibrated = {}, {}
+    if "members" in estimated:
+        members = {"members": estimated["members"]}
+    if "uncalibrated" in estimated:
+        rows = estimated["uncalibrated"].items()
+        uncalibrated = {"uncalibrated": [{"metric": name, **value} for name, value in rows]}
     return {
         "simulated": simulated,
         **{metric: overall[metric]["value"] for metric in SCALARS},
@@ -179,12 +185,8 @@ def metrics_of(
             for name, group in groups.items()
         ],
         "seeds": estimated["seeds"],
-        **{name: estimated[name] for name in ("members",) if name in estimated},
-        **(
-            {"uncalibrated": [{"metric": name, **value} for name, value in uncalibrated.items()]}
-            if (uncalibrated := estimated.get("uncalibrated"))
-            else {}
-        ),
+        **members,
+        **uncalibrated,
         "about": [{**about, **estimated["counts"]}],
     }
 

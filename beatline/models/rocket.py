@@ -30,7 +30,7 @@ from beatline.common.errors import warn
 from beatline.common.params import Parameters
 from beatline.models import Examples, Learning, Shape, _estimators
 from beatline.models._estimators import ClassWeights, Problem
-from beatline.prediction import inference
+from beatline.prediction import inference, temperature
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows, starts
@@ -45,7 +45,6 @@ CHANNELS = 9  # of a subset, at most
 LARGEST, STEP = 32.0, 2.0**-12
 AT_ONCE = 4096  # time steps whose convolutions are in memory, and in the processor's cache
 CHUNK = 1024  # features or windows that are in float64 at once
-LEAST = 1e-16  # that float64 can tell a probability from 1 by
 NEGLIGIBLE = 1e-9  # of the largest variance
 ITERATIONS = 1000  # of L-BFGS, at most
 
@@ -226,9 +225,13 @@ def fit(
             weight[:, outputs], bias[outputs] = head(coordinates[0], problem, l2)
             if parameters.head == "ridge":
                 scores = coordinates[1] @ weight + bias
-                factor = _temperature(task, scores, outputs, validation, windows)
-                weight[:, outputs] *= factor
-                bias[outputs] *= factor
+                seen = [output for output, logit in problem.prior().items() if logit == 0]
+                by_window = scores[:, seen].reshape(len(validation.targets), -1, len(seen))
+                divisor = temperature.likeliest(
+                    task, torch.from_numpy(by_window), validation.targets[:, seen], windows
+                )
+                weight[:, outputs] /= divisor
+                bias[outputs] /= divisor
         pairs = [
             (_estimators.predictions(task, rows @ weight + bias, part, windows), part.targets)
             for rows, part in zip(coordinates, parts, strict=True)
@@ -296,31 +299,3 @@ def _logistic(rows: np.ndarray, problem: Problem, l2: float) -> tuple[np.ndarray
 
 
 _HEADS = {"ridge": _ridge, "logistic": _logistic}
-
-
-def _temperature(
-    task: Task, scores: np.ndarray, outputs: list[int], validation: Examples, windows: Windows
-) -> float:
-    """Return the factor by which scores `[windows, K]` become the likeliest logits of `outputs`.
-
-    One more record with each label, as in Laplace's rule of succession, keeps it finite where all
-    validation records are on the right side.
-    """
-    from scipy.optimize import minimize_scalar
-
-    exclusive = task.name == "multiclass"
-    targets = validation.targets if exclusive else validation.targets[:, outputs]
-    if not exclusive:
-        targets = np.concatenate([1 - targets, targets], axis=1)
-    records, labels = targets.shape
-    smoothed = (records * targets.astype(float) + 1) / (records + labels)
-
-    def loss(logarithm: float) -> float:
-        logits = scores.copy()
-        logits[:, outputs] *= math.exp(logarithm)
-        found = _estimators.predictions(task, logits, validation, windows)
-        if not exclusive:
-            found = np.concatenate([1 - found[:, outputs], found[:, outputs]], axis=1)
-        return -float((smoothed * np.log(np.clip(found, LEAST, 1))).sum(axis=1).mean())
-
-    return math.exp(minimize_scalar(loss, bounds=(-3, 6), method="bounded").x)

@@ -48,7 +48,7 @@ def several(task: str, number: int = 3, **changes: Any) -> tuple[list[nn.Module]
 
 
 def members(number: int) -> list[dict[str, Any]]:
-    return [{"seed": n, "best_epoch": 1, "weights_sha256": f"{n:064x}"} for n in range(number)]
+    return [{"seed": n, "weights_sha256": f"{n:064x}"} for n in range(number)]
 
 
 def windows(scale: float = 1.0) -> torch.Tensor:

@@ -16,6 +16,7 @@ from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 
 from beatline.commands import validate
 from beatline.common import params
+from benchmarks import mnist
 from tests.paths import ROOT
 
 TARGETS = re.findall(r"^(exp-[a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
@@ -65,3 +66,9 @@ def test_an_experiment_changes_the_lines_that_it_names(tmp_path: Path) -> None:
     apply_overrides(path, ["train.cnn.ptbxl.batch_size=7"])
     before, after = ((each / "params.yaml").read_text().splitlines() for each in (ROOT, tmp_path))
     assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
+
+
+def test_a_benchmark_trains_what_its_experiment_does() -> None:
+    """The cnn of all 70,000 digits, whose filters stand in both."""
+    filters = ",".join(map(str, mnist.OURS["cnn"]["filters"]))
+    assert f"train.cnn.mnist.architecture.filters=[{filters}]" in (ROOT / "Makefile").read_text()

@@ -243,7 +243,7 @@ def test_a_mean_names_the_networks_to_start_from(tmp_path: Path) -> None:
     networks = [network(described, seed) for seed in (1, 2)]
     combined = Combined(networks, TASKS["multilabel"], 2, calibrated=True)
     sums = [f"{number:064x}" for number in (1, 2)]
-    members = [{"seed": 3, "best_epoch": 1, "weights_sha256": each} for each in sums]
+    members = [{"seed": 3, "weights_sha256": each} for each in sums]
     mean = {**described, "temperature": [1.0, 1.0], "members": members}
     bundle.save(tmp_path / "mean", combined, mean, pd.DataFrame({"epoch": [1]}))
     with pytest.raises(UserError, match=f"mean/seeds/3@{sums[0][:12]}"):
