@@ -312,8 +312,8 @@ def _decided(model: Model, outputs: Outputs, signal: np.ndarray, length: int) ->
 
 
 def _error(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> dict[str, Any]:
-    """Tell where in the first `length` steps a detector's error lies: in time and channel for an
-    autoencoder, by window for other detectors."""
+    """Tell where in the first `length` steps a detector's score comes from: in time and channel if it is
+    the error of a reconstruction, by window if it is a distance."""
     names = model.model_info["dataset"]["channels"]
     if outputs.reconstruction is None:
         begins = [start for start in outputs.starts if start < length]
@@ -332,6 +332,7 @@ def _error(model: Model, outputs: Outputs, signal: np.ndarray, length: int) -> d
     unit, start, end = _in_time(model, steps)
     highest = int(over_time.argmax())
     return {
+        "measures": model.measures,
         "unit": unit,
         "over_time": {"start": start, "end": end, "value": over_time.tolist()},
         "over_channels": over_channels,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from onnxruntime import InferenceSession
@@ -110,6 +110,15 @@ class Model:
         return self._task.learns_normal_only
 
     @property
+    def measures(self) -> Literal["error", "distance"] | None:
+        """What its anomaly score is: a reconstruction's error or the distance from normal recordings."""
+        if not self.detects:
+            return None
+        score = self.model_info["architecture"]["parameters"].get("score", "reconstruction")
+        reconstructs = self.task == "reconstruction" and score == "reconstruction"
+        return "error" if reconstructs else "distance"
+
+    @property
     def length(self) -> int:
         """The length of a window, in samples; a recording may not be shorter."""
         return shape_of(self.model_info)[0]
@@ -175,8 +184,8 @@ class Model:
     def run(
         self, windows: np.ndarray, check: Check = go_on
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return predictions `[B, K]` for windows `[B, L, C]`, and an autoencoder's reconstructions
-        `[B, L, C]`.
+        """Return predictions `[B, K]` for windows `[B, L, C]`, and the reconstructions `[B, L, C]` of an
+        autoencoder that is scored by their error.
 
         `check` is called before each run of the ONNX graph, and may raise to stop. Raises Problem if the
         graph fails, or gives what is no number.
@@ -191,7 +200,8 @@ class Model:
         predictions, *others = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         if not all(np.isfinite(part).all() for part in (predictions, *others)):
             raise self._fails("what it gives for this recording is no number")
-        return predictions, others[0] if others else None
+        # What is scored by a distance explains nothing by the error of its reconstruction.
+        return predictions, others[0] if others and self.measures == "error" else None
 
     def _fails(self, reason: str) -> Problem:
         return unavailable(
@@ -306,6 +316,7 @@ def summary(model: Model, estimates: Path) -> dict[str, Any]:
         "name": model.name,
         "available": True,
         "task": model.task,
+        "measures": model.measures,
         "classes": model.classes,
         "title": dataset["title"],
         "simulated": dataset["simulated"],

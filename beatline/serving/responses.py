@@ -18,6 +18,8 @@ Probabilities = dict[str, Probability]
 Samples = list[list[float | None]]
 Parts = Annotated[list[float], Field(max_length=250)]
 Unit = Literal["s", "step"]
+Measures = Literal["error", "distance"]
+"""What an anomaly score is: the error of a reconstruction or the distance from normal recordings."""
 Task = Literal["multilabel", "binary", "multiclass", "reconstruction", "neighbours"]
 Class = Annotated[str, Field(alias="class")]
 AnswerId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
@@ -121,6 +123,7 @@ class Highest(Object):
 
 
 class Error(Object):
+    measures: Measures
     unit: Unit
     over_time: dict[Literal["start", "end", "value"], Parts]
     over_channels: dict[str, float] | None
@@ -244,6 +247,8 @@ class Available(Object):
     title: str
     citation: str | None
     task: Task
+    measures: Measures | None
+    """null: no detector of anomalies."""
     classes: list[str]
     simulated: bool
     input: Input

@@ -31,7 +31,7 @@ from tests.bundle.bundles import (
     made,
     raw_recordings,
 )
-from tests.parameters import content
+from tests.parameters import ARCHITECTURES, content
 
 LIMITS = Serve.model_validate(content()["serve"])
 CASES = [
@@ -186,7 +186,7 @@ def test_an_autoencoders_error_lies_where_it_was_put(tmp_path: Path) -> None:
     recording[31:34, 2] += 50
     answer = answered(loaded, recording, with_recording=True)
     error = answer["error"]
-    assert error["unit"] == "s"
+    assert error["unit"] == "s" and error["measures"] == "error"
     highest = error["highest"]
     assert 0.31 <= highest["start"] < highest["end"] <= 0.34
     assert highest["channels"][0] == CHANNELS[2]
@@ -200,15 +200,31 @@ def test_an_autoencoders_error_lies_where_it_was_put(tmp_path: Path) -> None:
     np.testing.assert_allclose(squared.mean(axis=1), over_time, rtol=1e-2, atol=1e-3)
 
 
-def test_an_embeddings_error_is_by_window(tmp_path: Path) -> None:
-    """It has no reconstruction to tell more by: the windows' scores, whose mean is the score."""
-    loaded = model.load(saved(tmp_path, "embedding", "neighbours"))
+NEAREST = {"name": "autoencoder", "parameters": ARCHITECTURES["autoencoder"] | {"score": "nearest"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "changes"),
+    [
+        ("embedding", "neighbours", {}),
+        ("autoencoder", "reconstruction", {"architecture": NEAREST}),
+    ],
+)
+def test_a_distance_is_told_by_window(
+    tmp_path: Path, name: str, task: str, changes: dict[str, Any]
+) -> None:
+    """There is no reconstruction to tell more by, or none whose error would be the score: the windows'
+    scores, whose mean is the recording's."""
+    loaded = model.load(saved(tmp_path, name, task, **changes))
     answer = answered(loaded, raw_recordings(1)[0], with_recording=True)
     over_time = answer["error"]["over_time"]
+    assert answer["error"]["measures"] == "distance" == model.summary(loaded, tmp_path)["measures"]
     assert answer["error"]["over_channels"] is None
     assert answer["recording"]["reconstruction"] is None
     assert over_time["start"] == [0, 0.05, 0.1, 0.13] and over_time["end"][-1] == LENGTH / 100
     assert np.mean(over_time["value"]) == pytest.approx(answer["score"], rel=1e-5)
+    whole = bundle.load(tmp_path / f"data/models/ptbxl/{name}").predict(raw_recordings(1))
+    assert answer["score"] == pytest.approx(float(whole.values[0, 0]), rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "task"), CASES[-2:])

@@ -24,8 +24,8 @@ export function choices(answer) {
 }
 
 /** What a detector measures over time. */
-function errorOf({ model }) {
-  return model.task === "neighbours" ? "distance from normal recordings" : "error";
+function errorOf({ error }) {
+  return error.measures === "distance" ? "distance from normal recordings" : "error";
 }
 
 /** Classes with the decided and the most probable first. */

@@ -15,10 +15,11 @@ const TASKS = {
   multilabel: (classes) => `decides for each of ${list(classes.map(withWords))} whether a recording shows it`,
   multiclass: (classes) => `tells which one of ${list(classes.map(withWords))} a recording is`,
   binary: (classes) => `decides whether a recording shows “${list(classes)}”`,
-  reconstruction: () =>
-    "detects anomalies: it has learned to copy normal recordings, and what is not like them is not normal",
-  neighbours: () =>
-    "detects anomalies: what is far from all normal recordings it has learned is not normal",
+};
+
+const DETECTORS = {
+  error: "detects anomalies: it has learned to copy normal recordings, and what is not like them is not normal",
+  distance: "detects anomalies: what is far from all normal recordings it has learned is not normal",
 };
 
 function withWords(name, _, classes) {
@@ -54,7 +55,7 @@ function option(model) {
 
 /** What a model is, what it takes, how good it is, and what made it. */
 export function description(model) {
-  const does = TASKS[model.task]?.(model.classes) ?? model.task;
+  const does = DETECTORS[model.measures] ?? TASKS[model.task]?.(model.classes) ?? model.task;
   return [
     html("p", {}, `${capital(model.title)}. The model ${does}.`),
     model.simulated
