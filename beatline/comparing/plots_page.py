@@ -17,7 +17,7 @@ from beatline.common.words import counted
 from beatline.comparing.plots import PLACE, ChangedPlots, Plot, Points
 
 # The report's style, without loading what makes reports.
-STYLE = Path(__file__).parents[1] / "reporting/templates/style.css"
+OF_REPORT = Path(__file__).parents[1] / "reporting/templates"
 # Vega, as `dvc plots` loads it too.
 LIBRARIES = Path(".dvc/plots/page.html")
 OTHER = "other plots"  # of no data set
@@ -31,7 +31,8 @@ def page(changed: ChangedPlots) -> str:
     environment.filters |= {"title": _title, "inlined": _inlined}
     charts = [plot for plot in changed.plots if plot.spec]
     return environment.get_template("plots.html.j2").render(
-        style=STYLE.read_text(),
+        style=(OF_REPORT / "style.css").read_text(),
+        contents=(OF_REPORT / "contents.js").read_text(),
         outcome=outcome(changed),
         sections=_sections(changed.plots),
         before=changed.before.label,

@@ -26,7 +26,7 @@ CHANGES = "changes.js"  # beside the page, see beatline.comparing.since_commit
 RESULTS = "beatline-results"  # names what the report shows
 
 STYLE = (TEMPLATES / "style.css").read_text()
-SCRIPT = (TEMPLATES / "page.js").read_text()
+SCRIPT = "\n".join((TEMPLATES / name).read_text() for name in ("page.js", "contents.js"))
 KINDS = {"png": "image/png", "svg": "image/svg+xml"}  # of figures
 # What Document.folded writes, and the only HTML that the Markdown may hold.
 _FOLD = re.compile(r"<details>\s<summary>[^<>&]*</summary>\s*|</details>\s*")

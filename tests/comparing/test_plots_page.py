@@ -196,3 +196,19 @@ def test_charts_are_drawn_and_fit(
     assert before["y"] < after["y"] if size is PHONE else before["x"] < after["x"]
     assert not wrong
     page.context.close()
+
+
+def test_contents_fold_on_a_phone(browser: Browser, project: Path) -> None:
+    """Where they stay in view, they would hide the plots; what they lead to is below their one line."""
+    page, wrong = opened(browser, project, viewport=PHONE)
+    folded = page.locator("nav").bounding_box()
+    assert folded and folded["height"] < PHONE["height"] / 6
+    page.locator("nav summary").click()
+    link = page.locator("nav ul ul a").last
+    place = (link.get_attribute("href") or "")[1:]
+    link.click()
+    heading = page.locator(f'[id="{place}"]').bounding_box()
+    assert page.locator("nav details[open]").count() == 0
+    assert heading and heading["y"] >= folded["height"]
+    assert not wrong
+    page.context.close()
