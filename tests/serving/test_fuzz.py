@@ -175,10 +175,12 @@ _watching = False
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if _watching and event == "open":
-        mode, flags = arguments[1], arguments[2]
+        path, mode, flags = arguments
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        if writes or (isinstance(mode, str) and set(mode) & set("wax+")):
-            WRITTEN.append(str(arguments[0]))
+        # A descriptor was opened before: of a pipe to the process that reads files for others.
+        is_file = not isinstance(path, int) and path != os.devnull
+        if is_file and (writes or (isinstance(mode, str) and set(mode) & set("wax+"))):
+            WRITTEN.append(str(path))
 
 
 sys.addaudithook(_hook)  # cannot be removed: it looks only while somebody asks
