@@ -373,16 +373,16 @@ def _steps(each: files.Found, rate: float | None) -> int:
 
 def _unit(found: dict[str, files.Found], channels: list[str]) -> str | None:
     """The unit of most files that say one, of the first channel that each has of those wanted."""
-    return _most(next(iter(_units(each, channels)), None) for each in found.values())
+    return _most(next(iter(_units(each, channels).values()), None) for each in found.values())
 
 
-def _units(each: files.Found, channels: list[str]) -> list[str]:
-    """What a file says of the units of the channels, and of the limb leads that others are derived
-    from."""
+def _units(each: files.Found, channels: list[str]) -> dict[str, str]:
+    """What a file says of the units of the channels, by name, and of the limb leads that others are
+    derived from."""
     if set(channels) & set(leads.DERIVABLE) - set(each.channels):
         channels = [*channels, *leads.LIMBS]
     own = dict(zip(each.channels, each.units, strict=True)) if each.units else {}
-    return [own[name] for name in channels if name in own]
+    return {name: own[name] for name in channels if name in own}
 
 
 def _misfit(
@@ -402,9 +402,13 @@ def _misfit(
     if missing := [name for name in channels if name not in available]:
         there = listed(list(each.channels))
         return f"it has no {listed(missing)} among its channels ({there}): correct download.leads"
-    other = set(_units(each, channels)) - {unit}
+    other = {name: each for name, each in _units(each, channels).items() if each != unit}
     if unit and other:
-        return f"its unit is {sorted(other)[0]!r}, and that of most files {unit!r}: convert it"
+        name = next(iter(other))
+        return (
+            f"its channel {name} is in {other[name]!r}, and a data set in one unit, that of most files "
+            f"{unit!r}: convert it, or leave it out of download.leads"
+        )
     if each.rate is None and rate is not None and granted is None:
         return (
             "nobody says its sampling rate, as others do: name a column as download.rate, or set "

@@ -580,6 +580,25 @@ def test_units_are_looked_at_where_the_first_lead_is_derived(tmp_path: Path) -> 
         made(tmp_path / "q", folder, **block)
 
 
+def test_a_channel_in_another_unit_is_named(tmp_path: Path) -> None:
+    """Of an ECG with respiration, which no conversion brings to mV: it is named with what leaves it out,
+    and without it the files are used."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    draw = np.random.default_rng(3)
+    rows = {"file": list("abcd"), "label": ["x", "y", "x", "y"]}
+    pd.DataFrame(rows).to_csv(folder / "t.csv", index=False)
+    for name in rows["file"]:
+        signals = [
+            edfio.EdfSignal(draw.uniform(-1, 1, 300), 100, label=label, physical_dimension=unit)
+            for label, unit in (("I", "mV"), ("Resp", "Ohm"))
+        ]
+        edfio.Edf(signals).write(folder / f"{name}.edf")
+    with pytest.raises(UserError, match=r"Resp.*Ohm.*download\.leads"):
+        made(tmp_path / "p", folder, max_bad_files=4)
+    assert made(tmp_path / "q", folder, leads=["I"]).manifest.unit == "mV"
+
+
 def test_ranges_tell_of_units_that_nobody_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
