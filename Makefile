@@ -266,7 +266,7 @@ prometheus: ## install Prometheus and Alertmanager, with which dashboards and al
 	  echo "no Prometheus could be installed: tests of dashboards and alarms will be skipped"
 
 # Processes of one thread each: several with several threads would wait for each other.
-test: $(VENV)/.ready-dev $(MLFLOW)/.ready $(FEAST)/.ready ## run the tests (a quarter of an hour on two cores)
+test: $(VENV)/.ready-dev $(MLFLOW)/.ready $(FEAST)/.ready ## run the tests (25 minutes on two cores)
 	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after every edit

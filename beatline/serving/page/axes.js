@@ -59,9 +59,10 @@ export function errorLabel({ label }, left, bottom) {
 /** The error over time as an area; `x(time)` and `bottom` in pixels. */
 export function errorLine({ cells, largest }, x, bottom, height) {
   const y = (value) => bottom - (largest > 0 ? (value / largest) * height : 0);
-  const points = cells.flatMap(({ start, end, value }) => [
+  // The last window may begin before the one before it ends.
+  const points = cells.flatMap(({ start, end, value }, number) => [
     [x(start), y(value)],
-    [x(end), y(value)],
+    [x(Math.min(end, cells[number + 1]?.start ?? end)), y(value)],
   ]);
   if (!points.length) return svg("g");
   const area = [[points[0][0], bottom], ...points, [points.at(-1)[0], bottom]];
