@@ -2,7 +2,7 @@
 
 The bundle becomes a model that `mlflow.pyfunc.load_model` loads in an environment with neither torch nor
 this project. It gets the alias `challenger`; `beatline promote` makes it the champion. A state that is a
-version already is none again.
+version already becomes no other one, but the challenger again, as after a rollback.
 """
 
 from __future__ import annotations

@@ -7,22 +7,21 @@ Ctrl-C end them when they have answered what they have begun; SIGHUP replaces th
 from __future__ import annotations
 
 import argparse
-import errno
 import math
 import os
 import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 from uvicorn import Config
 
+from beatline.commands import addresses
 from beatline.common import params
-from beatline.common.errors import UserError, shown, warn
+from beatline.common.errors import UserError, warn
 from beatline.feature_store import client
 from beatline.monitoring import database
 from beatline.monitoring.settings import Monitoring
@@ -54,7 +53,9 @@ LOGGING: dict[str, Any] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the address, the number of processes and whether requests are logged."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=_port, default=5000, help="0: any free one (%(default)s)")
+    parser.add_argument(
+        "--port", type=addresses.port, default=5000, help="0: any free one (%(default)s)"
+    )
     parser.add_argument(
         "--workers",
         type=_workers,
@@ -104,12 +105,6 @@ def _cores() -> int:
         return cores or 1
 
 
-def _port(text: str) -> int:
-    if not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
-    return int(text)
-
-
 def _workers(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"a number of processes is at least 1, not {text!r}")
@@ -122,33 +117,6 @@ def _source(text: str) -> str:
             f"a source is 1 to 64 letters, digits and _.:/-, not {text!r}"
         )
     return text
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises UserError if the address cannot be had."""
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server((address[0], port), family=family, backlog=2048)
-    except socket.gaierror:
-        raise UserError(f"--host {host}: there is no such address") from None
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise UserError(
-                f"port {port} of {host} is in use{_by_whom(port)}: end what answers there, or name "
-                f"another by --port"
-            ) from None
-        raise UserError(f"port {port} of {host} cannot be opened: {error.strerror}") from None
-
-
-def _by_whom(port: int) -> str:
-    """Return the process that listens on a port, "" if the system does not say."""
-    with suppress(psutil.Error, OSError):  # other users' processes are not for everybody to see
-        for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
-            if listens and connection.pid:
-                words = " ".join(psutil.Process(connection.pid).cmdline())
-                return f" by process {connection.pid} ({shown(words, 80)})"
-    return ""
 
 
 def _url(host: str, listener: socket.socket) -> str:
@@ -233,7 +201,8 @@ def run(options: argparse.Namespace) -> int:
     os.environ[PROCESSES] = str(options.workers)
     given = os.environ.get(hosts.VARIABLE, "")
     os.environ[hosts.VARIABLE] = " ".join([given, options.host, *options.allow_host])
-    listener = _listener(options.host, options.port)
+    hosts.allowed()  # are they names?
+    listener = addresses.listener(options.host, options.port)
     config = Config(
         APPLICATION,
         factory=True,

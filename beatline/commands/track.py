@@ -39,8 +39,9 @@ def run(options: argparse.Namespace) -> int:
         mirrored = runs.mirror(server, revisions, lambda line: print(line, flush=True))
     for reason in mirrored.left_out:
         warn(reason)
+    shown = "" if client.uri().startswith("http") else " (`make mlflow` shows them)"
     print(
         f"runs added: {len(mirrored.added)}, there before: {mirrored.present}; "
-        f"{client.masked(client.uri())} (`make mlflow` shows them)"
+        f"{client.masked(client.uri())}{shown}"
     )
     return 1 if mirrored.left_out else 0

@@ -18,6 +18,7 @@ from beatline.feature_store.definitions import FOLDER, Table, as_json
 
 ENVIRONMENT = Path(".venv-feast/bin")
 REPOSITORY = Path(__file__).parent / "repository"
+SETTINGS = "feature_store.yaml"  # Feast's, in FOLDER
 APPLIED = FOLDER / "applied.json"  # the definitions that the store was filled by
 ONLINE_STORE = "FEAST_ONLINE_STORE"  # of the environment
 SECONDS = 900  # to fill the store, of 20,000 ECGs a minute; beyond it something hangs
@@ -57,11 +58,18 @@ def fill(found: list[Table], root: Path) -> None:
         content = as_json(found)
         for name in ("definitions.py", "online_stores.py", "actions.py"):
             shutil.copyfile(REPOSITORY / name, folder / name)
-        _write(folder / "feature_store.yaml", _settings(os.environ))
+        settings = folder / SETTINGS
+        before = settings.read_text() if settings.exists() else None
+        _write(settings, _settings(os.environ))
         _write(folder / "definitions.json", content)
         if not applied.exists() or _sums(applied.read_text()) != _sums(content):
             applied.unlink(missing_ok=True)
-        _run(root, "materialize")
+        try:
+            _run(root, "materialize")
+        except UserError:
+            if before is not None:  # a store that was filled before is in use
+                _write(settings, before)
+            raise
         _write(applied, content)
 
 
@@ -79,6 +87,12 @@ def server(root: Path, host: str, port: int) -> tuple[list[str], dict[str, str]]
     """Return the command of Feast's server and its environment. Raises UserError if there is no store."""
     if not (root / APPLIED).exists():
         raise UserError(f"{APPLIED} is missing: run `make features`, which fills the store")
+    if (root / FOLDER / SETTINGS).read_text() != _settings(os.environ):
+        filled, named = ("SQLite", "a PostgreSQL") if _url(os.environ) else ("a PostgreSQL", "none")
+        raise UserError(
+            f"{FOLDER} was filled for {filled}, and {ONLINE_STORE} names {named}: set it as it was then, "
+            f"or run `make features`"
+        )
     command = [str(_program(root, "feast")), "--chdir", str((root / FOLDER).resolve()), "serve"]
     # Without limits of requests, after which a worker starts anew and all wait for a second.
     options = ["--max-requests", "0", "--registry_ttl_sec", "3600", "--no-access-log"]

@@ -107,6 +107,8 @@ def address(where: str) -> URL:
     """Return the URL of the database that `where` names: the path of a SQLite file, or the URL of a
     PostgreSQL. Raises UserError if it is none of these."""
     if not re.match(r"\w*:", where):
+        if Path(where).is_dir():
+            raise UserError(f"the log of answers, {where}, is a folder: name a file in it; {CURE}")
         return URL.create("sqlite", database=where)
     scheme = where.partition(":")[0].partition("+")[0]
     try:

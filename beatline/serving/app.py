@@ -240,12 +240,23 @@ async def _answer_problem(limits: Serve, request: Request, problem: Exception) -
     return response
 
 
+# What answers where it is switched on, and is no address otherwise.
+OFF = {
+    "/feedback": "there is no log of answers to write feedback to: set monitoring.log in params.yaml",
+    "/machines": (
+        f"nothing is known of machines here: set monitoring.log in params.yaml for what models said of "
+        f"them, and {client.VARIABLE} for their features"
+    ),
+}
+
+
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
     """The framework's refusals: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    off = next((words for path, words in OFF.items() if request.url.path.startswith(path)), None)
     details = {
-        HTTPStatus.NOT_FOUND: "there is nothing at this address: /docs lists what there is",
+        HTTPStatus.NOT_FOUND: off or "there is nothing at this address: /docs lists what there is",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible at this address",
     }
     problem = Problem(status, details.get(status, error.detail))

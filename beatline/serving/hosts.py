@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from http import HTTPStatus
 
 from starlette.types import Scope
 
-from beatline.common.errors import shown
+from beatline.common.errors import UserError, shown
 from beatline.serving.problems import Problem, malformed
 
+NAME = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 VARIABLE = "BEATLINE_HOSTS"  # names in the environment, for the workers
 LOOPBACK = "localhost"
 
 
 def allowed() -> frozenset[str]:
-    """The names in the environment, and that of the loopback interface."""
+    """The names in the environment, and that of the loopback interface. Raises UserError if one is no
+    name, such as an address with its scheme or port, which no request would ever bear."""
     given = os.environ.get(VARIABLE, "").split()
+    for name in given:
+        if not NAME.fullmatch(name) and not _is_address(name):
+            raise UserError(
+                f"--allow-host or {VARIABLE}: {shown(name, 60)!r} is no name of a host: give it without "
+                f"scheme and port, such as ecg.example"
+            )
     return frozenset({LOOPBACK, *(name.rstrip(".").casefold() for name in given)})
 
 

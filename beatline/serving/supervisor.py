@@ -63,6 +63,8 @@ class Supervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         """Replace the dead. Without uvicorn's pings, which take a busy worker for a dead one, and wait
         for the answer of one that has just died."""
+        if self.should_exit.is_set() or self.signal_queue:
+            return  # the signal that ends this process may have ended its workers first
         for number, process in enumerate(self.processes):
             if process.exitcode is None:
                 continue

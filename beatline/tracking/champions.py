@@ -34,7 +34,7 @@ def copy(client: MlflowClient, root: Path, version: Version, alias: str) -> Path
     """
     place = root / copies.place_of(version.key, alias)
     named = {"version": str(version.number), "alias": alias}
-    if copies.read_version(place) == named:
+    if copies.read_version(place) == named and copies.seal_of(place) == version.seal:
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root / copies.FOLDER, prefix=".") as name:
@@ -45,7 +45,7 @@ def copy(client: MlflowClient, root: Path, version: Version, alias: str) -> Path
         )
         sums.check(measured)
         measured.rename(new / PREDICTIONS)
-        (new / copies.VERSION).write_text(json.dumps(named))
+        (new / copies.VERSION).write_text(json.dumps({**named, "seal": version.seal}))
         sums.seal(new)
         if place.exists():
             place.rename(Path(name) / "old")
@@ -93,6 +93,7 @@ class Champions:
         self._asked: float | None = None
         self._reason: str | None = None
         self._failed: dict[tuple[str, str], tuple[int, float]] = {}
+        self._without: set[str] = set()  # models with a copy and no champion, which was said
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="champions", daemon=True)
 
@@ -131,6 +132,7 @@ class Champions:
         for key in self._wanted:
             if key in present:
                 self._copy(client, present[key], CHAMPION)
+            self._note_without(key, key in present)
             if key in challengers:
                 self._copy(client, challengers[key], CHALLENGER)
             elif self._challengers:
@@ -161,6 +163,20 @@ class Champions:
         except (UserError, OSError) as error:
             self._failed[version.key, alias] = version.number, time.monotonic()
             log.warning("%s could not be copied: %s", version.label, error)
+
+    def _note_without(self, key: str, has_champion: bool) -> None:
+        """Tell the log when the registry, which may be another one than before, has no champion of a
+        model that there is a copy of."""
+        version = None if has_champion else copies.read_version(self._root / copies.place_of(key))
+        if version and key not in self._without:
+            log.warning(
+                "the registry has no champion of %s: the copy of version %s, which was one, goes on; "
+                "delete %s to end that",
+                key,
+                version["version"],
+                copies.place_of(key),
+            )
+        (self._without.add if version else self._without.discard)(key)
 
     def _note(self, reason: str | None) -> None:
         """Tell workers, and the log when it has changed, whether the registry answers."""

@@ -26,7 +26,14 @@ def place_of(key: str, alias: str = CHAMPION) -> Path:
 
 def read_version(bundle: Path) -> dict[str, str] | None:
     """Return `version` and `alias` of a copy; None of any other bundle."""
-    return _read(bundle / VERSION)
+    content = _read(bundle / VERSION)
+    return content and {name: content[name] for name in ("version", "alias")}
+
+
+def seal_of(bundle: Path) -> str | None:
+    """Return the SHA-256 of the SHA256SUMS of the version that was copied: numbers of versions are those
+    of a registry, and of another registry others."""
+    return (_read(bundle / VERSION) or {}).get("seal")
 
 
 def read_state(root: Path) -> dict[str, Any] | None:

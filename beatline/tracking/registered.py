@@ -195,8 +195,9 @@ def _version(present: ModelVersion) -> Version:
 def register(
     client: MlflowClient, run_id: str, tags: Mapping[str, str], description: str
 ) -> tuple[Version, bool]:
-    """Make a version from the bundle of a run, called `challenger`, and return it; the second value tells
-    whether it is new, or one whose registration was interrupted. A run has one version.
+    """Make a version from the bundle of a run, called `challenger` unless it is the champion, and return
+    it; the second value tells whether it is new, or one whose registration was interrupted. A run has one
+    version, which is the challenger again when it is registered again.
 
     Raises UserError if the run is not whole, or its bundle is damaged or cannot be served.
     """
@@ -207,12 +208,12 @@ def register(
     if run.info.status != FINISHED:
         raise UserError(f"the run of {key} is not whole: `beatline track` completes it")
     present = next((each for each in _versions(client, key) if each.run_id == run_id), None)
-    if present and (present.aliases or GATE in present.tags):
+    if present and CHAMPION in present.aliases:
         return present, False
     number = present.number if present else _create(client, run, key, tags, description)
     with reporting_faults():  # of one, too, whose registration was interrupted before this
         client.set_registered_model_alias(name, CHALLENGER, str(number))
-    return resolve(client, key, number), True
+    return resolve(client, key, number), present is None or GATE not in present.tags
 
 
 def _create(
@@ -220,6 +221,13 @@ def _create(
 ) -> int:
     """Make a version of a run's bundle; return its number."""
     run_id, name = run.info.run_id, registered_name(key)
+    with reporting_faults():
+        if client.list_artifacts(run_id) and not client.list_artifacts(run_id, BUNDLE):
+            raise UserError(
+                f"run {run_id} of {key} has no bundle, which DVC's cache had lost when it was mirrored: "
+                f"delete the run in MLflow, bring the bundle back by `dvc pull` or `dvc repro`, and "
+                f"register it again"
+            )
     with tempfile.TemporaryDirectory() as folder:
         bundle = _fetch(client, run_id, BUNDLE, Path(folder, "fetched"), f"the bundle of {key}")
         model_info = read_model_info(bundle)

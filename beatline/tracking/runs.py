@@ -121,13 +121,22 @@ def mirror(
                 result.left_out.append(str(error))
                 continue
             result.added.append(state.name)
-            tell(f"{state.name} of {revision.label}: added")
+            without = (
+                "" if _has_bundle(state) else ", without its bundle, which DVC's cache has not"
+            )
+            tell(f"{state.name} of {revision.label}: added{without}")
     return result
 
 
 def ensure(client: MlflowClient, state: State) -> Run:
-    """Return the run of a state, added if there is none. Raises UserError if it cannot be."""
+    """Return the run of a state with its bundle, added if there is none. Raises UserError if it cannot
+    be."""
     run = _find(client, _homes(client).get(state.experiment), state)
+    if not is_done(run) and not _has_bundle(state):
+        raise UserError(
+            f"the bundle of {state.name} of {state.revision.label} is not in DVC's cache: run `dvc pull "
+            f"--all-commits` if you have a remote, or check that revision out and run `dvc repro`"
+        )
     run_id = run.info.run_id if run and is_done(run) else _write(client, state, run)
     with reporting_faults():
         return client.get_run(run_id)
@@ -405,6 +414,10 @@ def _files(state: State) -> Iterator[tuple[str, bytes]]:
     yield METRICS, json.dumps(state.about, indent=2).encode()
     lineage = revision.made(state.dataset, state.model)
     yield LINEAGE, json.dumps(lineage, indent=2, sort_keys=True).encode()
+
+
+def _has_bundle(state: State) -> bool:
+    return _read(state.revision, f"data/models/{state.name}/model.json") is not None
 
 
 def figures_of(revision: Revision, dataset: str, model: str) -> list[str]:

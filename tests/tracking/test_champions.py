@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from beatline.bundle.model_info import read_model_info
 from beatline.common.errors import UserError
 from beatline.serving import model as models
 from beatline.serving import predictor
 from beatline.tracking import champions, copies, registered, runs
-from beatline.tracking.client import URI, MlflowClient
+from beatline.tracking.client import URI, MlflowClient, connect
 from beatline.tracking.names import PREDICTIONS
 from beatline.tracking.registered import Version
 from tests.damage import flip
@@ -64,6 +65,31 @@ def test_a_copy_is_the_bundle_and_follows_the_alias(mlflow: MlflowClient, tmp_pa
     kept.look()
     assert models.load(place).registered == {"version": "2", "alias": "champion"}
     assert not [path for path in (tmp_path / copies.FOLDER).iterdir() if path.name.startswith(".")]
+
+
+def test_a_copy_is_of_one_registry(
+    sqlite_mlflow: MlflowClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Version 1 of another registry is another model, whose copy takes the place; of what that one has
+    no champion, the log says that the copy goes on."""
+    second = "ptbxl/autoencoder"
+    for seed, key in ((1, KEY), (2, second)):
+        crown(sqlite_mlflow, version_of(sqlite_mlflow, tmp_path, seed, key))
+    champions.Champions(tmp_path, [KEY, second], seconds=60).look()
+    before = read_model_info(tmp_path / copies.place_of(KEY))
+    monkeypatch.setenv(URI, f"sqlite:///{tmp_path}/other.db")
+    other = connect()
+    crown(other, version_of(other, tmp_path, 3))
+    kept = champions.Champions(tmp_path, [KEY, second], seconds=60)
+    kept.look()
+    after = read_model_info(tmp_path / copies.place_of(KEY))
+    assert before["weights_sha256"] != after["weights_sha256"] and number_of(tmp_path) == "1"
+    kept.look()
+    assert (tmp_path / copies.place_of(second)).exists()
+    assert len(caplog.records) == 1 and second in caplog.text
 
 
 def test_a_damaged_version_takes_no_place(

@@ -92,6 +92,46 @@ def test_the_same_state_is_no_second_version(mlflow: MlflowClient, tmp_path: Pat
     assert (again.number, is_new) == (version.number, False)
 
 
+def test_what_is_registered_again_is_the_challenger(
+    sqlite_mlflow: MlflowClient, tmp_path: Path
+) -> None:
+    """After another was registered, and after a rollback: what was judged last is what is promoted. The
+    champion is no challenger of itself."""
+
+    def again(seed: int) -> tuple[int, tuple[str, ...], bool]:
+        state = runs.state_of(project.Stored(tmp_path / str(seed)), *KEY.split("/"))
+        version, is_new, _ = promotion.register(sqlite_mlflow, state, COMPARE)
+        return version.number, version.aliases, is_new
+
+    for seed, skill in ((1, 0.2), (2, 2.0), (3, 1.0)):
+        register(sqlite_mlflow, tmp_path, seed, skill)
+    assert again(2) == (2, (names.CHALLENGER,), False)
+    promotion.promote(sqlite_mlflow, KEY, 1, COMPARE)
+    promotion.promote(sqlite_mlflow, KEY, names.CHALLENGER, COMPARE)
+    assert registered.resolve(sqlite_mlflow, KEY).number == 2
+    assert again(2) == (2, (names.CHAMPION,), False)
+    promotion.rollback(sqlite_mlflow, KEY)
+    assert again(2) == (2, (names.CHALLENGER,), False)
+
+
+def test_without_its_bundle_a_state_is_no_version(
+    sqlite_mlflow: MlflowClient, tmp_path: Path
+) -> None:
+    """One that DVC's cache has lost: the sentence says how to bring it back, and no run is left without
+    one; a run that was mirrored like that is named."""
+    revision = project.make(tmp_path / "1", KEY)
+    shutil.rmtree(tmp_path / "1/data/models" / KEY)
+    state = runs.state_of(revision, *KEY.split("/"))
+    with pytest.raises(UserError, match=f"{KEY}.*dvc pull"):
+        promotion.register(sqlite_mlflow, state, COMPARE)
+    lines: list[str] = []
+    assert runs.mirror(sqlite_mlflow, [revision], lines.append).added == [KEY]
+    assert "bundle" in lines[0]
+    with pytest.raises(UserError, match=r"run .*delete"):
+        promotion.register(sqlite_mlflow, state, COMPARE)
+    assert registered.known(sqlite_mlflow) == []
+
+
 def test_a_loss_that_cannot_be_told_is_settled_by_params_yaml(
     sqlite_mlflow: MlflowClient, tmp_path: Path
 ) -> None:
