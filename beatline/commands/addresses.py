@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import errno
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 import psutil
 
@@ -38,13 +40,21 @@ def listener(host: str, port: int) -> socket.socket:
 def _by_whom(port: int) -> str:
     """Return the process that listens on a port, "" if the system does not say."""
     with suppress(psutil.Error, OSError):  # other users' processes are not for everybody to see
-        pids = {
-            each.pid
-            for each in psutil.net_connections("tcp")
-            if each.status == psutil.CONN_LISTEN and each.laddr[1:2] == (port,) and each.pid
-        }
-        # A server's workers listen too, and one that is ended is replaced.
-        for process in map(psutil.Process, sorted(pids)):
-            if process.ppid() not in pids:
-                return f" by process {process.pid} ({shown(' '.join(process.cmdline()), 80)})"
+        pid = next(filter(None, _listeners(psutil.net_connections("tcp"), port)), None)
+        if pid is not None:
+            process = psutil.Process(pid)
+            # A server's workers listen too, and one that is ended is replaced.
+            while (parent := process.parent()) and _listeners(parent.net_connections("tcp"), port):
+                process = parent
+            return f" by process {process.pid} ({shown(' '.join(process.cmdline()), 80)})"
     return ""
+
+
+def _listeners(connections: Iterable[Any], port: int) -> list[int | None]:
+    """The processes, where the system says which, that listen on a port; psutil tells one of several
+    that share a socket."""
+    return [
+        getattr(each, "pid", None)
+        for each in connections
+        if each.status == psutil.CONN_LISTEN and each.laddr[1:2] == (port,)
+    ]

@@ -58,17 +58,20 @@ def fill(found: list[Table], root: Path) -> None:
         content = as_json(found)
         for name in ("definitions.py", "online_stores.py", "actions.py"):
             shutil.copyfile(REPOSITORY / name, folder / name)
-        settings = folder / SETTINGS
-        before = settings.read_text() if settings.exists() else None
+        settings, definitions = folder / SETTINGS, folder / "definitions.json"
+        before = {
+            path: path.read_text() for path in (settings, definitions, applied) if path.exists()
+        }
         _write(settings, _settings(os.environ))
-        _write(folder / "definitions.json", content)
+        _write(definitions, content)
         if not applied.exists() or _sums(applied.read_text()) != _sums(content):
             applied.unlink(missing_ok=True)
         try:
             _run(root, "materialize")
         except UserError:
-            if before is not None:  # a store that was filled before is in use
-                _write(settings, before)
+            if before.get(settings, "") not in ("", settings.read_text()):
+                for path, text in before.items():  # another store, which is as it was
+                    _write(path, text)
             raise
         _write(applied, content)
 

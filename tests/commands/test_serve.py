@@ -375,6 +375,17 @@ def test_workers_end_with_their_parent(folder: Path) -> None:
         assert list(server.temporary.iterdir()) == []
 
 
+def test_a_whole_server_ends_at_once_and_says_nothing(folder: Path) -> None:
+    """Ctrl-C reaches the workers too, and none of them is said to be replaced. Who wants its port before
+    is told of the parent: a worker that is ended is replaced."""
+    with serving(folder) as server:
+        status, said = failed(folder, "--port", str(server.address[1]))
+        assert status == 1 and f"by process {server.process.pid} (" in said
+        os.killpg(server.process.pid, signal.SIGINT)
+        _, error = server.process.communicate(timeout=10)
+        assert server.process.returncode == 0 and "replaced" not in error
+
+
 def test_folders_of_killed_servers_are_removed(folder: Path) -> None:
     """By the next start; that of a server that lives stays, and one that is being made."""
     with serving(folder) as living:
@@ -449,6 +460,8 @@ def test_mistakes_at_the_start(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "params.yaml", tmp_path / "empty")
     status, said = failed(tmp_path / "empty")
     assert (status, said) == (1, f"error: {registry.NONE_YET}\n")
+    status, said = failed(folder, "--allow-host", "http://ecg.example")
+    assert status == 1 and "'http://ecg.example'" in said and said.count("\n") == 1
     status, said = failed(tmp_path)
     assert status == 1 and re.fullmatch("error: params.yaml is missing: .* root folder\n", said)
     text = (folder / "params.yaml").read_text()

@@ -133,6 +133,21 @@ def test_a_database_that_is_away(
         cli.main(["feature-server"])
 
 
+def test_a_store_in_use_outlives_an_attempt_to_fill_another(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is away leaves the store as it was; the server starts for the one that was filled,
+    and for no other."""
+    before, _ = store.server(root, "127.0.0.1", 6566)
+    monkeypatch.setenv(store.ONLINE_STORE, "postgresql://me:secret@127.0.0.1:1/features")
+    with pytest.raises(UserError, match=store.ONLINE_STORE):
+        tables.fill(root)
+    with pytest.raises(UserError, match=f"{store.ONLINE_STORE}.*make features"):
+        store.server(root, "127.0.0.1", 6566)
+    monkeypatch.delenv(store.ONLINE_STORE)
+    assert store.server(root, "127.0.0.1", 6566)[0] == before
+
+
 def test_a_database_of_another_version(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
