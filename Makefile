@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
   clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## create .venv and install the pinned requirements
 
@@ -26,7 +26,7 @@ ONLY :=
 repro: $(VENV)/.ready ## run the pipeline with the committed params.yaml; ONLY=D: of data set D alone, without the report
 	@beatline repro $(if $(ONLY),--glob '*@$(ONLY)')
 	@echo
-	@echo "report:  reports/report.html (open in a browser) and reports/report.md"
+	@echo "report:  reports/report.html (open in a browser) and reports/report.md$(if $(ONLY),; make repro adds $(ONLY))"
 	@echo "metrics: make metrics, dvc metrics show, or the files in reports/metrics/"
 
 committed: $(VENV)/.ready ## does dvc.lock match code, parameters and reports? (needs no data)

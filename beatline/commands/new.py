@@ -115,6 +115,8 @@ def run(options: argparse.Namespace) -> int:
     text = params.PATH.read_text() if params.PATH.exists() else ""
     content = params.load()
     path = Path(options.source)
+    if not path.exists():
+        raise UserError(f"{path} is missing: name a folder or an archive with recordings")
     name = (
         options.name or re.sub(r"[^A-Za-z0-9_-]+", "_", path.name.split(".")[0]).strip("_").lower()
     )
@@ -128,6 +130,11 @@ def run(options: argparse.Namespace) -> int:
         seen = look(source, options.table, options.labels and options.labels.split(","))
     normal: str | None = options.anomaly
     normal = normal or next((c for c in seen.classes if c.lower() in NORMAL), None)
+    if len(seen.classes) == 2 and not (normal or seen.several):
+        seen.unsure.append(
+            f"{max(seen.classes)} is taken for what is to be found, as no label is known as normal: set "
+            f"aggregate_labels.normal to the other if that is right, else to it"
+        )
     if normal and normal not in seen.classes:
         raise UserError(
             f"--anomaly {normal}: no record has that label{names_there_are(normal, seen.classes)}"
@@ -204,6 +211,20 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
         )
     if not any(each.named for each in read):
         unsure.append("no file names its channels, which are numbered")
+    for each in rows:
+        if {*_words(each)} & {"fold", "split"} and each not in {*columns.values(), *labels}:
+            unsure.append(
+                f"the column {each} is not taken for a split, since it holds others than train, "
+                f"validation and test: bring it to these, and name it as download.fold"
+            )
+    spelled = {}
+    for label in classes:
+        if (other := spelled.setdefault(" ".join(label.casefold().split()), label)) != label:
+            unsure.append(
+                f"the labels {other!r} and {label!r} differ in case or blanks alone: bring them together "
+                f"by aggregate_labels.map"
+            )
+            break
     if "patient" not in columns:
         unsure.append("no column looks like patients: records of one could be in train and in test")
     return Look(
@@ -281,6 +302,7 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
     best: tuple[bool, int, str, Rows, str] | None = None
     lost: tuple[int, str, str, str] | None = None  # a table with paths that lead nowhere
     present: list[str] = []
+    unread: list[UserError] = []
     for name in islice([chosen] if chosen else names, TABLES):
         present = files.candidates(source, name)
         try:
@@ -290,7 +312,7 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
         except UserError as error:
             if chosen:
                 raise
-            del error  # it is a recording, or no table
+            unread.append(error)  # it may be a recording
             continue
         frame = {column: values.to_list() for column, values in texts.items()}
         folder = name[: name.rfind("/") + 1]
@@ -313,6 +335,8 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
             f"leads to a file in it (the first is {shown(lost[3], 200)}, and a file that there is "
             f"{example}): write paths from {source.path} or from the table's folder"
         )
+    if best is None and len(unread) == 1:
+        raise unread[0]
     if best is None:
         raise UserError(
             f"{source.path} holds no table ({', '.join(tables.EXTENSIONS)}) with a column that names its "

@@ -8,6 +8,7 @@ that cannot be read or does not fit is a row that says why.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from beatline.common.files import write_csv
@@ -27,6 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", help="names in the order of the file: I,II,III")
 
 
+# What readers say of headers of a request, which a command has as options.
+AS_OPTIONS = {
+    r' \(or "\w+" in JSON\)': "",
+    r"(the header )?X-Sampling-Rate": "--sampling-rate",
+    r"X-Unit: ([\w ]+?)(?= if|$)": r'--unit "\1"',
+    r"(the header )?X-Unit": "--unit",
+    r"(the header )?X-Channels": "--channels",
+    r"the request (?=says)": "the command ",
+    r"the request (?=holds)": "it ",
+}
+
+
+def _for_a_command(text: str) -> str:
+    for pattern, words in AS_OPTIONS.items():
+        text = re.sub(pattern, words, text)
+    return text
+
+
 def run(options: argparse.Namespace) -> int:
     """Print or write the table; 1 if a recording was not predicted. Raises UserError if there is no such
     model, or no such file."""
@@ -37,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
         channels=None if options.channels is None else options.channels.split(","),
         errors="rows",
     )
+    for column in (predictor.ERROR, predictor.WARNINGS):
+        table[column] = table[column].map(_for_a_command)
     failed = sum(error != "" for error in table[predictor.ERROR])
     if options.csv:
         write_csv(options.csv, table)

@@ -98,6 +98,12 @@ class Row:
         beyond = float(stdtrit(each.degrees, POWER)) * each.standard_error
         return max((self.high - self.low) / 2, self.tolerance or 0.0) + beyond
 
+    @property
+    def could_show_none(self) -> bool:
+        """Whether that loss is more than all that the base has, so that no loss could be shown."""
+        higher = self.difference.metric not in LOWER_IS_BETTER
+        return higher and self.could_show > self.difference.before
+
 
 @dataclass(frozen=True)
 class Comparison:

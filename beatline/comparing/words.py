@@ -234,7 +234,7 @@ def outcome_cells(row: Row) -> list[str]:
         each.metric,
         interval(each.difference, row.low, row.high),
         f"{row.tolerance:g}",
-        value(row.could_show),
+        "none" if row.could_show_none else value(row.could_show),
         value(each.before),
         value(each.after),
     ]
@@ -278,6 +278,8 @@ def _reason(row: Row) -> str:
         return "undefined on these test records"
     if row.verdict == WORSE:
         return "worse, but maybe within the tolerance"
+    if row.could_show_none:
+        return "these test records could show no loss"
     return f"these test records could show a loss of {value(row.could_show)} or more"
 
 

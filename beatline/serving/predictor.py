@@ -14,8 +14,10 @@ training alone.
 
 from __future__ import annotations
 
+import csv
 import io
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +49,8 @@ LIMITS = Serve(
     seconds_to_answer=1,
     poll_seconds=1,
 )
+TABLES = ("csv", "tsv")
+NUMBERS = re.compile(r"[-+\d\s.,;eE]*")  # a line of a table that names no columns
 REGISTERED = "registry:"  # begins the name of a model that is registered
 RECORDING, WARNINGS, ERROR = "recording", "warnings", "error"
 
@@ -107,16 +111,21 @@ class Predictor:
 
         Raises UserError if there is none.
         """
-        files = _recordings(Path(recordings))
+        files = self._sources(recordings, itertools.count(1))
         return [_examined(self.model, each) for each in tqdm(files, "read", unit=" recordings")]
 
     def _sources(self, recordings: Any, numbers: Iterator[int]) -> list[list[Source]]:
         """The files of each recording; arrays are called by their number."""
+        dataset = self.model.model_info["dataset"]
+        by_row = dataset["channels"] if dataset["length"] == 1 else None
         if isinstance(recordings, (str, Path)):
-            return _recordings(Path(recordings))
-        is_list = isinstance(recordings, (list, tuple))
-        if is_list and any(isinstance(each, (str, Path)) for each in recordings):
-            return [files for each in recordings for files in self._sources(each, numbers)]
+            return _recordings([Path(recordings)], by_row)
+        if isinstance(recordings, (list, tuple)) and recordings:
+            are_paths = [isinstance(each, (str, Path)) for each in recordings]
+            if all(are_paths):
+                return _recordings(list(map(Path, recordings)), by_row)
+            if any(are_paths):
+                return [files for each in recordings for files in self._sources(each, numbers)]
         arrays = batches(recordings, self.model.model_info)
         if not all(len(array) for array in arrays if array.ndim):
             raise UserError("there are no recordings in an empty array: give one that holds some")
@@ -158,21 +167,28 @@ def _npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _recordings(path: Path) -> list[list[Source]]:
-    """The recordings of a file, of an archive, or of all files below a folder, in the order of their
-    names: the one file of each, or a WFDB header with its signal files. Raises UserError if there is
-    none."""
-    if not path.exists():
-        raise UserError(f"{path} is missing: name a file or a folder with recordings")
-    paths = sorted(path.rglob("*")) if path.is_dir() else [path]
-    files = [file for file in paths if file.is_file() and not _is_hidden(file.relative_to(path))]
-    sources = [source for file in files for source in _sources(file)]
-    if not sources:
-        raise UserError(f"{path} holds no files: name a folder with recordings")
+def _recordings(paths: Sequence[Path], by_row: Sequence[str] | None) -> list[list[Source]]:
+    """The recordings of files, of archives, and of all files below folders, in the order of their names:
+    the one file of each, or a WFDB header with its signal files, which need not be named; of tables
+    the rows, if their columns are to be those of `by_row`. Raises UserError if there is none."""
+    sources = [source for path in paths for file in _files(path) for source in _sources(file)]
+    if by_row is not None:
+        sources = [row for source in sources for row in _rows(source, by_row)]
     by_name = {source.name: source for source in sources}
     records = {source.name: [source, *_signals(source, by_name)] for source in sources}
     in_records = {file.name for files in records.values() for file in files[1:]}
     return [files for name, files in records.items() if name not in in_records]
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or all below a folder. Raises UserError if there is none."""
+    if not path.exists():
+        raise UserError(f"{path} is missing: name a file or a folder with recordings")
+    paths = sorted(path.rglob("*")) if path.is_dir() else [path]
+    files = [file for file in paths if file.is_file() and not _is_hidden(file.relative_to(path))]
+    if not files:
+        raise UserError(f"{path} holds no files: name a folder with recordings")
+    return files
 
 
 def _is_hidden(path: Path) -> bool:
@@ -194,14 +210,58 @@ def _sources(path: Path) -> list[Source]:
     ]
 
 
+def _rows(source: Source, channels: Sequence[str]) -> list[Source]:
+    """The rows of a table with several, each as a table of its own below the same names. Where all
+    `channels` are named, other columns are left out: texts, that a table of features has too."""
+    stem, dot, suffix = source.name.rpartition(".")
+    if suffix.lower() not in TABLES:
+        return [source]
+    text = source.read().decode("utf-8-sig", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if lines and not NUMBERS.fullmatch(lines[0]):
+        for delimiter in ",;\t":
+            names, *rows = filter(None, csv.reader(io.StringIO(text), delimiter=delimiter))
+            if set(channels) <= set(names):
+                columns = [names.index(channel) for channel in channels]
+                tables = [
+                    [channels, [row[column] for column in columns]]
+                    for row in rows
+                    if len(row) == len(names)
+                ]
+                if len(tables) == len(rows):
+                    return _tables(stem, dot + suffix, tables, delimiter)
+        return [source]
+    return _tables(stem, dot + suffix, [[[line]] for line in lines], None)
+
+
+def _tables(
+    stem: str, suffix: str, tables: Sequence[Sequence[Sequence[str]]], delimiter: str | None
+) -> list[Source]:
+    def written(rows: Sequence[Sequence[str]]) -> bytes:
+        if delimiter is None:
+            return "".join(f"{cell}\n" for (cell,) in rows).encode()
+        text = io.StringIO()
+        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+        return text.getvalue().encode()
+
+    return [
+        Source(f"{stem}, row {number}{suffix}", partial(written, table))
+        for number, table in enumerate(tables, 1)
+    ]
+
+
 def _signals(source: Source, by_name: Mapping[str, Source]) -> list[Source]:
     """The signal files that a WFDB header names and that are beside it; none for another file."""
     if not wfdb_records.is_header(File(source.name, b"")):
         return []
     lines = source.read().decode(errors="replace").splitlines()
     names = {words[0] for line in lines if (words := line.split()) and not line.startswith("#")}
-    beside = (str(Path(source.name).with_name(Path(name).name)) for name in sorted(names))
-    return [by_name[name] for name in beside if name in by_name and name != source.name]
+    beside = [Path(source.name).with_name(Path(name).name) for name in sorted(names)]
+    return [
+        by_name.get(str(path)) or Source(str(path), path.read_bytes)
+        for path in beside
+        if str(path) != source.name and (str(path) in by_name or path.is_file())
+    ]
 
 
 def _row(model: Model, files: list[Source], headers: Mapping[str, str]) -> dict[str, Any]:

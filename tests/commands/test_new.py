@@ -400,3 +400,32 @@ def test_several_rows_for_a_file_are_refused(project: Path, times: int) -> None:
     pd.concat([table] * times).to_csv(project / "mine" / "index.csv", index=False)
     message = refused("mine")
     assert "index.csv" in message and "s000.npy" in message
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"label": ["o. B.", "krank"] * 10}, "aggregate_labels.normal"),
+        ({"label": ["ok", "ill", "Ill", "ok"] * 5}, "aggregate_labels.map"),
+        ({"label": ["ok", "ill"] * 10, "strat_fold": [*range(1, 11)] * 2}, "strat_fold"),
+    ],
+)
+def test_what_may_be_meant_otherwise_is_told(
+    project: Path, columns: dict[str, Any], named: str
+) -> None:
+    """Which of two labels is looked for, labels that differ in case, and a split in other words."""
+    series(project / "mine", COLUMNS | columns)
+    new("mine")
+    comments = [line for line in Path("params.yaml").read_text().splitlines() if "NOT SURE" in line]
+    assert any(named in line for line in comments)
+
+
+def test_why_the_one_table_cannot_be_read_is_told(project: Path) -> None:
+    """In another encoding than UTF-8, as spreadsheets save it: not that there is none."""
+    series(project / "mine", COLUMNS)
+    (found,) = (project / "mine").glob("*.csv")
+    found.write_bytes(found.read_text().replace("label", "läbel").encode("latin-1"))
+    with pytest.raises(SystemExit, match="UTF-8"):
+        cli.main(["new", "dataset", "mine"])
+    with pytest.raises(SystemExit, match="nowhere is missing"):
+        cli.main(["new", "dataset", "nowhere"])

@@ -138,3 +138,43 @@ def test_mistakes(folder: Path, arguments: list[str], sentence: str) -> None:
     done = predict(folder, *arguments)
     assert done.returncode == 1 and re.match(f"error: .*{sentence}", done.stderr), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_record_is_named_by_its_header(folder: Path, ecgs: np.ndarray, tmp_path: Path) -> None:
+    """Alone, with its signal file, or by its folder: one row, of the same numbers."""
+    for name, content in record((ecgs[0] * 1000).astype(int), LEADS, "100"):
+        (tmp_path / name).write_bytes(content)
+    header = next(tmp_path.glob("*.hea"))
+    rows = [
+        table(folder, "ptbxl/cnn", *map(str, paths))
+        for paths in ([header], [header, header.with_suffix(".dat")], [tmp_path])
+    ]
+    assert [each["error"].tolist() for each in rows] == [[""]] * 3
+    pd.testing.assert_frame_equal(rows[0], rows[1])
+    pd.testing.assert_frame_equal(rows[0], rows[2])
+
+
+def test_cures_are_those_of_a_command(folder: Path, ecgs: np.ndarray, tmp_path: Path) -> None:
+    """A command has options, where a request has headers."""
+    np.save(tmp_path / "one.npy", ecgs[0])
+    (tmp_path / "none.npy").write_bytes(b"")
+    for options in (["--sampling-rate", "abc"], ["--channels", "I,II"], ["--unit", "furlong"]):
+        rows = table(folder, "ptbxl/cnn", str(tmp_path), *options, status=1)
+        assert "" not in rows["error"].tolist()
+        assert not rows["error"].str.contains("X-|the request|header").any(), rows["error"].tolist()
+
+
+def test_a_table_is_read_row_by_row(folder: Path, tmp_path: Path) -> None:
+    """Of a model of rows: with names and without, what the bundle predicts of them."""
+    rows = np.round(project.raw_recordings("ecg_features")[:4, 0], 3).astype(np.float64)
+    trained = bundle.load(folder / "data/models/ecg_features/mlp")
+    expected = trained.predict(rows[:, None].astype(np.float32)).values
+    frame = pd.DataFrame(rows, columns=trained.description["dataset"]["channels"])
+    more = frame.assign(who=[f"p,{n}" for n in range(4)])
+    for each, header in ((frame, True), (frame, False), (more, True)):
+        each.to_csv(tmp_path / "rows.csv", index=False, header=header)
+        found = table(folder, "ecg_features/mlp", str(tmp_path / "rows.csv"))
+        assert [name.endswith(f"row {n}.csv") for n, name in enumerate(found["recording"], 1)] == [
+            True
+        ] * 4
+        np.testing.assert_allclose(found[trained.description["classes"]], expected, atol=1e-5)
