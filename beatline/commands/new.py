@@ -132,8 +132,8 @@ def run(options: argparse.Namespace) -> int:
     normal = normal or next((c for c in seen.classes if c.lower() in NORMAL), None)
     if len(seen.classes) == 2 and not (normal or seen.several):
         seen.unsure.append(
-            f"{max(seen.classes)} is taken for what is to be found, as no label is known as normal: set "
-            f"aggregate_labels.normal to the other if that is right, else to it"
+            f"{max(seen.classes)} is taken for what is to be found, as no label is known as normal: if "
+            f"it is the normal one, set aggregate_labels.normal to it"
         )
     if normal and normal not in seen.classes:
         raise UserError(

@@ -211,43 +211,41 @@ def _sources(path: Path) -> list[Source]:
 
 
 def _rows(source: Source, channels: Sequence[str]) -> list[Source]:
-    """The rows of a table with several, each as a table of its own below the same names. Where all
-    `channels` are named, other columns are left out: texts, that a table of features has too."""
-    stem, dot, suffix = source.name.rpartition(".")
-    if suffix.lower() not in TABLES:
+    """The rows of a table, each as a table of its own; another file as it is."""
+    stem, _, suffix = source.name.rpartition(".")
+    tables = _tables(source.read(), channels) if suffix.lower() in TABLES else []
+    if not tables:
         return [source]
-    text = source.read().decode("utf-8-sig", errors="replace")
-    lines = [line for line in text.splitlines() if line.strip()]
-    if lines and not NUMBERS.fullmatch(lines[0]):
-        for delimiter in ",;\t":
-            names, *rows = filter(None, csv.reader(io.StringIO(text), delimiter=delimiter))
-            if set(channels) <= set(names):
-                columns = [names.index(channel) for channel in channels]
-                tables = [
-                    [channels, [row[column] for column in columns]]
-                    for row in rows
-                    if len(row) == len(names)
-                ]
-                if len(tables) == len(rows):
-                    return _tables(stem, dot + suffix, tables, delimiter)
-        return [source]
-    return _tables(stem, dot + suffix, [[[line]] for line in lines], None)
-
-
-def _tables(
-    stem: str, suffix: str, tables: Sequence[Sequence[Sequence[str]]], delimiter: str | None
-) -> list[Source]:
-    def written(rows: Sequence[Sequence[str]]) -> bytes:
-        if delimiter is None:
-            return "".join(f"{cell}\n" for (cell,) in rows).encode()
-        text = io.StringIO()
-        csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
-        return text.getvalue().encode()
-
+    several = len(tables) > 1
     return [
-        Source(f"{stem}, row {number}{suffix}", partial(written, table))
+        Source(f"{stem}, row {number}.{suffix}" if several else source.name, partial(bytes, table))
         for number, table in enumerate(tables, 1)
     ]
+
+
+def _tables(content: bytes, channels: Sequence[str]) -> list[bytes]:
+    """The rows of a table of numbers, or of one with all `channels` among its columns, below their names:
+    other columns, which may be texts, are left out. None of any other table."""
+    text = content.decode("utf-8-sig", errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if lines and NUMBERS.fullmatch(lines[0]):
+        return [f"{line}\n".encode() for line in lines]
+    for delimiter in ",;\t":
+        try:
+            rows = list(filter(None, csv.reader(io.StringIO(text), delimiter=delimiter)))
+        except csv.Error:  # which the reader of recordings tells
+            return []
+        names = rows[0] if rows else []
+        if set(channels) <= set(names) and all(len(row) == len(names) for row in rows):
+            columns = [names.index(channel) for channel in channels]
+            return [_written([channels, [row[k] for k in columns]], delimiter) for row in rows[1:]]
+    return []
+
+
+def _written(rows: Sequence[Sequence[str]], delimiter: str) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
 
 
 def _signals(source: Source, by_name: Mapping[str, Source]) -> list[Source]:

@@ -178,3 +178,9 @@ def test_a_table_is_read_row_by_row(folder: Path, tmp_path: Path) -> None:
             True
         ] * 4
         np.testing.assert_allclose(found[trained.description["classes"]], expected, atol=1e-5)
+    more[:1].to_csv(tmp_path / "rows.csv", index=False)
+    found = table(folder, "ecg_features/mlp", str(tmp_path / "rows.csv"))
+    np.testing.assert_allclose(found[trained.description["classes"]], expected[:1], atol=1e-5)
+    (tmp_path / "rows.csv").write_bytes(b'a,"b\n' + b"x" * 200_000)
+    found = table(folder, "ecg_features/mlp", str(tmp_path / "rows.csv"), status=1)
+    assert [error != "" for error in found["error"]] == [True]
