@@ -167,10 +167,11 @@ def prepare(root: Path, records: int) -> None:
     write_json(root / params.PATH, content)  # which is YAML too
 
 
-def measured(root: Path, stage: list[str]) -> tuple[float, float, float]:
+def measured(root: Path, stage: list[str], **settings: str) -> tuple[float, float, float]:
     """Seconds, seconds of the processor and megabytes, at their most, of a stage in a process of its
-    own. It has no fewer megabytes than this process, of which it is a copy at first."""
-    environment = {**os.environ, RESIDENT_MB: RESIDENT, "PYTHONPATH": str(ROOT)}
+    own, which has more `settings` in its environment. It has no fewer megabytes than this process, of
+    which it is a copy at first."""
+    environment = {**os.environ, **settings, "PYTHONPATH": str(ROOT)}
     began = time.perf_counter()
     with (root / "log").open("ab") as log:
         process = subprocess.Popen(
@@ -191,7 +192,9 @@ def few_and_many(folder: Path, many: int) -> bool:
         with tempfile.TemporaryDirectory(dir=folder) as root:
             prepare(Path(root), records)
             for stage in stages:
-                seconds, processor, megabytes = measured(Path(root), stage)
+                seconds, processor, megabytes = measured(
+                    Path(root), stage, **{RESIDENT_MB: RESIDENT}
+                )
                 each = 1000 * seconds / records
                 ratio = each / of_few.setdefault(stage[0], each)
                 print(

@@ -7,22 +7,21 @@ held. Run by ``python -m benchmarks.published_size [records]``; the default need
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from beatline.common import params
 from beatline.common.files import write_json
+from benchmarks.memory import measured
 
 PTBXL, TABLE, RECORDS = "ptbxl", "ecg_features", 21_799
 ROOT = Path(__file__).parents[1]
 
 
-def prepare(root: Path, records: int) -> dict:
+def prepare(root: Path, records: int) -> dict[str, Any]:
     """Write a project of the two data sets alone into `root`, and return its parameters."""
     for folder in ("beatline", "stages"):
         (root / folder).symlink_to(ROOT / folder)
@@ -38,7 +37,7 @@ def prepare(root: Path, records: int) -> dict:
     return content
 
 
-def commands(content: dict) -> Iterator[list[str]]:
+def commands(content: dict[str, Any]) -> Iterator[list[str]]:
     """Yield the stages with their arguments, in running order."""
     for name in (PTBXL, TABLE):
         yield ["download", name]
@@ -52,25 +51,13 @@ def commands(content: dict) -> Iterator[list[str]]:
     yield ["report"]
 
 
-def measured(root: Path, stage: list[str]) -> tuple[float, float]:
-    """Return minutes and megabytes of a stage in a process of its own."""
-    command = [sys.executable, "-m", f"stages.{stage[0]}", *stage[1:]]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    began = time.perf_counter()
-    with (root / "log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{stage} failed:\n{(root / 'log').read_text()[-2000:]}")
-    return (time.perf_counter() - began) / 60, usage.ru_maxrss / 1000
-
-
 def main(records: int) -> None:
     total = 0.0
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         for stage in commands(prepare(root, records)):
-            minutes, megabytes = measured(root, stage)
+            seconds, _, megabytes = measured(root, [f"stages.{stage[0]}", *stage[1:]])
+            minutes = seconds / 60
             total += minutes
             print(f"{' '.join(stage):40s} {minutes:6.1f} min {megabytes:6.0f} MB", flush=True)
         print(f"{'all':40s} {total:6.1f} min")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -240,23 +241,23 @@ async def _answer_problem(limits: Serve, request: Request, problem: Exception) -
     return response
 
 
-# What answers where it is switched on, and is no address otherwise.
-OFF = {
-    "/feedback": "there is no log of answers to write feedback to: set monitoring.log in params.yaml",
-    "/machines": (
-        f"nothing is known of machines here: set monitoring.log in params.yaml for what models said of "
-        f"them, and {client.VARIABLE} for their features"
-    ),
-}
+def _switched_off(request: Request) -> str | None:
+    """How to have what answers at an address where it is switched on, if it is not."""
+    service, path = request.app.state.service, request.url.path
+    if service.logbook is None and re.fullmatch("/feedback|/machines(/[^/]+/history)?", path):
+        return "there is no log of answers: set monitoring.log in params.yaml"
+    if service.machines is None and re.fullmatch("/machines/[^/]+/(features|predict)", path):
+        return f"there is no feature store: set {client.VARIABLE} to the address of its server"
+    return None
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
     """The framework's refusals: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    off = next((words for path, words in OFF.items() if request.url.path.startswith(path)), None)
     details = {
-        HTTPStatus.NOT_FOUND: off or "there is nothing at this address: /docs lists what there is",
+        HTTPStatus.NOT_FOUND: _switched_off(request)
+        or "there is nothing at this address: /docs lists what there is",
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible at this address",
     }
     problem = Problem(status, details.get(status, error.detail))

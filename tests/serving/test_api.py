@@ -665,3 +665,21 @@ def test_pages_need_no_network(client: httpx.Client) -> None:
         assert client.get(f"/{address}").headers["content-type"].startswith(kind)
     assert client.get("/").text == (PAGE / "index.html").read_text()
     assert client.get("/favicon.ico").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [
+        ("/feedback", "monitoring.log"),
+        ("/machines", "monitoring.log"),
+        ("/machines/pump-7/history", "monitoring.log"),
+        ("/machines/pump-7/features", "BEATLINE_FEATURE_STORE"),
+        ("/machines/pump-7/else", "/docs"),
+    ],
+)
+def test_what_is_switched_off_says_how_to_have_it(
+    client: httpx.Client, address: str, named: str
+) -> None:
+    """Without a log and a feature store; what is nowhere is not promised."""
+    answer = client.get(address)
+    assert answer.status_code == 404 and named in answer.json()["detail"]
