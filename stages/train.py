@@ -58,7 +58,7 @@ def main(model: str, name: str) -> None:
     devices.keep_freed_memory()
     folder = Path(f"data/normalized/{name}")
     data = load_training_data(folder, model, key, devices.choose())
-    windows = parameters.windows.completed(data.train.recordings.length)
+    windows = parameters.windows.completed(data.train.recordings.length, f"{key}.windows")
     parameters = parameters.model_copy(update={"windows": windows})
     parts = [folder / part for part in PARTS]
     identity = record.identity(parts, f"train_{model}@{name}")

@@ -61,6 +61,18 @@ class Learning(Parameters):
             raise ValueError("seeds must be 2 or more, where predict_with is mean")
         return self
 
+    @model_validator(mode="after")
+    def _windows_leave_no_gaps(self) -> Learning:
+        length, stride = self.windows.length, self.windows.stride or 0
+        if stride and not length:
+            raise ValueError("windows.stride is between windows: windows.length must be given too")
+        if stride > length:
+            raise ValueError(
+                f"windows.stride must be at most windows.length, {length}, or nothing looks at what lies "
+                f"between windows"
+            )
+        return self
+
 
 @dataclass(frozen=True)
 class Examples:

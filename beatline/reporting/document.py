@@ -254,11 +254,6 @@ def short_hash(value: str | None) -> str:
     return f"`{value[:DIGITS]}`" if value else NOT_RECORDED
 
 
-def by_distance(model_info: Mapping[str, Any]) -> bool:
-    """Whether an autoencoder is scored by something else than the error of its reconstruction."""
-    return model_info["architecture"]["parameters"].get("score") in SCORES
-
-
 def decided(model_info: Mapping[str, Any]) -> str:
     """Return in words what a model decides; of an autoencoder also by which score."""
     score = model_info["architecture"]["parameters"].get("score")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beatline import drawings
+from beatline.bundle.model_info import measures
 from beatline.common.words import counted
 from beatline.drawings import Shown
 from beatline.evaluation import reconstructions
@@ -13,7 +14,7 @@ from beatline.evaluation.mistakes import Mistake, most_confident
 from beatline.evaluation.reconstructions import in_the_middle
 from beatline.evaluation.results import Evaluated
 from beatline.preprocessing.normalization import Normalization
-from beatline.reporting.document import Document, by_distance, noun, short, text
+from beatline.reporting.document import Document, noun, short, text
 from beatline.reporting.models import score
 from beatline.reporting.results import DatasetResults
 
@@ -77,7 +78,7 @@ def _how_errors_are_drawn(results: DatasetResults, model: Evaluated) -> str:
 
 def _score_of_errors(model: Evaluated) -> str:
     """Say what the error drawn has to do with the score."""
-    if by_distance(model.description):
+    if measures(model.description) == "distance":
         return "which is not what it is scored by: that is a distance"
     if model.description["windows"]["aggregate"] == "max":
         return "whose largest mean over a window is the score"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from beatline.bundle.model_info import measures
 from beatline.drawings import figures
 from beatline.evaluation.estimates import FEWEST_OF_A_KIND
 from beatline.evaluation.results import Evaluated
@@ -15,7 +16,6 @@ from beatline.reporting.document import (
     DASH,
     METRICS,
     Document,
-    by_distance,
     estimate,
     fill,
     link,
@@ -236,10 +236,15 @@ def _add_history(
 
 
 def _of_losses(model: Evaluated) -> str:
-    if by_distance(model.description):
+    if measures(model.description) == "distance":
+        learned = (
+            "the error of the reconstruction"
+            if model.task.name == "reconstruction"
+            else "that of telling apart where recordings come from"
+        )
         return (
-            "The train loss is the error of the reconstruction, the validation loss the mean distance, "
-            "so that the two do not compare, nor do distances of different epochs."
+            f"The train loss is {learned}, the validation loss the mean distance, so that the two do not "
+            f"compare, nor do distances of different epochs."
         )
     return "A validation loss that rises while the train loss falls means overfitting."
 

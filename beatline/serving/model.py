@@ -20,6 +20,7 @@ from beatline.bundle.model_info import (
     GRAPH_SHA256,
     MOST_VALUES,
     WEIGHTS_SHA256,
+    measures,
     read_familiarity,
     read_model_info,
     shape_of,
@@ -111,12 +112,8 @@ class Model:
 
     @property
     def measures(self) -> Literal["error", "distance"] | None:
-        """What its anomaly score is: a reconstruction's error or the distance from normal recordings."""
-        if not self.detects:
-            return None
-        score = self.model_info["architecture"]["parameters"].get("score", "reconstruction")
-        reconstructs = self.task == "reconstruction" and score == "reconstruction"
-        return "error" if reconstructs else "distance"
+        """What its anomaly score is (:func:`beatline.bundle.model_info.measures`)."""
+        return measures(self.model_info)
 
     @property
     def length(self) -> int:

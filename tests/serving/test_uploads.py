@@ -429,6 +429,17 @@ def test_real_records_are_those_of_wfdb(folder: str) -> None:
             assert recording.sampling_rate == expected.fs and recording.units == expected.units
 
 
+def test_files_that_are_not_of_the_record_are_told() -> None:
+    """A second recording, or annotations, beside a record are not read, and its sender learns of it."""
+    alone = read(form(HEA, DAT))
+    assert not alone.warnings
+    recording = read(form(("two.dat", DAT[1]), HEA, DAT, ("one.atr", b"\0\0")))
+    np.testing.assert_array_equal(recording.samples, alone.samples)
+    (notice,) = recording.warnings
+    assert (notice.grade, notice.code) == ("caution", "unread")
+    assert "two.dat" in notice.message and "one.atr" in notice.message
+
+
 def test_written_records_are_those_of_wfdb(tmp_path: Path) -> None:
     """Another format, another unit for each lead, a gain that is no power of ten."""
     units = ["uV", "mV", "V"]
@@ -713,6 +724,7 @@ REFUSALS: dict[str, tuple[Upload, int, str]] = {
     "a ZIP that climbs": (upload(packed(("../one.csv", b"1"))), 422, "top level"),
     "a ZIP of many": (upload(packed(*[(f"{n}.csv", b"1") for n in range(65)])), 413, "64"),
     "a ZIP in a ZIP": (upload(packed(("x.zip", packed(("x.csv", b"1"))))), 422, "in an archive"),
+    "a workbook": (upload(packed(("xl/workbook.xml", b"1"), ("[Content_Types].xml", b"1"))), 422, "CSV"),
     "a ZIP of LZMA": (upload(packed(DAT, method=zipfile.ZIP_LZMA)), 400, "deflate"),
     "an empty ZIP": (upload(packed()), 422, "top level"),
 }  # fmt: skip

@@ -435,6 +435,24 @@ def test_as_a_command(project: Path, arguments: list[str], expected: str) -> Non
         ),
         (
             "train cnn ecg5000",
+            "train.cnn.ecg5000.windows",
+            {"length": 25},
+            "train.cnn.ecg5000.windows.length is 25, but recordings have 24 samples: make it 24 at",
+        ),
+        (
+            "train cnn ecg5000",
+            "train.cnn.ecg5000.windows",
+            {"length": 10, "stride": 11},
+            "train.cnn.ecg5000: windows.stride must be at most windows.length, 10",
+        ),
+        (
+            "train cnn ecg5000",
+            "train.cnn.ecg5000.windows",
+            {"stride": 10},
+            "train.cnn.ecg5000: windows.stride is between windows: windows.length must be given too",
+        ),
+        (
+            "train cnn ecg5000",
             "train.cnnn",
             {},
             "train.cnnn: there is no such model (did you mean cnn?)",

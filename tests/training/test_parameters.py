@@ -25,7 +25,7 @@ def test_what_is_left_out_is_what_once_stood_there(training: str) -> None:
     model.json when each block of params.yaml repeated them: the bytes of bundles depend on them."""
     model, dataset = training.split(".")
     architecture, found = parameters_of(EXAMPLES["written"], model, dataset)
-    windows = found.windows.completed(LENGTHS[dataset])
+    windows = found.windows.completed(LENGTHS[dataset], "windows")
     resolved = found.model_copy(update={"windows": windows}).model_dump()
     complete = {"architecture": architecture.model_dump(), "training": resolved}
     assert json.dumps(complete) == json.dumps(EXAMPLES["resolved"][training])

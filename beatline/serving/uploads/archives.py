@@ -12,6 +12,7 @@ from beatline.serving.uploads.upload import File
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 MOST_MEMBERS = 64
+_WORKBOOK = "xl/"  # the folder that every .xlsx has (ECMA-376, part 2)
 _IN_DIRECTORY = b"PK\x01\x02"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may unpack megabytes in one step
 _ENCRYPTED = 0x1
@@ -30,6 +31,8 @@ def unpacked(content: bytes, where: str, limits: Serve) -> list[File]:
         members = archive.infolist()
         if len(members) > MOST_MEMBERS:
             raise _too_many(where)
+        if any(member.filename.startswith(_WORKBOOK) for member in members):
+            raise unfit(f"{where} is a workbook of Excel: save its sheet as CSV")
         members = [member for member in members if _is_plain(member)]
         if not members:
             raise unfit(f"{where} holds no file at its top level: pack the files without a folder")
