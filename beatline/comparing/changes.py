@@ -9,6 +9,7 @@ from typing import Any
 from beatline.lineage.lock import Stages
 
 CODE = ("beatline/", "stages/")
+RAW, SIMULATORS = "data/raw/", "beatline/simulators/"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,22 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.parameters or self.code or self.data)
+
+    @property
+    def simulation(self) -> str:
+        """What made other recordings under the same names, where they are simulated: the simulator's
+        parameters and its code. Empty if they are the same recordings, or the same ones in another form,
+        such as at another sampling rate."""
+        if not any(path.startswith(RAW) for path in self.data):
+            return ""
+        parameters = [
+            f"{key}: {_shown(before)} → {_shown(after)}"
+            for key, (before, after) in self.parameters.items()
+            if ".download.simulated." in key
+        ]
+        return ", ".join(
+            [*parameters, *(path for path in self.code if path.startswith(SIMULATORS))]
+        )
 
     @property
     def sentences(self) -> list[str]:
@@ -85,7 +102,7 @@ def _raw(stages: Stages) -> dict[str, str]:
     """The raw recordings: what a download made, and files from outside the pipeline."""
     made = {out["path"]: out for entry in stages.values() for out in entry.get("outs", [])}
     read = [dep for entry in stages.values() for dep in entry.get("deps", [])]
-    raw = [out for path, out in made.items() if path.startswith("data/raw/")]
+    raw = [out for path, out in made.items() if path.startswith(RAW)]
     outside = [dep for dep in read if dep["path"] not in made and not _is_code(dep["path"])]
     return {file["path"]: file.get("md5", "") for file in (*raw, *outside)}
 

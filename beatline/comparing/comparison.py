@@ -192,11 +192,12 @@ def _compared(
     other_records: bool,
 ) -> ModelComparison:
     stored = [metrics for revision in (old, new) if (metrics := revision.metrics(*pair))]
+    made = changes(old.made(*pair), new.made(*pair))
     compared_as = partial(
         ModelComparison,
         *pair,
         simulated=bool(stored) and all(metrics["simulated"] for metrics in stored),
-        changes=changes(old.made(*pair), new.made(*pair)),
+        changes=made,
     )
     if pair not in old.trained or pair not in new.trained:
         return compared_as(status=NEW if pair in new.trained else REMOVED)
@@ -206,6 +207,8 @@ def _compared(
     if before and after and before.table.equals(after.table):
         return compared_as(status=UNCHANGED)
     obstacle = _other_source(stored) or _obstacle(stored, before, after)
+    if not obstacle and all(metrics["simulated"] for metrics in stored) and made.simulation:
+        obstacle = Obstacle(f"other test records, simulated anew: {made.simulation}", True)
     seeds = [_seeds(metrics) for metrics in stored] if len(stored) == 2 else [_Seeds([])] * 2
     compared_as = partial(compared_as, seeds=tuple(max(1, len(each.rows)) for each in seeds))
     if before and after and not obstacle:

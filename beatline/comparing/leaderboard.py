@@ -45,9 +45,10 @@ class Entry:
     fronts: list[str] = field(default_factory=list)
 
     @property
-    def contest(self) -> tuple[str, str, str]:
+    def contest(self) -> tuple[str, ...]:
         """The entries that it can be compared with have the same data set, task and test records."""
-        return self.dataset, self.task, self.test_records
+        anew = self.differing.simulation if self.simulated else ""
+        return self.dataset, self.task, self.test_records, anew
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _durations(revision: Revision, dataset: str, model: str) -> dict[str, float]
 
 def mark_fronts(entries: Sequence[Entry]) -> None:
     """Note in each entry by which costs it is on the front of its contest."""
-    contests: dict[tuple[str, str, str], list[Entry]] = {}
+    contests: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
         contests.setdefault(entry.contest, []).append(entry)
     for rivals in contests.values():

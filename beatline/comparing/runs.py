@@ -45,8 +45,13 @@ def compare_runs(
         stored = [[run.metrics(*pair) for run in side] for side in (old, new)]
         sides = [[metrics for metrics in side if metrics] for side in stored]
         if all(len(present) == len(side) for present, side in zip(sides, stored, strict=True)):
-            simulated = sides[0][0]["simulated"]
-            model = ModelComparison(*pair, simulated, COMPARED, Changes({}, [], []))
+            first, *others = {metrics["simulated"] for side in sides for metrics in side}
+            if others:
+                raise UserError(
+                    f"{'/'.join(pair)}: some of these runs are of simulated recordings, others of real "
+                    f"ones: compare runs of the same kind"
+                )
+            model = ModelComparison(*pair, first, COMPARED, Changes({}, [], []))
             family += [(model, each) for each in _differences(sides[0], sides[1], parameters)]
     if not family:
         raise UserError("these runs have no model in common whose metrics differ")

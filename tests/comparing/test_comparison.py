@@ -136,9 +136,10 @@ def test_a_loss_that_could_be_shown_fails_in_four_of_five(tolerance: float) -> N
 class Stored:
     """A revision of one model whose metrics file says so."""
 
-    def __init__(self, **changed: Any) -> None:
+    def __init__(self, stages: dict[str, Any] | None = None, **changed: Any) -> None:
+        self.stages = stages or {}
         about = dict.fromkeys(("task", "classes", "records", "test_records"), 100)
-        about |= {"confidence": 0.95, "predictions": str(changed)}
+        about |= {"confidence": 0.95, "predictions": f"{stages} {changed}"}
         row = {"metric": "auc", "value": 0.9, "low": 0.89, "high": 0.91}
         self.content = {
             "simulated": True,
@@ -156,7 +157,7 @@ class Stored:
         return None
 
     def made(self, *_: str) -> dict[str, Any]:
-        return {}
+        return self.stages
 
 
 def compared(before: Stored, after: Stored) -> ModelComparison:
@@ -170,6 +171,36 @@ def test_a_change_of_source_is_not_compared() -> None:
     one = compared(Stored(), Stored(simulated=False))
     assert (one.status, one.simulated) == (NOT_COMPARABLE, False)
     assert "simulated → real" in one.reason
+
+
+def downloaded(seed: int, *, rate: int = 100, code: str = "a") -> dict[str, Any]:
+    """dvc.lock's entry of a download of simulated recordings."""
+    download = {"simulated": {"seed": seed}, "sampling_rate": rate}
+    return {
+        "download@ptbxl": {
+            "params": {"params.yaml": {"datasets.ptbxl.download": download}},
+            "deps": [{"path": "beatline/simulators/ecg", "md5": code}],
+            "outs": [{"path": "data/raw/ptbxl.zip", "md5": f"{seed} {rate}"}],
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (downloaded(2), "datasets.ptbxl.download.simulated.seed: 1 → 2"),
+        (downloaded(2, code="b"), "beatline/simulators/ecg"),
+        (downloaded(1, rate=500), None),  # the same ECGs
+        (downloaded(1, code="b"), None),  # of which a renamed function makes the same
+    ],
+)
+def test_other_simulated_recordings_under_the_same_names_are_no_pairs(
+    after: dict[str, Any], said: str | None
+) -> None:
+    """A simulator's other seed gives each name another recording, whose label may be the same."""
+    one = compared(Stored(stages=downloaded(1)), Stored(stages=after))
+    assert one.status == COMPARED  # as asked for: as independent samples
+    assert (said in one.reason) if said else "simulated" not in one.reason
 
 
 def test_seeds_of_the_metrics_files_enter_the_interval() -> None:

@@ -67,6 +67,11 @@ def test_tasks_and_test_records_are_contests_of_their_own() -> None:
     worst = [entry(0.5, task="reconstruction"), entry(0.5, test_records="b")]
     mark_fronts([entry(0.9), *worse, *worst])
     assert [bool(one.fronts) for one in worse] == [True, True, False]
+    seed = {"datasets.ptbxl.download.simulated.seed": (1, 2)}
+    anew = Changes(seed, [], ["data/raw/ptbxl.zip"])
+    two = [entry(auc, simulated=True, differing=anew) for auc in (0.6, 0.5)]
+    mark_fronts([entry(0.9, simulated=True), *two])
+    assert two[0].fronts
 
 
 def test_page_needs_nothing_else_and_shows_everything() -> None:
