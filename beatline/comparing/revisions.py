@@ -25,6 +25,7 @@ from beatline.common import params
 from beatline.common.errors import UserError, did_you_mean
 from beatline.common.sums import SUMS, listed, read_sealed_json, verified
 from beatline.evaluation.predictions import FILE, Predictions, parse
+from beatline.lineage.code import ends_of_history
 from beatline.lineage.lock import DURATIONS, Stages, upstream
 
 WORKSPACE = "workspace"
@@ -196,9 +197,12 @@ def commit_of(repo: Repo, name: str) -> str:
             return commit.hexsha
         raise RevError(f"{name!r} is no commit")
     except (RevError, SCMError, NoSCMError, AttributeError):
+        shallow = "this clone is shallow: run `git fetch --unshallow`, or " * bool(
+            ends_of_history()
+        )
         raise UserError(
             f"there is no commit, branch, tag or experiment {name!r}{did_you_mean(name, _names(repo))}: "
-            f"see `git branch --all` and `dvc exp list`"
+            f"{shallow}see `git branch --all` and `dvc exp list`"
         ) from None
 
 

@@ -34,7 +34,7 @@ def git_identity() -> dict[str, Any]:
     options = ("--name-only", "--no-renames", "--relative", "-z")
     differing = _git("diff", *options, "HEAD", "--", *COMMITTED)
     unknown = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *COMMITTED)
-    if revision and revision.strip() in _ends_of_history():
+    if revision and revision.strip() in ends_of_history():
         warn(
             "this Git clone is shallow, and its history ends before the last change of the code, so that "
             "no revision is recorded: run `git fetch --unshallow` first"
@@ -46,7 +46,7 @@ def git_identity() -> dict[str, Any]:
     return {"revision": revision.strip(), "clean": not changed, "changed": changed}
 
 
-def _ends_of_history() -> list[str]:
+def ends_of_history() -> list[str]:
     """Return the commits whose parents a shallow clone lacks; any other clone has none."""
     path = _git("rev-parse", "--git-path", "shallow")
     try:

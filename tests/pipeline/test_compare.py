@@ -202,6 +202,13 @@ def test_unknown_revision_is_one_sentence(clone: Clone) -> None:
     assert len(said.splitlines()) == 1
 
 
+def test_a_shallow_clone_says_what_it_lacks(clone: Clone, tmp_path: Path) -> None:
+    """A base that a clone for CI has left out is no mistyped one."""
+    clone.run("git", "clone", "--quiet", "--depth=1", clone.root.as_uri(), str(tmp_path / "one"))
+    shallow = Clone(tmp_path / "one")
+    assert "git fetch --unshallow" in compare(shallow, "HEAD~1", ok=False)
+
+
 def test_experiments_are_queued_run_compared_and_listed(clone: Clone) -> None:
     """The queue's runner waits, prints what happens, says where the log of a failed experiment is, and
     leaves the workspace alone; what succeeded is compared by its name and listed in the leaderboard."""
