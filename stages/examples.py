@@ -34,7 +34,8 @@ def main(name: str) -> None:
         beside.mkdir()
         for number, (record, labels) in enumerate(chosen.items(), 1):
             recording = next(iter(module.read_recordings(pack, [record])))[0]
-            np.save(beside / f"{number}.npy", recording.astype("<f4"), allow_pickle=False)
+            samples = np.ascontiguousarray(recording, "<f4")
+            np.save(beside / f"{number}.npy", samples, allow_pickle=False)
             described.append({"name": str(number), "record": record, "labels": labels, **about})
         write_json(beside / "examples.json", {"examples": described})
         sums.seal(beside)

@@ -29,6 +29,7 @@ from beatline.prediction import devices, inference
 from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.reference import Reference
 from beatline.training import (
+    augmentation,
     calibration,
     checkpoint,
     familiarity,
@@ -60,6 +61,9 @@ def main(model: str, name: str) -> None:
     data = load_training_data(folder, model, key, devices.choose())
     windows = parameters.windows.completed(data.train.recordings.length, f"{key}.windows")
     parameters = parameters.model_copy(update={"windows": windows})
+    if augment := getattr(parameters, "augment", None):
+        steps = min(windows.length or data.train.recordings.length, data.train.recordings.length)
+        augmentation.check(augment, data.dataset["drawing"], steps, f"{key}.augment")
     parts = [folder / part for part in PARTS]
     identity = record.identity(parts, f"train_{model}@{name}")
     model_info = {

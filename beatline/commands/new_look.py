@@ -157,7 +157,7 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
         rows=len(matched),
         matched=len(paths),
         candidates=len(present),
-        patients=len(set(rows.get(columns.get("patient", ""), []))),
+        patients=len({*rows.get(columns.get("patient", ""), ())} - {""}),
         official={"train", "test"} <= folds,
         files=read,
         unsure=unsure,

@@ -202,6 +202,15 @@ def by_number(label: str) -> tuple[float, str]:
         return float("inf"), label
 
 
+def warn_of_unknown_groups(unknown: int, records: int, kind: str = "patient") -> None:
+    """Warn if so many of the `records` name no patient, or group of another `kind`."""
+    if unknown:
+        warn(
+            f"{unknown} of {records} records name no {kind}: each counts as one of its own, so that what "
+            f"belongs together may be in two splits"
+        )
+
+
 def warn_of_bad_records(bad: Mapping[str, str]) -> None:
     """Warn of records that are skipped since they cannot be read: `bad` has a sentence by record."""
     for sentence in list(bad.values())[:NAMED]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from beatline.common.errors import UserError
+from beatline.common.errors import warn
 from beatline.common.params import Parameters
 
 
@@ -22,12 +22,12 @@ class Windows(Parameters):
     aggregate: Literal["mean", "max"] = "mean"
 
     def completed(self, recording_length: int, key: str) -> Windows:
-        """The same windows over recordings of that length, with their stride in numbers. UserError,
-        naming `key`, where they stand, if they are longer than a recording."""
+        """The same windows over recordings of that length, with their stride in numbers. Warns, naming
+        `key`, where they stand, if they are longer than a recording."""
         if self.length > recording_length:
-            raise UserError(
-                f"{key}.length is {self.length}, but recordings have {recording_length} samples: make it "
-                f"{recording_length} at most, or leave {key} out to look at whole recordings"
+            warn(
+                f"{key}.length is {self.length}, and recordings have {recording_length} time steps: the "
+                f"network looks at whole recordings"
             )
         return self.model_copy(update={"stride": self.stride or self.length or recording_length})
 

@@ -34,6 +34,7 @@ from beatline.serving.problems import (
     unknown,
     unsupported,
 )
+from beatline.serving.responses import as_json
 from beatline.serving.settings import Serve
 from beatline.serving.uploads import json_arrays, metadata
 from beatline.serving.uploads.checks import check_size
@@ -300,7 +301,7 @@ def encoded(
     }
     if not parts:
         return _json(content)
-    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    text = as_json(content)
     return Response(b"".join([text, *parts]), headers={HEADER: str(len(text))}, media_type=BINARY)
 
 
@@ -317,9 +318,7 @@ def _as_text(contents: Sequence[Mapping[str, Any]], key: str) -> str:
 
 
 def _json(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(
-        orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type=JSON
-    )
+    return Response(as_json(content), status, media_type=JSON)
 
 
 def _version() -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
@@ -23,6 +25,11 @@ Measures = Literal["error", "distance"]
 Task = Literal["multilabel", "binary", "multiclass", "reconstruction", "neighbours"]
 Class = Annotated[str, Field(alias="class")]
 AnswerId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+
+
+def as_json(content: object) -> bytes:
+    """Write an answer, with arrays in any order of memory."""
+    return orjson.dumps(content, np.ascontiguousarray, orjson.OPT_SERIALIZE_NUMPY)
 
 
 class Object(BaseModel):

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import orjson
 from fastapi import FastAPI, Query
 from fastapi import Path as InPath
 from fastapi.routing import APIRoute
@@ -65,6 +64,7 @@ from beatline.serving.responses import (
     MachineFeatures,
     RowAnswer,
     Unavailable,
+    as_json,
 )
 from beatline.serving.responses import Machines as KnownMachines
 from beatline.serving.settings import PROCESSES, Serve
@@ -121,7 +121,7 @@ class Operation(APIRoute):
 
 
 def json_response(content: object) -> Response:
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+    return Response(as_json(content), media_type=JSON)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,11 @@ import torch
 from pydantic import Field
 from torch.nn import functional
 
+from beatline.common.errors import UserError
 from beatline.common.params import Parameters
+
+OF_IMAGES = ("rotate", "zoom", "shear", "move")
+IMAGES = ("image", "spectrogram")  # drawings of recordings whose channels lie side by side
 
 
 class Augment(Parameters):
@@ -37,9 +41,22 @@ class Augment(Parameters):
     move: float = Field(default=0.0, ge=0)
 
 
+def check(augment: Augment, drawing: str, steps: int, key: str) -> None:
+    """Raise UserError, naming `key`, where `augment` stands, for what is not meant for recordings drawn as
+    `drawing`, or may leave nothing of the `steps` in time that a network looks at."""
+    of_images = [name for name in OF_IMAGES if getattr(augment, name)]
+    if of_images and drawing not in IMAGES:
+        raise UserError(f"{key}.{of_images[0]} is for images, and these are none: leave it out")
+    if augment.shift >= steps:
+        raise UserError(
+            f"{key}.shift is {augment.shift}, which may leave nothing of {steps} time steps: make it "
+            f"smaller"
+        )
+
+
 def augmented(inputs: torch.Tensor, augment: Augment, generator: torch.Generator) -> torch.Tensor:
     """Recordings `[B, T, C]` (of an image: rows, columns), changed at random as `augment` says."""
-    if augment.rotate or augment.zoom or augment.shear or augment.move:
+    if any(getattr(augment, name) for name in OF_IMAGES):
         inputs = _resampled(inputs, _affine_maps(len(inputs), augment, generator))
     if augment.shift:
         inputs = _shifted(inputs, augment.shift, generator)

@@ -22,6 +22,14 @@ def test_predictions_are_aggregated_in_numpy_and_in_torch(aggregate: str) -> Non
     assert in_numpy == pytest.approx(expected.numpy())
 
 
+def test_windows_longer_than_a_recording_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody's short recordings train with the committed parameters, as wholes, and not in silence."""
+    Windows(length=10).completed(10, "train.cnn.own.windows")
+    assert not capsys.readouterr().out
+    assert Windows(length=10).completed(9, "train.cnn.own.windows").length == 10
+    assert "train.cnn.own.windows.length is 10" in capsys.readouterr().out
+
+
 def test_windows_are_put_together_again() -> None:
     """The mean where they overlap, NaN in gaps; what was cut and not changed is there again."""
     parts = [np.full((2, 3, 1), value) for value in (1.0, 3.0, 5.0)]

@@ -60,7 +60,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             kept = folder / examples.FOLDER / dataset
             kept.mkdir(parents=True)
             samples, known = recording(dataset)
-            np.save(kept / "1.npy", samples)
+            np.save(kept / "1.npy", np.asfortranarray(samples))  # an order that readers may leave
             entry = {"name": "1", "record": "1", "labels": [], **known}
             (kept / "examples.json").write_text(json.dumps({"examples": [entry]}))
             sums.seal(kept)

@@ -435,9 +435,15 @@ def test_as_a_command(project: Path, arguments: list[str], expected: str) -> Non
         ),
         (
             "train cnn ecg5000",
-            "train.cnn.ecg5000.windows",
-            {"length": 25},
-            "train.cnn.ecg5000.windows.length is 25, but recordings have 24 samples: make it 24 at",
+            "train.cnn.ecg5000.augment",
+            {"rotate": 5.0},
+            "train.cnn.ecg5000.augment.rotate is for images",
+        ),
+        (
+            "train cnn ecg5000",
+            "train.cnn.ecg5000.augment",
+            {"shift": 24},
+            "train.cnn.ecg5000.augment.shift is 24, which may leave nothing of 24 time steps",
         ),
         (
             "train cnn ecg5000",

@@ -34,6 +34,7 @@ from beatline.datasets import (
     large_classes,
     some,
     warn_of_bad_records,
+    warn_of_unknown_groups,
 )
 from beatline.datasets.ptbxl.labels import (
     STATEMENTS,
@@ -138,6 +139,7 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     good = set(present) - bad.keys()
     records = _record_names(names, rate)
     rows = table.rows.assign(record=records).loc[[name in good for name in names]]
+    warn_of_unknown_groups(int(rows["patient_id"].isna().sum()), len(rows))
     rows = rows.reset_index(drop=True)
     task = parameters.task
     labels = aggregated(

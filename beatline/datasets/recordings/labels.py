@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -23,9 +24,10 @@ from beatline.datasets import (
     joined,
     large_classes,
     some,
+    warn_of_unknown_groups,
 )
 from beatline.datasets.recordings.quality import FLAGS, Flag
-from beatline.formats import tables
+from beatline.formats import cells, tables
 
 TRUE, FALSE = ("1", "true", "yes", "y"), ("0", "false", "no", "n", "")
 FOLDS = {
@@ -272,6 +274,8 @@ def _unknown(key: str, name: str, known: Sequence[str]) -> UserError:
 def _described(rows: pd.DataFrame) -> pd.DataFrame:
     """Record, group, fold, and what else is known of each record."""
     records, patients = _texts(rows, "record"), _texts(rows, "patient")
+    if "patient" in rows:
+        warn_of_unknown_groups(patients.count(""), len(patients))
     groups = [patient or record for patient, record in zip(patients, records, strict=True)]
     folds = _folds(_texts(rows, "fold"), records)
     table = pd.DataFrame({"record": records, "group": groups, "fold": folds})
@@ -284,8 +288,7 @@ def _described(rows: pd.DataFrame) -> pd.DataFrame:
             warn(f"{moved} records are equal to one of another patient: they are kept in one split")
         table["group"] = together
     if "age" in rows:
-        ages = rows.loc[:, ["age"]].apply(pd.to_numeric, errors="coerce")
-        table["age"] = ages.where(ages >= 0)
+        table["age"] = _ages(rows["age"].to_list())
     if "sex" in rows:
         table["sex"] = _sexes(rows["sex"].str.lower().to_list())
     if "time" in rows:
@@ -329,6 +332,23 @@ def _alike(rows: pd.DataFrame) -> list[str]:
     first: dict[str, str] = {}
     pairs = zip(rows["alike"], rows["record"], strict=True)
     return [first.setdefault(alike, record) for alike, record in pairs]
+
+
+def _ages(values: list[str]) -> list[float]:
+    """Years, NaN where there are none."""
+    years = [cells.number(value, "," if "," in value else ".") for value in values]
+    found = [math.nan if age is None or not 0 <= age < math.inf else age for age in years]
+    unknown = [
+        value
+        for value, age, year in zip(values, found, years, strict=True)
+        if math.isnan(age) and not (year is not None and math.isnan(year))
+    ]
+    if unknown:
+        warn(
+            f"{len(unknown)} records have an age that is no number of years "
+            f"({listed(sorted(set(unknown)))}): it counts as missing"
+        )
+    return found
 
 
 def _sexes(values: list[str]) -> list[float]:

@@ -25,7 +25,15 @@ from beatline.common.errors import UserError, names_there_are, warn
 from beatline.common.files import read_json
 from beatline.common.params import Parameters
 from beatline.common.sums import verified
-from beatline.datasets import Labels, Manifest, by_number, class_name, exclusive, joined
+from beatline.datasets import (
+    Labels,
+    Manifest,
+    by_number,
+    class_name,
+    exclusive,
+    joined,
+    warn_of_unknown_groups,
+)
 from beatline.datasets.table.point_in_time import features_at
 from beatline.formats import tables
 from beatline.formats.tables import EXTENSIONS, Table
@@ -434,6 +442,7 @@ def _groups(columns: Columns, table: Table, records: pd.Series) -> pd.Series:
     if columns.group is None:
         return records
     groups = table.texts[columns.group].loc[records.index]
+    warn_of_unknown_groups(int((groups == "").sum()), len(groups), "group")
     return groups.where(groups != "", "record " + records)
 
 
