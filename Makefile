@@ -81,7 +81,7 @@ WORKERS := 1
 CLUSTER :=
 MODEL := cnn
 DATASET := ptbxl
-QUEUE := dvc exp run --queue --quiet
+QUEUE := > /dev/null dvc exp run --queue
 RUN = beatline run-queue --workers $(WORKERS) $(if $(CLUSTER),--cluster '$(CLUSTER)'); status=$$?; $(TRACK) exit $$status
 
 RATES := 0.003,0.01,0.03

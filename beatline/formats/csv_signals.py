@@ -21,9 +21,11 @@ from beatline.formats.recording import (
     note,
 )
 from beatline.formats.times import CLOCK, DAY, clock, without_times
+from beatline.formats.units import power_of_ten
 
 DELIMITERS = (";", "\t", ",")  # a comma may also be that of a decimal
 _LOOKED_AT = 200  # characters of a name
+_IN_A_UNIT = re.compile(r"(.*\S)\s*[(\[]\s*(\S{1,2})\s*[)\]]")
 # What a line about the one who was recorded has, and one with the names of channels has not.
 _OF_A_PERSON = re.compile(
     r"\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\b(patient|name|born|birth|dob|geb\w*)\b[^:=]{0,20}[:=]", re.I
@@ -52,6 +54,7 @@ def read(content: bytes, where: str, most: float) -> Recording:
     _check_columns(lines, delimiter, columns, where)
     if not lines[first:]:
         raise UnfitRecording(f"{where} holds no samples: there is nothing below its names")
+    names, units = _without_units(names) if names else (names, None)
     body, clocked = _clocked(lines[first:], delimiter, where)
     values = _values(body, delimiter, columns, where, first)
     if counted:
@@ -60,12 +63,12 @@ def read(content: bytes, where: str, most: float) -> Recording:
         message = f"line 1 numbers the {columns} columns, and is not used as a sample"
         return Recording(values, warnings=[note("header", message)])
     if clocked is None:
-        return Recording(values, names)
+        return Recording(values, names, units=units)
     column, seconds = clocked
     values[:, column] = seconds
     named = names or [""] * columns
     named[column] = CLOCK
-    recording = Recording(values, named)
+    recording = Recording(values, named, units=units)
     return recording if names else replace(without_times(recording, where, most), channels=None)
 
 
@@ -94,6 +97,20 @@ def _check_names(names: list[str], where: str) -> None:
         raise BadRecording(
             f"{where}: line 1 is about a person or a date, and does not name channels: remove it"
         )
+
+
+def _without_units(names: list[str]) -> tuple[list[str], list[str] | None]:
+    """The names without the unit of voltage behind them, as in `V1 (uV)`, and the units; the names as
+    they are if one has none, unless it is the first, which may be that of times."""
+    found = [_IN_A_UNIT.fullmatch(name) for name in names]
+    parts = [
+        each.groups() if each and power_of_ten(each[2], "mV") is not None else None
+        for each in found
+    ]
+    if not all(parts[1:]) or not any(parts):
+        return names, None
+    named = [part[0] if part else name for part, name in zip(parts, names, strict=True)]
+    return named, [part[1] if part else "" for part in parts]
 
 
 def _clocked(

@@ -42,8 +42,8 @@ class Augment(Parameters):
 
 
 def check(augment: Augment, drawing: str, steps: int, key: str) -> None:
-    """Raise UserError, naming `key`, where `augment` stands, for what is not meant for recordings drawn as
-    `drawing`, or may leave nothing of the `steps` in time that a network looks at."""
+    """Raise UserError, naming `key`, where `augment` stands, for what is not meant for recordings drawn
+    as `drawing`, or may leave nothing of the `steps` in time that a network looks at."""
     of_images = [name for name in OF_IMAGES if getattr(augment, name)]
     if of_images and drawing not in IMAGES:
         raise UserError(f"{key}.{of_images[0]} is for images, and these are none: leave it out")

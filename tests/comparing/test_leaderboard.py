@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from beatline.comparing.changes import Changes
 from beatline.comparing.leaderboard import COSTS, Entry, Leaderboard, mark_fronts
 from beatline.comparing.leaderboard_page import page
+from tests.serving.browser import chromium
 
 
 def entry(auc: float | None = 0.9, **changed: Any) -> Entry:
@@ -93,3 +95,13 @@ def test_page_needs_nothing_else_and_shows_everything() -> None:
     assert html.count("<tr data-set=") == 2
     assert f'data-fronts="{" ".join(COSTS)}" class="front"' in html
     assert 'data-fronts=""' in html
+
+
+def test_table_has_the_page_for_itself(tmp_path: Path) -> None:
+    """The report's columns, for contents beside it, are not the leaderboard's."""
+    (tmp_path / "leaderboard.html").write_text(page(Leaderboard([entry(0.9)], [])))
+    with chromium() as browser:
+        opened = browser.new_page(viewport={"width": 1400, "height": 900})
+        opened.goto((tmp_path / "leaderboard.html").as_uri())
+        box = opened.locator(".table").bounding_box()
+    assert box and box["width"] > 1300

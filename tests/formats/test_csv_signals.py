@@ -26,6 +26,21 @@ def test_numbers_of_columns_are_no_sample(columns: int) -> None:
     assert [notice.grade for notice in recording.warnings] == ["note"]
 
 
+@pytest.mark.parametrize(
+    ("head", "channels", "units"),
+    [
+        ("I (uV),II [µV]", ["I", "II"], ["uV", "µV"]),
+        ("time (s),V1 (mV)", ["time (s)", "V1"], ["", "mV"]),
+        ("I (uV),II", ["I (uV)", "II"], None),  # which may be of any unit
+        ("bar (s),speed (m)", ["bar (s)", "speed (m)"], None),
+    ],
+)
+def test_units_behind_names(head: str, channels: list[str], units: list[str] | None) -> None:
+    """As most programs export them; taken for a part of the name, no lead would be known."""
+    recording = read(f"{head}\n0,2\n1,4\n")
+    assert (recording.channels, recording.units) == (channels, units)
+
+
 def test_whole_numbers_of_two_channels_are_samples() -> None:
     """0 and 1 may be the first ones."""
     assert read("0,1\n5,7\n3,2\n").samples.tolist() == [[0, 1], [5, 7], [3, 2]]
