@@ -138,8 +138,9 @@ exp-rates: $(VENV)/.ready ## sweep: ptbxl at 100 Hz against 500 Hz, the cnn
 
 SEEDS := 5
 
+# ={} changes nothing where there is such a training, and is refused where there is none.
 exp-seeds: $(VENV)/.ready ## sweep: SEEDS networks of MODEL on DATASET, to see what luck is worth
-	$(QUEUE) --name seeds-$(MODEL)-$(DATASET) -S ++train.$(MODEL).$(DATASET).seeds=$(SEEDS) \
+	$(QUEUE) --name seeds-$(MODEL)-$(DATASET) -S 'train.$(MODEL).$(DATASET)={}' -S ++train.$(MODEL).$(DATASET).seeds=$(SEEDS) \
 	  evaluate_$(MODEL)@$(DATASET)
 	$(RUN)
 

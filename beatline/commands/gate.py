@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 
+from dvc.repo import Repo
+
 from beatline.commands.compare import parameters_of
-from beatline.commands.sides import add_sides, sides
+from beatline.commands.sides import BEHIND, add_sides, is_behind, sides
 from beatline.common.errors import UserError
 from beatline.comparing import words
 from beatline.comparing.comparison import CANNOT_TELL, FAILED, compare
@@ -28,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """The exit status. Raises UserError if there is nothing to judge."""
     with repository() as repo:
-        return _gate(*sides(repo, options))
+        return _gate(repo, *sides(repo, options))
 
 
-def _gate(before: Revision, after: Revision) -> int:
+def _gate(repo: Repo, before: Revision, after: Revision) -> int:
     if before.commit == after.commit:
         raise UserError(f"{before.label} is what is compared with it: name another base")
     parameters = parameters_of(before, after)
@@ -41,6 +43,8 @@ def _gate(before: Revision, after: Revision) -> int:
         print(
             f"\nThe block compare of params.yaml was changed: the gate holds to {before.label}'s."
         )
+    if after.commit is None and is_behind(repo):
+        print(f"\nThese numbers are older, for {BEHIND}.")
     if comparison.outcome == FAILED:
         return EXIT_FAILED
     if comparison.outcome == CANNOT_TELL:

@@ -142,7 +142,19 @@ class _Watch:
         self.attempts: Counter[str] = Counter()
 
     def wait(self) -> int:
-        """Return how many experiments have failed, when all have ended; prints their begins and ends."""
+        """Return how many experiments have failed, when all have ended; prints their begins and ends, and
+        after Ctrl-C who goes on with them."""
+        try:
+            return self._wait()
+        except KeyboardInterrupt:
+            print(
+                "the workers go on with the queue: `beatline run-queue` waits for them again, and "
+                "`dvc queue stop` ends them after what they are running (--kill: at once)",
+                flush=True,
+            )
+            raise
+
+    def _wait(self) -> int:
         idle_since = time.monotonic()
         while self.open:
             self.queue.set_awaited(self.open)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import cache
 
 from dvc.repo import Repo
 
 from beatline.commands import committed
 from beatline.comparing.revisions import WORKSPACE, Revision
+
+BEHIND = "the workspace has changes that `dvc repro` has not run"
 
 
 def add_sides(parser: argparse.ArgumentParser, *, needed: bool = True) -> None:
@@ -29,10 +32,13 @@ def sides(repo: Repo, options: argparse.Namespace) -> tuple[Revision, Revision]:
 
 def revision_of(repo: Repo, name: str) -> Revision:
     """Return a revision; the workspace with a warning if its numbers are older than what it holds."""
-    if name == WORKSPACE and any(committed.problems(repo)):
+    if name == WORKSPACE and is_behind(repo):
         # On stderr: what is printed may be meant for a comment.
-        print(
-            "warning: the workspace has changes that `dvc repro` has not run: its numbers are older",
-            file=sys.stderr,
-        )
+        print(f"warning: {BEHIND}: its numbers are older", file=sys.stderr)
     return Revision(repo, name)
+
+
+@cache
+def is_behind(repo: Repo) -> bool:
+    """Whether the workspace holds what was not run."""
+    return any(committed.problems(repo))

@@ -35,7 +35,8 @@ class ModelComparison:
 
     `status` is one of the words above; `reason` says why it is not comparable, or not compared record by
     record. `parts`: the differences of each class or section. `predictions`: of both, if they are at hand
-    and of the same records. `seeds`: how many networks stand behind the numbers before and after.
+    and of the same records; `same_records`: whether they are. `seeds`: how many networks stand behind the
+    numbers before and after.
     """
 
     dataset: str
@@ -47,6 +48,7 @@ class ModelComparison:
     differences: list[Difference] = field(default_factory=list)
     parts: dict[str, list[Difference]] = field(default_factory=dict)
     predictions: tuple[Predictions, Predictions] | None = None
+    same_records: bool = True
     seeds: tuple[int, int] = (1, 1)
 
     @property
@@ -228,6 +230,7 @@ def _compared(
     return compared_as(
         status=COMPARED,
         reason=obstacle.words if obstacle else absent,
+        same_records=not obstacle,
         differences=[_with_seeds(each, seeds) for each in apart],
     )
 

@@ -285,6 +285,8 @@ def _reason(row: Row) -> str:
 
 def _cure(row: Row) -> str:
     """Name what makes the largest part of the interval."""
+    if not row.model.same_records:
+        return "The same test records on both sides"
     if row.model.reason and row.model.predictions is None:
         return "The predictions of both revisions in DVC's cache or remote"
     between_seeds = sum(error.variance for error in row.difference.seeds)

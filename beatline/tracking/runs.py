@@ -25,7 +25,8 @@ from typing import Any
 import pandas as pd
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 
-from beatline.common.errors import UserError
+from beatline.common import params
+from beatline.common.errors import UserError, names_there_are
 from beatline.common.sums import KEY as SUM
 from beatline.comparing.changes import parameters_of
 from beatline.comparing.revisions import Revision
@@ -154,6 +155,12 @@ def state_of(revision: Revision, dataset: str, model: str) -> State:
     """
     train, evaluate = (f"{stage}_{model}@{dataset}" for stage in ("train", "evaluate"))
     where, stages = f"{dataset}/{model} of {revision.label}", revision.stages
+    if (dataset, model) not in revision.trained:
+        names = ["/".join(pair) for pair in revision.trained]
+        raise UserError(
+            f"{params.PATH} of {revision.label} has no training of {dataset}/{model}: name another"
+            f"{names_there_are(f'{dataset}/{model}', names)}"
+        )
     for stage in (train, evaluate):
         if stage not in stages:
             raise _Incomplete(f"{where}: dvc.lock has no {stage}: run `dvc repro {stage}`")

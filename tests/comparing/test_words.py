@@ -118,6 +118,11 @@ def test_comment_keeps_the_outcome_readable() -> None:
         (lost(by=0.02, error=0.02), {}, "More test records"),
         (lost(by=0.02, error=0.01, between=0.02), {"seeds": (3, 3)}, "More seeds (train."),
         (lost(by=0.02, error=0.02), {"reason": "no predictions"}, "predictions of both"),
+        (
+            lost(by=0.02, error=0.02),
+            {"reason": "other", "same_records": False},
+            "same test records",
+        ),
     ],
 )
 def test_gate_says_what_it_could_show_and_what_would_help(

@@ -271,6 +271,7 @@ MISTAKES: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
     "NaN in JSON": (CNN, b"[NaN]", JSON, 400, "JSON"),
     "words": (CNN, b'[["a", "b", "c"]]', JSON, 422, "text"),
     "an unknown key": (CNN, b'{"signals": []}', JSON, 422, "signal"),
+    "a row of features": (CNN, b'{"heart_rate": 60}', JSON, 422, "/predict"),
     "names that are no list": (
         CNN,
         b'{"signal": [1], "channels": 5}',

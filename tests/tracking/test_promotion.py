@@ -92,6 +92,13 @@ def test_the_same_state_is_no_second_version(mlflow: MlflowClient, tmp_path: Pat
     assert (again.number, is_new) == (version.number, False)
 
 
+def test_an_unknown_model_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+    """And not sent to a stage that DVC does not know."""
+    revision = project.make(tmp_path / "1", KEY)
+    with pytest.raises(UserError, match=f"(?s)cmm.*{KEY}"):
+        runs.state_of(revision, KEY.split("/")[0], "cmm")
+
+
 def test_what_is_registered_again_is_the_challenger(
     sqlite_mlflow: MlflowClient, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ if (results) {
   };
   section.id = "changes";
   add(section, "h2", told ? told.title : "Since the last commit");
-  add(section, "p", told ? told.first : "Not known of these results: `make repro` tells it here, `make compare` at any time.");
+  add(section, "p", told ? told.first : "Not known of these results: make repro tells it here, make compare at any time.");
   if (told?.lines.length) {
     const list = add(section, "ul", "");
     for (const line of told.lines) add(list, "li", line);

@@ -76,7 +76,10 @@ def _check_keys(document: dict[str, Any], where: str) -> None:
     unknown = [shown(key) for key in document if key not in KEYS]
     if unknown:
         there = names_there_are(unknown[0], KEYS)
-        raise unfit(f"{where} has the unknown key {unknown[0]!r}{there}")
+        row = (
+            "" if "signal" in document else " (a row of features goes to /predict, not to a model)"
+        )
+        raise unfit(f"{where} has the unknown key {unknown[0]!r}{there}{row}")
     if "signal" not in document:
         raise unfit(f"{where} has no key signal: put the array of samples there")
 
