@@ -14,7 +14,7 @@ from beatline.common.errors import UserError, listed, names_there_are, shown
 from beatline.datasets.recordings import files
 from beatline.datasets.recordings.files import Found
 from beatline.datasets.recordings.labels import FALSE, FOLDS, TRUE
-from beatline.formats import tables
+from beatline.formats import cells, tables
 from beatline.formats.leads import lead_name
 from beatline.formats.recordings import EXTENSIONS
 from beatline.sources.archives import Source
@@ -42,6 +42,7 @@ LABELS = ("label", "labels", "class", "classes", "diagnosis", "diagnoses", "dx",
           "rhythm", "finding", "findings", "condition", "annotation", "statement", "statements", "kind",
           "fault", "state", "y")  # fmt: skip
 SEPARATORS = (";", "|", ",")
+AROUND = "[]()'\" "  # what stands around lists and their labels
 LONGEST_COMMENT, LONGEST_UNIT = 1000, 8  # characters
 SHORT = re.compile(r"[\w -]{1,20}")  # a name of a channel that tells of nobody
 DATE = re.compile(r"\d[\d _-]{4,}\d|(19|20)\d\d")
@@ -145,6 +146,20 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
                 f"by aggregate_labels.map"
             )
             break
+    if not separator and len(labels) == 1 and (listing := _list_of_labels(classes)):
+        unsure.append(
+            f"labels such as {listing[0]!r} may be lists of several: if so, write them without brackets and "
+            f"quotes, if they have any, and set download.separator to {listing[1]!r}, aggregate_labels.task "
+            f"to multilabel, and the classes to those in the lists"
+        )
+    for role, key in (("age", "years"), ("rate", "Hz")):
+        for each in rows:
+            called = each not in labels and _is_called(role, each)
+            if called and not _fits(role, each, rows[each]):
+                unsure.append(
+                    f"the column {each} is not taken as download.{role}, since not all that it holds are "
+                    f"numbers of {key}: correct it, and name it there"
+                )
     if "patient" not in columns:
         unsure.append("no column looks like patients: records of one could be in train and in test")
     return Look(
@@ -260,7 +275,8 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
     if best is None:
         raise UserError(
             f"{source.path} holds no table ({', '.join(tables.EXTENSIONS)}) with a column that names its "
-            f"files: write one with a row for each file and the columns file and label"
+            f"files: write one with a row for each file and the columns file and label (what has the "
+            f"layout of DCASE's sounds or of the UCR archive needs none: docs/data.md)"
         )
     return best[2:]
 
@@ -305,11 +321,13 @@ def _fits(role: str, name: str, values: list[str]) -> bool:
     if role == "fold":
         return set(map(str.lower, values)) <= set(FOLDS)
     if role == "age":
-        return any(numbers)
-    if role == "rate":  # and no heart_rate, nor the frequency of a filter
-        meant = words == {"rate"} or words & (SURE_OF_RATE | {"hz"})
-        return bool(meant and others <= SIGNAL and numbers) and all(
-            number is not None and 0 < number < float("inf") for number in numbers
+        years = (cells.number(value, "," if "," in value else ".") for value in values)
+        return any(age and age > 0 for age in years)
+    if role == "rate":
+        return (
+            _is_called(role, name)
+            and bool(numbers)
+            and all(number is not None and 0 < number < float("inf") for number in numbers)
         )
     if role == "unit":  # and no care_unit, nor the number of a machine
         return others <= SIGNAL | {"voltage", "amplitude"} and not any(numbers)
@@ -317,6 +335,16 @@ def _fits(role: str, name: str, values: list[str]) -> bool:
         taken = {word for key, each in ROLES.items() if key != role for word in each}
         return not others & (taken | PEOPLE | set(LABELS))
     return True
+
+
+def _is_called(role: str, name: str) -> bool:
+    """Whether a column has the name of ages, or of sampling rates: and no heart_rate, nor the
+    frequency of a filter."""
+    words = set(_words(name))
+    if role == "age":
+        return bool(words & set(ROLES[role])) and len(words) <= 2
+    meant = words == {"rate"} or words & (SURE_OF_RATE | {"hz"})
+    return bool(meant) and words - set(ROLES[role]) <= SIGNAL
 
 
 def _order(role: str, name: str) -> tuple[bool, int]:
@@ -388,6 +416,23 @@ def _separator(values: list[str]) -> str | None:
         if any(separator in value for value in values):
             parts = {part.strip() for value in values for part in value.split(separator)} - {""}
             return separator if len(parts) < max(single, 3) else None
+    return None
+
+
+def _list_of_labels(classes: Collection[str]) -> tuple[str, str] | None:
+    """A label that looks like a list of others, and what separates them; None if there is none."""
+    alone = {label.strip(AROUND) for label in classes}
+    for separator in (*SEPARATORS, "/", "+", "&", " "):
+        lists = {
+            label: [part.strip(AROUND) for part in label.split(separator)]
+            for label in classes
+            if separator in label
+        }
+        times = Counter(part for parts in lists.values() for part in {*parts})
+        for label, parts in lists.items():
+            # Two words that stand in several labels may be those of names, as in `sinus rhythm`.
+            if all(part in alone or (times[part] > 1 and separator != " ") for part in parts):
+                return label, separator
     return None
 
 

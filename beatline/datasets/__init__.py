@@ -202,13 +202,20 @@ def by_number(label: str) -> tuple[float, str]:
         return float("inf"), label
 
 
-def warn_of_unknown_groups(unknown: int, records: int, kind: str = "patient") -> None:
-    """Warn if so many of the `records` name no patient, or group of another `kind`."""
-    if unknown:
-        warn(
-            f"{unknown} of {records} records name no {kind}: each counts as one of its own, so that what "
-            f"belongs together may be in two splits"
-        )
+UNKNOWN_GROUPS = "records_without_group"  # in counts
+
+
+def count_unknown_groups(groups: Sequence[Any], kind: str = "patient") -> dict[str, int]:
+    """Count the records whose patient, or group of another `kind`, is missing or empty, if there are
+    any, and warn of them."""
+    unknown = sum(bool(pd.isna(group)) or group == "" for group in groups)
+    if not unknown:
+        return {}
+    warn(
+        f"{unknown} of {len(groups)} records name no {kind}: each counts as one of its own, so that what "
+        f"belongs together may be in two splits"
+    )
+    return {UNKNOWN_GROUPS: unknown}
 
 
 def warn_of_bad_records(bad: Mapping[str, str]) -> None:
@@ -217,12 +224,14 @@ def warn_of_bad_records(bad: Mapping[str, str]) -> None:
         warn(f"skipped: {sentence}")
 
 
-def check_bad_records(bad: Collection[str], most: int) -> None:
+def check_bad_records(
+    bad: Collection[str], most: int, cure: str = "repair the source, or allow more"
+) -> None:
     """Raise UserError if more than `most` records, `aggregate_labels.max_bad_records`, are bad."""
     if len(bad) > most:
         raise UserError(
             f"{len(bad)} records cannot be read ({some(bad)}), more than "
-            f"aggregate_labels.max_bad_records = {most}: repair the source, or allow more"
+            f"aggregate_labels.max_bad_records = {most}: {cure}"
         )
 
 

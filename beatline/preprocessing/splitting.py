@@ -89,11 +89,10 @@ def _with_later(
 
 def check_classes(table: pd.DataFrame, classes: list[str], split: pd.Series) -> None:
     """Raise UserError if a class cannot be learned because train has no record of it; warn if it
-    cannot be measured because validation or test has none."""
-    present = {
-        part: table.loc[(split == part).to_numpy(), classes].to_numpy().any(axis=0)
-        for part in SPLITS
-    }
+    cannot be measured because validation or test has none, or none without it."""
+    labels = {part: table.loc[(split == part).to_numpy(), classes].to_numpy() for part in SPLITS}
+    present = {part: each.any(axis=0) for part, each in labels.items()}
+    absent = {part: (each == 0).any(axis=0) for part, each in labels.items()}
     for number, name in enumerate(classes):
         if not present["train"][number]:
             raise UserError(
@@ -103,6 +102,8 @@ def check_classes(table: pd.DataFrame, classes: list[str], split: pd.Series) -> 
         for other in ("validation", "test"):
             if not present[other][number]:
                 warn(f"class {name} has no record in {other}: it has no score there")
+            elif not absent[other][number]:
+                warn(f"all records in {other} are of class {name}: it has no AUC there")
 
 
 def shared_groups(groups: pd.Series, split: pd.Series) -> int:

@@ -205,7 +205,8 @@ def add_model(
 
 def summary(model: Evaluated) -> str:
     """Summarize in a sentence how good a model is, how large, and what was kept of its training."""
-    return fill("summary", model=model, step=_step(model), best=_best_step(model))
+    has_auc = bool(model.history["validation_auc"].notna().any())
+    return fill("summary", model=model, step=_step(model), best=_best_step(model), has_auc=has_auc)
 
 
 def _step(model: Evaluated) -> str:

@@ -408,6 +408,12 @@ def test_several_rows_for_a_file_are_refused(project: Path, times: int) -> None:
         ({"label": ["o. B.", "krank"] * 10}, "aggregate_labels.normal"),
         ({"label": ["ok", "ill", "Ill", "ok"] * 5}, "aggregate_labels.map"),
         ({"label": ["ok", "ill"] * 10, "strat_fold": [*range(1, 11)] * 2}, "strat_fold"),
+        ({"label": ["AF", "MI", "AF/MI", "MI"] * 5}, "download.separator to '/'"),
+        (
+            {"label": ["['AF']", "['AF', 'MI']", "['MI', 'LVH']", "['LVH']"] * 5},
+            "download.separator",
+        ),
+        ({"label": ["ok", "ill"] * 10, "sampling_rate": ["100,5"] * 20}, "sampling_rate"),
     ],
 )
 def test_what_may_be_meant_otherwise_is_told(
@@ -418,6 +424,17 @@ def test_what_may_be_meant_otherwise_is_told(
     new("mine")
     comments = [line for line in Path("params.yaml").read_text().splitlines() if "NOT SURE" in line]
     assert any(named in line for line in comments)
+
+
+def test_names_of_two_words_are_no_lists(project: Path) -> None:
+    series(project / "mine", COLUMNS | {"label": ["sinus rhythm", "sinus bradycardia"] * 10})
+    new("mine")
+    assert "download.separator" not in Path("params.yaml").read_text()
+
+
+def test_ages_with_a_decimal_comma_are_ages(project: Path) -> None:
+    series(project / "mine", COLUMNS | {"age": ["40,5"] * 20})
+    assert new("mine")[0]["download"]["age"] == "age"
 
 
 def test_why_the_one_table_cannot_be_read_is_told(project: Path) -> None:

@@ -224,6 +224,15 @@ def test_class_that_test_lacks_is_a_warning(part: str, capsys: pytest.CaptureFix
     assert line.startswith(f"warning: class {classes[0]} has no record in {part}")
 
 
+def test_class_of_all_test_records_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """With nothing to tell it from, it has no AUC, by which an epoch may be chosen."""
+    table, classes = official_table()
+    table.loc[table["fold"] == "validation", classes[0]] = 1
+    check_classes(table, classes, assign(table, classes, split(method="official")))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "validation" in line and classes[0] in line and "AUC" in line
+
+
 def test_nothing_is_said_of_classes_that_are_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
     """A good split passes in silence."""
     table, classes = official_table()

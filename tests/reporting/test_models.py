@@ -199,7 +199,7 @@ def _told(**info: Any) -> str:
         section_column=None,
         table=[0] * 7,
     )
-    return fill("summary", model=model, step="epoch", best="2 of 3")
+    return fill("summary", model=model, step="epoch", best="2 of 3", has_auc=True)
 
 
 def test_a_mean_and_its_temperatures_are_told() -> None:
@@ -216,6 +216,7 @@ def test_a_mean_and_its_temperatures_are_told() -> None:
 def test_a_distance_is_not_explained_by_an_error() -> None:
     """Of an autoencoder that is scored by distances the error is drawn, and is not the score."""
     described = {"windows": {"aggregate": "mean"}, "architecture": {"parameters": {}}}
+    described |= {"task": "reconstruction"}
     scored = {**described, "architecture": {"parameters": {"score": "nearest"}}}
     said = [
         _score_of_errors(cast(Any, SimpleNamespace(description=d))) for d in (described, scored)

@@ -31,10 +31,10 @@ from beatline.datasets import (
     Labels,
     Manifest,
     check_bad_records,
+    count_unknown_groups,
     large_classes,
     some,
     warn_of_bad_records,
-    warn_of_unknown_groups,
 )
 from beatline.datasets.ptbxl.labels import (
     STATEMENTS,
@@ -135,11 +135,13 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
         pack, present, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS, unit="mV"
     )
     warn_of_bad_records(bad)
-    check_bad_records(bad, parameters.max_bad_records)
+    cure = "repair the source, or allow more"
+    if bad and all("has no lead" in sentence for sentence in bad.values()):
+        cure = "leave recordings with other leads to a data set of module recordings (docs/data.md)"
+    check_bad_records(bad, parameters.max_bad_records, cure)
     good = set(present) - bad.keys()
     records = _record_names(names, rate)
     rows = table.rows.assign(record=records).loc[[name in good for name in names]]
-    warn_of_unknown_groups(int(rows["patient_id"].isna().sum()), len(rows))
     rows = rows.reset_index(drop=True)
     task = parameters.task
     labels = aggregated(
@@ -154,6 +156,7 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
         full = full.loc[~without].reset_index(drop=True)
     fate = "dropped" if parameters.unlabelled == "drop" else "kept"
     counts = {"bad_records": len(bad), f"without_class_{fate}": int(without.sum())}
+    counts |= count_unknown_groups(rows["patient_id"].to_list())
     table_of_labels = full.loc[:, [*COLUMNS, *kept, "age", "sex"]]
     return Labels(table=table_of_labels, classes=kept, task="multilabel", counts=counts)
 

@@ -20,11 +20,11 @@ from beatline.datasets import (
     Task,
     by_number,
     class_name,
+    count_unknown_groups,
     exclusive,
     joined,
     large_classes,
     some,
-    warn_of_unknown_groups,
 )
 from beatline.datasets.recordings.quality import FLAGS, Flag
 from beatline.formats import cells, tables
@@ -121,15 +121,23 @@ def aggregated(
     unlabelled = np.array([not labels for labels in said])
     counts |= {
         "records_without_label": int(unlabelled.sum()),
-        "records_of_other_labels": sum(
-            bool(had) and not has for had, has in zip(said, kept, strict=True)
+        "records_of_other_labels": len(
+            others := [had for had, has in zip(said, kept, strict=True) if had and not has]
         ),
     }
+    if others and task != "anomaly":
+        warn(
+            f"{len(others)} records have other labels than aggregate_labels.classes alone "
+            f"({listed(sorted(set().union(*others)))}): name them there or in aggregate_labels.map, or, "
+            f"if they are lists of labels, what separates these as download.separator"
+        )
     if lost:
         counts["labels_left_out"] = lost
+    if "patient" in rows:
+        counts |= count_unknown_groups(rows["patient"].to_list())
     described = _described(rows)
     described["normal"] = [int(labels == {normal}) if normal else 0 for labels in said]
-    if normal is not None and normal not in set().union(*said) and task != "multilabel":
+    if normal is not None and normal not in set().union(*said):
         raise _unknown("normal", normal, sorted(set().union(*said), key=by_number))
     if task == "multilabel":
         labels = _multilabel(described, kept, classes, parameters)
@@ -274,8 +282,6 @@ def _unknown(key: str, name: str, known: Sequence[str]) -> UserError:
 def _described(rows: pd.DataFrame) -> pd.DataFrame:
     """Record, group, fold, and what else is known of each record."""
     records, patients = _texts(rows, "record"), _texts(rows, "patient")
-    if "patient" in rows:
-        warn_of_unknown_groups(patients.count(""), len(patients))
     groups = [patient or record for patient, record in zip(patients, records, strict=True)]
     folds = _folds(_texts(rows, "fold"), records)
     table = pd.DataFrame({"record": records, "group": groups, "fold": folds})

@@ -30,9 +30,9 @@ from beatline.datasets import (
     Manifest,
     by_number,
     class_name,
+    count_unknown_groups,
     exclusive,
     joined,
-    warn_of_unknown_groups,
 )
 from beatline.datasets.table.point_in_time import features_at
 from beatline.formats import tables
@@ -179,6 +179,8 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
         "rows_without_features": int((empty & label.isin(values)).sum()),
     }
     rows = np.flatnonzero(label.isin(values) & ~empty)
+    if columns.group is not None:
+        counts |= count_unknown_groups(table.texts[columns.group].iloc[rows].to_list(), "group")
     frame = pd.DataFrame({"record": _records(columns, table), "label": label}).iloc[rows]
     first = _first_alike(table.numbers[rows])
     alike = pd.Series(frame["record"].to_numpy()[first], frame["record"])
@@ -442,7 +444,6 @@ def _groups(columns: Columns, table: Table, records: pd.Series) -> pd.Series:
     if columns.group is None:
         return records
     groups = table.texts[columns.group].loc[records.index]
-    warn_of_unknown_groups(int((groups == "").sum()), len(groups), "group")
     return groups.where(groups != "", "record " + records)
 
 

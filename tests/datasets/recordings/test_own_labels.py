@@ -45,6 +45,22 @@ def test_one_column_with_classes() -> None:
     ]
 
 
+def test_lists_without_their_separator_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise just the records with several labels vanish, and the rest is no fair part of them."""
+    table = rows(["AF", "MI", "AF;MI", "AF", "MI"])
+    labelled(table, ["y"], separator=";", classes=["AF", "MI"], task="multilabel")
+    assert "download.separator" not in capsys.readouterr().out
+    labelled(table, ["y"], classes=["AF", "MI"], task="multilabel")
+    said = capsys.readouterr().out
+    assert "1 records" in said and "AF;MI" in said and "download.separator" in said
+
+
+def test_a_normal_label_that_there_is_not_is_refused_in_every_task() -> None:
+    for task in ("multilabel", "multiclass"):
+        with pytest.raises(UserError, match=r"normal.*'norm'.*NORM"):
+            labelled(rows(["NORM", "MI", "CD"]), ["y"], task=task, normal="norm")
+
+
 def test_several_columns_with_0_and_1() -> None:
     """As numbers or words; what is empty counts as 0 and is counted, and anything else is an error that
     names column and record."""
