@@ -148,9 +148,9 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
             break
     if not separator and len(labels) == 1 and (listing := _list_of_labels(classes)):
         unsure.append(
-            f"labels such as {listing[0]!r} may be lists of several: if so, write them without brackets and "
-            f"quotes, if they have any, and set download.separator to {listing[1]!r}, aggregate_labels.task "
-            f"to multilabel, and the classes to those in the lists"
+            f"labels such as {listing[0]!r} may be lists of several: if so, take brackets and quotes "
+            f"away, and set download.separator to {listing[1]!r}, aggregate_labels.task to multilabel, "
+            f"and the classes to those in the lists"
         )
     for role, key in (("age", "years"), ("rate", "Hz")):
         for each in rows:
