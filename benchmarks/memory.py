@@ -90,7 +90,7 @@ def epoch(place: str, folder: Path) -> float:
     info = {
         "architecture": {"name": "cnn", "parameters": architecture},
         "dataset": {"channels": list(LEADS), "length": train.recordings.length},
-        "windows": parameters.windows.completed(train.recordings.length).model_dump(),
+        "windows": parameters.windows.completed(train.recordings.length, "windows").model_dump(),
         "classes": CLASSES,
         "sections": [],
     }

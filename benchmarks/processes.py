@@ -69,7 +69,7 @@ def train(shards: int, precision: str) -> None:
         "precision": precision,
         "epochs": EPOCHS,
         "shards": shards,
-        "windows": committed.windows.completed(LENGTH),
+        "windows": committed.windows.completed(LENGTH, "windows"),
     }
     parameters = Train.model_validate({**committed.model_dump(), **changes})
     place = processes.place(shards)
