@@ -224,14 +224,13 @@ def warn_of_bad_records(bad: Mapping[str, str]) -> None:
         warn(f"skipped: {sentence}")
 
 
-def check_bad_records(
-    bad: Collection[str], most: int, cure: str = "repair the source, or allow more"
-) -> None:
-    """Raise UserError if more than `most` records, `aggregate_labels.max_bad_records`, are bad."""
+def check_bad_records(bad: Collection[str], most: int, more: str = "") -> None:
+    """Raise UserError if more than `most` records, `aggregate_labels.max_bad_records`, are bad; `more` is
+    said besides."""
     if len(bad) > most:
         raise UserError(
             f"{len(bad)} records cannot be read ({some(bad)}), more than "
-            f"aggregate_labels.max_bad_records = {most}: {cure}"
+            f"aggregate_labels.max_bad_records = {most}: repair the source, or allow more{more}"
         )
 
 

@@ -135,10 +135,8 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
         pack, present, leads=LEADS, sampling_rate=rate, samples=rate * SECONDS, unit="mV"
     )
     warn_of_bad_records(bad)
-    cure = "repair the source, or allow more"
-    if bad and all("has no lead" in sentence for sentence in bad.values()):
-        cure = "leave recordings with other leads to a data set of module recordings (docs/data.md)"
-    check_bad_records(bad, parameters.max_bad_records, cure)
+    other = "for recordings with other leads, use a data set of module recordings (docs/data.md)"
+    check_bad_records(bad, parameters.max_bad_records, f"; {other}")
     good = set(present) - bad.keys()
     records = _record_names(names, rate)
     rows = table.rows.assign(record=records).loc[[name in good for name in names]]

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
@@ -342,19 +343,17 @@ def _alike(rows: pd.DataFrame) -> list[str]:
 
 def _ages(values: list[str]) -> list[float]:
     """Years, NaN where there are none."""
-    years = [cells.number(value, "," if "," in value else ".") for value in values]
-    found = [math.nan if age is None or not 0 <= age < math.inf else age for age in years]
-    unknown = [
-        value
-        for value, age, year in zip(values, found, years, strict=True)
-        if math.isnan(age) and not (year is not None and math.isnan(year))
-    ]
-    if unknown:
+    found = [cells.number(value, "," if "," in value else ".") for value in values]
+    is_wrong = [age is None or age < 0 or math.isinf(age) for age in found]
+    if unknown := list(compress(values, is_wrong)):
         warn(
             f"{len(unknown)} records have an age that is no number of years "
             f"({listed(sorted(set(unknown)))}): it counts as missing"
         )
-    return found
+    return [
+        math.nan if age is None or wrong else age
+        for age, wrong in zip(found, is_wrong, strict=True)
+    ]
 
 
 def _sexes(values: list[str]) -> list[float]:
