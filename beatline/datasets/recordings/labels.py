@@ -42,6 +42,7 @@ FEMALE = ("f", "female", "woman", "w", "weiblich", "femenino", "femme", "mujer",
 # By words, and by the codes of PTB-XL; with a 2 among them, those of ISO/IEC 5218.
 SEXES = {**dict.fromkeys(MALE, "0"), **dict.fromkeys(FEMALE, "1")}
 ISO_5218 = {"1": "0", "2": "1"}
+OLDEST, NOT_TOLD = 130, 300  # years; the latter stands for above 89 in PTB-XL, which tells no more
 DESCRIBED = ("age", "sex", "event_timestamp", "quality", "quality_details")
 ANOMALY = "anomaly"
 Text = str | int | bool | float
@@ -344,10 +345,10 @@ def _alike(rows: pd.DataFrame) -> list[str]:
 def _ages(values: list[str]) -> list[float]:
     """Years, NaN where there are none."""
     found = [cells.number(value, "," if "," in value else ".") for value in values]
-    is_wrong = [age is None or age < 0 or math.isinf(age) for age in found]
+    is_wrong = [age is None or age < 0 or (age > OLDEST and age != NOT_TOLD) for age in found]
     if unknown := list(compress(values, is_wrong)):
         warn(
-            f"{len(unknown)} records have an age that is no number of years "
+            f"{len(unknown)} records have an age that is no number of years up to {OLDEST} "
             f"({listed(sorted(set(unknown)))}): it counts as missing"
         )
     return [

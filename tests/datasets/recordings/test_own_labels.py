@@ -240,11 +240,13 @@ def test_sexes_and_ages(capsys: pytest.CaptureFixture[str]) -> None:
     assert labels.table["sex"].fillna(-1).to_list() == [0, 1, -1]
     assert labels.table["age"].fillna(-1).to_list() == [50, -1, -1]
     assert "1 records have an age" in capsys.readouterr().out
-    of_a_table = rows(["a", "b", "a"], age=["67,5", "8 months", "NA"], patient=["x", "", ""])
+    of_a_table = rows(["a", "b", "a"], age=["67,5", "15709", "NA"], patient=["x", "", ""])
     found = labelled(of_a_table, ["y"], task="multiclass").table
     assert found["age"].fillna(-1).to_list() == [67.5, -1, -1]
     said = capsys.readouterr().out
-    assert "8 months" in said and "2 of 3 records name no patient" in said
+    assert "15709" in said and "2 of 3 records name no patient" in said
+    months = labelled(rows(["a", "b", "a"], age=["8 months", "300", "90"]), ["y"]).table
+    assert months["age"].fillna(-1).to_list() == [-1, 300, 90]
     assert "sex" not in capsys.readouterr().out
     iso = labelled(rows(["a", "b", "a"], sex=["1", "2", "0"]), ["y"])
     assert iso.table["sex"].fillna(-1).to_list() == [0, 1, -1]
