@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from beatline.common.params import Parameters, validated
 from beatline.prediction import familiarity, reference
 from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.reference import Reference
-from beatline.prediction.tasks import TASKS, TaskName
+from beatline.prediction.tasks import TaskName
 
 FOLDER = Path("data/models")  # with the bundle of each data set and model: ptbxl/cnn
 WEIGHTS, GRAPH = "weights.safetensors", "model.onnx"
@@ -287,13 +286,3 @@ def shape_of(model_info: dict[str, Any]) -> tuple[int, int]:
     """Return the shape of the windows that a bundle's network looks at: samples and channels."""
     dataset, window = model_info["dataset"], model_info["windows"]["length"]
     return min(window or dataset["length"], dataset["length"]), len(dataset["channels"])
-
-
-def measures(model_info: Mapping[str, Any]) -> Literal["error", "distance"] | None:
-    """Return what an anomaly score is: a reconstruction's error or the distance from normal recordings;
-    None of a model of labels, which gives none."""
-    if not TASKS[model_info["task"]].learns_normal_only:
-        return None
-    score = model_info["architecture"]["parameters"].get("score", "reconstruction")
-    reconstructs = model_info["task"] == "reconstruction" and score == "reconstruction"
-    return "error" if reconstructs else "distance"

@@ -7,9 +7,9 @@ predictions, and its loss, is in :mod:`beatline.prediction.losses`; nothing here
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -125,3 +125,13 @@ TASKS: dict[str, Task] = {
     "reconstruction": _RECONSTRUCTION,
     "neighbours": replace(_RECONSTRUCTION, name="neighbours"),
 }
+
+
+def measures(model_info: Mapping[str, Any]) -> Literal["error", "distance"] | None:
+    """Return what an anomaly score is: a reconstruction's error or the distance from normal recordings;
+    None of a model of labels, which gives none."""
+    if not TASKS[model_info["task"]].learns_normal_only:
+        return None
+    score = model_info["architecture"]["parameters"].get("score", "reconstruction")
+    reconstructs = model_info["task"] == "reconstruction" and score == "reconstruction"
+    return "error" if reconstructs else "distance"

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beatline import drawings
-from beatline.bundle.model_info import measures
 from beatline.common.words import counted
 from beatline.drawings import Shown
 from beatline.evaluation import reconstructions
 from beatline.evaluation.mistakes import Mistake, most_confident
 from beatline.evaluation.reconstructions import in_the_middle
 from beatline.evaluation.results import Evaluated
+from beatline.prediction.tasks import measures
 from beatline.preprocessing.normalization import Normalization
 from beatline.reporting.document import Document, noun, short, text
 from beatline.reporting.models import score

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from beatline.bundle.model_info import measures
 from beatline.drawings import figures
 from beatline.evaluation.estimates import FEWEST_OF_A_KIND
 from beatline.evaluation.results import Evaluated
+from beatline.prediction.tasks import measures
 from beatline.reporting.document import (
     DASH,
     METRICS,

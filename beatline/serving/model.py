@@ -20,7 +20,6 @@ from beatline.bundle.model_info import (
     GRAPH_SHA256,
     MOST_VALUES,
     WEIGHTS_SHA256,
-    measures,
     read_familiarity,
     read_model_info,
     shape_of,
@@ -35,7 +34,7 @@ from beatline.export.session import WINDOWS, open_session
 from beatline.features import sound
 from beatline.prediction import tasks
 from beatline.prediction.familiarity import Familiarity
-from beatline.prediction.tasks import Task
+from beatline.prediction.tasks import Task, measures
 from beatline.prediction.windows import Windows, aggregated, starts
 from beatline.preprocessing.normalization import Normalization
 from beatline.serving.problems import Problem, unavailable
@@ -112,7 +111,7 @@ class Model:
 
     @property
     def measures(self) -> Literal["error", "distance"] | None:
-        """What its anomaly score is (:func:`beatline.bundle.model_info.measures`)."""
+        """What its anomaly score is (:func:`beatline.prediction.tasks.measures`)."""
         return measures(self.model_info)
 
     @property
