@@ -21,7 +21,7 @@ from beatline.prediction.tasks import TASKS
 from beatline.prediction.windows import Windows
 
 TRAIN = {
-    "windows": {"stride": 1},
+    "windows": {},
     "threshold_percentile": 95,
     "seed": 1,
     "learning_rate": 0.1,

@@ -27,8 +27,8 @@ from beatline.prediction.device_data import Recordings
 from beatline.prediction.tasks import TASKS
 from beatline.prediction.windows import Windows
 
-WHOLE = Windows(stride=1)
-TRAIN = {"windows": {"stride": 1}, "threshold_percentile": 95, "seed": 1, "l2": [30.0]}
+WHOLE = Windows()
+TRAIN = {"threshold_percentile": 95, "seed": 1, "l2": [30.0]}
 
 
 def recordings(signals: np.ndarray) -> Recordings:

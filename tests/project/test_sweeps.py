@@ -20,11 +20,15 @@ from benchmarks import mnist
 from tests.paths import ROOT
 
 TARGETS = re.findall(r"^(exp-[a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
-# Stands in for dvc and beatline: writes down what it is called with.
+# Stands in for dvc and beatline: writes down what it is called with; what it is to get is a bundle.
 WRITE_DOWN = """#!{python}
-import json, sys
+import json, pathlib, sys
 with open("{calls}", "a") as file:
     file.write(json.dumps(sys.argv) + "\\n")
+if sys.argv[1] == "get":
+    folder = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps({{"weights_sha256": "0" * 64}}))
 """
 
 
@@ -53,7 +57,8 @@ def _calls(target: str, folder: Path) -> list[list[str]]:
         script.write_text(WRITE_DOWN.format(python=sys.executable, calls=calls))
         script.chmod(0o755)
     venv = os.path.relpath(folder, ROOT)
-    command = ["make", "--silent", f"--old-file={venv}/.ready", f"VENV={venv}", target]
+    command = ["make", "--silent", f"--old-file={venv}/.ready", f"VENV={venv}"]
+    command += [f"PARENT={folder}/parent", target]
     subprocess.run(command, cwd=ROOT, check=True)
     return [json.loads(line) for line in calls.read_text().splitlines()]
 
