@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 
 from beatline import reporting
 from beatline.common.files import read_csv
+from beatline.datasets import UNKNOWN_GROUPS
 from beatline.reporting import Document, Report
+from beatline.reporting.data_card import data_card
 from beatline.reporting.document import anchor
+from beatline.reporting.results import read
 from tests.paths import ROOT
 from tests.reporting import project
 from tests.reporting.reading import rows, section, table
@@ -82,6 +86,19 @@ def test_no_group_is_told_of_where_the_data_tell_none(document: Document) -> Non
         assert ("tells no sex and no age" in data) == (name not in ("hearts", "machines"))
         assert (": by sex and age" in models) == known
     assert "told apart by machine" in section(_cards(document, "machines")[1], "Factors")
+
+
+def test_records_of_nobody_known_are_told_where_patients_are_promised(root: Path) -> None:
+    """That no patient is in two splits holds of those who are named."""
+    results = read(project.CONTENT, "hearts", root)
+    said = []
+    for counts in ({}, {UNKNOWN_GROUPS: 1234}):
+        info = results.dataset_info | {"counts": results.dataset_info["counts"] | counts}
+        card = data_card(replace(results, dataset_info=info), project.CONTENT, root)
+        said.append(" ".join(section(card, "Splits").split()))
+    assert "in the same one (seed" in said[0]
+    assert "in the same one, as far as they name one: 1,234 do not" in said[1]
+    assert "one of its own (seed" in said[1]
 
 
 def test_people_are_counted_as_they_are(document: Document, root: Path) -> None:
