@@ -35,7 +35,7 @@ from beatline.common.errors import UserError
 from beatline.common.files import sha256
 from beatline.comparing import outputs
 from beatline.comparing.outputs import Comparison, Run, group_of
-from beatline.lineage.code import ends_of_history
+from beatline.comparing.revisions import where_else
 from beatline.lineage.lock import DVC_LOCK, read
 
 WORKSPACE = "the workspace"
@@ -102,12 +102,7 @@ def _commit_of(name: str) -> str:
     try:
         return shell("git", "rev-parse", *options, f"{name}^{{commit}}").strip()
     except UserError:
-        shallow = "this clone is shallow: run `git fetch --unshallow`, or " * bool(
-            ends_of_history()
-        )
-        raise UserError(
-            f"there is no commit, branch or tag {name!r}: {shallow}see `git branch --all`"
-        ) from None
+        raise UserError(f"there is no commit, branch or tag {name!r}: {where_else()}") from None
 
 
 def _state_of_workspace() -> dict[str, str]:

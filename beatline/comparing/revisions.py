@@ -197,13 +197,16 @@ def commit_of(repo: Repo, name: str) -> str:
             return commit.hexsha
         raise RevError(f"{name!r} is no commit")
     except (RevError, SCMError, NoSCMError, AttributeError):
-        shallow = "this clone is shallow: run `git fetch --unshallow`, or " * bool(
-            ends_of_history()
-        )
         raise UserError(
             f"there is no commit, branch, tag or experiment {name!r}{did_you_mean(name, _names(repo))}: "
-            f"{shallow}see `git branch --all` and `dvc exp list`"
+            f"{where_else()} and `dvc exp list`"
         ) from None
+
+
+def where_else() -> str:
+    """Say where a commit may be that is not found here."""
+    shallow = "this clone is shallow: run `git fetch --unshallow`, or "
+    return f"{shallow if ends_of_history() else ''}see `git branch --all`"
 
 
 def _names(repo: Repo) -> list[str]:

@@ -14,9 +14,6 @@ class Interrupted:
     """A queue at whose workers somebody presses Ctrl-C."""
 
     def set_awaited(self, *_: Any) -> None:
-        pass
-
-    def has_workers(self) -> bool:
         raise KeyboardInterrupt
 
 
