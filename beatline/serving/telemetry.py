@@ -272,7 +272,7 @@ class Telemetry:
         pids = {os.getpid()}
         if folder := os.environ.get(FOLDER):
             everything = CollectorRegistry()
-            multiprocess.MultiProcessCollector(everything)
+            everything.register(_Workers(Path(folder)))
             # What a live process has written there; the files of dead ones are removed.
             pids |= {int(path.stem.split("_")[-1]) for path in Path(folder).glob("gauge_live*.db")}
         processes = CollectorRegistry()
@@ -281,6 +281,22 @@ class Telemetry:
         processes.register(_States(self._root, states.drift, "drift", _DRIFT))
         processes.register(_States(self._root, states.retrainings, "retraining", _RETRAINING))
         return b"".join(map(prometheus_client.generate_latest, (everything, processes)))
+
+
+class _Workers(Collector):
+    """What all worker processes have written into their folder.
+
+    prometheus_client makes a file before it writes into it, and cannot read an empty one: a worker that
+    is just starting, or was killed between the two, would take the numbers of all others along (its
+    issue 1199).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        begun = [str(path) for path in self._folder.glob("*.db") if _size(path)]
+        return multiprocess.MultiProcessCollector.merge(begun)
 
 
 class _Processes(Collector):
@@ -483,6 +499,14 @@ def _up_to(limit: float, bounds: tuple[float, ...]) -> tuple[float, ...]:
     """Return the bounds of a histogram up to a limit, which is one of them: what has reached it can be
     told from what is beyond."""
     return (*takewhile(lambda bound: bound < limit, bounds), limit)
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 also of a file that a worker's end has just removed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _identity(model: Model) -> tuple[str, ...]:

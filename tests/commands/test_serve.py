@@ -255,6 +255,18 @@ def test_workers_are_replaced(folder: Path) -> None:
     assert "Traceback" not in said and "KeyboardInterrupt" not in said
 
 
+def test_a_file_of_metrics_that_is_still_empty(folder: Path) -> None:
+    """A worker makes its files first and writes into them later, or never, if it is killed in between:
+    what the others have counted is told all the same."""
+    with serving(folder) as server:
+        assert httpx.post(server.url + CNN, content=ECG, headers=RAW).status_code == 200
+        (metrics,) = server.temporary.iterdir()
+        for kind in ("counter", "histogram", "gauge_livesum"):
+            (metrics / f"{kind}_{2**22 + 1}.db").touch()
+        assert metric(server.url, "predictions_total", predicted="MI") > 0
+        assert metric(server.url, "workers_ready") == WORKERS
+
+
 def test_what_each_process_uses(folder: Path) -> None:
     """Whichever worker is asked tells of all of them and of their parent, and of no dead one."""
     with serving(folder) as server:
