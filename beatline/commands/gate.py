@@ -36,6 +36,11 @@ def run(options: argparse.Namespace) -> int:
 def _gate(repo: Repo, before: Revision, after: Revision) -> int:
     if before.commit == after.commit:
         raise UserError(f"{before.label} is what is compared with it: name another base")
+    if after.commit is None and is_behind(repo):
+        raise UserError(
+            f"{BEHIND}: its numbers are older, and the gate judges by numbers; run it, or name the commit "
+            f"that is meant"
+        )
     parameters = parameters_of(before, after)
     comparison = compare(before, after, parameters)
     print(words.gate(comparison))
@@ -43,8 +48,6 @@ def _gate(repo: Repo, before: Revision, after: Revision) -> int:
         print(
             f"\nThe block compare of params.yaml was changed: the gate holds to {before.label}'s."
         )
-    if after.commit is None and is_behind(repo):
-        print(f"\nThese numbers are older, for {BEHIND}.")
     if comparison.outcome == FAILED:
         return EXIT_FAILED
     if comparison.outcome == CANNOT_TELL:

@@ -64,7 +64,10 @@ def _validate_dataset(content: dict[str, Any], name: str) -> None:
         if source.rstrip("/") not in made:
             raise _unknown(f"{key}.download.source", source, made)
     elif not Path(source).exists():
-        warn(f"{key}.download.source: {source} is not here, so that download@{name} cannot run")
+        warn(
+            f"{key}.download.source: {source} is not here, so that download@{name} cannot run: bring it "
+            f"back, or write where it is"
+        )
 
 
 def _unknown(key: str, value: str, known: list[str]) -> UserError:

@@ -98,7 +98,8 @@ class Row:
         if not each.standard_error > 0:
             return math.nan
         beyond = float(stdtrit(each.degrees, POWER)) * each.standard_error
-        return max((self.high - self.low) / 2, self.tolerance or 0.0) + beyond
+        reach = max(self.high - each.difference, each.difference - self.low)
+        return max(reach, self.tolerance or 0.0) + beyond
 
     @property
     def could_show_none(self) -> bool:

@@ -329,7 +329,8 @@ def error_of_mean(values: Array) -> Error:
 
 
 class Simultaneous(NamedTuple):
-    """A difference's interval, which holds together with all of its family, and its adjusted p-value."""
+    """A difference's interval, which holds together with all of its family, and its adjusted p-value.
+    The interval ends where differences do: every metric lies between 0 and 1."""
 
     low: float
     high: float
@@ -349,7 +350,8 @@ def simultaneous(family: Sequence[Difference], confidence: float, seed: int) -> 
         p_value, reach = each.p_value, each.reach(level)
         rank = 1 + int(np.searchsorted(smallest, p_value, side="right"))
         adjusted = math.nan if math.isnan(p_value) else rank / (DRAWS + 1)
-        rows.append(Simultaneous(each.difference - reach, each.difference + reach, adjusted))
+        low, high = np.clip([each.difference - reach, each.difference + reach], -1, 1).tolist()
+        rows.append(Simultaneous(low, high, adjusted))
     return rows
 
 

@@ -190,6 +190,18 @@ def test_what_never_differs_has_an_interval_of_its_own(records: int) -> None:
         assert found.p_value == 1
 
 
+def test_intervals_end_where_differences_do() -> None:
+    """Of a handful of records a metric may be anything, and no more than that: from 0 to 1."""
+    rows = [
+        Difference("f1", 0.2, 0.9, Error(0.13, 30)),
+        Difference("auc", 0.5, 0.5, Error(2.0, 4)),
+        Difference("accuracy", 0.5, 0.6, Error(1e-4, 1e6)),
+    ]
+    (f1, auc, accuracy) = simultaneous(rows, 0.95, 1)
+    assert (-1 < f1.low < 0 and f1.high == 1) and auc[:2] == (-1, 1)
+    assert accuracy.high - 0.1 == pytest.approx(0.1 - accuracy.low)
+
+
 def test_parts_are_the_classes() -> None:
     """Each of several classes has its differences, whose mean is the overall one."""
     generator = np.random.default_rng(6)
@@ -345,7 +357,7 @@ def test_families_raise_a_false_alarm_as_rarely_as_one_comparison() -> None:
     """Of 2,000 families of six differences, of which none is real, one interval or more leaves out zero
     in 5 %."""
     generator = np.random.default_rng(4)
-    mixed = generator.normal(size=(400, 6)) @ (np.eye(6) + 0.5)
+    mixed = 0.05 * generator.normal(size=(400, 6)) @ (np.eye(6) + 0.5)
     mixed -= mixed.mean(axis=0)
     covariance = np.cov(mixed, rowvar=False)
     rows = [

@@ -161,11 +161,15 @@ def test_compare_and_gate_say_the_same(clone: Clone, tmp_path: Path) -> None:
 
 
 def test_workspace_that_was_not_run_is_warned_of(clone: Clone) -> None:
-    """Parameters that nobody has trained with are not silently compared by the numbers of others."""
+    """Parameters that nobody has trained with are not silently compared by the numbers of others, and the
+    gate does not open by them."""
     warning = "warning: the workspace has changes that `dvc repro` has not run"
     assert warning not in compare(clone, "seed")
     set_parameters(clone, {f"{KEY}.seed": 7})
     assert warning in compare(clone, "seed")
+    said = gate(clone, "seed", ok=False)
+    assert "error: the workspace has changes that `dvc repro` has not run" in said
+    assert "Passed" not in said
     clone.run("git", "checkout", "--quiet", "params.yaml")
 
 
