@@ -143,7 +143,7 @@ class Bundle:
         """
         network, windows = self.network.cpu(), self.windows
         samples = signals.shape[1]
-        length = min(windows.length or samples, samples)
+        length = windows.steps(samples)
         first = starts(samples, windows)
         parts = [signals[:, start : start + length] for start in first]
         outputs = [network(torch.from_numpy(part)) for part in parts]

@@ -16,6 +16,7 @@ from beatline.prediction import familiarity, reference
 from beatline.prediction.familiarity import Familiarity
 from beatline.prediction.reference import Reference
 from beatline.prediction.tasks import TaskName
+from beatline.prediction.windows import Windows
 
 FOLDER = Path("data/models")  # with the bundle of each data set and model: ptbxl/cnn
 WEIGHTS, GRAPH = "weights.safetensors", "model.onnx"
@@ -99,12 +100,11 @@ class _Normalization(Parameters):
     constant_channels: list[Count]
 
 
-class _Windows(Parameters):
-    """:class:`beatline.prediction.windows.Windows`, whose length is said."""
+class _Windows(Windows):
+    """Their length is said."""
 
     length: Annotated[int, Field(ge=0, le=MOST_VALUES)]
     stride: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
-    aggregate: Literal["mean", "max"] = "mean"
 
 
 class _Training(_Part):
@@ -284,5 +284,5 @@ def batches(recordings: Any, model_info: dict[str, Any]) -> list[np.ndarray]:
 
 def shape_of(model_info: dict[str, Any]) -> tuple[int, int]:
     """Return the shape of the windows that a bundle's network looks at: samples and channels."""
-    dataset, window = model_info["dataset"], model_info["windows"]["length"]
-    return min(window or dataset["length"], dataset["length"]), len(dataset["channels"])
+    dataset, windows = model_info["dataset"], Windows(**model_info["windows"])
+    return windows.steps(dataset["length"]), len(dataset["channels"])

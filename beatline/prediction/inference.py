@@ -50,7 +50,7 @@ def records_at_once(recording_length: int, windows: Windows) -> int:
 def batches(recordings: Recordings, windows: Windows) -> Iterator[torch.Tensor]:
     """The windows of all recordings in order, `[B, T, C]`, those of one recording in one batch."""
     first = starts(recordings.length, windows)
-    length = min(windows.length or recordings.length, recordings.length)
+    length = windows.steps(recordings.length)
     whole = first == [0] and length == recordings.length
     at_once = records_at_once(recordings.length, windows)
     runs = torch.arange(len(recordings)).split(at_once)

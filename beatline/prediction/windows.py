@@ -21,24 +21,27 @@ class Windows(Parameters):
     stride: int | None = Field(default=None, ge=1)
     aggregate: Literal["mean", "max"] = "mean"
 
+    def steps(self, recording_length: int) -> int:
+        """How many time steps of recordings of that length the network looks at."""
+        return min(self.length or recording_length, recording_length)
+
     def completed(self, recording_length: int, key: str) -> Windows:
-        """The same windows over recordings of that length, with their stride in numbers. Warns, naming
-        `key`, where they stand, if they are longer than a recording."""
+        """The same windows over recordings of that length, with their stride in numbers; the whole
+        recording, if they are longer, of which a warning names the `key` where they stand."""
         if self.length > recording_length:
             warn(
                 f"{key}.length is {self.length}, and recordings have {recording_length} time steps: the "
                 f"network looks at whole recordings"
             )
+            return self.model_copy(update={"length": 0, "stride": recording_length})
         return self.model_copy(update={"stride": self.stride or self.length or recording_length})
 
 
 def starts(recording_length: int, windows: Windows) -> list[int]:
     """First samples of the windows over a recording."""
-    length = windows.length or recording_length
-    if length >= recording_length:
-        return [0]
-    regular = range(0, recording_length - length + 1, windows.stride or length)
-    last = recording_length - length
+    steps = windows.steps(recording_length)
+    last = recording_length - steps
+    regular = range(0, last + 1, windows.stride or steps)
     return [*regular] if regular[-1] == last else [*regular, last]
 
 

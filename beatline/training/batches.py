@@ -59,8 +59,8 @@ def batches(
     if smoothing := parameters.label_smoothing:
         targets = targets * (1 - smoothing) + smoothing * task.uninformed(targets.shape[1])
     own = range(parameters.shards) if own is None else own
-    length = parameters.windows.length
-    room = recordings.length - length + 1 if 0 < length < recordings.length else 0
+    length = parameters.windows.steps(recordings.length)
+    room = recordings.length - length + 1 if length < recordings.length else 0
     order = torch.randperm(len(recordings), generator=generator).split(parameters.batch_size)
     steps = [list(_requests(positions, room, parameters.shards, generator)) for positions in order]
     stream = recordings.stream(

@@ -26,7 +26,8 @@ def test_windows_longer_than_a_recording_are_told(capsys: pytest.CaptureFixture[
     """Somebody's short recordings train with the committed parameters, as wholes, and not in silence."""
     Windows(length=10).completed(10, "train.cnn.own.windows")
     assert not capsys.readouterr().out
-    assert Windows(length=10).completed(9, "train.cnn.own.windows").length == 10
+    whole = Windows(length=10, stride=5).completed(9, "train.cnn.own.windows")
+    assert (whole.length, whole.stride) == (0, 9)
     assert "train.cnn.own.windows.length is 10" in capsys.readouterr().out
 
 
