@@ -33,7 +33,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from beatline.common import sums
 from beatline.common.errors import UserError, warn
+from beatline.common.files import read_csv
 from beatline.common.params import Parameters
 from beatline.sources import published
 from beatline.sources.archives import own
@@ -44,6 +46,16 @@ Drawing = Literal["twelve_leads", "trace", "image", "features", "spectrogram"]
 MANIFEST = "manifest.json"  # the pack's own description of itself
 NAMED = 5  # so many records are named in a message about many
 COLUMNS = ("record", "group", "normal", "fold")  # of a table of labels, besides its classes
+DESCRIBED = (
+    "age",
+    "sex",
+    "event_timestamp",
+    "quality",
+    "quality_details",
+)  # there, if they are known
+# As which no class is called: what tables of labels, splits and predictions have besides.
+RESERVED = (*COLUMNS, *DESCRIBED, "label", "alike", "split", "snapshot", "machine_id", "wrong")
+CLASS = "class "  # before a label that would be called as one of these
 
 
 class Download(Parameters):
@@ -107,7 +119,7 @@ class Labels:
     split of the publishers: train, validation, test; empty where there is none), one 0/1 column per
     class, and any further columns that describe a record (age, sex, …). Where records are equal,
     `alike` is the name of the first of them, in one group with it: no split parts them, not even one
-    by record. No class is called as one of COLUMNS, or `alike`. `sections`: the column that tells apart
+    by record. No class is called as one of RESERVED. `sections`: the column that tells apart
     what no metric may pool (machines), if any.
     """
 
@@ -121,6 +133,23 @@ class Labels:
 def module(name: str) -> ModuleType:
     """The data set module called `name` (`datasets.<data set>.module` in params.yaml)."""
     return importlib.import_module(f"beatline.datasets.{name}")
+
+
+def labels_and_split(
+    name: str, columns: Collection[str], sections: str | None
+) -> tuple[pd.DataFrame, pd.Series]:
+    """The table of labels of the data set `name`, and the split of each of its records.
+
+    Raises UserError if a file is missing or damaged or has not all of `columns`, or if the two are not of
+    the same records.
+    """
+    path = Path(f"data/splits/{name}.csv")
+    labels = sums.verified(Path(f"data/labels/{name}/labels.csv"))
+    table = read_csv(labels, ("record", *columns), sections)
+    split = read_csv(sums.verified_alone(path), ("record", "split"))
+    if list(split["record"]) != list(table["record"]):
+        raise UserError(f"{path} is of other records: run `dvc repro`")
+    return table, split["split"]
 
 
 # ---------------------------------------------------------------- steps of several data sets
@@ -154,15 +183,24 @@ def numbered(parts: Mapping[str, Sequence[Any]], folds: Mapping[str, str]) -> pd
 def exclusive(table: pd.DataFrame, classes: Mapping[str, Any], min_records: int) -> Labels:
     """Labels of which each record has one. `table` has the columns record, group, normal, fold and
     `label`; `classes`: the value of `label` by the name of its class. Records of classes with fewer than
-    `min_records` are left out and counted."""
+    `min_records` are left out and counted. Raises UserError if one class is left."""
     table = table.assign(**{name: (table["label"] == label) * 1 for name, label in classes.items()})
     kept = large_classes(table, list(classes), min_records)
+    if len(kept) == 1:
+        raise one_class(kept[0])
     inside = table[kept].to_numpy().any(axis=1)
     return Labels(
         table=table.loc[inside, [*COLUMNS, *kept]].reset_index(drop=True),
         classes=kept,
         task="multiclass",
         counts={"records_of_small_classes": int(np.count_nonzero(~inside))},
+    )
+
+
+def one_class(name: str) -> UserError:
+    return UserError(
+        f"every record that is left is of class {name}: there is nothing to tell apart, name other "
+        f"labels in download, or leave out fewer by aggregate_labels, as by min_records"
     )
 
 
@@ -190,8 +228,20 @@ def large_classes(table: pd.DataFrame, classes: list[str], min_records: int) -> 
 
 
 def class_name(label: str) -> str:
-    """A label as the name of a column, which may be called as no other one is."""
-    return f"class {label}" if label in (*COLUMNS, "label", "alike") else label
+    """A label as the name of a column, which may be called as no other one is; two labels never have
+    one name."""
+    return f"{CLASS}{label}" if _is_reserved(label) else label
+
+
+def label_of(name: str) -> str:
+    """The label of which :func:`class_name` has made `name`."""
+    return name.removeprefix(CLASS) if _is_reserved(name) else name
+
+
+def _is_reserved(label: str) -> bool:
+    while label.startswith(CLASS):
+        label = label.removeprefix(CLASS)
+    return label in RESERVED
 
 
 def by_number(label: str) -> tuple[float, str]:

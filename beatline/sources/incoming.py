@@ -133,8 +133,8 @@ def added(snapshots: Sequence[Snapshot], pack: PackWriter) -> Iterator[Opened]:
 def annotated(pack: Pack, table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of labels with group, fold and, in COLUMN, the date of records from snapshots; as it
     is if there are none in the pack. A record without a group is one by itself."""
-    dates = [name.split("/")[1] for name in pack.names() if name.startswith("incoming/")]
-    dates = sorted(set(dates))
+    places = (name.split("/") for name in pack.names())
+    dates = sorted(parts[1] for parts in places if parts[::2] == ["incoming", CASES])
     if not dates:
         return table
     table = table.assign(**{COLUMN: ""})

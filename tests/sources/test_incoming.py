@@ -4,8 +4,9 @@ changes."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,9 @@ def digits(folder: Path) -> Path:
     return folder
 
 
-def rows(folder: Path) -> Path:
+def rows(folder: Path, kinds: Sequence[str] = ("ill", "well", "well")) -> Path:
     table = pd.DataFrame(np.random.default_rng(1).normal(size=(60, 4)), columns=[*"abcd"])
-    table.insert(0, "kind", np.where(np.arange(60) % 3, "well", "ill"))
+    table.insert(0, "kind", [*kinds] * 20)
     table.insert(1, "patient", [f"p{number // 2}" for number in range(60)])
     table.insert(2, "name", [f"n{number}" for number in range(60)])
     table.to_csv(folder / "table.csv", index=False)
@@ -99,6 +100,24 @@ TABLE = {
     },
     "split": {"method": "stratified", "by": "patient", **SHARES, "seed": 1},
 }
+
+
+def detection(**chosen: Any) -> Kind:
+    """A table with 0 for normal rows, for a detector: experts say `normal` and `anomaly`."""
+    labels = TABLE["aggregate_labels"] | {"target": "anomaly", "normal": 0} | chosen
+    content = TABLE | {"aggregate_labels": labels}
+    make = partial(rows, kinds=("1", "0", "0"))
+    return Kind("table", content, make, (1, 4), None, 0, ("normal", "anomaly"))
+
+
+def named_like_columns() -> Kind:
+    """A table with labels that are also the names of columns, so that classes are called otherwise."""
+    content = TABLE | {"aggregate_labels": TABLE["aggregate_labels"] | {"normal": None}}
+    make = partial(rows, kinds=("normal", "class normal", "snapshot"))
+    labels = ("class normal", "class class normal")
+    return Kind("table", content, make, (1, 4), None, 0, labels)
+
+
 MNIST = {
     "module": "mnist",
     "download": {"sha256": None},
@@ -125,6 +144,9 @@ KINDS = {
     "classes": Kind("ucr", CLASSES, series, (12, 1), None, 0, ("1", "2")),
     "mnist": Kind("mnist", MNIST, digits, (28, 28), None, 0.5 / 255, ("0", "2")),
     "table": Kind("table", TABLE, rows, (1, 4), None, 0, ("", "ill")),
+    "detection": detection(),
+    "detection of values": detection(values=[0, 1]),
+    "named like columns": named_like_columns(),
 }
 
 

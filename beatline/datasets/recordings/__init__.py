@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -336,7 +337,12 @@ def _rules(
             "column as download.rate, or set download.sampling_rate"
         )
     else:
-        steps = max(1, round(parameters.seconds * rate))
+        steps = round(parameters.seconds * rate)
+        if steps < 2:
+            raise UserError(
+                f"download.seconds: {parameters.seconds:g} s at {rate:g} Hz leave {steps} of a "
+                f"recording's samples: make it longer"
+            )
     label_columns = parameters.label_columns
     return Rules(channels, rate, steps, voltage or "as given", label_columns, parameters.separator)
 
@@ -368,7 +374,9 @@ def _most(values: Iterator[Any]) -> Any:
 def _steps(each: files.Found, rate: float | None) -> int:
     """How many steps in time a file has at `rate`, as soxr counts them."""
     own = each.rate or rate
-    return each.steps if own == rate or not own or not rate else round(each.steps * rate / own)
+    if own == rate or not own or not rate:
+        return each.steps
+    return math.floor(each.steps * rate / own + 0.5)
 
 
 def _unit(found: dict[str, files.Found], channels: list[str]) -> str | None:

@@ -17,6 +17,7 @@ from beatline.common.errors import UserError, listed, names_there_are, warn
 from beatline.common.params import Parameters
 from beatline.datasets import (
     COLUMNS,
+    DESCRIBED,
     Labels,
     Task,
     by_number,
@@ -24,7 +25,9 @@ from beatline.datasets import (
     count_unknown_groups,
     exclusive,
     joined,
+    label_of,
     large_classes,
+    one_class,
     some,
 )
 from beatline.datasets.recordings.quality import FLAGS, Flag
@@ -43,7 +46,6 @@ FEMALE = ("f", "female", "woman", "w", "weiblich", "femenino", "femme", "mujer",
 SEXES = {**dict.fromkeys(MALE, "0"), **dict.fromkeys(FEMALE, "1")}
 ISO_5218 = {"1": "0", "2": "1"}
 OLDEST, NOT_TOLD = 130, 300  # years; the latter stands for above 89 in PTB-XL, which tells no more
-DESCRIBED = ("age", "sex", "event_timestamp", "quality", "quality_details")
 ANOMALY = "anomaly"
 Text = str | int | bool | float
 
@@ -168,7 +170,7 @@ def later_labels(classes: Sequence[str], block: Mapping[str, Any]) -> list[str]:
     if parameters.task == "anomaly":
         return [ANOMALY if ANOMALY in classes else str(normal)]
     if classes or parameters.task == "multilabel":
-        return [name.removeprefix("class ") for name in classes]
+        return list(map(label_of, classes))
     if normal is None:
         raise UserError(
             "aggregate_labels.normal: what records are called that are of no class is not said: name it"
@@ -399,22 +401,15 @@ def _task(several: bool, classes: list[str], normal: str | None) -> Task:
         return "multilabel"
     if len(classes) == 1:
         if normal is None or normal == classes[0]:
-            raise _one_class(classes[0])
+            raise one_class(classes[0])
         return "binary"
     return "binary" if len(classes) == 2 else "multiclass"
-
-
-def _one_class(name: str) -> UserError:
-    return UserError(
-        f"every record that is left is of class {name}: there is nothing to tell apart, change "
-        f"aggregate_labels.classes, drop or min_records, or name other columns as download.labels"
-    )
 
 
 def _multilabel(
     table: pd.DataFrame, kept: list[set[str]], classes: list[str], parameters: AggregateLabels
 ) -> Labels:
-    names = {name: _name(name) for name in classes}
+    names = {name: class_name(name) for name in classes}
     for name, column in names.items():
         table[column] = [int(name in labels) for labels in kept]
     left = large_classes(table, list(names.values()), parameters.min_records)
@@ -464,20 +459,18 @@ def _one_each(
     table["label"] = [next(iter(labels)) if len(labels) == 1 else "" for labels in kept]
     if task == "binary" and len(classes) == 1 and normal in (None, *classes):
         # One column of 0 and 1, or one class that is named: what has it not is the other.
-        only = [_name(classes[0])]
+        only = [class_name(classes[0])]
         table[only[0]] = [int(bool(labels)) for labels in kept]
         table = table.loc[~unknown].reset_index(drop=True)
         large_classes(table, only, parameters.min_records)
         if table[only[0]].to_numpy().all():
-            raise _one_class(classes[0])
+            raise one_class(classes[0])
         return Labels(_ordered(table, only), only, task, counts)
     named = table.loc[table["label"] != ""].reset_index(drop=True)
-    labels = exclusive(named, {_name(name): name for name in classes}, parameters.min_records)
+    labels = exclusive(named, {class_name(name): name for name in classes}, parameters.min_records)
     extras = named.set_index("record").drop(columns=[*COLUMNS[1:], "label"])
     full = labels.table.join(extras, on="record")
     counts |= labels.counts
-    if len(labels.classes) == 1 and task == "multiclass":
-        raise _one_class(labels.classes[0])
     if task == "multiclass":
         return Labels(_ordered(full, labels.classes), labels.classes, task, counts)
     if len(labels.classes) != 2:
@@ -485,14 +478,9 @@ def _one_each(
             f"aggregate_labels.task is binary, but there are {len(labels.classes)} classes "
             f"({some(labels.classes)}): choose two by map, classes or drop, or set task to multiclass"
         )
-    negative = _name(normal) if normal in classes else labels.classes[0]
+    negative = class_name(normal) if normal in classes else labels.classes[0]
     positive = [name for name in labels.classes if name != negative]
     return Labels(_ordered(full, positive), positive, task, counts)
-
-
-def _name(label: str) -> str:
-    """A label as the name of a column, which no other column has."""
-    return f"class {label}" if label in DESCRIBED else class_name(label)
 
 
 def _ordered(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:

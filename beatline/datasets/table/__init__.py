@@ -33,6 +33,7 @@ from beatline.datasets import (
     count_unknown_groups,
     exclusive,
     joined,
+    label_of,
 )
 from beatline.datasets.table.point_in_time import features_at
 from beatline.formats import tables
@@ -47,6 +48,7 @@ EVENTS = Path("recordings/records.csv")  # there too, where networks learn somet
 CHOICE = "columns.json"  # the member of a pack that says what the columns are
 ROWS = "rows.csv"  # of a snapshot
 UNITS = "of each feature its own"
+ANOMALY = "anomaly"
 LEAST_SUSPECT = 20  # so many different labels, one for every other row, may be measurements
 BATCH = 8192
 
@@ -57,7 +59,7 @@ class Join(Parameters):
 
     entity: str
     timestamp: str
-    days: float | None = Field(gt=0)
+    days: float | None = Field(gt=0, le=100_000)
 
 
 class Download(datasets.Download):
@@ -172,6 +174,10 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     columns, table = _packed(pack)
     label = table.texts[columns.label]
     values, normal = _chosen(label, parameters, columns.label)
+    if parameters.target == ANOMALY and normal is None:
+        raise UserError(
+            "aggregate_labels.target is anomaly, but normal is null: set it to what normal rows have"
+        )
     empty = np.isnan(table.numbers).all(axis=1)
     counts = {
         "rows_without_label": int((label == "").sum()),
@@ -187,17 +193,15 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     frame["group"] = _groups(columns, table, frame["record"])
     frame["group"] = _together(frame["group"], first, table, parameters.duplicates)
     frame["normal"] = (frame["label"] == normal).astype(int) if normal is not None else 0
+    if parameters.target == ANOMALY:  # of whatever kind
+        frame["label"] = np.where(frame["normal"] == 1, "normal", ANOMALY)
+        values = ["normal", ANOMALY]
     frame["fold"] = "" if columns.fold is None else table.texts[columns.fold].iloc[rows]
 
     class_of = {value: class_name(value) for value in values}
     labels = exclusive(
         frame, {name: value for value, name in class_of.items()}, parameters.min_records
     )
-    if len(labels.classes) == 1:
-        raise UserError(
-            f"column {columns.label} says {labels.classes[0]} of every row that is left: there is "
-            f"nothing to tell apart, name another download.label, or more aggregate_labels.values"
-        )
     counts |= labels.counts
     alike = alike.loc[labels.table["record"]]
     if alike.duplicated().any():
@@ -208,14 +212,10 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
         later = dict(zip(_records(columns, table), table.texts[columns.snapshot], strict=True))
         dates = [later[record] for record in labels.table["record"]]
         labels = replace(labels, table=labels.table.assign(**{columns.snapshot: dates}))
-    if parameters.target == "anomaly":
-        if normal is None:
-            raise UserError(
-                "aggregate_labels.target is anomaly, but normal is null: set it to what normal rows have"
-            )
+    if parameters.target == ANOMALY:
         table = labels.table.drop(columns=labels.classes)
-        table["anomaly"] = 1 - table["normal"]
-        return replace(labels, table=table, classes=["anomaly"], task="anomaly", counts=counts)
+        table[ANOMALY] = 1 - table["normal"]
+        return replace(labels, table=table, classes=[ANOMALY], task="anomaly", counts=counts)
     if len(labels.classes) > 2:
         return replace(labels, counts=counts)
     negative = class_of.get(normal or "")
@@ -230,6 +230,8 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     have a large offset, such as a time."""
     columns, table = _packed(pack)
     rows = pd.Index(_records(columns, table)).get_indexer(pd.Index(records))
+    if (rows < 0).any():
+        raise UserError(f"{columns.where} has no row {records[rows.argmin()]}: run `dvc repro`")
     for first in range(0, len(rows), BATCH):
         yield table.numbers[rows[first : first + BATCH], None, :]
 
@@ -249,21 +251,32 @@ def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, A
             "others: name a column with names"
         )
     del date
-    negative = blocks["aggregate_labels"]["normal"]
-    if negative is None and not all(case.labels for case in cases):
-        raise UserError(
-            "aggregate_labels.normal: what rows are called that are not of the one class is not "
-            "said: name it"
-        )
+    parameters = AggregateLabels.model_validate(blocks["aggregate_labels"])
     rows = []
     for case in cases:
         (values,) = case.samples
-        named = {download.record: case.answer, download.label: next(iter(case.labels), negative)}
+        named = {download.record: case.answer, download.label: _later_label(case, parameters)}
         named |= {download.group: case.group} if download.group else {}
         named |= {download.fold: case.fold} if download.fold else {}
         rows.append({**named, **dict(zip(blocks["channels"], map(float, values), strict=True))})
     pd.DataFrame(rows).to_csv(folder / ROWS, index=False, lineterminator="\n")
     return [case.answer for case in cases]
+
+
+def _later_label(case: Case, parameters: AggregateLabels) -> str:
+    """What the table calls a row whose class, or whether it is `normal`, experts have told."""
+    normal = None if parameters.normal is None else tables.text(parameters.normal)
+    if parameters.target == ANOMALY and ANOMALY in case.labels:
+        others = (value for value in map(tables.text, parameters.values) if value != normal)
+        return next(others, ANOMALY)
+    if case.labels and parameters.target != ANOMALY:
+        return label_of(next(iter(case.labels)))
+    if normal is None:
+        raise UserError(
+            "aggregate_labels.normal: what rows are called that are not of the one class is not "
+            "said: name it"
+        )
+    return normal
 
 
 # ---------------------------------------------------------------- download
@@ -423,7 +436,7 @@ def _records(columns: Columns, table: Table) -> list[str]:
 def _with_sections(labels: Labels, columns: Columns, table: Table) -> Labels:
     """`labels` with the column that tells sections apart."""
     records, name = labels.table["record"], columns.section or ""
-    if name in {*labels.table, "alike", "anomaly"}:
+    if name in {*labels.table, "alike", ANOMALY}:
         raise UserError(
             f"download.section: no section can be called {name}, as a column of the table of labels is: "
             f"rename the column in the source"

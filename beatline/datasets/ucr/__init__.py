@@ -24,6 +24,7 @@ from beatline.datasets import (
     by_number,
     class_name,
     exclusive,
+    label_of,
     large_classes,
     numbered,
     padded,
@@ -128,7 +129,7 @@ def write(folder: Path, date: str, cases: Sequence[Case], blocks: Mapping[str, A
         else:
             (label,) = case.labels
         channels = (",".join(str(value) for value in channel) for channel in case.samples.T)
-        lines.append(":".join([*channels, label.removeprefix("class ")]))
+        lines.append(":".join([*channels, label_of(label)]))
     (folder / FILE).write_text("\n".join([*lines, ""]))
     return [f"{INCOMING}{date}_{number:05d}" for number in range(len(cases))]
 

@@ -355,6 +355,7 @@ def test_no_readable_file_is_an_error(tmp_path: Path, source: Path) -> None:
         ({"leads": ["V1"]}, r"download\.leads"),
         ({"leads": ["II", "Lead II"]}, r"download\.leads.*II"),
         ({"seconds": 3.0}, r"download\.seconds"),
+        ({"seconds": 0.01, "sampling_rate": 100}, r"download\.seconds.* 1 of"),
     ],
 )
 def test_a_wrong_parameter_is_named(
