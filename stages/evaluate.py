@@ -28,8 +28,8 @@ def main(model: str, name: str) -> None:
     identity = record.identity([tested_on], f"evaluate_{model}@{name}")
     trained = bundle.load(trained_in)
     dataset = trained.description["dataset"]
-    sections = [dataset["sections"]] if dataset["sections"] else []
-    test = arrays.load_split(tested_on, [*trained.task.labels(trained.classes), *sections])
+    labels = trained.task.labels(trained.classes)
+    test = arrays.load_split(tested_on, labels, dataset["sections"])
 
     predicted = predict(trained, test)
     estimated = estimates.estimates(predicted, test.table, parameters)

@@ -9,8 +9,8 @@ import pandas as pd
 
 from beatline import datasets
 from beatline.common import params, sums
-from beatline.common.errors import UserError, run_stage
-from beatline.common.files import read_csv, read_json, replacing, write_json
+from beatline.common.errors import run_stage
+from beatline.common.files import read_json, replacing, write_json
 from beatline.sources.pack import Pack
 
 
@@ -18,14 +18,9 @@ def main(name: str) -> None:
     module = datasets.module(params.block_of(params.load(), f"datasets.{name}.module"))
     labels = Path(f"data/labels/{name}")
     description = read_json(sums.verified(labels / "dataset.json"))
-    classes = description["classes"]
-    columns = ("record", "normal", *classes)
-    table = read_csv(sums.verified(labels / "labels.csv"), columns)
-    split = read_csv(sums.verified_alone(Path(f"data/splits/{name}.csv")), ("record", "split"))
-    if list(split["record"]) != list(table["record"]):
-        raise UserError(f"data/splits/{name}.csv is of other records: run `dvc repro`")
-    test = table.loc[split["split"] == "test"]
-    chosen = choose(test, classes, description["sections"])
+    classes, sections = description["classes"], description["sections"]
+    table, split = datasets.labels_and_split(name, ("normal", *classes), sections)
+    chosen = choose(table.loc[split == "test"], classes, sections)
 
     about = {key: description[key] for key in ("sampling_rate", "unit", "simulated")}
     described = []
@@ -34,7 +29,9 @@ def main(name: str) -> None:
         beside.mkdir()
         for number, (record, labels) in enumerate(chosen.items(), 1):
             recording = next(iter(module.read_recordings(pack, [record])))[0]
-            samples = np.ascontiguousarray(recording, "<f4")
+            # As the table has it: its columns may have large offsets.
+            kind = "<f8" if recording.dtype == np.float64 else "<f4"
+            samples = np.ascontiguousarray(recording, kind)
             np.save(beside / f"{number}.npy", samples, allow_pickle=False)
             described.append({"name": str(number), "record": record, "labels": labels, **about})
         write_json(beside / "examples.json", {"examples": described})

@@ -21,7 +21,7 @@ def main(name: str) -> None:
     labels = Path(f"data/labels/{name}")
     description = read_json(sums.verified(labels / "dataset.json"))
     columns = ("record", "group", "normal", *description["classes"])
-    table = read_csv(sums.verified(labels / "labels.csv"), columns)
+    table = read_csv(sums.verified(labels / "labels.csv"), columns, description["sections"])
 
     with (
         Pack(Path(f"data/raw/{name}.zip")) as pack,

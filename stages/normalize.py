@@ -13,7 +13,7 @@ from tqdm import tqdm
 from beatline import datasets
 from beatline.common import params, sums
 from beatline.common.errors import UserError, concerning, run_stage, warn
-from beatline.common.files import read_csv, read_json
+from beatline.common.files import read_json
 from beatline.preprocessing import arrays, normalization, splitting
 from beatline.preprocessing.arrays import Reader
 from beatline.sources.pack import Pack
@@ -23,25 +23,27 @@ def main(name: str) -> None:
     content = params.load()
     parameters = params.block(content, f"datasets.{name}.normalize", normalization.Normalize)
     recordings = Path(parameters.recordings)
+    if recordings not in (own := (Path(f"data/raw/{name}.zip"), Path(f"data/features/{name}"))):
+        raise UserError(
+            f"datasets.{name}.normalize.recordings: {recordings} is of other recordings: name "
+            f"{' or '.join(map(str, own))}"
+        )
     labels = Path(f"data/labels/{name}")
     description = read_json(sums.verified(labels / "dataset.json"))
     if recordings.is_dir():  # what extract_features made of the recordings says what it is
         description |= read_json(sums.verified(recordings / "dataset.json"))
-    table = read_csv(sums.verified(labels / "labels.csv"), ("record", "normal"))
-    split = read_csv(sums.verified_alone(Path(f"data/splits/{name}.csv")), ("record", "split"))
-    if list(split["record"]) != list(table["record"]):
-        raise UserError(f"data/splits/{name}.csv is of other records: run `dvc repro`")
+    table, split = datasets.labels_and_split(name, ("normal",), description["sections"])
     output = Path(f"data/normalized/{name}")
 
     module = params.block_of(content, f"datasets.{name}.module")
     with concerning(f"datasets.{name}"), _reader(recordings, module) as read:
-        train = split.loc[split["split"] == "train", "record"].to_list()
+        train = table.loc[split == "train", "record"].to_list()
         batches = _Shown(read, train, "fit on train")
         fitted = normalization.fit(batches, parameters, description["channels"])
         encoding = arrays.Encoding(parameters.store, fitted.largest)
         invalid = 0
         for part in splitting.SPLITS:
-            records = table.loc[split["split"] == part].reset_index(drop=True)
+            records = table.loc[split == part].reset_index(drop=True)
             counted = _Counted(_Shown(read, records["record"].to_list(), f"normalize {part}"))
             arrays.write_split(output / part, map(fitted.apply, counted), records, encoding)
             invalid += counted.invalid_samples

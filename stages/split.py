@@ -19,7 +19,7 @@ def main(name: str) -> None:
     classes = description["classes"]
     sections = description["sections"]
     columns = ("record", "group", "fold", *classes, *([sections] if sections else []))
-    table = read_csv(sums.verified(Path(f"data/labels/{name}/labels.csv")), columns)
+    table = read_csv(sums.verified(Path(f"data/labels/{name}/labels.csv")), columns, sections)
 
     with concerning(f"datasets.{name}"):
         split = splitting.assign(table, classes, parameters, sections=sections)

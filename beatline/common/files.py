@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,7 @@ import pandas as pd
 from beatline.common.errors import UserError
 
 _PARTIAL = ".*.partial"  # what is being written, beside its place
-# Columns that may look like numbers and are texts.
-TEXTS: dict[Hashable, type[str]] = dict.fromkeys(
-    ("record", "group", "alike", "split", "machine_id"), str
-)
+TEXTS = ("record", "group", "alike", "split", "machine_id")  # columns that may look like numbers
 
 
 @contextmanager
@@ -102,13 +99,24 @@ def write_csv(path: Path, table: pd.DataFrame, digits: int = 6) -> None:
         table.to_csv(beside, index=False, float_format=f"%.{digits}g", lineterminator="\n")
 
 
-def read_csv(path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
-    """A table that a stage wrote; the columns TEXTS are texts.
+def parse_csv(content: Path | IO[bytes], sections: str | None = None) -> pd.DataFrame:
+    """A table that a stage wrote; the columns TEXTS, and that of `sections`, are texts, whatever they
+    look like, and nothing but an empty cell is missing. Raises ValueError if it is none."""
+    texts: dict[Hashable, type[str]] = dict.fromkeys(
+        (*TEXTS, *([sections] if sections else [])), str
+    )
+    return pd.read_csv(content, dtype=texts, keep_default_na=False, na_values=[""])
+
+
+def read_csv(
+    path: Path, columns: Collection[str] = (), sections: str | None = None
+) -> pd.DataFrame:
+    """The table in a file that a stage wrote, as :func:`parse_csv` reads it.
 
     Raises UserError if it is missing, is no table, or has not all of `columns`.
     """
     try:
-        table = pd.read_csv(path, dtype=TEXTS)
+        table = parse_csv(path, sections)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `dvc repro` to make it") from None
     except ValueError as error:

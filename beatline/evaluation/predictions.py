@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from beatline.common.errors import UserError
-from beatline.common.files import TEXTS, read_csv, write_csv
+from beatline.common.files import parse_csv, read_csv, write_csv
 from beatline.common.sums import verified
 from beatline.prediction import tasks
 
@@ -154,20 +154,23 @@ def write(folder: Path, predictions: Predictions) -> None:
 def read(folder: Path, model_info: Mapping[str, Any]) -> Predictions:
     """The predictions in a folder. UserError if they are missing or damaged."""
     path = folder / FILE
-    return _checked(_told_by_model(model_info), read_csv(verified(path)), str(path))
+    columns = _told_by_model(model_info)
+    table = read_csv(verified(path), sections=columns["section_column"])
+    return _checked(columns, table, str(path))
 
 
 def parse(content: bytes, told_by: Mapping[str, Any], where: str) -> Predictions:
     """The predictions in the `content` of a predictions.csv. `told_by`: what lay beside it, the content
     of the metrics file or of model.json. UserError that says `where` if they are damaged."""
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype=TEXTS)
+        header = list(pd.read_csv(io.BytesIO(content), nrows=0))
+        by_metrics = "about" in told_by
+        columns = _told_by_metrics(told_by, header) if by_metrics else _told_by_model(told_by)
+        table = parse_csv(io.BytesIO(content), columns["section_column"])
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where} is not a CSV table ({reason}): {_CURE}") from None
-    if "about" in told_by:
-        return _checked(_told_by_metrics(told_by, table), table, where)
-    return _checked(_told_by_model(told_by), table, where)
+    return _checked(columns, table, where)
 
 
 def _task(name: Any) -> tasks.Task:
@@ -186,15 +189,13 @@ def _told_by_model(model_info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told_by_metrics(metrics: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
+def _told_by_metrics(metrics: Mapping[str, Any], header: Sequence[str]) -> dict[str, Any]:
     """The metrics file names the classes in one text, `NORM, MI`. Where a class has a comma in its own
-    name, the header tells the two kinds of commas apart."""
+    name, the `header` tells the two kinds of commas apart."""
     about = metrics["about"][0]
     task, names = _task(about["task"]), about["classes"]
     classes = [
-        name
-        for name in table.columns
-        if f", {name}, " in f", {names}, " and f"{name} predicted" in table.columns
+        name for name in header if f", {name}, " in f", {names}, " and f"{name} predicted" in header
     ]
     parts = metrics["parts"] if task.learns_normal_only else []
     return {

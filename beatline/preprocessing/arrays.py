@@ -125,9 +125,11 @@ class SplitArrays:
         return 1 - self.table[["normal"]].to_numpy(dtype=np.int8)
 
 
-def load_split(folder: Path, classes: Sequence[str] = ()) -> SplitArrays:
+def load_split(
+    folder: Path, classes: Sequence[str] = (), sections: str | None = None
+) -> SplitArrays:
     """The split that :func:`write_split` wrote. Raises UserError if it is missing or damaged, or has no
-    labels of `classes`."""
+    labels of `classes`, or no column `sections`, if one is named."""
     try:
         stored = np.load(sums.verified(folder / SIGNALS), mmap_mode="r")
         steps = np.load(sums.verified(folder / STEPS)) if stored.dtype.kind == "i" else None
@@ -137,7 +139,8 @@ def load_split(folder: Path, classes: Sequence[str] = ()) -> SplitArrays:
         raise UserError(
             f"{folder / SIGNALS} is damaged ({error}): run `beatline repair {folder}`"
         ) from None
-    table = read_csv(sums.verified(folder / RECORDS), ("record", "group", "normal", *classes))
+    columns = ("record", "group", "normal", *classes, *([sections] if sections else []))
+    table = read_csv(sums.verified(folder / RECORDS), columns, sections)
     if len(stored) != len(table):
         raise UserError(
             f"{folder} is damaged ({len(stored)} recordings, {len(table)} rows): run `beatline "

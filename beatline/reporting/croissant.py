@@ -111,7 +111,10 @@ def croissant_metadata(results: DatasetResults, content: Mapping[str, Any], root
                 "The files of the source.",
             ),
         ],
-        "recordSet": [_splits(), _records(results, read_csv(labels))],
+        "recordSet": [
+            _splits(),
+            _records(results, read_csv(labels, sections=results.section_column)),
+        ],
     }
     return json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
 

@@ -106,11 +106,14 @@ def heading(results: DatasetResults, model: Evaluated) -> str:
 def read(content: dict[str, Any], name: str, root: Path) -> DatasetResults:
     """The data set `name` of params.yaml. Raises UserError if an output is missing."""
     folder = root / "data/normalized" / name
+    info = sums.read_sealed_json(folder / "dataset.json")
     return DatasetResults(
         name=name,
         parameters=content["datasets"][name],
-        dataset_info=sums.read_sealed_json(folder / "dataset.json"),
-        splits={split: arrays.load_split(folder / split) for split in SPLITS},
+        dataset_info=info,
+        splits={
+            split: arrays.load_split(folder / split, sections=info["sections"]) for split in SPLITS
+        },
         split_metrics=read_json(root / f"reports/metrics/{name}/split.json"),
         models=[
             load(

@@ -124,11 +124,11 @@ def measure(
     normalized = root / "data/normalized" / dataset
     description = read_sealed_json(normalized / "dataset.json")
     trained = bundle.load(trained_in)
-    info = trained.description["dataset"]
-    sections = [info["sections"]] if info["sections"] else []
-    test = arrays.load_split(
-        normalized / "test", [*trained.task.labels(trained.classes), *sections]
+    labels, sections = (
+        trained.task.labels(trained.classes),
+        trained.description["dataset"]["sections"],
     )
+    test = arrays.load_split(normalized / "test", labels, sections)
     normalization = Normalization(**description["normalization"])
     answers = [
         trained.answer(trained.normalization.apply(normalization.undo(several)))

@@ -77,8 +77,8 @@ def load_training_data(folder: Path, model: str, key: str, device: torch.device)
             f"from: train a detector on it ({', '.join(models.detectors())})"
         )
     classes = ["anomaly"] if task.learns_normal_only else dataset["classes"]
-    labels = [*task.labels(classes), *([column] if column else [])]
-    train, validation = (arrays.load_split(folder / part, labels) for part in PARTS)
+    labels = task.labels(classes)
+    train, validation = (arrays.load_split(folder / part, labels, column) for part in PARTS)
     sections = _sections(train, column) if learns == "sections" else []
     learned = _targets(train, task, classes, column, sections)
     rows = np.arange(len(train.table))

@@ -221,6 +221,20 @@ def test_damaged_tables(tmp_path: Path, content: str | None, expected: str) -> N
     assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
 
 
+def test_texts_stay_what_they_are(tmp_path: Path) -> None:
+    """Names that look like numbers, or like what pandas takes for a missing value, are names: of records,
+    of groups, and of whatever tells sections apart. A number that is missing is missing."""
+    names = ["NA", "null", "None", "nan", "007", "7", "1e3"]
+    table = pd.DataFrame(
+        {"record": names, "group": names, "site": names, "age": [np.nan, *range(6)]}
+    )
+    write_csv(tmp_path / "a.csv", table)
+    read = read_csv(tmp_path / "a.csv", sections="site")
+    for name in ("record", "group", "site"):
+        assert read[name].to_list() == names
+    np.testing.assert_array_equal(read["age"], table["age"])
+
+
 def test_damaged_json(tmp_path: Path) -> None:
     """JSON that is missing or cut short: the file and the cure."""
     path = tmp_path / "a.json"
