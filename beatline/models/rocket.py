@@ -47,6 +47,7 @@ AT_ONCE = 4096  # time steps whose convolutions are in memory, and in the proces
 CHUNK = 1024  # features or windows that are in float64 at once
 NEGLIGIBLE = 1e-9  # of the largest variance
 ITERATIONS = 1000  # of L-BFGS, at most
+SHARPEST = 0.1  # temperature that is expected of scores around -1 and 1
 
 
 class Architecture(Parameters):
@@ -145,7 +146,7 @@ class Network(nn.Module):
     def draw_biases(self, recordings: Recordings, windows: Windows, seed: int) -> None:
         """Take as biases quantiles of what each kernel gives, at each dilation, for a random window."""
         generator = torch.Generator().manual_seed(seed)
-        length = min(windows.length or recordings.length, recordings.length)
+        length = windows.steps(recordings.length)
         first = torch.tensor(starts(recordings.length, windows))
         golden = (math.sqrt(5) + 1) / 2  # its multiples leave no gap
         quantiles = torch.arange(1, len(self.bias) + 1, dtype=torch.float64) * golden % 1
@@ -227,8 +228,16 @@ def fit(
                 scores = coordinates[1] @ weight + bias
                 seen = [output for output, logit in problem.prior().items() if logit == 0]
                 by_window = scores[:, seen].reshape(len(validation.targets), -1, len(seen))
+                # As of two normal distributions around -1 and 1 (linear discriminant analysis).
+                signs = 2.0 * validation.targets[:, None, seen] - 1
+                expected = max(float(np.square(by_window - signs).mean()) / 2, SHARPEST)
                 divisor = temperature.likeliest(
-                    task, torch.from_numpy(by_window), validation.targets[:, seen], windows
+                    task,
+                    torch.from_numpy(by_window),
+                    validation.targets[:, seen],
+                    windows,
+                    expected=expected,
+                    deviation=1.0,
                 )
                 weight[:, outputs] /= divisor
                 bias[outputs] /= divisor

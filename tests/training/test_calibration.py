@@ -53,7 +53,22 @@ def test_each_class_gets_its_own() -> None:
     for k in range(3):
         regression = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-8)
         regression.fit(logits[:, 0, [k]], drawn[:, k])
-        assert found[k] == pytest.approx(1 / regression.coef_[0, 0], rel=0.01)
+        assert found[k] == pytest.approx(1 / regression.coef_[0, 0], rel=0.02)
+
+
+@pytest.mark.parametrize(("records", "classes", "scale"), [(56, 5, 3.0), (750, 10, 6.0)])
+def test_what_is_calibrated_stays_as_it_is(records: int, classes: int, scale: float) -> None:
+    """Labels drawn from the probabilities themselves, of few records of several classes: on average the
+    temperature is 1, and nothing draws it towards unsureness."""
+    generator, task, windows = np.random.default_rng(2), TASKS["multiclass"], Windows(length=1)
+    names, found = [str(number) for number in range(classes)], []
+    for _ in range(40):
+        logits = scale * generator.standard_normal((records, 1, classes))
+        shares = softmax(logits[:, 0], axis=1).cumsum(axis=1)
+        labels = (generator.random((records, 1)) > shares[:, :-1]).sum(axis=1)
+        known = examples(logits, np.eye(classes)[labels])
+        found.append(calibration.fit(Passing(), task, known, windows, names))
+    assert np.mean(found) == pytest.approx(1, abs=0.05)
 
 
 def test_exclusive_classes_share_one() -> None:
@@ -120,6 +135,6 @@ def test_perfect_answers_do_not_become_certain(records: int) -> None:
     task, windows = TASKS["multilabel"], Windows(length=1, stride=1)
     found = calibration.fit(Passing(), task, known, windows, CLASSES)
     middle = np.median(np.abs(logits[:, 0]), axis=0) / found
-    assert (expit(-middle) > 1e-7).all() and (expit(-middle) < 0.1).all()
+    assert (expit(-middle) > 1e-8).all() and (expit(-middle) < 0.1).all()
     cooled = expit((logits[:, 0] / found).astype(np.float32))
-    assert min(len(np.unique(column)) for column in cooled.T) > 0.75 * records
+    assert min(len(np.unique(column)) for column in cooled.T) > 0.65 * records
