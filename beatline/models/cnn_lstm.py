@@ -16,8 +16,10 @@ LEARNS = "labels"
 
 class Architecture(Parameters):
     """`filters`, `kernels`: one per convolution, each followed by batch normalization, ReLU and
-    maximum pooling of width `pool`. `hidden`: units of each direction. `dense`: units of the linear
-    layer before the output."""
+    maximum pooling of width `pool`. `hidden`: units of each direction. `pooling`: what is seen of
+    their outputs, at the `last` time step alone, where the backward direction has only begun, or mean
+    and maximum over all steps and the last one of each direction. `dense`: units of the linear layer
+    before the output."""
 
     filters: list[AtLeastOne] = Field(min_length=1)
     kernels: list[AtLeastOne] = Field(min_length=1)

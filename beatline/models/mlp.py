@@ -31,22 +31,10 @@ class Network(nn.Module):
         width = shape[0] * shape[1]
         for units in architecture.dense:
             layers.append(nn.Linear(width, units))
-            layers += [_BatchNorm(units)] if architecture.batch_norm else []
+            layers += [nn.BatchNorm1d(units)] if architecture.batch_norm else []
             layers += [nn.ReLU(), nn.Dropout(architecture.dropout)]
             width = units
         self.layers = nn.Sequential(*layers, nn.Linear(width, outputs))
 
     def forward(self, recordings: torch.Tensor) -> torch.Tensor:
         return self.layers(recordings)
-
-
-class _BatchNorm(nn.BatchNorm1d):
-    """Batch normalization that normalizes a batch of one record, which has no deviation and may be the
-    last of an epoch, as in evaluation."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if len(input) > 1 or not self.training:
-            return super().forward(input)
-        return nn.functional.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )

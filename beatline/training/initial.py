@@ -233,12 +233,14 @@ class WithOwnRates(Protocol):
 def groups(network: nn.Module, rate: float, lowest: float) -> list[dict[str, Any]]:
     """The parameters that learn, in groups for an optimizer: the deepest at `rate`, the first layer at
     `lowest` of it, those between at rates of a geometric sequence; before those of a layer what has
-    rates of its own (:class:`WithOwnRates`), so that the last group has `rate`."""
+    rates of its own (:class:`WithOwnRates`), so that the last group has `rate`. A layer is a module of
+    the network, or of one of its sequences; what the network itself holds is a head."""
     learning = {name: each for name, each in network.named_parameters() if each.requires_grad}
     own = network.own_rates() if isinstance(network, WithOwnRates) else {}
     layers: dict[str, list[str]] = {}
-    for name in learning:
-        layers.setdefault("" if lowest == 1 else ".".join(name.split(".")[:2]), []).append(name)
+    for name in sorted(learning, key=lambda name: "." not in name):  # the network's own come first
+        layer = ".".join(name.split(".")[:-1][:2])
+        layers.setdefault("" if lowest == 1 else layer, []).append(name)
     last = max(len(layers) - 1, 1)
     made = []
     for number, layer in enumerate(layers.values()):

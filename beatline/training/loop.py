@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm  # what all kinds of it are
 from torch.optim import lr_scheduler
 from tqdm import tqdm
 
@@ -110,7 +112,7 @@ def _fit(
 
     def backward(shard: Shard) -> torch.Tensor:
         """Add the gradient of a shard to that of the parameters; its loss, by its share of the batch."""
-        with devices.autocast(dtype, device):
+        with devices.autocast(dtype, device), _normalizing(network, len(shard.inputs)):
             outputs = network(shard.inputs)
         loss_of = losses.for_task(task).loss
         loss = loss_of(outputs.float(), shard.inputs, shard.targets, weights) * shard.share
@@ -167,6 +169,21 @@ def _fit(
         print(_progress(row, parameters, time.perf_counter() - began), flush=True)
     network.load_state_dict(done.best_state)
     return pd.DataFrame(done.history), done.best_epoch
+
+
+@contextmanager
+def _normalizing(network: nn.Module, records: int) -> Iterator[None]:
+    """Have a batch of one record, which may have no deviation and may be an epoch's last, normalized as
+    in evaluation."""
+    layers = [each for each in network.modules() if isinstance(each, _BatchNorm) and each.training]
+    alone = layers if records == 1 else []
+    for layer in alone:
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in alone:
+            layer.train()
 
 
 def _predictions(

@@ -210,6 +210,25 @@ def test_first_layers_learn_slower(examples: Examples) -> None:
     assert 0 < moved[first] < 0.01 * moved[last]
 
 
+@pytest.mark.parametrize("name", ["lstm", "s4", "embedding"])
+def test_a_layer_has_one_rate(name: str) -> None:
+    """All weights of a layer; the head, which may be made anew, has the highest, wherever it is kept."""
+    made = network(info(name), 1)
+    rate_of = {
+        id(parameter): group["lr"]
+        for group in initial.groups(made, 0.01, 0.1)
+        if "weight_decay" not in group
+        for parameter in group["params"]
+    }
+    rates: dict[str, set[float]] = {}
+    for each, parameter in made.named_parameters():
+        if rate := rate_of.get(id(parameter)):
+            rates.setdefault(each.rpartition(".")[0], set()).add(rate)
+    assert {len(found) for found in rates.values()} == {1}
+    head = {"lstm": "head.1", "s4": "head", "embedding": ""}[name]
+    assert rates[head] == {0.01} == {max(map(max, rates.values()))}
+
+
 def test_one_cycle_has_each_layers_peak(examples: Examples) -> None:
     """The schedule by steps goes up to the rate of each group and not to one of all."""
     made = network(info(), 1)

@@ -209,6 +209,19 @@ def test_streamed_training_is_resident_training(monkeypatch: pytest.MonkeyPatch)
     assert equal(resident, streamed)
 
 
+def test_an_example_left_for_the_last_batch() -> None:
+    """One value of a channel has no deviation: it is normalized as in evaluation, and leaves no trace in
+    what is known of others."""
+    rows = Recordings(np.random.default_rng(1).standard_normal((5, 1, 4)), np.arange(5), CPU)
+    examples = Examples(rows, np.array([[0], [1], [0], [1], [1]], dtype=np.int8))
+    normalization = nn.BatchNorm1d(8)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), normalization, nn.Linear(8, 1))
+    parameters = train_parameters(batch_size=4, epochs=2)
+    history, _ = loop.fit(network, TASKS["binary"], examples, examples, parameters)
+    assert np.isfinite(history["train_loss"]).all()
+    assert normalization.num_batches_tracked == 2
+
+
 def test_early_stopping() -> None:
     """Training ends when so many epochs in a row were not better."""
     changes = {"optimizer__learning_rate": 1e-12, "monitor": "auc", "epochs": 30}
