@@ -70,7 +70,10 @@ def _f1_thresholds(targets: np.ndarray, predictions: np.ndarray, _: float) -> li
 def _normal_percentile(
     targets: np.ndarray, predictions: np.ndarray, percentile: float
 ) -> list[float]:
-    return [float(metrics.percentile_threshold(predictions[targets[:, 0] == 0, 0], percentile))]
+    normal = predictions[targets[:, 0] == 0, 0]
+    threshold = np.float32(metrics.percentile_threshold(normal, percentile))
+    # What reaches a threshold is above it, and many normal records may have just this score.
+    return [float(np.nextafter(threshold, np.float32(np.inf)))]
 
 
 def _above(predictions: np.ndarray, thresholds: list[float]) -> np.ndarray:

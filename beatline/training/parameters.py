@@ -123,12 +123,24 @@ def parameters_of(content: dict[str, Any], model: str, dataset: str) -> tuple[Pa
         block.get("architecture", {}), f"{key}.architecture", module.Architecture
     )
     parameters = params.validated(_merged(shared, rest), key, schema)
-    if parameters.calibrate != "none" and module.LEARNS != "labels":
-        raise UserError(
-            f"{params.PATH}: {key}.calibrate: {model} gives anomaly scores, which are no probabilities: "
-            f"leave it out"
-        )
+    if module.LEARNS != "labels":
+        _check_detector(block, key)
     return architecture, parameters
+
+
+def _check_detector(block: dict[str, Any], key: str) -> None:
+    """Raise UserError for what means nothing to a detector, in its own `block`."""
+    for name in ("calibrate", "class_weights", "label_smoothing"):
+        if block.get(name, "none") not in ("none", 0):
+            raise UserError(
+                f"{params.PATH}: {key}.{name}: a detector learns no labels and gives anomaly scores, no "
+                f"probabilities: leave it out"
+            )
+    if block.get("monitor") == "accuracy":
+        raise UserError(
+            f"{params.PATH}: {key}.monitor: there is no accuracy before a detector has its threshold: "
+            f"set it to auc, loss or epoch"
+        )
 
 
 def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -186,6 +186,15 @@ def test_threshold_of_an_anomaly_is_a_percentile_of_normals(name: str) -> None:
     assert accuracy_score(targets[:, 0], decided[:, 0]) == pytest.approx(96 / 101)
 
 
+@pytest.mark.parametrize("score", [0.0, 0.3, 7.0])
+def test_normals_that_all_have_the_threshold_s_score_are_normal(score: float) -> None:
+    """As of silence that the detector has learned: what is no worse than all of them is no anomaly."""
+    answers, targets = np.full((40, 1), score, np.float32), np.zeros((40, 1), int)
+    thresholds = TASKS["neighbours"].thresholds(targets, answers, 95)
+    assert not TASKS["neighbours"].decide(answers, thresholds).any()
+    assert TASKS["neighbours"].decide(answers + np.float32(1e-6), thresholds).all()
+
+
 def test_towards_what_labels_are_smoothed() -> None:
     """One who knows nothing says one half to each label, one K-th to each exclusive class."""
     assert TASKS["multilabel"].uninformed(5) == TASKS["binary"].uninformed(1) == 0.5

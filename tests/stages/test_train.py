@@ -441,12 +441,21 @@ def test_one_seed_has_no_mean(capsys: pytest.CaptureFixture[str]) -> None:
         train.main("cnn", "ecg5000")
 
 
-def test_scores_are_not_calibrated() -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("calibrate", "temperature"),
+        ("class_weights", "balanced"),
+        ("label_smoothing", 0.1),
+        ("monitor", "accuracy"),
+    ],
+)
+def test_what_is_for_labels_is_not_for_scores(name: str, value: object) -> None:
     content = yaml.safe_load(Path("params.yaml").read_text())
     block = {**CNN, "architecture": parameters.ARCHITECTURES["autoencoder"], "augment": {}}
-    content["train"]["autoencoder"] = {"ecg5000": {**block, "calibrate": "temperature"}}
+    content["train"]["autoencoder"] = {"ecg5000": {**block, name: value}}
     Path("params.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(UserError, match=r"train\.autoencoder\.ecg5000\.calibrate"):
+    with pytest.raises(UserError, match=rf"train\.autoencoder\.ecg5000\.{name}"):
         train.main("autoencoder", "ecg5000")
 
 
