@@ -127,6 +127,7 @@ class _Process:
             raise
         assert self._process.stdin and self._process.stdout
         self._requests, self._answers = self._process.stdin, self._process.stdout
+        os.set_blocking(self._requests.fileno(), False)  # it may stop reading
 
     def alive(self) -> bool:
         return self._process.poll() is None
@@ -142,11 +143,11 @@ class _Process:
     def ask(self, request: Mapping[str, Any], contents: Sequence[bytes | memoryview]) -> None:
         """Send a request, and wait until its reader is there. Raises EOFError if the process ends,
         TimeoutError if it does not begin."""
-        try:
-            _send(self._requests, json.dumps(request).encode(), *contents)
-        except BrokenPipeError:
-            raise EOFError from None
-        self.answer(time.monotonic() + _TO_START, 0)
+        deadline, about = time.monotonic() + _TO_START, json.dumps(request).encode()
+        self._write(_FRAME.pack(len(about), sum(map(len, contents))) + about, deadline)
+        for content in contents:
+            self._write(content, deadline)
+        self.answer(deadline, 0)
 
     def answer(self, deadline: float, most: float) -> tuple[dict[str, Any], bytearray]:
         """The answer, of at most so many bytes. Raises TimeoutError if it is not there in time, EOFError
@@ -156,6 +157,21 @@ class _Process:
             raise EOFError
         about = json.loads(self._receive(length, deadline) or b"{}")
         return about, self._receive(size, deadline)
+
+    def _write(self, content: bytes | memoryview, deadline: float) -> None:
+        left, target = memoryview(content), self._requests.fileno()
+        ready = select.poll()
+        ready.register(target, select.POLLOUT)
+        while left:
+            seconds = deadline - time.monotonic()
+            if seconds <= 0 or not ready.poll(seconds * 1000):
+                raise TimeoutError
+            try:
+                left = left[os.write(target, left[:_PART]) :]
+            except BrokenPipeError:
+                raise EOFError from None
+            except BlockingIOError:  # less room than is written at once
+                continue
 
     def _receive(self, size: int, deadline: float) -> bytearray:
         received, source = bytearray(), self._answers.fileno()

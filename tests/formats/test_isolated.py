@@ -10,7 +10,9 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +84,27 @@ def test_time_is_limited(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.monotonic() - begin < 5
     monkeypatch.delenv(isolated.SECONDS[0])
     assert pid() != before and not exists(before)
+
+
+def test_a_process_that_has_stopped_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that reads no more, and so not what is sent either, however long that is."""
+    stopped = pid()
+    monkeypatch.setattr(isolated, "_TO_START", 1.0)
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        monkeypatch.setattr(isolated, "_started", partial(_slowly, isolated._started, monkeypatch))
+        assert read("pid", {"a": bytes(1 << 20)}).samples[0, 0] != stopped
+    finally:
+        monkeypatch.undo()
+    assert eventually(lambda: not exists(stopped))
+
+
+def _slowly(
+    start: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, where: str
+) -> isolated._Process:
+    """A new process has all the time that imports take."""
+    monkeypatch.setattr(isolated, "_TO_START", 120.0)
+    return start(where)
 
 
 def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
