@@ -62,7 +62,7 @@ def main(model: str, name: str) -> None:
     windows = parameters.windows.completed(data.train.recordings.length, f"{key}.windows")
     parameters = parameters.model_copy(update={"windows": windows})
     if augment := getattr(parameters, "augment", None):
-        steps = min(windows.length or data.train.recordings.length, data.train.recordings.length)
+        steps = windows.steps(data.train.recordings.length)
         augmentation.check(augment, data.dataset["drawing"], steps, f"{key}.augment")
     parts = [folder / part for part in PARTS]
     identity = record.identity(parts, f"train_{model}@{name}")

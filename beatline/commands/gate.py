@@ -38,8 +38,8 @@ def _gate(repo: Repo, before: Revision, after: Revision) -> int:
         raise UserError(f"{before.label} is what is compared with it: name another base")
     if after.commit is None and is_behind(repo):
         raise UserError(
-            f"{BEHIND}: its numbers are older, and the gate judges by numbers; run it, or name the commit "
-            f"that is meant"
+            f"{BEHIND}: its numbers are older, and the gate judges by numbers; run it, or name the "
+            f"commit that is meant"
         )
     parameters = parameters_of(before, after)
     comparison = compare(before, after, parameters)

@@ -128,6 +128,11 @@ def _check_outline(content: Any, path: Path) -> None:
                         raise UserError(f"{path}: {where}.{other}: unknown parameter{hint}")
                 raise UserError(f"{path} has no {where}.{key}: add it")
             _check_module(block[key], package, f"{where}.{key}", path)
+        if block["module"] != (module := content["datasets"][name]["module"]):
+            raise UserError(
+                f"{path}: {where}.module is {block['module']}, and datasets.{name}.module {module}: "
+                f"write the latter in both"
+            )
     for model, datasets in _mapping(content["train"], "train", "model", path).items():
         if model not in (modules := _modules("models")):
             raise UserError(

@@ -115,7 +115,7 @@ def _read(manifest: Path, sealed: Path, wanted: Path) -> dict[str, str]:
     lines = content[: -len(_last_line(b""))]
     if content != lines + _last_line(lines):
         raise UserError(f"{manifest} is damaged: {_repair(manifest)}")
-    pairs = (line.split("  ", 1) for line in lines.decode().splitlines())
+    pairs = (line.split("  ", 1) for line in lines.decode().split("\n") if line)
     return {name: digest for digest, name in pairs}
 
 

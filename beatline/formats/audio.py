@@ -25,7 +25,6 @@ FULL_SCALE = "full scale"  # the unit of samples, from -1 to 1
 Channel = Annotated[int, Field(ge=1)] | Literal["mean"]
 
 _BLOCK = 1 << 18  # values decoded at a time
-_UNKNOWN_FRAMES = 1 << 62  # and more: what libsndfile says of a FLAC file that was streamed
 _RATES = (100, 10_000_000)  # Hz: below and above no microphone was sampled
 
 

@@ -51,7 +51,7 @@ def kept(folder: Path, keys: Sequence[str]) -> Iterator[list[Path]]:
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         for path in set(folder.iterdir()) - set(paths):
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         try:
             yield paths
         except InterruptedTrainingError:

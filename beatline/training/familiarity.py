@@ -50,7 +50,14 @@ def fit(
     whitening = (np.linalg.cholesky(precision) / scale[:, None]).astype(np.float32)
     fitted = Familiarity(mean.astype(np.float32), whitening, math.inf)
     distances = np.array([fitted.distance(signal, dataset) for signal in validation])
-    return Familiarity(fitted.mean, fitted.whitening, threshold(distances))
+    return Familiarity(fitted.mean, fitted.whitening, _stored(threshold(distances)))
+
+
+def _stored(threshold: float) -> float:
+    """The threshold as the bundle stores it, in float32: not below that of which it is made."""
+    nearest = np.float32(threshold)
+    below = float(nearest) < threshold
+    return float(np.nextafter(nearest, np.float32(np.inf)) if below else nearest)
 
 
 def shrunk_covariance(features: np.ndarray) -> np.ndarray:

@@ -173,6 +173,10 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
             "extract_features.ecg5000.kind: there is no module ['sound'] in beatline/features",
         ),
         (
+            lambda c: c["extract_features"].update(ecg5000={**EXTRACT, "module": "table"}),
+            "extract_features.ecg5000.module is table, and datasets.ecg5000.module ucr",
+        ),
+        (
             # A module of the package that holds no kind of recordings.
             lambda c: c["extract_features"].update(ecg5000={**EXTRACT, "kind": "tables"}),
             "extract_features.ecg5000.kind: there is no module 'tables' in beatline/features",

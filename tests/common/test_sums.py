@@ -52,6 +52,13 @@ def test_sound_files_are_read(folder: Path) -> None:
     assert (folder / sums.SUMS).read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["a\u2028b.wav", "a\x0cb.wav", " a  b.wav"])
+def test_names_that_only_look_like_several_lines(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"1")
+    sums.seal(tmp_path)
+    assert list(sums.check(tmp_path)) == [name]
+
+
 FILES = ["a.npy", "b.csv", sums.SUMS]
 
 

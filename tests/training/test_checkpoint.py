@@ -115,6 +115,7 @@ def test_checkpoints_are_kept_until_all_is_done(tmp_path: Path) -> None:
         for path in paths:
             State(path).save(state_of(1))
         (folder / f".{paths[0].name}.partial").write_text("killed while it wrote")
+        (folder / ".ipynb_checkpoints").mkdir()
         raise KeyboardInterrupt
     other = "c" * 64
     with checkpoint.kept(folder, [KEYS[1], other]) as paths:

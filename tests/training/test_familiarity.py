@@ -100,6 +100,17 @@ def test_distance_is_that_of_mahalanobis(dataset: dict[str, Any]) -> None:
     assert fitted(dataset).distance(signal, dataset) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("count", [200, 230, 260, 290])
+def test_what_is_stored_decides_as_what_was_fitted(count: int) -> None:
+    """Also of the validation recording whose distance is the threshold: it is in float32, and not below
+    that."""
+    known, validation = fitted(TABLE, count), recordings(TABLE, count, 1)
+    largest = sorted(known.distance(signal, TABLE) for signal in validation)
+    at_threshold = largest[math.ceil((count + 1) * SHARE) - 1]
+    assert at_threshold <= known.threshold == float(np.float32(known.threshold))
+    assert known.threshold == pytest.approx(at_threshold)
+
+
 @pytest.mark.parametrize("dataset", KINDS, ids=NAMES)
 def test_equal_recordings_give_equal_bytes(dataset: dict[str, Any]) -> None:
     """A bundle is the same from run to run."""

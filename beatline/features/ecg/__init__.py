@@ -116,6 +116,11 @@ def write(folder: Path, recorded: Recorded, parameters: ExtractFeatures) -> dict
     that holds alone, `several`, or `none`. Returns what the table is, and how it was made."""
     names = recorded.table["record"].astype(str).to_list()
     channels, rate = recorded.description["channels"], recorded.description["sampling_rate"]
+    if rate is None:
+        raise UserError(
+            "kind is ecg, and nobody says the sampling rate of these recordings: say it in download, or "
+            "take the data set out of extract_features"
+        )
     work = partial(extract, sampling_rate=rate, leads=channels, parameters=parameters)
     total = -(-len(names) // RECORDS_AT_ONCE)
     rows: list[np.ndarray] = []

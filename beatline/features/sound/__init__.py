@@ -134,6 +134,11 @@ def write(folder: Path, recorded: Recorded, parameters: ExtractFeatures) -> dict
 
     Returns what the spectrograms are: their channels, unit, frames per second and how they are made.
     """
+    if not hasattr(recorded.module, "read_waveforms"):
+        raise UserError(
+            "kind is sound, which only recordings of a data set of module sound are: correct one of the "
+            "two, or take the data set out of extract_features"
+        )
     rate = parameters.sampling_rate or int(recorded.description["sampling_rate"])
     names = recorded.table["record"].astype(str).to_list()
     samples = recorded.module.longest(recorded.pack, names, rate)
