@@ -34,14 +34,17 @@ SHOWN = 3  # of many files or stages
 
 # Each kind of problem in words; what it is about follows.
 NEW = "dvc.lock does not have all that dvc.yaml lists"
-LEFT = "dvc.lock has stages that dvc.yaml does not have (remove dvc.lock before `dvc repro`)"
+LEFT = (
+    "dvc.lock has stages that dvc.yaml does not have (remove dvc.lock, and what is called so in data/ and "
+    "reports/, before `dvc repro`)"
+)
 COMMAND = "commands in dvc.yaml have changed"
 CODE = "code has changed"
 SOURCE = "recordings, or what describes or makes them, have changed"
 PARAMETER = "parameters have changed"
 RESULT = "what is in reports/ is not what the stages wrote"
 CHAIN = "stages read other files than the stages before them wrote"
-EXTRA = "stages read files that no stage makes (remove the folder and run `dvc checkout` first)"
+EXTRA = "stages read files that no stage makes (remove them first)"
 KINDS = (NEW, LEFT, COMMAND, CODE, SOURCE, PARAMETER, RESULT, CHAIN, EXTRA)
 
 
@@ -107,7 +110,8 @@ def _problems_of(
             changed = _changed_parameters(dependency, files)
             yield from (Problem(PARAMETER, key, name) for key in changed)
         elif kind := _mismatch(dependency, outs, sources):
-            yield Problem(kind, str(dependency), name)
+            extra = ", ".join(_extra(dependency, outs)) if kind == EXTRA else ""
+            yield Problem(kind, extra or str(dependency), name)
     for out in stage.outs:
         if not out.hash_info:
             yield Problem(NEW, str(out), name)
@@ -164,6 +168,19 @@ def _mismatch_of_folder(folder: Output, inside: list[Output]) -> str | None:
     if _files_and_size(folder)[0] > files:
         return EXTRA
     return None if _files_and_size(folder) == (files, size) else CHAIN
+
+
+def _extra(folder: Output, outs: dict[str, Output]) -> list[str]:
+    """Return what lies in a folder, or in a folder in it, and is neither made by a stage nor holds such."""
+    made = [Path(name).parts for name in outs]
+
+    def is_made(path: Path) -> bool:
+        parts = path.parts
+        return any(each[: len(parts)] == parts or parts[: len(each)] == each for each in made)
+
+    root = Path(folder.fs_path)
+    found = [path for path in sorted([*root.glob("*"), *root.glob("*/*")]) if not is_made(path)]
+    return [f"{folder}/{path.relative_to(root)}" for path in found if path.parent not in found]
 
 
 def _files_and_size(out: Output) -> tuple[int, int]:

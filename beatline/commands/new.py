@@ -22,6 +22,7 @@ from beatline.commands.new_look import LONGEST_COMMENT, NORMAL, look, too_few_cl
 from beatline.common import params
 from beatline.common.errors import UserError, names_there_are, shown
 from beatline.common.files import replacing
+from beatline.formats.tables import EXTENSIONS
 from beatline.sources.archives import open_source
 
 
@@ -44,6 +45,11 @@ def run(options: argparse.Namespace) -> int:
     path = Path(options.source)
     if not path.exists():
         raise UserError(f"{path} is missing: name a folder or an archive with recordings")
+    if path.is_file() and path.suffix.lower() in EXTENSIONS:
+        raise UserError(
+            f"{path} is a table: if its rows are features, docs/data.md says how to add it (a table of "
+            f"your own); if it names recordings, give the folder that they are in"
+        )
     name = (
         options.name or re.sub(r"[^A-Za-z0-9_-]+", "_", path.name.split(".")[0]).strip("_").lower()
     )

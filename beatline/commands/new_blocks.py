@@ -97,7 +97,7 @@ def dataset_block(
     if anomaly:
         labels |= {"task": "anomaly"}
     elif seen.several:
-        labels |= {"task": "multilabel", "unlabelled": "drop"}
+        labels |= {"task": "multilabel", "unlabelled": "keep" if len(seen.labels) > 1 else "drop"}
     else:
         labels |= {"task": "binary" if len(seen.classes) == 2 else "multiclass"}
     labels |= {"min_records": 10 if seen.matched >= 500 else 3, "quality": {"drop": []}}

@@ -21,6 +21,7 @@ from beatline.sources.archives import Source
 
 Rows = dict[str, list[str]]  # the texts of a table, by column
 LOOKED_AT = 200  # files that are read
+PTBXL = "ptbxl_database.csv"
 TABLES = 50  # tables that are looked at, where recordings are tables themselves
 MOST_CLASSES = 50
 NORMAL = ("norm", "normal", "healthy", "control", "sinus", "sr", "nsr", "n", "negative", "ok", "0")
@@ -88,6 +89,11 @@ class Look:
 def look(source: Source, table: str | None = None, labels: list[str] | None = None) -> Look:
     """Look at a source. Raises UserError if it has no table that names its files, once each, or none of
     its columns looks like labels."""
+    if not (table or labels) and any(name.endswith(PTBXL) for name in source.names()):
+        raise UserError(
+            f"{source.path} is in PTB-XL's layout, which needs no block of its own: set "
+            f"datasets.ptbxl.download.source to it (docs/data.md), or name a --table and --labels"
+        )
     name, frame, column = _table(source, table)
     present = files.candidates(source, name)
     folder = name[: name.rfind("/") + 1]
@@ -116,6 +122,13 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
     else:
         labels = _label_columns(_without(rows, [*columns.values(), dates]), name, unsure)
     separator = _separator(rows[labels[0]]) if len(labels) == 1 else None
+    if len(labels) > 1:
+        cells = zip(*(rows[label] for label in labels), strict=True)
+        if of_none := sum(all(cell.lower() in FALSE for cell in each) for each in cells):
+            unsure.append(
+                f"{of_none} rows have 0 in all columns of labels: they are kept as examples of none; if "
+                f"nobody has looked, set aggregate_labels.unlabelled to drop"
+            )
     classes = _classes(rows, labels, separator)
     read = _read(source, paths, rows, columns, unsure)
     if all(each.problem for each in read):

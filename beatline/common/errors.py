@@ -88,8 +88,9 @@ def concerning(key: str) -> Iterator[None]:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint at the known name that is nearest to `word`, in brackets; "" if none is near."""
-    close = difflib.get_close_matches(word, map(str, known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    names = {name.casefold(): name for name in map(str, known)}
+    close = difflib.get_close_matches(word.casefold(), names, n=1)
+    return f" (did you mean {names[close[0]]}?)" if close else ""
 
 
 def names_there_are(word: str, known: Iterable[str]) -> str:

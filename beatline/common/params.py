@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -95,7 +96,7 @@ def validated(value: Any, key: str, schema: type[Schema], path: Path = PATH) -> 
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        raise UserError(f"{path}: {_sentence(error, key, schema)}") from None
+        raise UserError(f"{path}: {_sentence(error, value, key, schema)}") from None
 
 
 def models_of(content: dict[str, Any], dataset: str) -> list[str]:
@@ -192,9 +193,9 @@ def _yaml_problem(error: YAMLError | UnicodeDecodeError) -> str:
     return f"{error.problem}{line}"
 
 
-def _sentence(error: ValidationError, key: str, schema: type[Parameters]) -> str:
+def _sentence(error: ValidationError, value: Any, key: str, schema: type[Parameters]) -> str:
     first = _first(error.errors())
-    location = [str(part) for part in first["loc"]]
+    location = _location(first, value)
     where = ".".join(part for part in (key, *location) if part)[:SHOWN]
     where = "".join(letter if letter.isprintable() else "?" for letter in where)
     if first["type"] == "extra_forbidden":
@@ -204,10 +205,28 @@ def _sentence(error: ValidationError, key: str, schema: type[Parameters]) -> str
     if first["type"] == "missing":
         return f"{where}: missing, add it"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if first["type"] in ("too_short", "too_long"):  # which say how many there are
+        message = message.removeprefix("List ").replace(" after validation", "")
+        return f"{where}: {message}"
     got = "" if first["type"] == "value_error" else f", not {_shown(first['input'])}"
     if first["type"] == "literal_error":
-        got += did_you_mean(_shown(first["input"]), re.findall(r"'([^']+)'", message))
+        got += did_you_mean(str(first["input"]), re.findall(r"'([^']+)'", message))
+    if isinstance(first["input"], date):
+        got = f", and {first['input']} is a date in YAML: write it in quotes"
     return f"{where}: {message}{got}"
+
+
+def _location(error: Any, value: Any) -> list[str]:
+    """Return where in a `value` an error is. Pydantic adds which of several types it has tried last."""
+    found = []
+    for part in error["loc"]:
+        is_list = isinstance(value, list) and isinstance(part, int)
+        inside = is_list or (isinstance(value, dict) and part in value)
+        if not inside and error["type"] != "missing":
+            break
+        found.append(str(part))
+        value = value[part] if inside else None
+    return found
 
 
 def _first(errors: list[Any]) -> Any:

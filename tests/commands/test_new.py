@@ -160,6 +160,25 @@ def test_labels_are_found_in_each_form(
     assert block["aggregate_labels"]["task"] == task
 
 
+def test_records_that_have_none_of_the_labels_are_examples(project: Path) -> None:
+    """Columns with 0 and 1 say what healthy machines have: nothing of all that."""
+    series(project / "mine", {"bearing": [0, 1, 0, 0] * 5, "gear": [0, 0, 1, 0] * 5})
+    block, _ = new("mine")
+    assert block["aggregate_labels"]["unlabelled"] == "keep"
+    assert "NOT SURE: 10 rows have 0 in all" in Path("params.yaml").read_text()
+
+
+def test_what_is_added_otherwise_is_said(project: Path) -> None:
+    """A table of features, and the layout of PTB-XL, unless its labels are to be others."""
+    (project / "rows.csv").write_text("a,b,label\n1,2,x\n")
+    assert "docs/data.md" in refused("rows.csv")
+    series(project / "mine", {"label": ["a", "b"] * 10})
+    (project / "mine/index.csv").rename(project / "mine/ptbxl_database.csv")
+    assert "datasets.ptbxl.download.source" in refused("mine")
+    block, _ = new("mine", "--labels", "label")
+    assert block["download"]["table"] == "ptbxl_database.csv"
+
+
 def test_dates_of_patients_are_not_taken_along(project: Path) -> None:
     """Nor is a column that is named as the label something else as well."""
     days = [f"2020-01-{day:02d}" for day in range(1, 21)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beatline.common import params
-from beatline.common.errors import UserError
+from beatline.common.errors import UserError, did_you_mean
+from beatline.datasets import table
 from beatline.models import autoencoder, boosted_trees, cnn, cnn_lstm, embedding, lstm, mlp, rocket
 from beatline.preprocessing import splitting
 from beatline.training.parameters import parameters_of
@@ -222,6 +224,26 @@ def test_wrong_value_names_key_and_value(change: dict[str, Any], expected: str) 
     with pytest.raises(UserError) as error:
         params.block(content, "split", splitting.Split)
     assert str(error.value).startswith(f"params.yaml: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("normal", date(2024, 2, 1), "labels.normal: .* date .* quotes"),
+        ("values", [1, date(2024, 2, 1)], "labels.values.1: .* quotes"),
+        ("normal", [], r"labels\.normal: .*not \[\]"),
+    ],
+)
+def test_what_may_be_of_several_types(key: str, value: Any, expected: str) -> None:
+    """The key is named, and nothing that is none; YAML makes dates of labels such as 2024-02-01."""
+    block = {"values": [], "normal": None, "duplicates": "error", "min_records": 1, key: value}
+    with pytest.raises(UserError, match=rf"params\.yaml: {expected}") as error:
+        params.block({"labels": block}, "labels", table.AggregateLabels)
+    assert "str" not in str(error.value).partition(" should")[0]
+
+
+def test_case_is_no_difference_of_names() -> None:
+    assert did_you_mean("adamW", ["adam", "adamw", "sgd"]) == " (did you mean adamw?)"
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_files_that_no_stage_makes_are_found(pipeline: Clone, tmp_path: Path) ->
     (copy.root / "data/durations/ecg5000/cnn.json").write_text("{}\n")
     copy.repro()
     assert "- stages read files that no stage makes" in (said := _refused(copy))
-    assert "data/durations (stages: report)" in said
+    assert "data/durations/ecg5000/cnn.json (stages: report)" in said
 
 
 def test_without_a_lock_it_says_what_to_run(fresh: Clone) -> None:

@@ -64,7 +64,7 @@ class AggregateLabels(Parameters):
     the outputs (none named: all, sorted); of a binary task that is the one that is not `normal`. `drop`:
     records with one of these labels are left out, whatever else they have. `normal`: the label that is.
     `unlabelled`: records that no class is left of, which a multilabel task may keep as examples of
-    none."""
+    none; null keeps those of which columns with 0 and 1 say that they have no label."""
 
     task: Task | None = None
     map: dict[Text, Text] = Field(default_factory=dict)
@@ -72,7 +72,7 @@ class AggregateLabels(Parameters):
     drop: list[Text] = Field(default_factory=list)
     normal: Text | None = None
     min_records: int = Field(ge=1)
-    unlabelled: Literal["drop", "keep"] = "drop"
+    unlabelled: Literal["drop", "keep"] | None = None
     quality: Quality = Field(default_factory=Quality)
 
 
@@ -144,7 +144,8 @@ def aggregated(
     if normal is not None and normal not in set().union(*said):
         raise _unknown("normal", normal, sorted(set().union(*said), key=by_number))
     if task == "multilabel":
-        labels = _multilabel(described, kept, classes, parameters)
+        of_none = unlabelled & (len(columns) > 1)
+        labels = _multilabel(described, kept, classes, parameters, of_none)
     elif task == "anomaly":
         labels = _anomaly(described, said, kept, normal)
     else:
@@ -407,19 +408,24 @@ def _task(several: bool, classes: list[str], normal: str | None) -> Task:
 
 
 def _multilabel(
-    table: pd.DataFrame, kept: list[set[str]], classes: list[str], parameters: AggregateLabels
+    table: pd.DataFrame,
+    kept: list[set[str]],
+    classes: list[str],
+    parameters: AggregateLabels,
+    of_none: np.ndarray,
 ) -> Labels:
+    """Classes of which a record may have several. `of_none`: which are said to have none."""
     names = {name: class_name(name) for name in classes}
     for name, column in names.items():
         table[column] = [int(name in labels) for labels in kept]
     left = large_classes(table, list(names.values()), parameters.min_records)
     without = table[left].sum(axis=1).to_numpy() == 0
-    if parameters.unlabelled == "drop":
-        table = table.loc[~without].reset_index(drop=True)
-    fate = "dropped" if parameters.unlabelled == "drop" else "kept"
-    return Labels(
-        _ordered(table, left), left, "multilabel", {f"without_class_{fate}": int(without.sum())}
-    )
+    is_kept = of_none if parameters.unlabelled is None else parameters.unlabelled == "keep"
+    out = without & ~np.asarray(is_kept)
+    fates = {"dropped": int(out.sum()), "kept": int((without & ~out).sum())}
+    counts = {f"without_class_{fate}": number for fate, number in fates.items() if number}
+    table = table.loc[~out].reset_index(drop=True)
+    return Labels(_ordered(table, left), left, "multilabel", counts)
 
 
 def _anomaly(

@@ -63,14 +63,17 @@ def test_a_normal_label_that_there_is_not_is_refused_in_every_task() -> None:
 
 def test_several_columns_with_0_and_1() -> None:
     """As numbers or words; what is empty counts as 0 and is counted, and anything else is an error that
-    names column and record."""
+    names column and record. Who has 0 in all is an example of none."""
     table = rows(["1", "0", "True", "0"], ["0", "1", "yes", ""])
     labels = labelled(table, ["AF", "MI"])
     assert (labels.task, labels.classes) == ("multilabel", ["AF", "MI"])
-    assert labels.table[["AF", "MI"]].to_numpy().tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert labels.table[["AF", "MI"]].to_numpy().tolist() == [[1, 0], [0, 1], [1, 1], [0, 0]]
     assert labels.counts["empty_label_cells"] == 1
-    assert labels.counts["without_class_dropped"] == 1
-    assert len(labelled(table, ["AF", "MI"], unlabelled="keep").table) == 4
+    assert labels.counts["without_class_kept"] == 1
+    some = labelled(table, ["AF", "MI"], classes=["AF"])
+    assert some.table["AF"].to_list() == [1, 1, 0]  # r1 has another label
+    assert some.counts["without_class_dropped"] == some.counts["without_class_kept"] == 1
+    assert len(labelled(table, ["AF", "MI"], unlabelled="drop").table) == 3
     with pytest.raises(UserError, match=r"MI.*r1"):
         labelled(rows(["1", "0"], ["0", "maybe"]), ["AF", "MI"])
 
