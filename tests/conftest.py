@@ -1,4 +1,5 @@
-"""The order in which tests run, which are the long ones, and the database server that they share."""
+"""How tests run: in which order, which are the long ones, without deadlines; and the database server that
+they share."""
 
 from __future__ import annotations
 
@@ -7,8 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import postgresql
+
+# How long an example takes depends on what else runs on the machine.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 SLOW_FOLDERS = {"pipeline", "tracking"}  # of which the latter makes databases
 SLOW_MODULES = {  # of several seconds a test: whole processes, browsers, installations, statistics

@@ -53,7 +53,7 @@ def _simulated(
 
 
 @given(_predictions())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_ranking_metrics_equal_scikit_learn(data: tuple[np.ndarray, np.ndarray]) -> None:
     """AUC, partial AUC and average precision, with ties; NaN where a class has one value only."""
     labels, scores = data
@@ -69,7 +69,7 @@ def test_ranking_metrics_equal_scikit_learn(data: tuple[np.ndarray, np.ndarray])
 
 
 @given(_predictions(), st.floats(0, 1))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_decision_metrics_equal_scikit_learn(
     data: tuple[np.ndarray, np.ndarray], threshold: float
 ) -> None:
@@ -89,7 +89,7 @@ def test_decision_metrics_equal_scikit_learn(
 
 
 @given(_predictions())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_brier_equals_scikit_learn(data: tuple[np.ndarray, np.ndarray]) -> None:
     """The squared error is of the probability of the class, not of the decision."""
     labels, p = data
@@ -98,7 +98,7 @@ def test_brier_equals_scikit_learn(data: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 @given(_predictions(), st.integers(1, 20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_calibration_points_follow_their_definition(
     data: tuple[np.ndarray, np.ndarray], bins: int
 ) -> None:
@@ -126,7 +126,7 @@ def test_multiclass_accuracy_is_the_fraction_that_is_right() -> None:
 
 
 @given(_predictions(classes=3), st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_order_of_records_does_not_matter(data: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     """Ties must not be broken by the position of a record, and classes must not be mixed."""
     labels, p = data
@@ -165,7 +165,7 @@ def test_bad_input_is_refused() -> None:
 
 
 @given(_predictions())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_thresholds_reach_the_best_f1_there_is(data: tuple[np.ndarray, np.ndarray]) -> None:
     """No threshold of scikit-learn's precision-recall curve has a larger F1."""
     labels, p = data
@@ -203,7 +203,7 @@ def test_percentile_threshold_lets_few_normals_pass() -> None:
 
 
 @given(_predictions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_short_curves_are_the_whole_curve(data: tuple[np.ndarray, np.ndarray]) -> None:
     """Dropping points on straight lines keeps the area, the ends, and true thresholds."""
     labels, scores = data[0][:, 0], data[1][:, 0]
@@ -546,7 +546,7 @@ of_machines = st.builds(
 
 
 @given(of_machines)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_each_machine_is_measured_alone(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """Each section's metrics are scikit-learn's on its records alone, overall is their plain mean, and
     the harmonic mean is scipy's over all AUCs and pAUCs."""

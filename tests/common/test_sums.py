@@ -62,7 +62,7 @@ def test_names_that_only_look_like_several_lines(tmp_path: Path, name: str) -> N
 FILES = ["a.npy", "b.csv", sums.SUMS]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(FILES), st.integers(0, 10**6), st.integers(1, 255))
 def test_any_changed_byte_is_told(
     tmp_path_factory: pytest.TempPathFactory, name: str, place: int, change: int
@@ -79,7 +79,7 @@ def test_any_changed_byte_is_told(
         sums.verified_alone(folder / "b.csv")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_any_changed_byte_of_a_sealed_object_is_told(
     tmp_path_factory: pytest.TempPathFactory, place: int, change: int

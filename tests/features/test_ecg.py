@@ -415,7 +415,7 @@ def test_what_is_no_ecg_has_no_heart_rate(kind: str) -> None:
         assert missing(found, FEATURES).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 2), min_size=3, max_size=400), st.floats(0.05, 0.95))
 def test_r_peaks_keep_their_distance(values: list[float], threshold: float) -> None:
     """Whatever the activity: peaks in order, inside, and no two within the refractory time."""

@@ -133,7 +133,7 @@ def test_equal_to_librosa(kind: str, samples: int, rate: int) -> None:
 
 @short_clips
 @empty_bands
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     clip=st.fixed_dictionaries(
         {
@@ -174,7 +174,7 @@ def test_equal_to_librosa_on_real_recordings(rate: int) -> None:
         assert_as_librosa(clip, rate, parameters(frame=2_048))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 9_000)), min_size=2, max_size=8),
     st.integers(1, 40),
@@ -254,7 +254,7 @@ def test_the_waveform_is_left_as_it_was() -> None:
 
 
 @empty_bands
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rate=st.integers(8_000, 96_000),
     frame=st.integers(2, 4_096),

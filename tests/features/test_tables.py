@@ -38,7 +38,7 @@ def read_back(folder: Path, texts: tuple[str, ...]) -> tuple[pd.DataFrame, pd.Da
     return pyarrow.parquet.read_table(folder / PARQUET).to_pandas(), table
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

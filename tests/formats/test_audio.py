@@ -70,7 +70,7 @@ def riff(*chunks: tuple[bytes, bytes]) -> bytes:
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.sampled_from([("u1", 128, 128), ("<i2", 0, 2**15), ("<i4", 0, 2**31), ("<f4", 0, 1),
                      ("<f8", 0, 1), ("24", 0, 2**31)]),

@@ -160,9 +160,7 @@ def outcomes() -> Iterator[None]:
         print(f"{number:6} {name}")
 
 
-fuzzed = settings(
-    max_examples=max(1, CASES // 4), deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+fuzzed = settings(max_examples=max(1, CASES // 4), suppress_health_check=[HealthCheck.too_slow])
 cases = st.builds(
     lambda kind, rate, channels, seed: (kind, case(*kind, rate, channels, seed)),
     st.sampled_from(KINDS),

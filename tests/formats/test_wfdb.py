@@ -106,7 +106,7 @@ def test_all_real_records(folder: str, n_samples: int, tmp_path: Path) -> None:
         assert np.float32(rdsamp(REAL, name)).tobytes() == values.tobytes(), name
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_what_wfdb_writes(data: st.DataObject) -> None:
     """All formats that wfdb writes, over gains, baselines, lengths and missing samples."""
@@ -138,7 +138,7 @@ def test_what_wfdb_writes(data: st.DataObject) -> None:
         assert_equal_to_wfdb(Path(folder))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     forms=st.lists(st.sampled_from(sorted(BITS)), min_size=1, max_size=3),
     n_samples=st.integers(1, 90),
@@ -367,7 +367,7 @@ def test_checksums_may_be_signed(tmp_path: Path) -> None:
     read_one(tmp_path, files)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_damaged_headers_never_crash(data: st.DataObject) -> None:
     """Whatever happens to a header, it reads or it is a BadRecord; nothing else, no warning."""

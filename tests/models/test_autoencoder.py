@@ -83,7 +83,7 @@ def test_one_dimension_is_drawn_as_it_always_was() -> None:
         assert torch.equal(state[f"{at}.bias"], layer.bias)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     dimensions=st.sampled_from([1, 2]),
     shape=st.tuples(st.integers(1, 40), st.integers(1, 20)),

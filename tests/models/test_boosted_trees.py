@@ -111,7 +111,7 @@ def reference(train: Examples, task: str, asked: np.ndarray, **changes: Any) -> 
     return np.stack(columns, axis=1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
     records=st.integers(12, 300),

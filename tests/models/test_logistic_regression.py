@@ -79,7 +79,7 @@ def reference(train: Examples, task: str, **settings_: Any) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     records=st.integers(12, 80),

@@ -62,7 +62,7 @@ def made(seed: int, records: int, features: int, sections: int) -> tuple[np.ndar
     return rows.astype(np.float32)[:, None], np.eye(sections)[number]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     records=st.integers(10, 60),

@@ -70,7 +70,7 @@ def test_what_a_model_holds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     length=st.integers(9, 150),
     batch=st.integers(1, 3),

@@ -99,7 +99,7 @@ def test_features_are_those_of_aeon() -> None:
     np.testing.assert_allclose(found, counts / seen, rtol=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 1000),
     length=st.integers(9, 60),

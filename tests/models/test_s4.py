@@ -63,7 +63,7 @@ def recurrence(space: StateSpace, direction: int, inputs: np.ndarray) -> np.ndar
     return outputs
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(length=st.integers(1, 60), pairs=st.integers(1, 4), seed=st.integers(0, 99))
 def test_the_convolution_is_the_recurrence(length: int, pairs: int, seed: int) -> None:
     """A discrete linear system per channel and direction, from its equation."""

@@ -29,7 +29,7 @@ def streamed(values: Signals, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch)
     return Recordings(values, rows, CPU)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 9),
@@ -60,7 +60,7 @@ def test_streamed_is_resident_bit_for_bit(seed: int, length: int, batch: int, st
         assert crops.stride() == resident.batch(positions, starts, length).stride()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(0, 20), st.booleans())
 def test_a_stream_is_its_batches_in_order(seed: int, count: int, crop: bool) -> None:
     """Reading ahead loses no batch and changes no order, with fewer batches than are read ahead too."""

@@ -30,7 +30,7 @@ def signals(records: int, samples: int = 9, channels: int = 2) -> np.ndarray:
     return rng.standard_normal((records, samples, channels)).astype(np.float32)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 20), st.integers(1, 7))
 def test_what_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, records: int, size: int
@@ -72,7 +72,7 @@ def test_other_number_of_recordings_than_rows(tmp_path: Path, records: int) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(["float16", "int16"]),
     st.lists(st.floats(0, 100), min_size=2, max_size=2),
@@ -177,7 +177,7 @@ def test_missing_and_damaged_splits(tmp_path: Path) -> None:
         load_split(folder)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(1, 9), st.randoms(use_true_random=False))
 def test_reader_gives_recordings_in_the_order_asked_for(
     tmp_path_factory: pytest.TempPathFactory, records: int, at_once: int, draw: random.Random

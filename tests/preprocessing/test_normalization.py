@@ -51,7 +51,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
     return bool(np.allclose(found, expected, rtol=1e-6, atol=1e-6))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(recordings, st.integers(1, 7))
 def test_equal_to_scikit_learn(values: np.ndarray, size: int) -> None:
     """Per channel, from batches of any size: what StandardScaler gives on float64, NaN set to 0."""
@@ -63,7 +63,7 @@ def test_equal_to_scikit_learn(values: np.ndarray, size: int) -> None:
     assert close(found, expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(recordings, st.integers(1, 7))
 def test_one_for_all_channels(values: np.ndarray, size: int) -> None:
     """`per: all` is one mean and deviation over all samples of all channels."""
@@ -74,7 +74,7 @@ def test_one_for_all_channels(values: np.ndarray, size: int) -> None:
     assert len(set(fitted.mean)) == len(set(fitted.standard_deviation)) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(recordings, st.integers(1, 7), st.sampled_from(["channel", "all"]))
 def test_medians_of_many_samples_are_those_of_few(values: np.ndarray, size: int, per: str) -> None:
     """Medians of samples that must not all be in memory are those of NumPy, to the last bit: of odd and
@@ -89,7 +89,7 @@ def test_medians_of_many_samples_are_those_of_few(values: np.ndarray, size: int,
     assert found == in_memory
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(recordings, st.integers(1, 7), st.sampled_from(["mean", "median"]))
 def test_what_stands_in_for_invalid_samples(values: np.ndarray, size: int, invalid: str) -> None:
     """scikit-learn's SimpleImputer of that strategy, then StandardScaler, per channel."""
@@ -100,7 +100,7 @@ def test_what_stands_in_for_invalid_samples(values: np.ndarray, size: int, inval
     assert close(found, expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(recordings, st.integers(1, 7), st.sampled_from(["mean", "median"]))
 def test_one_stand_in_for_all_channels(values: np.ndarray, size: int, invalid: str) -> None:
     """`per: all` takes mean or median over all samples of all channels, told by numpy."""
@@ -128,7 +128,7 @@ def test_the_mean_becomes_zero() -> None:
     assert (fit([values], how()).apply(values)[2, 5] == 0).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(recordings, st.integers(1, 7))
 def test_streaming_is_the_whole(values: np.ndarray, size: int) -> None:
     """Batches give the moments of the whole: memory is bounded, the result is not approximate."""
@@ -137,7 +137,7 @@ def test_streaming_is_the_whole(values: np.ndarray, size: int) -> None:
     assert np.allclose(one.standard_deviation, many.standard_deviation, rtol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(recordings)
 def test_undo_is_the_inverse(values: np.ndarray) -> None:
     """A figure can draw recordings in their own unit again."""

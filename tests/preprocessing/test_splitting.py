@@ -53,7 +53,7 @@ tables = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables, st.sampled_from(["patient", "record"]), st.integers(0, 1000))
 def test_every_record_is_in_exactly_one_split(
     drawn: tuple[pd.DataFrame, list[str]], by: str, seed: int
@@ -67,7 +67,7 @@ def test_every_record_is_in_exactly_one_split(
     assert counts.loc[counts["class"] == "all", "records"].sum() == len(table)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables, st.integers(0, 1000))
 def test_no_patient_is_in_two_splits(drawn: tuple[pd.DataFrame, list[str]], seed: int) -> None:
     """By patient, no group is shared, told by counting in plain Python."""
@@ -92,7 +92,7 @@ def test_by_record_shares_patients() -> None:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables, st.sampled_from(["patient", "record"]))
 def test_shares_are_kept(drawn: tuple[pd.DataFrame, list[str]], by: str) -> None:
     """Records, and records of each class, are divided as asked for, as far as whole units allow."""
@@ -274,7 +274,7 @@ machines = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(machines, st.integers(0, 1000))
 def test_every_machine_is_in_every_split(table: pd.DataFrame, seed: int) -> None:
     """Sections that no metric pools are stratified by: none is missing anywhere, and each has its
@@ -287,7 +287,7 @@ def test_every_machine_is_in_every_split(table: pd.DataFrame, seed: int) -> None
         assert (np.abs(counts[part] - expected) <= 3 + 0.05 * expected).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.builds(
         machine_table,

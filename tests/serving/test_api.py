@@ -388,7 +388,7 @@ STARTS = (
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(
     address=st.sampled_from([CNN, AUTOENCODER, "/predict"]),
     kind=st.sampled_from(KINDS),

@@ -98,7 +98,7 @@ def test_images_of_mnist_are_left_as_they_are() -> None:
             assert not found.notices
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     side=st.integers(100, 230),
     across=st.floats(0, 1),

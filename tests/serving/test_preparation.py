@@ -195,7 +195,7 @@ def test_series_are_those_of_the_pipeline(tmp_path: Path) -> None:
 # Channels
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(order=st.permutations(range(12)), extra=st.booleans(), upper=st.booleans())
 def test_leads_are_found_by_name(order: list[int], extra: bool, upper: bool) -> None:
     """Whatever their order and case, with others among them."""
@@ -634,7 +634,7 @@ def test_sound_that_fills_no_frame_is_refused() -> None:
         assert prepared(upload(sound(noise[:samples], rate)), SOUND).samples.shape == (20, 32)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(samples=st.integers(1024, 20_000))
 def test_the_part_of_sound_that_is_not_repeated_is_known(samples: int) -> None:
     """So that an error is located where somebody can listen to it."""
@@ -659,7 +659,7 @@ def test_arrays_of_integers_are_no_sound(dtype: str) -> None:
 # What it will cost
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steps=st.integers(1, 3000),
     rate=st.sampled_from([None, 2.0, 5.0, 50.0, 99.7, 100.0, 360.0, 5000.0]),

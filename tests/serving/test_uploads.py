@@ -73,7 +73,7 @@ def same(recording: Recording, expected: np.ndarray, within: float = 0) -> None:
 # What is read
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     array=arrays.arrays(
         np.float32,
@@ -312,7 +312,7 @@ def test_cells_of_csv() -> None:
     assert "1,234 may be 1234" in refused(upload(b"I;II\n1,234;2\n2,345;3\n", CSV)).detail
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rate=st.floats(1, 450),
     start=st.floats(-1e4, 1e4),
@@ -326,7 +326,7 @@ def test_rounded_times_are_regular(rate: float, start: float, rounding: Any) -> 
     same(recording, np.arange(400)[:, None])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rate=st.sampled_from([1, 100, 128, 250, 500]),
     lost=st.sets(st.integers(1, 198), min_size=1, max_size=8),

@@ -53,7 +53,7 @@ def test_nothing_is_nothing() -> None:
     assert torch.equal(generator.get_state(), before)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shift=st.integers(0, 9),
     scale=st.sampled_from([0.0, 0.3]),
@@ -124,7 +124,7 @@ def assert_evenly_spread(values: np.ndarray, most: float) -> None:
     assert values.std() == pytest.approx(most / math.sqrt(3), rel=0.1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(5, 30), st.integers(5, 30), st.integers(0, 99))
 def test_images_as_scipy_makes_them(height: int, width: int, seed: int) -> None:
     """All at once, on images that are no squares: linear interpolation, the edge repeated."""

@@ -378,7 +378,7 @@ def test_byte_order_mark_before_a_table() -> None:
     assert found.labels.tolist() == [3] and (found.images == 7).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_damage_is_one_sentence(data: st.DataObject) -> None:
     """Bytes changed or cut off anywhere: a UserError, or digits that are still of the right form."""

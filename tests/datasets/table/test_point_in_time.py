@@ -27,7 +27,7 @@ def frame(rows: list[tuple[str, int]], **features: Sequence[float | None]) -> pd
     return pd.DataFrame({"machine_id": names, "event_timestamp": times, **features})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     known=st.dictionaries(st.tuples(machines, moments), st.none() | st.floats(-9, 9), min_size=1),
     asked=st.lists(st.tuples(machines, moments), min_size=1, max_size=12),

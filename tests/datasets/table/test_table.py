@@ -75,7 +75,7 @@ numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.inte
 words = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=5).map(str.strip)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     rows=st.lists(st.tuples(numbers, numbers, words), min_size=1, max_size=8),
     separator=st.sampled_from(",;\t"),
@@ -641,7 +641,7 @@ def test_no_split_parts_duplicates(tmp_path: Path, grouped: bool, by: str, metho
     assert set(split) == {"train", "validation", "test"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(
         st.tuples(st.sampled_from("ABCDE"), st.integers(0, 3), st.sampled_from([0.0, 1.0, None])),

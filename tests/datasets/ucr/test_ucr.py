@@ -99,7 +99,7 @@ one_series = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(one_series, min_size=1, max_size=6))
 def test_formats_say_the_same(series: list[tuple[str, list[str]]]) -> None:
     """The same series, of unequal length and with missing samples, in .txt .tsv .ts .arff."""
