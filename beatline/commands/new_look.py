@@ -94,7 +94,7 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
             f"{source.path} is in PTB-XL's layout, which needs no block of its own: set "
             f"datasets.ptbxl.download.source to it (docs/data.md), or name a --table and --labels"
         )
-    name, frame, column = _table(source, table)
+    name, frame, column, others = _table(source, table)
     present = files.candidates(source, name)
     folder = name[: name.rfind("/") + 1]
     matched = files.matched(frame[column], present, folder)
@@ -109,6 +109,8 @@ def look(source: Source, table: str | None = None, labels: list[str] | None = No
             f"one row for each, with several labels as a;b"
         )
     unsure: list[str] = []
+    if others:
+        unsure.append(f"{listed(others)} name files too: one of them may be meant by --table")
     # Dates of patients are taken along by who names the column, and not by default.
     roles = _roles(_without(rows, [column, *(labels or [])]), unsure)
     dates = roles.pop("time", "")
@@ -238,9 +240,9 @@ def _rate(value: str) -> float | None:
         return None
 
 
-def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
-    """The table of a source whose columns name most files, as texts, and the column that does. Raises
-    UserError if none does."""
+def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str, list[str]]:
+    """The table of a source whose columns name most files, as texts, the column that does, and other
+    tables that name some. Raises UserError if none does."""
     names = [name for name in source.names() if name.lower().endswith(tables.EXTENSIONS)]
     if chosen and chosen not in names:
         raise UserError(f"{source.path} holds no table {chosen}{names_there_are(chosen, names)}")
@@ -251,6 +253,7 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
     lost: tuple[int, str, str, str] | None = None  # a table with paths that lead nowhere
     present: list[str] = []
     unread: list[UserError] = []
+    naming: list[str] = []
     for name in islice([chosen] if chosen else names, TABLES):
         present = files.candidates(source, name)
         try:
@@ -271,6 +274,8 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
             # Files with several rows each are told from labels that are called as some file.
             if not unique and named <= len(present) / 2:
                 named = 0
+            if named and name not in naming:
+                naming.append(name)
             if named and (best is None or (unique, named) > best[:2]):
                 best = unique, named, name, frame, column
             paths = list(filter(_looks_like_path, values))
@@ -291,7 +296,7 @@ def _table(source: Source, chosen: str | None) -> tuple[str, Rows, str]:
             f"files: write one with a row for each file and the columns file and label (what has the "
             f"layout of DCASE's sounds or of the UCR archive needs none: docs/data.md)"
         )
-    return best[2:]
+    return *best[2:], [name for name in naming if name != best[2]]
 
 
 def _looks_like_path(value: str) -> bool:

@@ -179,6 +179,15 @@ def test_what_is_added_otherwise_is_said(project: Path) -> None:
     assert block["download"]["table"] == "ptbxl_database.csv"
 
 
+def test_other_tables_are_told_of(project: Path) -> None:
+    series(project / "mine", {"label": ["a", "b"] * 10})
+    lines = (project / "mine/index.csv").read_text().splitlines()
+    (project / "mine/few.csv").write_text("\n".join([*lines[:5], ""]))
+    block, _ = new("mine")
+    assert block["download"]["table"] == "index.csv"
+    assert "few.csv" in Path("params.yaml").read_text()
+
+
 def test_dates_of_patients_are_not_taken_along(project: Path) -> None:
     """Nor is a column that is named as the label something else as well."""
     days = [f"2020-01-{day:02d}" for day in range(1, 21)]
