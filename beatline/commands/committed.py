@@ -35,8 +35,8 @@ SHOWN = 3  # of many files or stages
 # Each kind of problem in words; what it is about follows.
 NEW = "dvc.lock does not have all that dvc.yaml lists"
 LEFT = (
-    "dvc.lock has stages that dvc.yaml does not have (remove dvc.lock, and what is called so in data/ and "
-    "reports/, before `dvc repro`)"
+    "dvc.lock has stages that dvc.yaml does not have (remove dvc.lock, and what is called so in data/ "
+    "and reports/, before `dvc repro`)"
 )
 COMMAND = "commands in dvc.yaml have changed"
 CODE = "code has changed"
@@ -171,7 +171,7 @@ def _mismatch_of_folder(folder: Output, inside: list[Output]) -> str | None:
 
 
 def _extra(folder: Output, outs: dict[str, Output]) -> list[str]:
-    """Return what lies in a folder, or in a folder in it, and is neither made by a stage nor holds such."""
+    """Return what lies in a folder, or in a folder in it, and neither is nor holds what a stage makes."""
     made = [Path(name).parts for name in outs]
 
     def is_made(path: Path) -> bool:
