@@ -100,11 +100,12 @@ class _Normalization(Parameters):
     constant_channels: list[Count]
 
 
-class _Windows(Windows):
-    """Their length is said."""
+class _Windows(Parameters):
+    """:class:`beatline.prediction.windows.Windows`, whose length is said."""
 
     length: Annotated[int, Field(ge=0, le=MOST_VALUES)]
     stride: Annotated[int, Field(ge=1, le=MOST_VALUES)] | None = None
+    aggregate: Literal["mean", "max"] = "mean"
 
 
 class _Training(_Part):

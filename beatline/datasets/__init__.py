@@ -149,7 +149,7 @@ def labels_and_split(
     split = read_csv(sums.verified_alone(path), ("record", "split"))
     if list(split["record"]) != list(table["record"]):
         raise UserError(f"{path} is of other records: run `dvc repro`")
-    return table, split["split"]
+    return table, split.loc[:, "split"]
 
 
 # ---------------------------------------------------------------- steps of several data sets
