@@ -70,8 +70,24 @@ def main(model: str, name: str) -> None:
     for metric, value in estimated["overall"].items():
         print(f"{metric:18s} {value['value']:.4f}  [{value['low']:.4f}, {value['high']:.4f}]")
     print(f"{milliseconds:.1f} ms for one record alone")
+    warn_of_undecided(predicted)
     if not trained.task.learns_normal_only:
         warn_of_undefined(estimated)
+
+
+def warn_of_undecided(predicted: Predictions) -> None:
+    """Name the classes, or machines, that have positives and no decisions for them."""
+    undecided = [
+        facet.name
+        for facet in predicted.facets
+        if facet.targets.any() and not facet.decisions.any()
+    ]
+    if undecided:
+        warn(
+            f"no test record was decided to be {', '.join(undecided)}: there is no precision of no "
+            f"decisions, and a mean of precisions is over the others; look at the thresholds, or use "
+            f"more records"
+        )
 
 
 def warn_of_undefined(estimated: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ from scipy.stats.qmc import MultivariateNormalQMC
 from beatline.common.errors import names_there_are
 from beatline.common.params import Parameters
 from beatline.evaluation import bootstrap
+from beatline.evaluation.bootstrap import Resampled
 from beatline.evaluation.predictions import Predictions
 from beatline.metrics import Array
 
@@ -203,8 +204,29 @@ def paired(
         name: _differences(values, new.parts[name], parameters, sizes)
         for name, values in old.parts.items()
     }
-    overall = _differences(old.overall, new.overall, parameters, sizes)
+    before_and_after = _of_the_same_parts(old, new)
+    overall = _differences(*before_and_after, parameters, sizes)
     return overall, parts if len(parts) > 1 else {}
+
+
+def _of_the_same_parts(old: Resampled, new: Resampled) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the overall metrics, but of precision, which a class that one model never decides lacks, the
+    mean over the classes (or sections) that both have decided."""
+    both = [
+        name
+        for name, part in old.parts.items()
+        if np.isfinite([part["precision"][0], new.parts[name]["precision"][0]]).all()
+    ]
+    if not both:
+        return old.overall, new.overall
+    means = (
+        bootstrap.macro_mean(np.stack([each.parts[name]["precision"] for name in both], axis=1))
+        for each in (old, new)
+    )
+    before, after = (
+        {**each.overall, "precision": mean} for each, mean in zip((old, new), means, strict=True)
+    )
+    return before, after
 
 
 def _fewest_groups(predictions: Predictions) -> int:

@@ -172,7 +172,7 @@ def measure(predictions: Predictions, weights: NDArray[Any], max_fpr: float) -> 
     mean over the classes where the metric is defined (macro average), except that the accuracy of
     exclusive classes is the fraction of records that are right. A class without positives has no
     precision, recall or F1 (NaN, not 0: an interval would otherwise measure how often a rare class is
-    drawn), nor has such a resample.
+    drawn), nor has such a resample; nor one that was never decided a precision.
 
     Of anomaly detection: auc, pauc (standardised, up to the false positive rate `max_fpr`),
     average_precision, f1, recall, precision and accuracy. NaN stands for what is undefined: everything

@@ -349,12 +349,18 @@ def parts(results: DatasetResults, model: Evaluated, percent: str) -> str:
 
 
 def _exceptions(model: Evaluated) -> dict[str, Any]:
-    """The classes with few or no test records, and the means that have a value and no interval."""
+    """The classes (or machines) that were never decided, those with few or no test records, and the means
+    that have a value and no interval."""
     overall, by_part = model.estimates["overall"], model.estimates["parts"]
+    facets = {text(facet.name): facet for facet in model.facets}
+    positives = {name: int(facet.targets.sum()) for name, facet in facets.items()}
+    undecided = [
+        name for name, facet in facets.items() if positives[name] and not facet.decisions.any()
+    ]
     if model.task.learns_normal_only or not by_part:
-        return {"few": [], "absent": [], "without_interval": []}
-    positives = {text(name): row["positives"] for name, row in by_part.items()}
+        return {"undecided": undecided, "few": [], "absent": [], "without_interval": []}
     return {
+        "undecided": undecided,
         "few": [name for name, count in positives.items() if 0 < count < FEWEST_OF_A_KIND],
         "absent": [name for name, count in positives.items() if not count],
         "without_interval": [

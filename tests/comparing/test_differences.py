@@ -411,3 +411,18 @@ def test_a_mean_of_networks_has_a_metric_of_its_own() -> None:
     assert found.seeds == (error_of_mean(np.array(single)), error_of_mean(np.array(members)))
     plain = with_seeds(each, single, members)
     assert plain.after == pytest.approx(np.mean(members)) and plain.seeds == found.seeds
+
+
+def test_precision_is_compared_over_what_both_decide() -> None:
+    """A class that one model never decides has no precision; the means are over the other classes, so
+    that nothing is gained or lost by leaving it out."""
+    generator = np.random.default_rng(6)
+    labels = generator.random((200, 3)) < 0.3
+    scores = labels * 1.5 + generator.normal(size=labels.shape)
+    never = scores - [0, 0, 99]
+    one, other = (answered(labels, each, "multilabel") for each in (scores, never))
+    for pair in ((one, other), (other, one)):
+        overall, parts = paired(*pair, parameters(metrics=["auc", "precision", "recall"]), 0.1)
+        assert of(overall, "precision").difference == 0
+        assert math.isnan(of(parts["class 2"], "precision").difference)
+        assert of(overall, "recall").difference != 0

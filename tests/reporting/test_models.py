@@ -14,10 +14,12 @@ from sklearn import metrics
 
 from beatline.common.files import read_csv
 from beatline.drawings import figures
+from beatline.evaluation.results import Evaluated
 from beatline.reporting import Document, results
 from beatline.reporting import models as sections
 from beatline.reporting.document import TASKS, decided, fill
 from beatline.reporting.mistakes import _score_of_errors
+from beatline.reporting.results import DatasetResults
 from tests.reporting import project
 from tests.reporting.reading import section, table, value
 
@@ -156,21 +158,42 @@ def test_what_too_few_records_do_to_numbers_is_said(root: Path) -> None:
     interval are named below the table, and only there where it is so."""
     hearts = results.read(project.CONTENT, "hearts", root)
     (model, *_) = hearts.models
-    plain = sections.parts(hearts, model, "95 %")
-    parts = {name: {**row} for name, row in model.estimates["parts"].items()}
-    parts["NORM"]["positives"], parts["M|I_x"]["positives"] = 0, 3
+    rare = model.table["M|I_x"] * (model.table["M|I_x"].cumsum() <= 3)
     auc = {**model.estimates["overall"]["auc"], "low": None, "high": None}
     overall = {**model.estimates["overall"], "auc": auc}
-    estimates = {**model.estimates, "parts": parts, "overall": overall}
     validation = hearts.splits["validation"]
     unseen = replace(validation, table=validation.table.assign(NORM=0))
-    hearts = replace(hearts, splits={**hearts.splits, "validation": unseen})
-    text = sections.parts(hearts, replace(model, estimates=estimates), "95 %")
-    below = [line for line in text.split("\n\n") if line not in plain and "|---" not in line]
-    named = [
-        [name for name in ("NORM", r"M\|I\_x", "AUC") if f" {name}." in line] for line in below
-    ]
+    said = _below(
+        hearts,
+        model,
+        replace(hearts, splits={**hearts.splits, "validation": unseen}),
+        estimates={**model.estimates, "overall": overall},
+        table=model.table.assign(**{"NORM": 0, "M|I_x": rare}),
+    )
+    named = [[name for name in ("NORM", r"M\|I\_x", "AUC") if f" {name}." in line] for line in said]
     assert [names for names in named if names] == [[r"M\|I\_x"], ["NORM"], ["AUC"], ["NORM"]]
+
+
+def _below(
+    read: DatasetResults, model: Evaluated, changed: DatasetResults | None = None, **changes: Any
+) -> list[str]:
+    """The paragraphs below the table of classes that there would not be without the `changes`."""
+    plain = sections.parts(read, model, "95 %").split("\n\n")
+    text = sections.parts(changed or read, replace(model, **changes), "95 %")
+    return [line for line in text.split("\n\n") if line not in plain and "|---" not in line]
+
+
+@pytest.mark.parametrize("name", ["hearts", "rows", "machines"])
+def test_what_was_never_decided_is_said(name: str, root: Path) -> None:
+    """Of several classes, of one, or of a machine: it has no precision."""
+    read = results.read(project.CONTENT, name, root)
+    model = read.models[-1]
+    facet = model.facets[0]
+    decided = model.table[f"{model.classes[0]} decided"].where(~facet.inside, 0)
+    table = model.table.assign(**{f"{model.classes[0]} decided": decided})
+    (said,) = _below(read, model, table=table)
+    assert said.startswith("Never decided") and "precision" in said
+    assert [each.name for each in model.facets if f" {each.name}." in said] == [facet.name]
 
 
 def _told(**info: Any) -> str:
