@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -670,12 +671,21 @@ def test_machine_that_is_worse_than_none_makes_the_harmonic_mean_zero() -> None:
 def test_machine_that_a_resample_does_not_draw_has_no_accuracy_there() -> None:
     """A resample may lack a machine that is one group: it is left out, not measured as 0."""
     labels, scores, names = _machines(7, [20, 20, 20])
-    result = _detected(labels, scores, 0.5, names, sections=names, resamples=100)
-    for found in result["parts"].values():
+    predictions = _predicted(
+        "reconstruction",
+        ["anomaly"],
+        labels[:, None],
+        scores[:, None],
+        scores[:, None] > 0.5,
+        names,
+    )
+    table = predictions.table.assign(machine_id=names)
+    predictions = replace(predictions, section_column="machine_id", table=table)
+    weights = bootstrap.once_and_resampled(names, 100, 0)
+    for found in bootstrap.measure(predictions, weights, 0.1).parts.values():
         for metric in ("auc", "pauc", "average_precision", "f1", "recall", "precision", "accuracy"):
-            estimate = found[metric]
-            assert estimate["low"] == pytest.approx(estimate["value"])
-            assert estimate["high"] == pytest.approx(estimate["value"])
+            assert np.isnan(found[metric]).any()
+            assert_allclose(found[metric][~np.isnan(found[metric])], found[metric][0], **EXACT)
 
 
 def test_resamples_without_a_class_have_no_mean() -> None:
@@ -708,15 +718,17 @@ def _rms_of_pairs(labels: np.ndarray, p: np.ndarray) -> float:
     squares = []
     for errors, stated in zip((labels - p).T, p.T, strict=True):
         place = np.clip(np.ceil(15 * stated - 1e-9), 1, 15)
-        total = 0.0
+        total, telling = 0.0, 0
         for number in range(1, 16):
             inside = errors[place == number]
             products = np.outer(inside, inside)
             pairs = len(inside) * (len(inside) - 1)
-            mean = (products.sum() - np.trace(products)) / pairs if pairs else 0.0
-            total += len(inside) * mean
-        squares.append(total / len(errors))
-    return max(float(np.mean(squares)), 0.0) ** 0.5
+            if pairs:
+                total += len(inside) * (products.sum() - np.trace(products)) / pairs
+                telling += len(inside)
+        squares.append(total / telling if telling else np.nan)
+    defined = [square for square in squares if np.isfinite(square)]
+    return max(float(np.mean(defined)), 0.0) ** 0.5 if defined else np.nan
 
 
 def _calibrated(
@@ -772,8 +784,21 @@ def test_intervals_of_the_calibration_error_hold_value_and_truth(
 
 
 def test_a_bin_of_one_group_tells_nothing_of_calibration() -> None:
-    """One record far from its label might be chance alone."""
+    """One record far from its label might be chance alone: it does not count, and where every bin is of
+    one patient, no error is known, be the records many. It is not 0."""
     weights = bootstrap.once_and_resampled(["a", "b"], 20, 0)
     labels, p = np.array([[1.0], [0.0]]), np.array([[0.1], [0.9]])
     alone = bootstrap.squared_calibration_error(labels, p, ["a", "b"], weights)
-    assert alone[0] == 0
+    assert np.isnan(alone).all()
+    rng = np.random.default_rng(0)
+    p, groups = np.tile([0.1, 0.3, 0.32, 0.9], 10)[:, None], np.tile(list("abca"), 10)
+    labels = (rng.random(p.shape) < 0.5).astype(float)
+    weights = bootstrap.once_and_resampled(groups, 20, 0)
+    found = bootstrap.squared_calibration_error(labels, p, groups, weights)
+    middle = (p[:, 0] > 0.2) & (p[:, 0] < 0.5)
+    alone = bootstrap.squared_calibration_error(
+        labels[middle], p[middle], groups[middle], weights[:, middle]
+    )
+    assert_allclose(found, alone, **EXACT)
+    one = bootstrap.once_and_resampled(["a"] * 40, 20, 0)
+    assert np.isnan(bootstrap.squared_calibration_error(labels, p, ["a"] * 40, one)).all()

@@ -39,6 +39,7 @@ from beatline.common.errors import names_there_are
 from beatline.common.params import Parameters
 from beatline.evaluation import bootstrap
 from beatline.evaluation.bootstrap import Resampled
+from beatline.evaluation.estimates import FEWEST_GROUPS
 from beatline.evaluation.predictions import Predictions
 from beatline.metrics import Array
 
@@ -50,7 +51,6 @@ OF_ALL_RECORDS = (
     "brier",
     "calibration_error",
 )  # metrics to which every record adds alike
-FEWEST_GROUPS = 10  # from which a spread can be judged
 DRAWS = 2**15  # of a family's smallest p-value
 
 

@@ -19,14 +19,19 @@ import pandas as pd
 from scipy import stats
 
 from beatline.evaluation import bootstrap, predictions
-from beatline.evaluation.estimates import FEWEST, FEWEST_OF_A_KIND, SCALARS, Evaluate
+from beatline.evaluation.estimates import (
+    FEWEST,
+    FEWEST_GROUPS,
+    FEWEST_OF_A_KIND,
+    SCALARS,
+    Evaluate,
+)
 from beatline.evaluation.predictions import Predictions
 from beatline.metrics import Array
 from beatline.monitoring.answers import Answer, Feedback
 from beatline.monitoring.rows import ANOMALY
 from beatline.monitoring.two_samples import holm, p_values
 
-FEWEST_GROUPS = 10  # patients, from which chance can be judged
 PERMUTATIONS = 3999  # three metrics at a level of 0.001
 MOST = 2000  # answers that are dealt anew: of more, intervals tell as much
 DIGITS = 9  # that count: sums in another order differ in the last

@@ -12,8 +12,10 @@ import pytest
 from scipy.stats import hmean
 from sklearn import metrics
 
-from beatline.common.files import read_csv
+from beatline.common.files import read_csv, rounded
 from beatline.drawings import figures
+from beatline.evaluation import estimates
+from beatline.evaluation.estimates import Evaluate
 from beatline.evaluation.results import Evaluated
 from beatline.reporting import Document, results
 from beatline.reporting import models as sections
@@ -181,6 +183,40 @@ def _below(
     plain = sections.parts(read, model, "95 %").split("\n\n")
     text = sections.parts(changed or read, replace(model, **changes), "95 %")
     return [line for line in text.split("\n\n") if line not in plain and "|---" not in line]
+
+
+@pytest.mark.parametrize("name", ["hearts", "rows", "machines"])
+@pytest.mark.parametrize("rare", [0, 1])
+def test_few_of_a_kind_are_said(name: str, rare: int, root: Path) -> None:
+    """Of several classes, of one, or of a machine, and of those without as of those with it."""
+    read = results.read(project.CONTENT, name, root)
+    model = read.models[-1]
+    facet, column = model.facets[0], model.classes[0]
+    for number in (4, 5):
+        targets = np.arange(len(model.table)) % 2
+        targets[facet.inside] = 1 - rare
+        targets[np.flatnonzero(facet.inside)[: 2 * number : 2]] = rare
+        table = model.table.assign(**{column: targets, "group": range(len(targets))})
+        text = sections.parts(read, replace(model, table=table), "95 %")
+        (*_, few) = ["", *(line for line in text.split("\n\n") if "fewer than 5" in line)]
+        assert (f" {facet.name}." in few) == (number == 4)
+
+
+def test_few_patients_have_no_intervals(root: Path) -> None:
+    """The report says why, and how to mend it; numbers stand alone, and figures draw them."""
+    read = results.read(project.CONTENT, "hearts", root)
+    (model, *_) = read.models
+    table = model.table.assign(group=np.arange(len(model.table)) % 9)
+    of_nine = replace(model, table=table)
+    measured = estimates.measured(of_nine, Evaluate.model_validate(project.EVALUATE))
+    few = replace(of_nine, estimates=rounded({**model.estimates, **measured}, 6))
+    text = sections.parts(read, few, "95 %")
+    assert "9 patients" in text and "more patients" in text and "[0" not in text
+    assert "No interval of a mean" not in text
+    document = Document()
+    read = replace(read, models=[few])
+    sections.add_comparison(document, read, {}, {model.model: "#0072B2"}, project.EVALUATE)
+    assert document.figures
 
 
 @pytest.mark.parametrize("name", ["hearts", "rows", "machines"])

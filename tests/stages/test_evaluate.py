@@ -93,3 +93,27 @@ def test_what_was_never_decided_is_said(capsys: pytest.CaptureFixture[str]) -> N
         said = capsys.readouterr().out
         assert ("precision" in said and "threshold" in said) == (never is not None)
         assert [name for name in classes if name in said] == ([] if never is None else [classes[1]])
+
+
+@pytest.mark.parametrize(
+    ("patients", "positives", "words"),
+    [
+        (9, 20, ("9 patients", "split")),
+        (40, 4, ("MI", "5 patients")),
+        (40, 36, ("MI",)),
+        (40, 5, ()),
+    ],
+)
+def test_few_patients_are_said(
+    patients: int, positives: int, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Too few for intervals at all, or of a class that a task of one class has, too; with a cure."""
+    _, description = made()
+    description |= {"task": "binary", "classes": ["MI"], "thresholds": [0.5]}
+    number = np.arange(RECORDS)
+    table = pd.DataFrame({"record": number.astype(str), "group": number % patients, "normal": 0})
+    table["MI"] = (number < positives).astype(int)
+    values = table[["MI"]].to_numpy(float)
+    evaluate.warn_of_few(predictions.made(description, values, values > 0.5, table))
+    said = capsys.readouterr().out
+    assert bool(said) == bool(words) and all(word in said for word in words)
