@@ -280,6 +280,9 @@ def _obstacle(
     for key in ("task", "classes"):
         if len(values := _about(stored, key)) > 1:
             return Obstacle(f"other {key} ({values[0]} before, {values[1]} after)", False)
+    counted = [about["groups"] for each in stored if "groups" in (about := each["about"][0])]
+    if counted and (few := differences.too_few_groups(min(counted))):
+        return few
     same = len(_about(stored, "test_records")) == 1
     return None if same else Obstacle("other test records", True)
 

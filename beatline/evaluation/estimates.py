@@ -258,18 +258,32 @@ def about(
     predictions: Predictions, parameters: Evaluate, network_parameters: int, file: Path
 ) -> dict[str, str | int | float]:
     """Return what the metrics describe, to be read without the data: task, classes, numbers of test
-    records and of the network's parameters, how intervals were found, and two SHA-256 sums: of what
+    records, of their groups (patients) and of those of the rarest kind (see :func:`groups_of_a_kind`),
+    and of the network's parameters, how intervals were found, and two SHA-256 sums: of what
     the test records are (:func:`records_identity`) and of the `file` of predictions."""
     return {
         "task": predictions.task.name,
         "classes": ", ".join(predictions.classes),
         "records": len(predictions.table),
+        "groups": len(set(predictions.table["group"])),
+        "groups_of_a_kind": groups_of_a_kind(predictions),
         "parameters": network_parameters,
         "resamples": parameters.resamples,
         "confidence": parameters.confidence,
         "test_records": records_identity(predictions),
         "predictions": sha256(file),
     }
+
+
+def groups_of_a_kind(predictions: Predictions) -> int:
+    """Return how many groups have the rarest class, or lack the commonest, in the smallest section."""
+    groups = predictions.table["group"].to_numpy(str)
+    numbers = [
+        len(np.unique(groups[facet.inside][facet.targets == label]))
+        for facet in predictions.facets
+        for label in (0, 1)
+    ]
+    return min((number for number in numbers if number), default=0)
 
 
 def records_identity(predictions: Predictions) -> str:
