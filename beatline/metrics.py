@@ -217,8 +217,10 @@ def confusion(
 
 
 def precision(table: Confusion) -> Array:
-    """tp / (tp + fp), 0 where nothing was decided positive. Shaped like the counts."""
-    return _ratio(table.tp, table.tp + table.fp)
+    """tp / (tp + fp), NaN where nothing was decided positive: 0 of 0 (scikit-learn's
+    `zero_division=nan`). Shaped like the counts."""
+    decided = table.tp + table.fp
+    return np.where(decided > 0, _ratio(table.tp, decided), np.nan)
 
 
 def recall(table: Confusion) -> Array:

@@ -13,8 +13,9 @@ from beatline.bundle import model as bundle  # now, since identity sums what is 
 from beatline.common import params, sums
 from beatline.common.errors import run_stage, warn
 from beatline.common.files import replacing, write_csv, write_json
+from beatline.common.words import counted
 from beatline.evaluation import estimates, predictions, reconstructions
-from beatline.evaluation.estimates import Evaluate
+from beatline.evaluation.estimates import FEWEST_GROUPS, FEWEST_OF_A_KIND, Evaluate
 from beatline.evaluation.predictions import Predictions
 from beatline.lineage import record
 from beatline.preprocessing import arrays
@@ -68,10 +69,52 @@ def main(model: str, name: str) -> None:
     by_class = estimates.by_class(predicted, estimated)
     write_csv(Path(f"reports/plots/{name}/{model}_classes.csv"), by_class, digits=4)
     for metric, value in estimated["overall"].items():
-        print(f"{metric:18s} {value['value']:.4f}  [{value['low']:.4f}, {value['high']:.4f}]")
+        interval = f"  [{value['low']:.4f}, {value['high']:.4f}]" if value["low"] > -1 else ""
+        print(f"{metric:18s} {value['value']:.4f}{interval}")
     print(f"{milliseconds:.1f} ms for one record alone")
+    warn_of_few(predicted)
+    warn_of_undecided(predicted)
     if not trained.task.learns_normal_only:
         warn_of_undefined(estimated)
+
+
+def warn_of_few(predicted: Predictions) -> None:
+    """Tell whether the test records are of so few patients, or of a class, that intervals fail."""
+    groups = predicted.table["group"].to_numpy(str)
+    cure = "test on more (datasets: split), or use recordings of more patients"
+    if (number := len(set(groups))) < FEWEST_GROUPS:
+        warn(
+            f"the test records are of {counted(number, 'patient')}: there is no interval of fewer than "
+            f"{FEWEST_GROUPS}, and what is measured may be chance; {cure}"
+        )
+        return
+    few = [
+        facet.name
+        for facet in predicted.facets
+        if 0
+        < min(len(set(groups[facet.inside][facet.targets == target])) for target in (0, 1))
+        < FEWEST_OF_A_KIND
+    ]
+    if few:
+        warn(
+            f"test records with or without {', '.join(few)} are of fewer than {FEWEST_OF_A_KIND} "
+            f"patients: their intervals are too narrow; {cure}"
+        )
+
+
+def warn_of_undecided(predicted: Predictions) -> None:
+    """Name the classes, or machines, that have positives and no decisions for them."""
+    undecided = [
+        facet.name
+        for facet in predicted.facets
+        if facet.targets.any() and not facet.decisions.any()
+    ]
+    if undecided:
+        warn(
+            f"no test record was decided to be {', '.join(undecided)}: there is no precision of no "
+            f"decisions, and a mean of precisions is over the others; look at the thresholds, or use "
+            f"more records"
+        )
 
 
 def warn_of_undefined(estimated: dict[str, Any]) -> None:
@@ -87,7 +130,7 @@ def warn_of_undefined(estimated: dict[str, Any]) -> None:
         for metric, value in overall
         if np.isfinite(value["value"]) > np.isfinite(value["low"])
     ]
-    if unsure:
+    if unsure and len(unsure) < len(overall):  # of few patients there is none at all
         warn(
             f"no interval of {', '.join(unsure)}: no resample of the test records holds every class; "
             f"raise aggregate_labels.min_records, or use more records"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -73,15 +74,15 @@ def test_ranking_metrics_equal_scikit_learn(data: tuple[np.ndarray, np.ndarray])
 def test_decision_metrics_equal_scikit_learn(
     data: tuple[np.ndarray, np.ndarray], threshold: float
 ) -> None:
-    """Counts, precision, recall, F1 and accuracy, with 0 where one divides by zero."""
+    """Counts, precision, recall, F1 and accuracy; a recall of nothing is 0, a precision of no decision is
+    none."""
     labels, scores = data
     y, decisions = labels[:, 0], (scores >= threshold).astype(int)
     table = metrics.confusion(labels, decisions)
     counts = sk.confusion_matrix(y, decisions[:, 0], labels=[0, 1]).ravel()
     assert_array_equal([table.tn, table.fp, table.fn, table.tp], counts[:, None])
-    precision, recall, f1, _ = sk.precision_recall_fscore_support(
-        y, decisions[:, 0], **ZERO_DIVISION
-    )
+    _, recall, f1, _ = sk.precision_recall_fscore_support(y, decisions[:, 0], **ZERO_DIVISION)
+    precision = sk.precision_score(y, decisions[:, 0], zero_division=cast(Any, np.nan))
     assert_allclose(metrics.precision(table), precision, **EXACT)
     assert_allclose(metrics.recall(table), recall, **EXACT)
     assert_allclose(metrics.f1(table), f1, **EXACT)
@@ -566,11 +567,11 @@ def test_each_machine_is_measured_alone(data: tuple[np.ndarray, np.ndarray, np.n
             "average_precision": sk.average_precision_score(y, s),
             "f1": sk.f1_score(y, d, **ZERO_DIVISION),
             "recall": sk.recall_score(y, d),
-            "precision": sk.precision_score(y, d, **ZERO_DIVISION),
+            "precision": sk.precision_score(y, d, zero_division=cast(Any, np.nan)),
             "accuracy": sk.accuracy_score(y, d),
         }
         for metric, value in expected.items():
-            assert found[metric]["value"] == pytest.approx(value, abs=1e-12)
+            assert found[metric]["value"] == pytest.approx(value, abs=1e-12, nan_ok=True)
             values.setdefault(metric, []).append(value)
         tn, fp, fn, tp = sk.confusion_matrix(y, d, labels=[0, 1]).ravel()
         assert [found[key] for key in ("tp", "fp", "fn", "tn")] == [tp, fp, fn, tn]
@@ -578,7 +579,9 @@ def test_each_machine_is_measured_alone(data: tuple[np.ndarray, np.ndarray, np.n
     harmonic = hmean([*values["auc"], *values["pauc"]])
     assert result["overall"]["harmonic_mean"]["value"] == pytest.approx(harmonic, abs=1e-12)
     for metric, of_sections in values.items():
-        assert result["overall"][metric]["value"] == pytest.approx(np.mean(of_sections), abs=1e-12)
+        mean = np.nanmean(of_sections) if np.isfinite(of_sections).any() else np.nan
+        expected = pytest.approx(mean, abs=1e-12, nan_ok=True)
+        assert result["overall"][metric]["value"] == expected
     for key, total in result["counts"].items():
         assert total == sum(found[key] for found in result["parts"].values())
 
@@ -646,7 +649,7 @@ def test_machine_without_anomalies_has_no_ranking_and_is_left_out_of_the_means()
     for metric in ("auc", "pauc", "average_precision", "f1", "recall", "precision"):
         assert np.isnan(found["id_02"][metric]["value"])
         others = [found[name][metric]["value"] for name in ("id_00", "id_01")]
-        assert result["overall"][metric]["value"] == pytest.approx(np.mean(others))
+        assert result["overall"][metric]["value"] == pytest.approx(np.nanmean(others))
     assert found["id_02"]["accuracy"]["value"] == np.mean(scores[names == "id_02"] < 0.5)
     ranking = [found[name][m]["value"] for name in ("id_00", "id_01") for m in ("auc", "pauc")]
     assert result["overall"]["harmonic_mean"]["value"] == pytest.approx(hmean(ranking))
@@ -668,12 +671,21 @@ def test_machine_that_is_worse_than_none_makes_the_harmonic_mean_zero() -> None:
 def test_machine_that_a_resample_does_not_draw_has_no_accuracy_there() -> None:
     """A resample may lack a machine that is one group: it is left out, not measured as 0."""
     labels, scores, names = _machines(7, [20, 20, 20])
-    result = _detected(labels, scores, 0.5, names, sections=names, resamples=100)
-    for found in result["parts"].values():
+    predictions = _predicted(
+        "reconstruction",
+        ["anomaly"],
+        labels[:, None],
+        scores[:, None],
+        scores[:, None] > 0.5,
+        names,
+    )
+    table = predictions.table.assign(machine_id=names)
+    predictions = replace(predictions, section_column="machine_id", table=table)
+    weights = bootstrap.once_and_resampled(names, 100, 0)
+    for found in bootstrap.measure(predictions, weights, 0.1).parts.values():
         for metric in ("auc", "pauc", "average_precision", "f1", "recall", "precision", "accuracy"):
-            estimate = found[metric]
-            assert estimate["low"] == pytest.approx(estimate["value"])
-            assert estimate["high"] == pytest.approx(estimate["value"])
+            assert np.isnan(found[metric]).any()
+            assert_allclose(found[metric][~np.isnan(found[metric])], found[metric][0], **EXACT)
 
 
 def test_resamples_without_a_class_have_no_mean() -> None:
@@ -706,15 +718,17 @@ def _rms_of_pairs(labels: np.ndarray, p: np.ndarray) -> float:
     squares = []
     for errors, stated in zip((labels - p).T, p.T, strict=True):
         place = np.clip(np.ceil(15 * stated - 1e-9), 1, 15)
-        total = 0.0
+        total, telling = 0.0, 0
         for number in range(1, 16):
             inside = errors[place == number]
             products = np.outer(inside, inside)
             pairs = len(inside) * (len(inside) - 1)
-            mean = (products.sum() - np.trace(products)) / pairs if pairs else 0.0
-            total += len(inside) * mean
-        squares.append(total / len(errors))
-    return max(float(np.mean(squares)), 0.0) ** 0.5
+            if pairs:
+                total += len(inside) * (products.sum() - np.trace(products)) / pairs
+                telling += len(inside)
+        squares.append(total / telling if telling else np.nan)
+    defined = [square for square in squares if np.isfinite(square)]
+    return max(float(np.mean(defined)), 0.0) ** 0.5 if defined else np.nan
 
 
 def _calibrated(
@@ -770,8 +784,21 @@ def test_intervals_of_the_calibration_error_hold_value_and_truth(
 
 
 def test_a_bin_of_one_group_tells_nothing_of_calibration() -> None:
-    """One record far from its label might be chance alone."""
+    """One record far from its label might be chance alone: it does not count, and where every bin is of
+    one patient, no error is known, be the records many. It is not 0."""
     weights = bootstrap.once_and_resampled(["a", "b"], 20, 0)
     labels, p = np.array([[1.0], [0.0]]), np.array([[0.1], [0.9]])
     alone = bootstrap.squared_calibration_error(labels, p, ["a", "b"], weights)
-    assert alone[0] == 0
+    assert np.isnan(alone).all()
+    rng = np.random.default_rng(0)
+    p, groups = np.tile([0.1, 0.3, 0.32, 0.9], 10)[:, None], np.tile(list("abca"), 10)
+    labels = (rng.random(p.shape) < 0.5).astype(float)
+    weights = bootstrap.once_and_resampled(groups, 20, 0)
+    found = bootstrap.squared_calibration_error(labels, p, groups, weights)
+    middle = (p[:, 0] > 0.2) & (p[:, 0] < 0.5)
+    alone = bootstrap.squared_calibration_error(
+        labels[middle], p[middle], groups[middle], weights[:, middle]
+    )
+    assert_allclose(found, alone, **EXACT)
+    one = bootstrap.once_and_resampled(["a"] * 40, 20, 0)
+    assert np.isnan(bootstrap.squared_calibration_error(labels, p, ["a"] * 40, one)).all()

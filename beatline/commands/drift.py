@@ -12,11 +12,11 @@ import argparse
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from beatline.bundle.model_info import DESCRIPTION, WEIGHTS_SHA256, find, read_m
 from beatline.common import params, sums
 from beatline.common.errors import UserError, reporting_mistakes, warn
 from beatline.common.files import read_json
+from beatline.evaluation import predictions
 from beatline.evaluation.estimates import Evaluate
+from beatline.evaluation.predictions import Predictions
 from beatline.monitoring import database, drift, drift_report, outcomes
 from beatline.monitoring.answers import AnswerLog, Window
 from beatline.monitoring.drift import Finding, Records, Watched
@@ -146,7 +148,7 @@ def _of_log(
     settings: Monitoring,
     log: AnswerLog,
     watched: Watched,
-    tested: Mapping[str, Any] | None,
+    tested: Predictions | None,
     now: datetime,
 ) -> Finding:
     """Check the answers of one bundle: those of others of its name have other embeddings and scores."""
@@ -174,23 +176,27 @@ def _of_log(
     return finding
 
 
-def _tested(folder: Path, watched: Watched) -> Mapping[str, Any] | None:
-    """Return the metrics of the test records by name, as evaluate has measured them of a bundle: beside a
-    copy from the registry, or in data/predictions; None if they are of another bundle, or not here."""
+def _tested(folder: Path, watched: Watched) -> Predictions | None:
+    """Return what a bundle has predicted of the test records: beside a copy from the registry, or in
+    data/predictions; None if that is of another bundle, or not here."""
     if (path := folder / PREDICTIONS / ESTIMATES).is_file():
         sums.check(folder)
     elif (path := Path("data/predictions", watched.dataset, watched.model, ESTIMATES)).is_file():
         sums.verified(path)
+        sums.verified(path.with_name(predictions.FILE))
     else:
         return None
-    content = read_json(path)
-    return content["overall"] if content["identity"]["model"] == watched.weights else None
+    if read_json(path)["identity"]["model"] != watched.weights:
+        return None
+    return predictions.parse(
+        path.with_name(predictions.FILE).read_bytes(), watched.model_info, str(path.parent)
+    )
 
 
 def _outcomes(
-    log: AnswerLog, watched: Watched, tested: Mapping[str, Any] | None, window: Window
+    log: AnswerLog, watched: Watched, tested: Predictions | None, window: Window
 ) -> list[Outcome]:
-    """Compare metrics of what experts have said about a window with those of the test records."""
+    """Compare what experts have said about a window with the test records."""
     if tested is None:
         return []
     ids = set(window.ids)

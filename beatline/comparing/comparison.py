@@ -93,12 +93,12 @@ class Row:
 
     @property
     def could_show(self) -> float:
-        """The smallest true loss with which four of five such comparisons would fail."""
+        """The smallest true loss with which four of five such comparisons would fail; of a metric that is
+        the same in every resample, the largest that its records leave open. NaN if undefined."""
         each = self.difference
-        if not each.standard_error > 0:
-            return math.nan
-        beyond = float(stdtrit(each.degrees, POWER)) * each.standard_error
         reach = max(self.high - each.difference, each.difference - self.low)
+        error = each.standard_error
+        beyond = float(stdtrit(each.degrees, POWER)) * error if error > 0 else error
         return max(reach, self.tolerance or 0.0) + beyond
 
     @property
@@ -280,6 +280,9 @@ def _obstacle(
     for key in ("task", "classes"):
         if len(values := _about(stored, key)) > 1:
             return Obstacle(f"other {key} ({values[0]} before, {values[1]} after)", False)
+    counted = [about["groups"] for each in stored if "groups" in (about := each["about"][0])]
+    if counted and (few := differences.too_few_groups(min(counted))):
+        return few
     same = len(_about(stored, "test_records")) == 1
     return None if same else Obstacle("other test records", True)
 

@@ -38,6 +38,8 @@ from scipy.stats.qmc import MultivariateNormalQMC
 from beatline.common.errors import names_there_are
 from beatline.common.params import Parameters
 from beatline.evaluation import bootstrap
+from beatline.evaluation.bootstrap import Resampled
+from beatline.evaluation.estimates import FEWEST_GROUPS, groups_of_a_kind
 from beatline.evaluation.predictions import Predictions
 from beatline.metrics import Array
 
@@ -49,7 +51,6 @@ OF_ALL_RECORDS = (
     "brier",
     "calibration_error",
 )  # metrics to which every record adds alike
-FEWEST_GROUPS = 10  # from which a spread can be judged
 DRAWS = 2**15  # of a family's smallest p-value
 
 
@@ -155,8 +156,9 @@ def obstacle(before: Predictions, after: Predictions) -> Obstacle | None:
     if before.classes != after.classes:
         old, new = (", ".join(each.classes) for each in (before, after))
         return Obstacle(f"other classes ({old} before, {new} after)", False)
+    few = too_few_groups(min(len(set(each.table["group"])) for each in (before, after)))
     words = _other_records(before, after)
-    return Obstacle(words, True) if words else None
+    return Obstacle(words, few is None) if words else few
 
 
 def _other_records(before: Predictions, after: Predictions) -> str:
@@ -172,9 +174,14 @@ def _other_records(before: Predictions, after: Predictions) -> str:
         return "the records are told apart by other sections"
     if changed := int(np.count_nonzero((old != new).to_numpy().any(axis=1))):
         return f"{changed:,} of the {len(old):,} test records have other labels or patients"
-    if (groups := len(set(new["group"]))) < FEWEST_GROUPS:
-        return f"{groups} groups of test records are too few to judge chance by"
     return ""
+
+
+def too_few_groups(groups: int) -> Obstacle | None:
+    """Return the obstacle that test records are of so few groups (patients); None of enough."""
+    if groups >= FEWEST_GROUPS:
+        return None
+    return Obstacle(f"{groups} groups of test records are too few to judge chance by", False)
 
 
 def _labels(predictions: Predictions) -> pd.DataFrame:
@@ -198,24 +205,34 @@ def paired(
     groups = before.table["group"].to_numpy(str)
     weights = bootstrap.once_and_resampled(groups, parameters.resamples, parameters.seed)
     old, new = (bootstrap.measure(each, weights, max_fpr) for each in (before, after))
-    sizes = (len(np.unique(groups)), _fewest_groups(before))
+    sizes = (len(np.unique(groups)), groups_of_a_kind(before))
     parts = {
         name: _differences(values, new.parts[name], parameters, sizes)
         for name, values in old.parts.items()
     }
-    overall = _differences(old.overall, new.overall, parameters, sizes)
+    before_and_after = _of_the_same_parts(old, new)
+    overall = _differences(*before_and_after, parameters, sizes)
     return overall, parts if len(parts) > 1 else {}
 
 
-def _fewest_groups(predictions: Predictions) -> int:
-    """Return how many groups have the rarest class, or lack the commonest, in the smallest section."""
-    groups = predictions.table["group"].to_numpy(str)
-    numbers = [
-        len(np.unique(groups[facet.inside][facet.targets == label]))
-        for facet in predictions.facets
-        for label in (0, 1)
+def _of_the_same_parts(old: Resampled, new: Resampled) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the overall metrics, but of precision, which a class that one model never decides lacks, the
+    mean over the classes (or sections) that both have decided."""
+    both = [
+        name
+        for name, part in old.parts.items()
+        if np.isfinite([part["precision"][0], new.parts[name]["precision"][0]]).all()
     ]
-    return min((number for number in numbers if number), default=0)
+    if not both:
+        return old.overall, new.overall
+    means = (
+        bootstrap.macro_mean(np.stack([each.parts[name]["precision"] for name in both], axis=1))
+        for each in (old, new)
+    )
+    before, after = (
+        {**each.overall, "precision": mean} for each, mean in zip((old, new), means, strict=True)
+    )
+    return before, after
 
 
 def _differences(
@@ -258,7 +275,8 @@ def independent(
     before: Mapping[str, Any], after: Mapping[str, Any], parameters: Compare
 ) -> list[Difference]:
     """The differences of stored values, as of independent samples, from the contents of two metrics
-    files. Where a class is rarer than records are few, chance is judged by its records."""
+    files. Means over other classes are not compared: that difference is undefined. Call it only where
+    :func:`too_few_groups` sees no obstacle; files from before groups were counted have records alone."""
     old, new = (
         {
             row["metric"]: _with_error(row, metrics["about"][0]["confidence"])
@@ -266,24 +284,42 @@ def independent(
         }
         for metrics in (before, after)
     )
-    records = min(metrics["about"][0]["records"] for metrics in (before, after))
-    rarest = [
-        min(part["positives"], records - part["positives"])
-        for metrics in (before, after)
-        for part in metrics["parts"]
-        if 0 < part.get("positives", 0) < records
-    ]
-    sizes = (records, min(rarest, default=records))
+    sizes = [_sizes(metrics) for metrics in (before, after)]
+    fewest = min(each[0] for each in sizes), min(each[1] for each in sizes)
     return [
         Difference(
             name,
             old[name][0],
             new[name][0],
-            Error(old[name][1] ** 2 + new[name][1] ** 2, _degrees(name, sizes)),
+            Error(
+                old[name][1] ** 2 + new[name][1] ** 2
+                if _parts_with(before, name) == _parts_with(after, name)
+                else math.nan,
+                _degrees(name, fewest),
+            ),
         )
         for name in parameters.metrics
         if name in old and name in new
     ]
+
+
+def _parts_with(metrics: Mapping[str, Any], name: str) -> list[Any]:
+    """Return the classes (or sections) that have a metric."""
+    return [next(iter(part.values())) for part in metrics["parts"] if part.get(name) is not None]
+
+
+def _sizes(metrics: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many groups (or records) a metrics file is of, and how many have the rarest class."""
+    about = metrics["about"][0]
+    if "groups" in about:
+        return about["groups"], about["groups_of_a_kind"]
+    records = about["records"]
+    rarest = [
+        min(part["positives"], records - part["positives"])
+        for part in metrics["parts"]
+        if 0 < part.get("positives", 0) < records
+    ]
+    return records, min(rarest, default=records)
 
 
 def _with_error(row: Mapping[str, Any], confidence: float) -> tuple[float, float]:

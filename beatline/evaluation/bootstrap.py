@@ -113,42 +113,49 @@ def squared_calibration_error(
     estimator of Kumar, Liang & Ma, "Verified Uncertainty Calibration", NeurIPS 2019, section 4), pairs
     of different `groups` [N], for records of one patient share their errors; and from resamples the
     variance of the bins' means over groups. Perfect probabilities have 0 on average, and so values below
-    0 too. A bin of one group tells nothing, and counts as 0.
+    0 too. A bin of one group tells nothing, and is left out.
 
-    [R, K], where the first of the `weights` [R, N] counts every record once.
+    [R, K], where the first of the `weights` [R, N] counts every record once; NaN where no bin tells.
     """
     places = metrics.calibration_bins(probabilities, BINS)  # [N, K]
     group_of_record = np.unique(np.asarray(groups), return_inverse=True)[1]
     columns = []
     for k, gaps in enumerate((labels - probabilities).T):
-        in_bin = (places[:, k, None] == np.arange(BINS)).astype(np.float64)
+        in_bin = places[:, k, None] == np.arange(BINS)
+        tells = [len(np.unique(group_of_record[inside])) > 1 for inside in in_bin.T]
+        if not any(tells):
+            columns.append(np.full(len(weights), np.nan))
+            continue
+        in_bin = in_bin[:, tells].astype(np.float64)
         plain = resampled(_squared_gaps, in_bin, gaps, weights=weights)
         columns.append(plain - _added_by_chance(in_bin, gaps, group_of_record, len(weights)))
     return np.stack(columns, axis=-1)
 
 
 def _squared_gaps(in_bin: Array, gaps: Array, weights: NDArray[Any]) -> Array:
-    """The squared mean of the `gaps` [N] in each bin of `in_bin` [N, B], averaged over records: [R]."""
+    """The squared mean of the `gaps` [N] in each bin of `in_bin` [N, B], averaged over the bins' records:
+    [R]; NaN without any."""
     counts = weights.astype(np.float64)
     records = counts @ in_bin
     squares = (counts @ (in_bin * gaps[:, None])) ** 2
     means = np.divide(squares, records, out=np.zeros_like(records), where=records > 0)
-    return means.sum(axis=1) / counts.sum(axis=1)
+    every = records.sum(axis=1)
+    return np.divide(means.sum(axis=1), every, out=np.full(len(every), np.nan), where=every > 0)
 
 
 def _added_by_chance(in_bin: Array, gaps: Array, groups: NDArray[np.intp], rows: int) -> Array:
     """What chance adds to :func:`_squared_gaps`: [R], of the records themselves and of resamples."""
-    size = groups.max() + 1
-    records, sums = np.zeros((size, BINS)), np.zeros((size, BINS))  # of each group in each bin
+    shape = groups.max() + 1, in_bin.shape[1]
+    records, sums = np.zeros(shape), np.zeros(shape)  # of each group in each bin
     np.add.at(records, groups, in_bin)
     np.add.at(sums, groups, in_bin * gaps[:, None])
     n, total = records.sum(axis=0), sums.sum(axis=0)
-    mean = total / np.maximum(n, 1)
+    mean = total / n
     pairs, products = n**2 - (records**2).sum(axis=0), total**2 - (sums**2).sum(axis=0)
-    unbiased = np.divide(products, pairs, out=np.zeros(BINS), where=pairs > 0)
-    once = n @ (mean**2 - unbiased) / len(gaps)
-    variance = ((sums - mean * records) ** 2).sum(axis=0) / np.maximum(n, 1) ** 2
-    again = n @ variance / len(gaps)
+    unbiased = products / pairs
+    once = n @ (mean**2 - unbiased) / n.sum()
+    variance = ((sums - mean * records) ** 2).sum(axis=0) / n**2
+    again = n @ variance / n.sum()
     return once + again * (np.arange(rows) > 0)
 
 
@@ -172,7 +179,7 @@ def measure(predictions: Predictions, weights: NDArray[Any], max_fpr: float) -> 
     mean over the classes where the metric is defined (macro average), except that the accuracy of
     exclusive classes is the fraction of records that are right. A class without positives has no
     precision, recall or F1 (NaN, not 0: an interval would otherwise measure how often a rare class is
-    drawn), nor has such a resample.
+    drawn), nor has such a resample; nor one that was never decided a precision.
 
     Of anomaly detection: auc, pauc (standardised, up to the false positive rate `max_fpr`),
     average_precision, f1, recall, precision and accuracy. NaN stands for what is undefined: everything

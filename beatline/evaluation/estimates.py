@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from scipy.stats import binomtest
 
 from beatline import metrics
 from beatline.common.files import sha256
 from beatline.common.params import Parameters
 from beatline.evaluation import bootstrap
-from beatline.evaluation.predictions import Predictions
+from beatline.evaluation.predictions import Facet, Predictions
 from beatline.metrics import Array
 from beatline.preprocessing.arrays import Signals
 
@@ -36,11 +37,22 @@ AGES = {  # from, to below; PTB-XL says 300 of everybody over 89
     "80 and over": (80, math.inf),
 }
 FEWEST = 20  # records of a subgroup that is measured
-FEWEST_OF_A_KIND = 5  # with a class, and without: one alone decides an AUC, unseen by resamples
+FEWEST_OF_A_KIND = 5  # groups with a class, and without: one decides an AUC, unseen by resamples
+FEWEST_GROUPS = 10  # patients: of five, four in five intervals of 95 % hold the truth, of ten nine
+CONSTANT = 1e-9  # between resamples: a sum in another order
+OF_CASES = {  # what a metric is a share of; the others are as sure as the rarer kind is frequent
+    "recall": "positives",
+    "f1": "positives",
+    "precision": "decided",
+    "accuracy": "groups",
+    "brier": "groups",
+    "calibration_error": "groups",
+}
 
 
 class Evaluate(Parameters):
-    """The block `evaluate`. Intervals are bootstrap percentiles over patients (groups).
+    """The block `evaluate`. Intervals are bootstrap percentiles over patients (groups), where there are
+    FEWEST_GROUPS of them; see :func:`_left_open` for metrics that are the same in every resample.
 
     `max_fpr`: pAUC is the standardised area under the ROC curve up to this false positive rate.
     """
@@ -61,7 +73,8 @@ def estimates(
 
 
 def measured(predictions: Predictions, parameters: Evaluate) -> dict[str, Any]:
-    """`{"overall": {metric: {value, low, high}}, "parts": {name: {…}}, "counts": {…}}`.
+    """`{"overall": {metric: {value, low, high}}, "parts": {name: {…}}, "counts": {…}}`, low and high NaN
+    of fewer than FEWEST_GROUPS groups (patients).
 
     The parts are the classes, if there are several, each with its number of `positives`; or the
     sections (machines) of an anomaly detector, with `tp`, `fp`, `fn` and `tn` besides, which a detector
@@ -71,29 +84,77 @@ def measured(predictions: Predictions, parameters: Evaluate) -> dict[str, Any]:
     weights = bootstrap.once_and_resampled(groups, parameters.resamples, parameters.seed)
     resampled = bootstrap.measure(predictions, weights, parameters.max_fpr)
     counted = _confusion if predictions.task.learns_normal_only else lambda *_: {}
+    facets = predictions.facets
+    cases = {facet.name: _cases(facet, groups[facet.inside]) for facet in facets}
+    fewest = {
+        kind: min((each[kind] for each in cases.values() if each[kind]), default=0)
+        for kind in cases[facets[0].name]
+    }
+    overall_cases = fewest | {"groups": len(np.unique(groups))}
     parts = {
         facet.name: {
-            **_with_intervals(resampled.parts[facet.name], parameters.confidence),
+            **_with_intervals(resampled.parts[facet.name], cases[facet.name], parameters),
             "positives": int(np.count_nonzero(facet.targets)),
             **counted(facet.targets, facet.decisions),
         }
-        for facet in predictions.facets
+        for facet in facets
         if facet.name in resampled.parts
     }
     return {
-        "overall": _with_intervals(resampled.overall, parameters.confidence),
+        "overall": _with_intervals(resampled.overall, overall_cases, parameters),
         "parts": parts,
         "counts": counted(predictions.targets, predictions.decisions),
     }
 
 
-def _with_intervals(values: Mapping[str, Array], confidence: float) -> dict[str, Any]:
-    """Value, low and high of each metric; the first of its values is of the records themselves."""
+def _cases(facet: Facet, groups: np.ndarray) -> dict[str, int]:
+    """Count the `groups` [n] of a facet: all, those with positives, with decisions, and of the rarer of
+    both kinds."""
+    positives, negatives, decided = (
+        len(np.unique(groups[inside]))
+        for inside in (facet.targets == 1, facet.targets == 0, facet.decisions == 1)
+    )
+    return {
+        "groups": len(np.unique(groups)),
+        "positives": positives,
+        "decided": decided,
+        "rarer": min(positives, negatives),
+    }
+
+
+def _with_intervals(
+    values: Mapping[str, Array], cases: Mapping[str, int], parameters: Evaluate
+) -> dict[str, Any]:
+    """Value, low and high of each metric; the first of its values is of the records themselves. There is
+    no interval where `cases` are of fewer than FEWEST_GROUPS groups."""
     intervals = {}
     for name, value in values.items():
-        low, high = bootstrap.percentile_interval(value[1:], confidence)
+        resampled, known = value[1:], np.isfinite(value[1:])
+        if cases["groups"] < FEWEST_GROUPS or not known.any():
+            low, high = math.nan, math.nan
+        elif np.ptp(resampled[known]) < CONSTANT:
+            number = cases[OF_CASES.get(name, "rarer")]
+            low, high = _left_open(name, float(value[0]), number, parameters)
+        else:
+            low, high = bootstrap.percentile_interval(resampled, parameters.confidence)
         intervals[name] = {"value": float(value[0]), "low": float(low), "high": float(high)}
     return intervals
+
+
+def _left_open(metric: str, value: float, cases: int, parameters: Evaluate) -> tuple[float, float]:
+    """The interval of a metric that is the same in every resample, as far as `cases` leave it open.
+
+    Of what none of them shows there may be a `share` in truth (Clopper & Pearson, Biometrika 26, 1934;
+    the rule of three), on which the metric may be as bad or as good as can be. For precision, recall and
+    accuracy of 0 or 1 that is the exact binomial interval; an F1 gains by recall where precision is 1; of
+    a pAUC, the share of negatives that lie above all positives is a share of `max_fpr`.
+    """
+    share = binomtest(0, cases).proportion_ci(parameters.confidence, "exact").high
+    loss, gain = share, 2 * share / (1 + share) if metric == "f1" else share
+    if metric in ("pauc", "harmonic_mean"):
+        by_chance = parameters.max_fpr**2 / 2
+        loss = min(share, parameters.max_fpr) / (2 * (parameters.max_fpr - by_chance))
+    return value * (1 - loss), value + (1 - value) * gain
 
 
 def _confusion(targets: np.ndarray, decisions: np.ndarray) -> dict[str, int]:
@@ -108,7 +169,7 @@ def subgroups(
     """The overall metrics among the records of each sex and age group, where the table tells them.
 
     With each stand `records`, `positives` (labels that are 1, of all classes together) and `classes`:
-    of how many classes the group has FEWEST_OF_A_KIND records with and without it. Those are measured,
+    of how many classes the group has FEWEST_OF_A_KIND patients with and without it. Those are measured,
     and a mean over few classes does not compare with one over all. Groups of fewer than FEWEST records,
     or without such a class, have `records` alone. Records of unknown sex or age are in no group.
     """
@@ -123,7 +184,9 @@ def subgroups(
 
 def _subgroup(members: Predictions, parameters: Evaluate) -> dict[str, Any]:
     positives, size = members.targets.sum(axis=0), len(members.table)
-    fewer = np.minimum(positives, size - positives)  # of those with the class or without it
+    groups = members.table["group"].to_numpy(str)
+    kinds = (members.targets == 1, members.targets == 0)
+    fewer = np.min([[len(set(groups[rows])) for rows in kind.T] for kind in kinds], axis=0)
     kept = np.flatnonzero(fewer >= FEWEST_OF_A_KIND).tolist()
     if members.exclusive and len(kept) < len(members.classes):
         kept = []  # classes that exclude each other are decided among all of them
@@ -195,18 +258,32 @@ def about(
     predictions: Predictions, parameters: Evaluate, network_parameters: int, file: Path
 ) -> dict[str, str | int | float]:
     """Return what the metrics describe, to be read without the data: task, classes, numbers of test
-    records and of the network's parameters, how intervals were found, and two SHA-256 sums: of what
+    records, of their groups (patients) and of those of the rarest kind (see :func:`groups_of_a_kind`),
+    and of the network's parameters, how intervals were found, and two SHA-256 sums: of what
     the test records are (:func:`records_identity`) and of the `file` of predictions."""
     return {
         "task": predictions.task.name,
         "classes": ", ".join(predictions.classes),
         "records": len(predictions.table),
+        "groups": len(set(predictions.table["group"])),
+        "groups_of_a_kind": groups_of_a_kind(predictions),
         "parameters": network_parameters,
         "resamples": parameters.resamples,
         "confidence": parameters.confidence,
         "test_records": records_identity(predictions),
         "predictions": sha256(file),
     }
+
+
+def groups_of_a_kind(predictions: Predictions) -> int:
+    """Return how many groups have the rarest class, or lack the commonest, in the smallest section."""
+    groups = predictions.table["group"].to_numpy(str)
+    numbers = [
+        len(np.unique(groups[facet.inside][facet.targets == label]))
+        for facet in predictions.facets
+        for label in (0, 1)
+    ]
+    return min((number for number in numbers if number), default=0)
 
 
 def records_identity(predictions: Predictions) -> str:

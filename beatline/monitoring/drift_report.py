@@ -14,7 +14,7 @@ from beatline.common.words import counted
 from beatline.drawings import figures
 from beatline.monitoring.drift import Column, Finding, Share
 from beatline.monitoring.states import FOLDER, STATE
-from beatline.reporting.document import METRICS, Document, measured, number, text
+from beatline.reporting.document import DASH, METRICS, Document, measured, number, text
 from beatline.reporting.page import page
 
 DRAWN = 30  # features, at most
@@ -204,8 +204,9 @@ def _add_outcomes(document: Document, finding: Finding) -> None:
     document.add("## Metrics by what experts have said")
     document.add(
         "Of the answers with feedback, with their intervals, beside those of the test records; p: that "
-        "the model is no worse. Experts may have chosen which answers to speak of. This is a question "
-        "of its own, beside the decision above."
+        "the model is no worse. AUC and F1 are over classes with at least 5 answers with and 5 without; "
+        "where fewer than 10 patients stand behind them, there is no p. Experts may have chosen which "
+        "answers to speak of. This is a question of its own, beside the decision above."
     )
     rows = [
         [
@@ -220,4 +221,6 @@ def _add_outcomes(document: Document, finding: Finding) -> None:
 
 
 def _p(value: float) -> str:
+    if np.isnan(value):
+        return DASH
     return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"

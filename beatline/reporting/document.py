@@ -232,9 +232,11 @@ def anchor(heading: str) -> str:
 
 
 def estimate(value: Mapping[str, float | None] | None) -> str:
-    """`0.927 [0.915, 0.938]`, or a dash where there is none."""
+    """`0.927 [0.915, 0.938]`, the value alone where it has no interval, or a dash where there is none."""
     if value is None or value["value"] is None:
         return DASH
+    if value["low"] is None:
+        return number(value["value"])
     return f"{number(value['value'])} [{number(value['low'])}, {number(value['high'])}]"
 
 

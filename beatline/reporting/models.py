@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from beatline.drawings import figures
-from beatline.evaluation.estimates import FEWEST_OF_A_KIND
+from beatline.evaluation.estimates import FEWEST_GROUPS, FEWEST_OF_A_KIND
 from beatline.evaluation.results import Evaluated
 from beatline.prediction.tasks import measures
 from beatline.reporting.document import (
@@ -330,6 +330,7 @@ def parts(results: DatasetResults, model: Evaluated, percent: str) -> str:
         "parts",
         model=model,
         **_exceptions(model),
+        of_kind="an anomaly" if model.task.learns_normal_only else "the class",
         unchosen=[text(name) for name in limits if name in labels and 1 not in set(labels[name])],
         percent=percent,
         threshold="" if model.exclusive else score(model, model.thresholds[0]),
@@ -349,19 +350,32 @@ def parts(results: DatasetResults, model: Evaluated, percent: str) -> str:
 
 
 def _exceptions(model: Evaluated) -> dict[str, Any]:
-    """The classes with few or no test records, and the means that have a value and no interval."""
-    overall, by_part = model.estimates["overall"], model.estimates["parts"]
-    if model.task.learns_normal_only or not by_part:
-        return {"few": [], "absent": [], "without_interval": []}
-    positives = {text(name): row["positives"] for name, row in by_part.items()}
+    """The number of patients if they are too few for intervals; the classes (or machines) that were never
+    decided, those with few or no test records, and the means that have a value and no interval."""
+    overall, facets = model.estimates["overall"], model.facets
+    groups = model.table["group"].to_numpy(str)
+    undecided, few, absent = [], [], []
+    for facet in facets:
+        with_class, without = (
+            len(set(groups[facet.inside][facet.targets == target])) for target in (1, 0)
+        )
+        name = text(facet.name)
+        undecided += [name] if with_class and not facet.decisions.any() else []
+        few += [name] if 0 < min(with_class, without) < FEWEST_OF_A_KIND else []
+        absent += [name] if not with_class else []
+    number_of_groups = len(set(groups))
+    unsure = [
+        METRICS[metric]
+        for metric, value in overall.items()
+        if value["value"] is not None and value["low"] is None
+    ]
+    too_few = number_of_groups < FEWEST_GROUPS
     return {
-        "few": [name for name, count in positives.items() if 0 < count < FEWEST_OF_A_KIND],
-        "absent": [name for name, count in positives.items() if not count],
-        "without_interval": [
-            METRICS[metric]
-            for metric, value in overall.items()
-            if value["value"] is not None and value["low"] is None
-        ],
+        "patients": number_of_groups if too_few else 0,
+        "undecided": undecided,
+        "few": [] if too_few else few,
+        "absent": absent,
+        "without_interval": [] if too_few else unsure,
     }
 
 

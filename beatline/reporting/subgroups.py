@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from beatline.common.words import spoken
-from beatline.evaluation.estimates import FEWEST_OF_A_KIND
+from beatline.evaluation.estimates import FEWEST_GROUPS, FEWEST_OF_A_KIND
 from beatline.evaluation.results import Evaluated
 from beatline.reporting.document import DASH, METRICS, estimate, number, table, text
 
@@ -55,29 +55,34 @@ def groups_of(model: Evaluated) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def remarks(model: Evaluated) -> list[str]:
-    """Sentences on the groups that are unmeasured, measured on fewer classes or too roughly, or apart
-    from all records: their interval of the main metric does not overlap with the overall one."""
+    """Sentences on the groups that are unmeasured, measured on fewer classes, too roughly or without an
+    interval, or apart from all records: their interval of the main metric does not overlap with the
+    overall one."""
     metric = main_metric(model)
     overall = model.estimates["overall"].get(metric)
-    unmeasured, fewer, wide, below, above = [], [], [], [], []
+    unmeasured, fewer, unsure, wide, below, above = [], [], [], [], [], []
     for by, name, group in groups_of(model):
         called = f"{by} {text(name)}"
         values = group.get(metric)
         if values is None or values["value"] is None:
             unmeasured.append(called)
             continue
-        if values["high"] - values["low"] >= WIDE:
+        if values["low"] is None:
+            unsure.append(called)
+        elif values["high"] - values["low"] >= WIDE:
             wide.append(f"{called} ({number(values['low'])} to {number(values['high'])})")
         if group.get("classes", len(model.classes)) < len(model.classes):
             fewer.append(f"{called} ({group['classes']} of {len(model.classes)})")
-        elif overall and overall["value"] is not None:
+        elif overall and None not in (overall["low"], values["low"]):
             below += [called] if values["high"] < overall["low"] else []
             above += [called] if values["low"] > overall["high"] else []
     name = METRICS[metric]
     sentences = {
-        "Too few records, or labels of one kind only, to measure: {}.": unmeasured,
-        f"Some classes have fewer than {FEWEST_OF_A_KIND} records with or without them and are left out; "
-        "a mean over the others does not compare with that of all: {}.": fewer,
+        "Too few records or patients, or labels of one kind only, to measure: {}.": unmeasured,
+        f"Fewer than {FEWEST_GROUPS} patients, or a class that is in no resample, so that there is no "
+        f"interval and nothing can be said of the {name}: {{}}.": unsure,
+        f"Some classes have fewer than {FEWEST_OF_A_KIND} patients with or without them and are left "
+        "out; a mean over the others does not compare with that of all: {}.": fewer,
         f"The interval of the {name} is too wide to say anything: {{}}.": wide,
         f"The {name} lies **below** that of all records, and the intervals do not overlap: {{}}.": below,
         f"The {name} lies **above** that of all records, and the intervals do not overlap: {{}}.": above,

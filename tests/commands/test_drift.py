@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -22,6 +23,8 @@ from beatline.bundle.model_info import read_model_info
 from beatline.commands.drift import ERROR, STATUS
 from beatline.common import sums
 from beatline.common.files import write_json
+from beatline.evaluation.predictions import made as made_of
+from beatline.evaluation.predictions import write
 from beatline.monitoring.answers import Answer, AnswerLog
 from beatline.monitoring.drift import load
 from beatline.monitoring.settings import VARIABLE
@@ -219,10 +222,14 @@ def test_recordings_in_files(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert "broken.npy" in capsys.readouterr().out
 
 
-def measured(folder: Path, weights: str) -> None:
-    """Metrics of test records that the answers of :func:`say` are far below."""
-    test = {name: {"value": 0.95, "low": 0.94, "high": 0.96} for name in ("auc", "f1", "accuracy")}
-    write_json(folder / "estimates.json", {"overall": test, "identity": {"model": weights}})
+def measured(folder: Path, model_info: dict[str, Any], weights: str) -> None:
+    """What is known of 200 test records that were answered better than the answers of :func:`say` are."""
+    rng, names = np.random.default_rng(1), model_info["classes"]
+    table = pd.DataFrame({"record": np.arange(200), "group": np.arange(200), "normal": 0})
+    table[names] = rng.integers(0, 2, (200, len(names)))
+    right = table[names].to_numpy()
+    write(folder, made_of(model_info, (right + rng.random(right.shape)) / 2, right, table))
+    write_json(folder / "estimates.json", {"identity": {"model": weights}})
     sums.seal(folder)
 
 
@@ -242,7 +249,10 @@ def test_feedback_tells_a_model_that_is_worse(
     """By what experts say, against the test records of the same weights, though nothing has drifted."""
     log(raw(80, 2))
     model_info = read_model_info(Path("data/models/ecg5000/cnn"))
-    measured(Path("data/predictions/ecg5000/cnn"), weights or model_info["weights_sha256"])
+    folder = Path("data/predictions/ecg5000/cnn")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    measured(folder, model_info, weights or model_info["weights_sha256"])
     say(model_info)
     assert drift("ecg5000/cnn", "--no-report") == expected
     assert ("Worse" in capsys.readouterr().out) == bool(expected)
@@ -306,7 +316,7 @@ def test_a_champion_from_the_registry_is_checked(capsys: pytest.CaptureFixture[s
     save(champion, scale=0.9)
     try:
         model_info = read_model_info(champion)
-        measured(champion / "predictions", model_info["weights_sha256"])
+        measured(champion / "predictions", model_info, model_info["weights_sha256"])
         sums.seal(champion)
         log(1.5 * raw(60, 2), weights=model_info["weights_sha256"])
         say(model_info)

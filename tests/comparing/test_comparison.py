@@ -173,6 +173,17 @@ def test_a_change_of_source_is_not_compared() -> None:
     assert "simulated → real" in one.reason
 
 
+@pytest.mark.parametrize(("groups", "status"), [(9, NOT_COMPARABLE), (10, COMPARED)])
+def test_few_patients_are_not_compared_without_predictions_either(groups: int, status: str) -> None:
+    """Nor where somebody asks for other records: chance cannot be judged by nine patients."""
+    sides = [Stored(parts=[{}] * number) for number in (0, 1)]
+    for side in sides:
+        side.content["about"][0] |= {"groups": groups, "groups_of_a_kind": groups}
+    one = compared(*sides)
+    assert one.status == status
+    assert ("9 groups" in one.reason) == (status == NOT_COMPARABLE)
+
+
 def downloaded(seed: int, *, rate: int = 100, code: str = "a") -> dict[str, Any]:
     """dvc.lock's entry of a download of simulated recordings."""
     download = {"simulated": {"seed": seed}, "sampling_rate": rate}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from beatline.comparing.differences import (
     simultaneous,
     with_seeds,
 )
-from beatline.evaluation.estimates import Evaluate, measured
+from beatline.evaluation.estimates import Evaluate, about, measured
 from beatline.evaluation.predictions import Predictions
 from beatline.prediction import tasks
 
@@ -286,12 +287,42 @@ def test_a_rare_class_widens_what_is_stored() -> None:
     assert widths[1] > 1.5 * widths[0]
 
 
+@pytest.mark.parametrize("counted", [True, False])
+def test_stored_values_are_judged_by_patients(counted: bool) -> None:
+    """Twelve patients of many records each, of whom four have a class, have the degrees of freedom that a
+    comparison with predictions has; where a file is from before patients were counted, of its records."""
+    labels, first, second = two_models(np.random.default_rng(9), 480, 0.4)
+    groups = np.arange(480) % 12
+    labels[groups >= 4] = False
+    one, other = (answered(labels, scores, groups=groups) for scores in (first, second))
+    files = [stored(each) for each in (one, other)]
+    if counted:
+        how = Evaluate(resamples=100, confidence=0.95, max_fpr=0.1, seed=0)
+        for each in files:
+            each["about"] = [about(one, how, 1, Path(__file__))]
+    (apart,) = independent(files[0], files[1], parameters(metrics=["auc"]))
+    together = of(paired(one, other, parameters(), 0.1)[0], "auc")
+    assert together.records.degrees == 3
+    assert apart.records.degrees == (3 if counted else 479)
+
+
+def test_means_over_other_classes_are_undefined() -> None:
+    """A class that one side has not measured would be the difference."""
+    labels, first, _ = two_models(np.random.default_rng(9), 500)
+    before = stored(answered(labels, first))
+    parts = [{"class": name, "auc": 0.9} for name in ("MI", "CD")]
+    after = {**before, "parts": [parts[0], {**parts[1], "auc": None}]}
+    for other, defined in ((after, False), ({**before, "parts": parts}, True)):
+        (each,) = independent({**before, "parts": parts}, other, parameters(metrics=["auc"]))
+        assert math.isnan(each.p_value) != defined
+
+
 def stored(model: Predictions) -> dict[str, Any]:
     """The AUC's entry in a metrics file."""
     how = Evaluate(resamples=1000, confidence=0.95, max_fpr=0.1, seed=0)
     auc = {"metric": "auc", **measured(model, how)["overall"]["auc"]}
-    about = {"confidence": 0.95, "records": len(model.table)}
-    return {"metrics": [auc], "parts": [], "about": [about]}
+    records = {"confidence": 0.95, "records": len(model.table)}
+    return {"metrics": [auc], "parts": [], "about": [records]}
 
 
 def family(generator: np.random.Generator, size: int) -> list[Difference]:
@@ -411,3 +442,18 @@ def test_a_mean_of_networks_has_a_metric_of_its_own() -> None:
     assert found.seeds == (error_of_mean(np.array(single)), error_of_mean(np.array(members)))
     plain = with_seeds(each, single, members)
     assert plain.after == pytest.approx(np.mean(members)) and plain.seeds == found.seeds
+
+
+def test_precision_is_compared_over_what_both_decide() -> None:
+    """A class that one model never decides has no precision; the means are over the other classes, so
+    that nothing is gained or lost by leaving it out."""
+    generator = np.random.default_rng(6)
+    labels = generator.random((200, 3)) < 0.3
+    scores = labels * 1.5 + generator.normal(size=labels.shape)
+    never = scores - [0, 0, 99]
+    one, other = (answered(labels, each, "multilabel") for each in (scores, never))
+    for pair in ((one, other), (other, one)):
+        overall, parts = paired(*pair, parameters(metrics=["auc", "precision", "recall"]), 0.1)
+        assert of(overall, "precision").difference == 0
+        assert math.isnan(of(parts["class 2"], "precision").difference)
+        assert of(overall, "recall").difference != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from typing import Any, cast
 
 import pytest
@@ -136,6 +137,16 @@ def test_gate_says_what_it_could_show_and_what_would_help(
     assert cure in said
     assert words.value(one.watched[0].could_show) in said
     assert f"{changed.get('seeds', (0, 0))[0]} seeds" in said or "seeds" not in changed
+
+
+def test_what_never_differs_could_show_what_its_records_leave_open() -> None:
+    """Of 20 patients without a mistake of either model, the rule of three leaves 14 % open; the sentence
+    names it, and no dash."""
+    one = comparison(model(Difference("auc", 1.0, 1.0, Error(0.0, 19))))
+    assert one.outcome == CANNOT_TELL
+    assert one.watched[0].could_show == pytest.approx(-math.log(0.05) / 20, rel=0.01)
+    said = words.gate(one)
+    assert words.value(one.watched[0].could_show) in said and "loss of –" not in said  # noqa: RUF001
 
 
 def test_gate_names_what_it_cannot_judge() -> None:

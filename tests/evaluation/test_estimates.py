@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import hmean
+from scipy.stats import beta, hmean
 from sklearn import metrics
 
 from beatline.common.files import sha256, write_json
@@ -225,9 +225,12 @@ def test_subgroups_equal_scikit_learn(task: str, by: str) -> None:
         if inside.sum() < estimates.FEWEST:
             assert of_group.keys() == {"records"}
             continue
-        few = estimates.FEWEST_OF_A_KIND
-        both = [k for k in range(y.shape[1]) if few <= y[:, k].sum() <= len(y) - few]
-        if task == "multiclass" and len(both) < y.shape[1]:
+        patients = table.loc[inside, "group"].to_numpy()
+        numbers = [
+            [len(set(patients[y[:, k] == kind])) for kind in (0, 1)] for k in range(y.shape[1])
+        ]
+        both = [k for k, number in enumerate(numbers) if min(number) >= estimates.FEWEST_OF_A_KIND]
+        if not both or (task == "multiclass" and len(both) < y.shape[1]):
             assert of_group.keys() == {"records"}
             continue
         positives, y, p, d = y.sum(), y[:, both], p[:, both], d[:, both]
@@ -310,7 +313,7 @@ def test_metrics_file(task: str, sections: str | None, tmp_path: Path) -> None:
     names = model.classes if len(model.classes) > 1 else []
     names = MACHINES if sections and task in DETECTORS else names
     assert [part[model.section_column or "class"] for part in content["parts"]] == names
-    for row in [*content["parts"], *content["subgroups"][:2]]:
+    for row in [*content["parts"], *content["subgroups"][1:2]]:
         assert row["auc_low"] <= row["auc"] <= row["auc_high"]
         ends = {f"{name}{end}" for name in known | of_task for end in ("", "_low", "_high")}
         assert {"positives", *ends} <= row.keys()
@@ -391,3 +394,79 @@ def test_impossible_parameters(wrong: dict[str, Any]) -> None:
     """The block `evaluate` is held to its schema."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Evaluate.model_validate({**EVALUATE.model_dump(), **wrong})
+
+
+@pytest.mark.parametrize("patients", [1, 5, 9, 10])
+@pytest.mark.parametrize("task", ["multilabel", "binary", "reconstruction"])
+def test_few_patients_have_no_interval(task: str, patients: int) -> None:
+    """However many records there are: one patient is drawn again and again, and nothing varies."""
+    model, table = case(task)
+    few = replace(model, table=model.table.assign(group=np.arange(RECORDS) % patients))
+    found = estimates.measured(few, EVALUATE)
+    for row in (*found["overall"].values(), *(part["auc"] for part in found["parts"].values())):
+        assert np.isfinite([row["low"], row["high"]]).all() == (patients >= 10)
+    if patients == 1 and task != "reconstruction":
+        assert np.isnan(value(found, "calibration_error"))  # and is not 0
+    table = table.assign(group=few.table["group"], sex=np.arange(RECORDS) % 2)
+    of_women = estimates.subgroups(few, table, EVALUATE)["sex"]["female"]
+    assert ("auc" in of_women) == (patients >= estimates.FEWEST_OF_A_KIND)
+    if patients >= estimates.FEWEST_OF_A_KIND:
+        assert np.isnan(of_women["auc"]["low"])
+
+
+def _right(counts: tuple[int, int, int, int]) -> Predictions:
+    """A detector with so many true positives, false positives, false negatives and true negatives."""
+    y, d = np.repeat([[1, 1], [0, 1], [1, 0], [0, 0]], counts, axis=0).T
+    table = pd.DataFrame({"record": np.arange(len(y)), "group": np.arange(len(y)), "a": y})
+    table = table.assign(**{"a predicted": (y + d) / 2, "a decided": d})
+    return Predictions(tasks.TASKS["binary"], ["a"], [0.5], None, table)
+
+
+@pytest.mark.parametrize(
+    ("counts", "metric", "right", "of"),
+    [
+        ((0, 3, 7, 40), "recall", 0, 7),
+        ((7, 3, 0, 40), "recall", 7, 7),
+        ((12, 0, 5, 40), "precision", 12, 12),
+        ((0, 4, 5, 40), "precision", 0, 4),
+        ((20, 0, 0, 30), "accuracy", 50, 50),
+    ],
+)
+def test_what_never_varies_has_the_interval_of_its_cases(
+    counts: tuple[int, int, int, int], metric: str, right: int, of: int
+) -> None:
+    """None of seven positives is no recall of exactly 0: the interval is the exact one of binomial
+    proportions."""
+    row = estimates.measured(_right(counts), EVALUATE)["overall"][metric]
+    exact = proportion_confint(right, of)
+    assert (row["low"], row["high"]) == pytest.approx(exact)
+
+
+def proportion_confint(right: int, of: int) -> tuple[float, float]:
+    """The interval of Clopper & Pearson, by quantiles of the beta distribution."""
+    low = beta.ppf(0.025, right, of - right + 1) if right else 0.0
+    high = beta.ppf(0.975, right + 1, of - right) if right < of else 1.0
+    return float(low), float(high)
+
+
+def test_f1_and_rankings_that_never_vary_have_a_width() -> None:
+    """An F1 of 0 may be as high as all precision and the recall that is open make it; a ranking without
+    a mistake may have one among as many records as the rarer kind has."""
+    never = estimates.measured(_right((0, 2, 7, 40)), EVALUATE)["overall"]["f1"]
+    recall = proportion_confint(0, 7)[1]
+    assert (never["low"], never["high"]) == pytest.approx((0, hmean([1, recall])))
+    perfect = estimates.measured(_right((15, 0, 0, 40)), EVALUATE)["overall"]
+    for name in ("auc", "average_precision", "f1"):
+        low, high = proportion_confint(15, 15)
+        assert (perfect[name]["low"], perfect[name]["high"]) == pytest.approx((low, high))
+    model, _ = case("reconstruction")
+    y = np.arange(RECORDS) % 3 == 0
+    table = model.table.assign(
+        **{"anomaly": y, "anomaly predicted": y + 0.0, "group": range(RECORDS)}
+    )
+    pauc = estimates.measured(replace(model, table=table), EVALUATE)["overall"]["pauc"]
+    share = 1 - proportion_confint(40, 40)[0]
+    scores = np.arange(100_000) / 1e6
+    normal = np.concatenate([scores[: -int(share * 1e5)], scores[-int(share * 1e5) :] + 9])
+    of_share = metrics.roc_auc_score(np.r_[0 * normal, 1], np.r_[normal, 5], max_fpr=0.1)
+    assert pauc["high"] == 1 and pauc["low"] == pytest.approx(of_share, abs=1e-3)

@@ -12,12 +12,16 @@ import pytest
 from scipy.stats import hmean
 from sklearn import metrics
 
-from beatline.common.files import read_csv
+from beatline.common.files import read_csv, rounded
 from beatline.drawings import figures
+from beatline.evaluation import estimates
+from beatline.evaluation.estimates import Evaluate
+from beatline.evaluation.results import Evaluated
 from beatline.reporting import Document, results
 from beatline.reporting import models as sections
 from beatline.reporting.document import TASKS, decided, fill
 from beatline.reporting.mistakes import _score_of_errors
+from beatline.reporting.results import DatasetResults
 from tests.reporting import project
 from tests.reporting.reading import section, table, value
 
@@ -156,21 +160,76 @@ def test_what_too_few_records_do_to_numbers_is_said(root: Path) -> None:
     interval are named below the table, and only there where it is so."""
     hearts = results.read(project.CONTENT, "hearts", root)
     (model, *_) = hearts.models
-    plain = sections.parts(hearts, model, "95 %")
-    parts = {name: {**row} for name, row in model.estimates["parts"].items()}
-    parts["NORM"]["positives"], parts["M|I_x"]["positives"] = 0, 3
+    rare = model.table["M|I_x"] * (model.table["M|I_x"].cumsum() <= 3)
     auc = {**model.estimates["overall"]["auc"], "low": None, "high": None}
     overall = {**model.estimates["overall"], "auc": auc}
-    estimates = {**model.estimates, "parts": parts, "overall": overall}
     validation = hearts.splits["validation"]
     unseen = replace(validation, table=validation.table.assign(NORM=0))
-    hearts = replace(hearts, splits={**hearts.splits, "validation": unseen})
-    text = sections.parts(hearts, replace(model, estimates=estimates), "95 %")
-    below = [line for line in text.split("\n\n") if line not in plain and "|---" not in line]
-    named = [
-        [name for name in ("NORM", r"M\|I\_x", "AUC") if f" {name}." in line] for line in below
-    ]
+    said = _below(
+        hearts,
+        model,
+        replace(hearts, splits={**hearts.splits, "validation": unseen}),
+        estimates={**model.estimates, "overall": overall},
+        table=model.table.assign(**{"NORM": 0, "M|I_x": rare}),
+    )
+    named = [[name for name in ("NORM", r"M\|I\_x", "AUC") if f" {name}." in line] for line in said]
     assert [names for names in named if names] == [[r"M\|I\_x"], ["NORM"], ["AUC"], ["NORM"]]
+
+
+def _below(
+    read: DatasetResults, model: Evaluated, changed: DatasetResults | None = None, **changes: Any
+) -> list[str]:
+    """The paragraphs below the table of classes that there would not be without the `changes`."""
+    plain = sections.parts(read, model, "95 %").split("\n\n")
+    text = sections.parts(changed or read, replace(model, **changes), "95 %")
+    return [line for line in text.split("\n\n") if line not in plain and "|---" not in line]
+
+
+@pytest.mark.parametrize("name", ["hearts", "rows", "machines"])
+@pytest.mark.parametrize("rare", [0, 1])
+def test_few_of_a_kind_are_said(name: str, rare: int, root: Path) -> None:
+    """Of several classes, of one, or of a machine, and of those without as of those with it."""
+    read = results.read(project.CONTENT, name, root)
+    model = read.models[-1]
+    facet, column = model.facets[0], model.classes[0]
+    for number in (4, 5):
+        targets = np.arange(len(model.table)) % 2
+        targets[facet.inside] = 1 - rare
+        targets[np.flatnonzero(facet.inside)[: 2 * number : 2]] = rare
+        table = model.table.assign(**{column: targets, "group": range(len(targets))})
+        text = sections.parts(read, replace(model, table=table), "95 %")
+        (*_, few) = ["", *(line for line in text.split("\n\n") if "fewer than 5" in line)]
+        assert (f" {facet.name}." in few) == (number == 4)
+
+
+def test_few_patients_have_no_intervals(root: Path) -> None:
+    """The report says why, and how to mend it; numbers stand alone, and figures draw them."""
+    read = results.read(project.CONTENT, "hearts", root)
+    (model, *_) = read.models
+    table = model.table.assign(group=np.arange(len(model.table)) % 9)
+    of_nine = replace(model, table=table)
+    measured = estimates.measured(of_nine, Evaluate.model_validate(project.EVALUATE))
+    few = replace(of_nine, estimates=rounded({**model.estimates, **measured}, 6))
+    text = sections.parts(read, few, "95 %")
+    assert "9 patients" in text and "more patients" in text and "[0" not in text
+    assert "No interval of a mean" not in text
+    document = Document()
+    read = replace(read, models=[few])
+    sections.add_comparison(document, read, {}, {model.model: "#0072B2"}, project.EVALUATE)
+    assert document.figures
+
+
+@pytest.mark.parametrize("name", ["hearts", "rows", "machines"])
+def test_what_was_never_decided_is_said(name: str, root: Path) -> None:
+    """Of several classes, of one, or of a machine: it has no precision."""
+    read = results.read(project.CONTENT, name, root)
+    model = read.models[-1]
+    facet = model.facets[0]
+    decided = model.table[f"{model.classes[0]} decided"].where(~facet.inside, 0)
+    table = model.table.assign(**{f"{model.classes[0]} decided": decided})
+    (said,) = _below(read, model, table=table)
+    assert said.startswith("Never decided") and "precision" in said
+    assert [each.name for each in model.facets if f" {each.name}." in said] == [facet.name]
 
 
 def _told(**info: Any) -> str:

@@ -72,6 +72,13 @@ def test_a_group_apart_from_all_is_named(
     assert word in sentences
 
 
+def test_few_patients_are_not_apart(model: Evaluated) -> None:
+    """Without an interval nothing lies below; the group is named, and why."""
+    sentences = _remarks(model, auc=_estimate(0.4, None, None))
+    assert sentences.endswith(": sex female.") and "10 patients" in sentences
+    assert "below" not in sentences
+
+
 def test_a_mean_over_fewer_classes_is_not_compared(model: Evaluated) -> None:
     sentences = _remarks(model, auc=_estimate(0.6, 0.55, 0.65), classes=1)
     assert sentences.endswith("does not compare with that of all: sex female (1 of 2).")

@@ -74,3 +74,46 @@ def test_what_is_not_defined_is_said(capsys: pytest.CaptureFixture[str]) -> None
             assert "auc" in warnings[1] and "accuracy" not in warnings[1]
         else:
             assert not warnings
+
+
+def test_what_was_never_decided_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """By its name, with a cure; and nothing where each class was decided once."""
+    rng = np.random.default_rng(0)
+    _, description = made()
+    classes = description["classes"]
+    names = [str(number) for number in range(RECORDS)]
+    table = pd.DataFrame({"record": names, "group": names, "normal": 0})
+    table[classes] = rng.integers(0, 2, (RECORDS, len(classes)))
+    decisions = np.eye(RECORDS, len(classes))
+    for never in (None, 1):
+        if never is not None:
+            decisions[:, never] = 0
+        values = rng.random(decisions.shape)
+        evaluate.warn_of_undecided(predictions.made(description, values, decisions, table))
+        said = capsys.readouterr().out
+        assert ("precision" in said and "threshold" in said) == (never is not None)
+        assert [name for name in classes if name in said] == ([] if never is None else [classes[1]])
+
+
+@pytest.mark.parametrize(
+    ("patients", "positives", "words"),
+    [
+        (9, 20, ("9 patients", "split")),
+        (40, 4, ("MI", "5 patients")),
+        (40, 36, ("MI",)),
+        (40, 5, ()),
+    ],
+)
+def test_few_patients_are_said(
+    patients: int, positives: int, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Too few for intervals at all, or of a class that a task of one class has, too; with a cure."""
+    _, description = made()
+    description |= {"task": "binary", "classes": ["MI"], "thresholds": [0.5]}
+    number = np.arange(RECORDS)
+    table = pd.DataFrame({"record": number.astype(str), "group": number % patients, "normal": 0})
+    table["MI"] = (number < positives).astype(int)
+    values = table[["MI"]].to_numpy(float)
+    evaluate.warn_of_few(predictions.made(description, values, values > 0.5, table))
+    said = capsys.readouterr().out
+    assert bool(said) == bool(words) and all(word in said for word in words)
