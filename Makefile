@@ -316,8 +316,11 @@ lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	for each in $(LOCKED); do uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate -q $$each.in -o $$each.txt || exit 1; done
 
+# What nobody can make again: what production has sent, registered models, the store that services fill.
+KEPT := $(addprefix data/,README.md incoming monitoring mlflow registry feature_store)
+
 clean: ## remove the environment and all that can be made again, but not the DVC cache
-	rm -rf $(VENV) $(MLFLOW) $(FEAST) review $(filter-out data/README.md data/incoming data/monitoring,$(wildcard data/*))
+	rm -rf $(VENV) $(MLFLOW) $(FEAST) review $(filter-out $(KEPT),$(wildcard data/*))
 
 # torch last and alone, so that pip picks the build that fits the machine. It has other bytes in each index,
 # so it cannot be hashed; what every build needs is there by then, hashed, and the constraints keep pip
