@@ -361,7 +361,7 @@ def _parts(copy: Path, dataset: str) -> dict[str, list[str]]:
 
 def _champion(client: MlflowClient, key: str) -> tuple[Version | None, Path]:
     """The champion with its bundle; where there is none, the bundle of this checkout."""
-    champion = registered.champion(client, key)
+    champion = registered.aliased(client, key)
     if champion is None:
         own = Path("data/models") / key
         if not own.is_dir():

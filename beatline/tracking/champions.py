@@ -93,6 +93,7 @@ class Champions:
         self._asked: float | None = None
         self._reason: str | None = None
         self._failed: dict[tuple[str, str], tuple[int, float]] = {}
+        self._foreign: dict[tuple[str, str], str | None] = {}  # why an alias names none of ours
         self._without: set[str] = set()  # models with a copy and no champion, which was said
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="champions", daemon=True)
@@ -122,28 +123,38 @@ class Champions:
         if it could not."""
         try:
             client = connect()
-            present = {version.key: version for version in registered.champions(client)}
-            challengers = self._present_challengers(client)
+            present = [
+                (key, alias, self._present(client, key, alias))
+                for key in self._wanted
+                for alias in ((CHAMPION, CHALLENGER) if self._challengers else (CHAMPION,))
+            ]
         except UserError as error:
             self._note(str(error))
             return str(error)
         self._asked = time.time()
         self._note(None)
-        for key in self._wanted:
-            if key in present:
-                self._copy(client, present[key], CHAMPION)
-            self._note_without(key, key in present)
-            if key in challengers:
-                self._copy(client, challengers[key], CHALLENGER)
-            elif self._challengers:
+        for key, alias, version in present:
+            if isinstance(version, Version):
+                self._copy(client, version, alias)
+            elif alias == CHALLENGER:
                 _remove(self._root / copies.place_of(key, CHALLENGER))
+            if alias == CHAMPION:
+                self._note_without(key, version is not None)
         return None
 
-    def _present_challengers(self, client: MlflowClient) -> dict[str, Version]:
-        if not self._challengers:
-            return {}
-        found = (registered.challenger(client, key) for key in self._wanted)
-        return {version.key: version for version in found if version is not None}
+    def _present(
+        self, client: MlflowClient, key: str, alias: str
+    ) -> Version | registered.Foreign | None:
+        """The version of an alias. One that is none of ours is told once, and stops no other."""
+        version, reason = None, None
+        try:
+            version = registered.aliased(client, key, alias)
+        except registered.Foreign as error:
+            reason = error
+            if self._foreign.get((key, alias)) != str(error):
+                log.warning("the %s of %s cannot be taken: %s", alias, key, error)
+        self._foreign[key, alias] = reason and str(reason)
+        return version or reason
 
     def _watch(self) -> None:
         while not self._stop.wait(self._seconds):
