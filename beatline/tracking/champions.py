@@ -26,15 +26,18 @@ SECONDS_TO_FORGET = 60  # after which a version that could not be copied is trie
 log = logging.getLogger("beatline.serving")
 
 
-def copy(client: MlflowClient, root: Path, version: Version, alias: str) -> Path:
+def copy(
+    client: MlflowClient, root: Path, version: Version, alias: str, *, check: bool = True
+) -> Path:
     """Return the folder of a copy of a version in the project in `root`: the one that is there, or a new
-    one, which takes the place of another version's when it is whole.
+    one, which takes the place of another version's when it is whole, and of a damaged one if `check`.
 
     Raises UserError if the version is damaged or the registry fails, OSError if it cannot be written.
     """
     place = root / copies.place_of(version.key, alias)
     named = {"version": str(version.number), "alias": alias}
-    if copies.read_version(place) == named and copies.seal_of(place) == version.seal:
+    there = copies.read_version(place) == named and copies.seal_of(place) == version.seal
+    if there and not (check and _is_damaged(place)):
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root / copies.FOLDER, prefix=".") as name:
@@ -51,6 +54,16 @@ def copy(client: MlflowClient, root: Path, version: Version, alias: str) -> Path
             place.rename(Path(name) / "old")
         new.rename(place)
     return place
+
+
+def _is_damaged(place: Path) -> bool:
+    try:
+        sums.check(place)
+    except (UserError, OSError) as error:
+        # Without the cure of what stages have made.
+        log.warning("%s: the copy is made anew", str(error).partition(": run")[0])
+        return True
+    return False
 
 
 def fetch(name: str) -> Path:
@@ -94,6 +107,7 @@ class Champions:
         self._reason: str | None = None
         self._failed: dict[tuple[str, str], tuple[int, float]] = {}
         self._foreign: dict[tuple[str, str], str | None] = {}  # why an alias names none of ours
+        self._checked: dict[tuple[str, str], str] = {}  # the seals of copies that were whole
         self._without: set[str] = set()  # models with a copy and no champion, which was said
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="champions", daemon=True)
@@ -169,8 +183,10 @@ class Champions:
         failed, when = self._failed.get((version.key, alias), (0, 0.0))
         if failed == version.number and time.monotonic() - when < SECONDS_TO_FORGET:
             return
+        check = self._checked.get((version.key, alias)) != version.seal  # once in a process
         try:
-            copy(client, self._root, version, alias)
+            copy(client, self._root, version, alias, check=check)
+            self._checked[version.key, alias] = version.seal
         except (UserError, OSError) as error:
             self._failed[version.key, alias] = version.number, time.monotonic()
             log.warning("%s could not be copied: %s", version.label, error)

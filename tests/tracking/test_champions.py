@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import filecmp
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,26 @@ def test_a_damaged_version_takes_no_place(
     kept.look()
     assert number_of(tmp_path) == "1"
     assert f"{KEY} version 2" in caplog.text and "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["model.onnx", "predictions/predictions.csv", copies.VERSION])
+@pytest.mark.parametrize("damage", [partial(flip, place=100), Path.unlink])
+def test_a_damaged_copy_is_made_anew(
+    path: str, damage: Callable[[Path], object], sqlite_mlflow: MlflowClient, tmp_path: Path
+) -> None:
+    """By the service that starts on it, and by whoever else asks for the version."""
+    version = version_of(sqlite_mlflow, tmp_path, 1)
+    crown(sqlite_mlflow, version)
+    followed(tmp_path).look()
+    place = tmp_path / copies.place_of(KEY)
+    whole = (place / path).read_bytes()
+    for mend in (
+        lambda: followed(tmp_path).look(),
+        lambda: champions.copy(sqlite_mlflow, tmp_path, version, CHAMPION),
+    ):
+        damage(place / path)
+        mend()
+        assert (place / path).read_bytes() == whole and number_of(tmp_path) == "1"
 
 
 def test_without_the_registry_copies_go_on(
