@@ -190,13 +190,20 @@ def _tested(folder: Path, watched: Watched) -> Mapping[str, Any] | None:
 def _outcomes(
     log: AnswerLog, watched: Watched, tested: Mapping[str, Any] | None, window: Window
 ) -> list[Outcome]:
-    """Compare metrics of what experts have said about a window with those of the test records."""
-    if tested is None:
+    """Compare metrics of what experts have said about a window with those of the test records. What was
+    measured once counts once, as it was labelled last, whichever of its answers that is of."""
+    if tested is None or (period := _period(window)) is None:
         return []
-    ids = set(window.ids)
-    said = [each for each in log.feedback(watched.dataset) if each.answer.id in ids]
+    given = [
+        each
+        for each in log.feedback(watched.dataset)
+        if (each.answer.model, each.answer.role) == (watched.model, "champion")
+        and each.answer.weights == watched.weights
+        and period[0] <= each.answer.moment <= period[1]
+    ]
+    said = {each.answer.subject: each for each in given}
     parameters = params.block(params.load(), "evaluate", Evaluate)
-    return outcomes.compared(watched.model_info, said, tested, parameters)
+    return outcomes.compared(watched.model_info, [*said.values()], tested, parameters)
 
 
 def _period(window: Window) -> tuple[datetime, datetime] | None:
