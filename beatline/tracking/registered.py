@@ -345,6 +345,15 @@ def moves(client: MlflowClient, key: str) -> list[Move]:
     return [Move(**json.loads(tags[name])) for name in sorted(tags) if name.startswith(MOVE)]
 
 
+def _done(client: MlflowClient, key: str, present: int | None) -> list[Move]:
+    """The moves of a champion that is version `present` now, without a last one that was interrupted
+    before the alias moved."""
+    done = moves(client, key)
+    if done and done[-1].after != present and done[-1].before == present:
+        done.pop()
+    return done
+
+
 def move_champion(
     client: MlflowClient, after: Version, kind: Literal["promotion", "rollback"], verdict: str
 ) -> Move:
@@ -352,10 +361,9 @@ def move_champion(
 
     The record is written first: of a move that was interrupted, it is replaced by the next one.
     """
-    before, done = aliased(client, after.key), moves(client, after.key)
-    number, name = before.number if before else None, registered_name(after.key)
-    if done and done[-1].after != number and done[-1].before == number:
-        done.pop()  # was interrupted before the alias moved
+    before, name = aliased(client, after.key), registered_name(after.key)
+    number = before.number if before else None
+    done = _done(client, after.key, number)
     move = Move(
         len(done) + 1,
         kind,
@@ -382,7 +390,7 @@ def previous_champion(client: MlflowClient, key: str) -> Version:
     present = resolve(client, key, CHAMPION)
     stack: list[int | None] = []
     last: int | None = None
-    for move in moves(client, key):
+    for move in _done(client, key, present.number):
         if move.kind == "rollback":
             stack.pop()
         else:

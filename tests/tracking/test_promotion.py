@@ -186,6 +186,34 @@ def test_a_move_by_hand_is_not_undone_by_guess(sqlite_mlflow: MlflowClient, tmp_
     assert registered.resolve(sqlite_mlflow, KEY).number == 3
 
 
+def kill_promotion(client: MlflowClient, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promote a version as far as the record of it."""
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = registered.resolve(client, KEY).number
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(MlflowClient, "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            promotion.promote(client, KEY, number, COMPARE)
+    assert registered.resolve(client, KEY).number == before
+
+
+def test_who_goes_back_after_an_interrupted_move_gets_where_it_was(
+    sqlite_mlflow: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the champion before the one that is: what was recorded last has not happened."""
+    for number, skill in enumerate((1.0, 2.0, 3.0), 1):
+        register(sqlite_mlflow, tmp_path, number, skill)
+    for number in (1, 2):
+        promotion.promote(sqlite_mlflow, KEY, number, COMPARE)
+    kill_promotion(sqlite_mlflow, 3, monkeypatch)
+    assert promotion.rollback(sqlite_mlflow, KEY).number == 1
+    moves = [(move.before, move.after) for move in registered.moves(sqlite_mlflow, KEY)]
+    assert moves == [(None, 1), (1, 2), (2, 1)]
+
+
 def test_a_move_that_was_interrupted_leaves_no_false_record(
     sqlite_mlflow: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,15 +221,7 @@ def test_a_move_that_was_interrupted_leaves_no_false_record(
     for number, skill in enumerate((1.0, 2.0, 3.0), 1):
         register(sqlite_mlflow, tmp_path, number, skill)
     promotion.promote(sqlite_mlflow, KEY, 1, COMPARE)
-
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as interrupted:
-        interrupted.setattr(MlflowClient, "set_registered_model_alias", killed)
-        with pytest.raises(KeyboardInterrupt):
-            promotion.promote(sqlite_mlflow, KEY, 2, COMPARE)
-    assert registered.resolve(sqlite_mlflow, KEY).number == 1
+    kill_promotion(sqlite_mlflow, 2, monkeypatch)
     promotion.promote(sqlite_mlflow, KEY, 3, COMPARE)
     moves = [(move.before, move.after) for move in registered.moves(sqlite_mlflow, KEY)]
     assert moves == [(None, 1), (1, 3)]
