@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from beatline.bundle.model_info import DESCRIPTION, WEIGHTS_SHA256, find, read_model_info
+from beatline.commands import ERRORS
 from beatline.common import params, sums
 from beatline.common.errors import UserError, reporting_mistakes, warn
 from beatline.common.files import read_json
@@ -36,7 +37,7 @@ from beatline.tracking.names import PREDICTIONS
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 STATUS = {"drift": 1, "too few": 2, "none": 0}
-ERROR = 3
+ERROR = ERRORS["drift"]
 ESTIMATES = "estimates.json"
 SHOWN = 5  # features, in the terminal
 
