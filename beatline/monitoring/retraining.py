@@ -101,9 +101,7 @@ def retrain(
         branch, done = _proposal(key, found, _snapshots(copy, dataset))
         if done is not None:
             tell(f"{branch} has been made of these {len(found.feedback)} recordings before")
-            _clear()
-            return done
-        outcome = _make(client, log, copy, (dataset, model), found, branch, tell)
+        outcome = done or _make(client, log, copy, (dataset, model), found, branch, tell)
         _clear()
     state = states.RETRAINING / f"{key}.json"  # for the service's metrics
     state.parent.mkdir(parents=True, exist_ok=True)
