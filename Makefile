@@ -216,9 +216,16 @@ retrain: $(VENV)/.ready-serve $(VENV)/.ready-tracking ## make a challenger of DA
 	@beatline retrain '$(DATASET)/$(MODEL)'
 
 WATCHED = $(DATASET)/$(MODEL)
+# A fresh clone has no trained models: they come from a remote, or from DVC's cache, where CI keeps main's.
+FETCH = if [ -n "$$(dvc remote list)" ]; then dvc pull --quiet --allow-missing; \
+  else dvc checkout --quiet "train_$$name@$$data" "evaluate_$$name@$$data"; fi
 
 watch: $(VENV)/.ready-serve $(VENV)/.ready-tracking ## look for drift in the log of WATCHED models, and make challengers where there is any
 	@for model in $(WATCHED); do \
+	  data="$${model%%/*}" name="$${model#*/}"; \
+	  if [ ! -d "data/models/$$model" ]; then $(FETCH) || true; fi; \
+	  if [ ! -d "data/models/$$model" ]; then \
+	    echo "error: $$model: neither DVC's cache nor a remote has this model: make repro, or dvc remote add" >&2; exit 3; fi; \
 	  beatline drift "$$model" --since '$(WINDOW)'; status=$$?; \
 	  if [ $$status -eq 1 ]; then beatline retrain "$$model"; status=$$?; fi; \
 	  case $$status in 0|2) ;; *) exit $$status;; esac; done
@@ -316,8 +323,11 @@ lock: ## pin requirements*.txt anew from requirements*.in (needs uv)
 	for each in $(LOCKED); do uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate -q $$each.in -o $$each.txt || exit 1; done
 
+# What nobody can make again: what production has sent, registered models, the store that services fill.
+KEPT := $(addprefix data/,README.md incoming monitoring mlflow registry feature_store)
+
 clean: ## remove the environment and all that can be made again, but not the DVC cache
-	rm -rf $(VENV) $(MLFLOW) $(FEAST) review $(filter-out data/README.md data/incoming data/monitoring,$(wildcard data/*))
+	rm -rf $(VENV) $(MLFLOW) $(FEAST) review $(filter-out $(KEPT),$(wildcard data/*))
 
 # torch last and alone, so that pip picks the build that fits the machine. It has other bytes in each index,
 # so it cannot be hashed; what every build needs is there by then, hashed, and the constraints keep pip

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 
+from beatline.commands import ERRORS
 from beatline.common.errors import UserError, reporting_mistakes
 
 COMMANDS = {
@@ -65,7 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     called = next((word for word in given if word in COMMANDS), None)
     with reporting_mistakes():
-        options = _parser(called).parse_args(given)
+        try:
+            parser = _parser(called)
+        except UserError as error:
+            if called not in ERRORS:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return ERRORS[called]
+        options = parser.parse_args(given)
         if called not in WITHOUT_DVC:
             keep_state_private()
         return options.run(options)
@@ -93,7 +102,8 @@ def keep_state_private() -> None:
 
 
 def _parser(called: str | None) -> argparse.ArgumentParser:
-    """The parser of all commands, with the arguments of the one that is called."""
+    """The parser of all commands, with the arguments of the one that is called. Raises UserError if that
+    lacks something that is not installed."""
     parser = argparse.ArgumentParser(
         prog="beatline",
         description="Recordings of hearts and machines in; trained, compared, served models out.",
@@ -106,11 +116,21 @@ def _parser(called: str | None) -> argparse.ArgumentParser:
             name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if name == called:
-            module = importlib.import_module(f"beatline.commands.{name.replace('-', '_')}")
+            module = _module(name)
             command.description = module.__doc__
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"beatline.commands.{name.replace('-', '_')}")
+    except (ImportError, OSError) as error:  # the latter: of a shared library
+        raise UserError(
+            f"`beatline {name}` cannot begin ({error}): install what it needs, by `make setup` for the "
+            f"pipeline and by requirements-serve.txt for the service"
+        ) from None
 
 
 def _version() -> str:

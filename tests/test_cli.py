@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from beatline import cli
+from beatline.commands import drift
 from beatline.common.errors import UserError
 
 
@@ -51,3 +54,14 @@ def test_no_folder_is_made_outside_a_project(folder: Path, monkeypatch: pytest.M
     folder.parent.rmdir()
     cli.keep_state_private()
     assert not folder.parent.exists() and cli.SITE_CACHE not in os.environ
+
+
+@pytest.mark.parametrize(("command", "status"), [("drift", drift.ERROR), ("log", 1)])
+def test_a_package_that_is_missing(command: str, status: int) -> None:
+    """Is no drift, to whoever looks at the exit status; the sentence says what to install."""
+    code = (
+        "import sys; sys.modules['psycopg'] = None; from beatline.cli import main; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (status, 1)
+    assert "psycopg" in done.stderr and "install" in done.stderr

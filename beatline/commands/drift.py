@@ -21,6 +21,7 @@ from typing import NoReturn
 import numpy as np
 
 from beatline.bundle.model_info import DESCRIPTION, WEIGHTS_SHA256, find, read_model_info
+from beatline.commands import ERRORS
 from beatline.common import params, sums
 from beatline.common.errors import UserError, reporting_mistakes, warn
 from beatline.common.files import read_json
@@ -38,7 +39,7 @@ from beatline.tracking.names import PREDICTIONS
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 STATUS = {"drift": 1, "too few": 2, "none": 0}
-ERROR = 3
+ERROR = ERRORS["drift"]
 ESTIMATES = "estimates.json"
 SHOWN = 5  # features, in the terminal
 
@@ -196,13 +197,20 @@ def _tested(folder: Path, watched: Watched) -> Predictions | None:
 def _outcomes(
     log: AnswerLog, watched: Watched, tested: Predictions | None, window: Window
 ) -> list[Outcome]:
-    """Compare what experts have said about a window with the test records."""
-    if tested is None:
+    """Compare what experts have said about a window with the test records. What was measured once counts
+    once, as it was labelled last, whichever of its answers that is of."""
+    if tested is None or (period := _period(window)) is None:
         return []
-    ids = set(window.ids)
-    said = [each for each in log.feedback(watched.dataset) if each.answer.id in ids]
+    given = [
+        each
+        for each in log.feedback(watched.dataset)
+        if (each.answer.model, each.answer.role) == (watched.model, "champion")
+        and each.answer.weights == watched.weights
+        and period[0] <= each.answer.moment <= period[1]
+    ]
+    said = {each.answer.subject: each for each in given}
     parameters = params.block(params.load(), "evaluate", Evaluate)
-    return outcomes.compared(watched.model_info, said, tested, parameters)
+    return outcomes.compared(watched.model_info, [*said.values()], tested, parameters)
 
 
 def _period(window: Window) -> tuple[datetime, datetime] | None:

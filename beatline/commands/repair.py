@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from beatline.commands.repro import dvc_repro, mend
 from beatline.common.errors import UserError
+from beatline.tracking import copies
 
 
 class Expected(NamedTuple):
@@ -79,6 +80,12 @@ def _outs(repo: Repo, paths: list[Path]) -> list[tuple[str, Output]]:
             for stage, out in outs
             if path.is_relative_to(out.fs_path) or Path(out.fs_path).is_relative_to(path)
         ]
+        if not inside and path.is_relative_to(registry := copies.FOLDER.resolve()):
+            copied = copies.FOLDER.joinpath(*path.relative_to(registry).parts[:3])
+            raise UserError(
+                f"{path} is of a copy of what MLflow's registry holds, which no stage has made: delete "
+                f"{copied}, and the service or `beatline predict` copies it anew"
+            )
         if not inside:
             raise UserError(
                 f"{path} is nothing that a stage has made by dvc.lock: name a file or folder in data/"

@@ -18,10 +18,12 @@ import orjson
 from sqlalchemy import (
     LABEL_STYLE_TABLENAME_PLUS_COL,
     Column,
+    ColumnElement,
     Connection,
     Row,
     Select,
     select,
+    tuple_,
 )
 
 from beatline.common.errors import UserError
@@ -55,6 +57,7 @@ class AnswerLog:
     def __init__(self, where: str, seconds: float = SECONDS) -> None:
         self.engine = database.engine(where, seconds)
         self._made: int | None = None  # which file has the tables
+        self._read: int | None = None  # and which has all their columns
 
     def __enter__(self) -> AnswerLog:
         return self
@@ -91,7 +94,8 @@ class AnswerLog:
         entity: str | None = None,
     ) -> Window:
         """Return the answers of a model: from `since` on, before `until`, the `last` ones of these, of
-        the bundle with these `weights` alone, and about one `entity`.
+        the bundle with these `weights` alone, and about one `entity`. Of several about what was measured
+        once of a machine, the last alone is there.
 
         Raises UserError if they are of bundles whose outputs differ in number: `weights` must name one.
         """
@@ -107,6 +111,7 @@ class AnswerLog:
             query = query.where(columns.weights == weights)
         if entity is not None:
             query = query.where(columns.entity == entity)
+        query = query.where(is_last(until, of_bundle=weights is not None))
         if last is not None:
             query = query.limit(last)
         newest_first = query.order_by(columns.moment.desc(), columns.id.desc())
@@ -130,7 +135,8 @@ class AnswerLog:
 
     def pairs(self, dataset: str, model: str, last: int = MOST_PAIRS) -> list[Pair]:
         """Return what a model's champion and its challenger have said of the same recordings, the `last`
-        ones, of the two bundles that have answered last."""
+        ones, of the two bundles that have answered last. What was measured once is there once, with what
+        experts have said of it."""
         given, heard = answers.alias("given"), feedback.c
         query = select(answers, given, heard.labels.label("labels"))
         query = query.join(given, given.c.id == answers.c.beside)
@@ -140,16 +146,20 @@ class AnswerLog:
         )
         query = query.order_by(answers.c.moment.desc(), answers.c.id.desc()).limit(last)
         query = query.set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
-        found: list[Pair] = []
+        found: dict[object, Pair] = {}
+        newest: tuple[str, str] | None = None
         with self.reading() as connection:
             for row in _rows(connection, query):
                 labels = orjson.loads(row.labels) if row.labels is not None else None
                 given_row, shadow_row = (_Named(row, name) for name in ("given", "answers"))
                 pair = Pair(rows.answer(given_row), rows.answer(shadow_row), labels)
-                if found and pair.weights != found[0].weights:
+                newest = newest or pair.weights
+                if pair.weights != newest:
                     break
-                found.append(pair)
-        return found[::-1]
+                before = found.setdefault(pair.champion.subject, pair)
+                if before.labels is None:
+                    found[pair.champion.subject] = pair
+        return [*found.values()][::-1]
 
     def answers(self, ids: Iterable[str]) -> dict[str, Answer]:
         """Return the answers with these ids by id, without those that are not there."""
@@ -185,13 +195,18 @@ class AnswerLog:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Give a connection. Raises UserError if there is no log."""
-        if database.inode(self.engine) is None:
+        if (inode := database.inode(self.engine)) is None:
             raise UserError(
                 f"there is no log of answers at {self.engine.url.database}: serve first, or "
                 f"{database.CURE}"
             )
-        with database.reporting_faults(self.engine), self.engine.connect() as connection:
-            yield connection
+        with database.reporting_faults(self.engine):
+            if self._read != inode:
+                if database.is_older(self.engine):
+                    self._make()
+                self._read = inode
+            with self.engine.connect() as connection:
+                yield connection
 
     def _make(self) -> None:
         """Make the tables, anew if the file is another than before: whoever had it open would go on
@@ -205,6 +220,20 @@ class AnswerLog:
         with self.reading() as connection:
             for begin in range(0, len(ids), AT_ONCE):
                 yield from _rows(connection, query.where(column.in_(ids[begin : begin + AT_ONCE])))
+
+
+def is_last(until: datetime | None = None, *, of_bundle: bool = False) -> ColumnElement[bool]:
+    """Return what is true of an answer that is the last, before `until` and by any bundle or by its own
+    (`of_bundle`), about what was measured of a machine. Of others it is always."""
+    mine, later = answers.c, answers.alias("later")
+    same = ["dataset", "model", "role", "entity", "measured", *(["weights"] if of_bundle else [])]
+    repeated = select(later.c.id).where(
+        *(later.c[name] == mine[name] for name in same),
+        tuple_(later.c.moment, later.c.id) > tuple_(mine.moment, mine.id),
+    )
+    if until is not None:
+        repeated = repeated.where(later.c.moment < microseconds(until))
+    return mine.measured.is_(None) | ~repeated.correlate(answers).exists()
 
 
 class _Named:

@@ -34,7 +34,11 @@ FAULTS = (
     ),
     (r"no such column|column \S+ .*does not exist", "was made by another version", "move it away"),
     (r"password|role .* does not exist", "refuses the user or the password", f"correct {VARIABLE}"),
-    (r"permission denied|readonly|read-only", "may not be written", "correct its permissions"),
+    (
+        r"permission denied|readonly|read-only|must be owner",
+        "may not be written",
+        "correct its permissions",
+    ),
     (r"is full|No space left|could not extend", "has a full disk", "free some space there"),
     (r"not a database|malformed", "is no SQLite database, or a damaged one", "move it away"),
     (r"foreign key", "holds an answer no longer that was there before", "ask again"),
@@ -73,7 +77,14 @@ answers = Table(
     Column("entity", String(64)),
     Column("beside", String(32)),
     Column("size", Integer, nullable=False),  # about the bytes that the row takes
+    Column("measured", BigInteger),  # when a machine was that it is about; null of all else
     Index("answers_of_model", "dataset", "model", "role", "moment"),
+    Index(
+        "answers_of_machine",
+        *("dataset", "model", "role", "entity", "measured", "moment", "id", "decisions"),
+        sqlite_where=column("measured").is_not(None),
+        postgresql_where=column("measured").is_not(None),
+    ),
     Index(
         "answers_of_entity",
         *("entity", "dataset", "model", "role", "moment"),
@@ -143,7 +154,8 @@ def engine(where: str, seconds: float) -> Engine:
 
 
 def make_tables(made: Engine) -> None:
-    """Make the tables that are missing. A SQLite file is for its owner alone: it is about people."""
+    """Make the tables that are missing, and the columns that an older version's lack. A SQLite file is
+    for its owner alone: it is about people."""
     if made.dialect.name == "sqlite" and made.url.database:
         path = Path(made.url.database)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,10 +164,36 @@ def make_tables(made: Engine) -> None:
         if made.dialect.name == "postgresql":
             # Of several processes that begin at once, one makes them: the others find them made.
             connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(5716042)"))
+        elif _lacking(connection):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         for table in metadata.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
+        for column in _lacking(connection):
+            kind = column.type.compile(connection.dialect)
+            text = f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"
+            connection.execute(sqlalchemy.text(text))
+        for table in metadata.sorted_tables:
             for index in table.indexes:
                 connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+def is_older(made: Engine) -> bool:
+    """Whether tables that are there lack columns, since an older version has made them."""
+    with made.connect() as connection:
+        return bool(_lacking(connection))
+
+
+def _lacking(connection: Connection) -> list[Column[Any]]:
+    """The columns that tables lack which are there."""
+    inspector = sqlalchemy.inspect(connection)
+    present = {name: inspector.get_columns(name) for name in inspector.get_table_names()}
+    names = {name: {column["name"] for column in columns} for name, columns in present.items()}
+    return [
+        column
+        for table in metadata.sorted_tables
+        for column in table.columns
+        if column.name not in names.get(table.name, {column.name})
+    ]
 
 
 def inode(made: Engine) -> int | None:

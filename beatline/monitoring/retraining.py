@@ -101,9 +101,7 @@ def retrain(
         branch, done = _proposal(key, found, _snapshots(copy, dataset))
         if done is not None:
             tell(f"{branch} has been made of these {len(found.feedback)} recordings before")
-            _clear()
-            return done
-        outcome = _make(client, log, copy, (dataset, model), found, branch, tell)
+        outcome = done or _make(client, log, copy, (dataset, model), found, branch, tell)
         _clear()
     state = states.RETRAINING / f"{key}.json"  # for the service's metrics
     state.parent.mkdir(parents=True, exist_ok=True)
@@ -361,7 +359,7 @@ def _parts(copy: Path, dataset: str) -> dict[str, list[str]]:
 
 def _champion(client: MlflowClient, key: str) -> tuple[Version | None, Path]:
     """The champion with its bundle; where there is none, the bundle of this checkout."""
-    champion = registered.champion(client, key)
+    champion = registered.aliased(client, key)
     if champion is None:
         own = Path("data/models") / key
         if not own.is_dir():

@@ -31,7 +31,8 @@ class Answer:
     if the most probable class is decided; `warnings`: their codes; `seconds`: from the request to its
     answer; `embedding` `[D]`: :func:`beatline.prediction.familiarity.features` of the normalized
     recording; `features`: measured of a sound, or a row of a table; `entity`: a machine, or the pseudonym
-    of a person; `beside`: of a shadow, the id of the answer that was given.
+    of a person; `beside`: of a shadow, the id of the answer that was given; `measured`: when the machine
+    was that it is about, None if it is about none: who asks again what is stored measures nothing.
     """
 
     id: str
@@ -50,6 +51,12 @@ class Answer:
     entity: str | None = None
     thresholds: np.ndarray | None = None
     beside: str | None = None
+    measured: datetime | None = None
+
+    @property
+    def subject(self) -> object:
+        """What it is about: the same of several about what was measured once."""
+        return self.id if self.measured is None else (self.entity, self.measured)
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ def values(answer: Answer) -> dict[str, Any]:
         "features": None if answer.features is None else orjson.dumps(answer.features).decode(),
         "entity": answer.entity,
         "beside": answer.beside,
+        "measured": None if answer.measured is None else microseconds(answer.measured),
     }
     parts = (row[name] for name in ("scores", "embedding", "features"))
     return row | {"size": ROW_BYTES + sum(len(part) for part in parts if part is not None)}
@@ -132,6 +140,7 @@ def answer(row: Any) -> Answer:
         entity=row.entity,
         thresholds=None if row.thresholds is None else np.frombuffer(row.thresholds, FLOAT),
         beside=row.beside,
+        measured=None if row.measured is None else moment(row.measured),
     )
 
 

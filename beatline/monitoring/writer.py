@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from beatline.common.errors import UserError
@@ -34,6 +34,10 @@ class _Entry:
     answer: Answer
     recording: KeptRecording | None
     written: Future[bool] | None
+
+    @property
+    def rows(self) -> int:
+        return 1 if self.recording is None else 2
 
 
 class Writer:
@@ -66,9 +70,11 @@ class Writer:
         self._ending = True
         self._wake.set()
         self._thread.join(SECONDS_TO_END)
-        if left := len(self._waiting) + len(self._batch):
-            self._count("dropped", left)
-            log.warning("%d answers are not in the log: it could not be written in the end", left)
+        if left := [*self._waiting.copy(), *self._batch]:
+            self._count("dropped", sum(entry.rows for entry in left))
+            log.warning(
+                "%d answers are not in the log: it could not be written in the end", len(left)
+            )
 
     def add(
         self, answer: Answer, recording: KeptRecording | None = None, wait: bool = False
@@ -76,14 +82,15 @@ class Writer:
         """Have an answer written; never waits. Return a future, if `wait`, of whether it is in the log:
         false as soon as that is not known to be so, though it may be written later."""
         written: Future[bool] | None = Future() if wait else None
+        entry = _Entry(answer, recording, written)
         if len(self._waiting) + len(self._batch) >= MOST_WAITING:
-            self._count("dropped", 1)
+            self._count("dropped", entry.rows)
             _settle(written, False)
             return written
         if recording is not None and not self._hold(recording.samples.nbytes):
             self._count("dropped", 1)
-            recording = None
-        self._waiting.append(_Entry(answer, recording, written))
+            entry = replace(entry, recording=None)
+        self._waiting.append(entry)
         if wait:
             self._wake.set()
         return written
@@ -145,7 +152,7 @@ class Writer:
         kept = [entry.recording for entry in batch if entry.recording is not None]
         with self._lock:
             self._held -= sum(recording.samples.nbytes for recording in kept)
-        self._count(outcome, len(batch) + len(kept))
+        self._count(outcome, sum(entry.rows for entry in batch))
         for entry in batch:
             _settle(entry.written, outcome == "written")
 

@@ -51,11 +51,14 @@ def using_log() -> Iterator[None]:
 
 @dataclass
 class Asked:
-    """A request: the `entity` that it is about, whether its client waits (`wait`) for the log, when it
+    """A request: the `entity` that it is about, whether its client waits (`wait`) for the log, whether
+    the entity is a `machine`, and when that was `measured` (None: what is sent was just now); when it
     `began`; and what is `written` of its answers."""
 
     entity: str | None
     wait: bool
+    machine: bool = False
+    measured: datetime | None = None
     began: float = field(default_factory=time.perf_counter)
     written: list[Future[bool]] = field(default_factory=list)
 
@@ -63,7 +66,7 @@ class Asked:
 def asked(request: Request, machine: str | None = None) -> Asked:
     """Return what a request says about the log; `machine`: whose sound it is. Raises Problem if a header
     is wrong."""
-    return Asked(_entity(request, machine), _waits(request))
+    return Asked(_entity(request, machine), _waits(request), machine is not None)
 
 
 def _entity(request: Request, machine: str | None) -> str | None:
@@ -127,10 +130,10 @@ class Logbook:
         observed: Observed,
         beside: str | None = None,
     ) -> Answer:
-        thresholds = model.model_info["thresholds"]
+        thresholds, now = model.model_info["thresholds"], datetime.now(UTC)
         return Answer(
             id=content["answer"],
-            moment=datetime.now(UTC),
+            moment=now,
             dataset=model.dataset,
             model=model.name,
             weights=model.model_info[WEIGHTS_SHA256],
@@ -145,6 +148,7 @@ class Logbook:
             entity=request.entity,
             thresholds=np.array(thresholds, np.float32) if thresholds else None,
             beside=beside,
+            measured=(request.measured or now) if request.machine else None,
         )
 
 

@@ -467,6 +467,7 @@ class Service:
         asked = answer_log.asked(request, machine)
         table, row, age, notices = await self.asking.run(request, lambda _: ask(machine))
         self.machines.check_fits(loaded, table)
+        asked.measured = row.moment
         observe = self._observe(loaded, asked)
         content = answers.respond_measured(loaded, row.features, notices, observe)
         self.telemetry.answered(loaded, content)

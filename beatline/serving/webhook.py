@@ -42,6 +42,7 @@ SECONDS_TO_SEND = 10.0
 SECONDS_TO_END = 30.0  # of a retraining that is told to end; it goes on from there another time
 COMMAND = (sys.executable, "-m", "beatline", "retrain")
 TOO_FEW = 2  # its exit status
+ENDS: dict[int | None, str] = {0: "made", TOO_FEW: "too little feedback"}  # all others have failed
 log = logging.getLogger("beatline.serving")
 
 
@@ -112,25 +113,33 @@ class Retrainings:
         return True
 
     def _run(self) -> None:
-        while (key := self._waiting.get()) is not None:
+        while (key := self._waiting.get()) is not None and not self._ending:
+            status = self._status(key)
+            self._failed.labels(*key.split("/")).set(status not in ENDS)
+            with self._lock:
+                self._process = None
+                self._note(key, ENDS.get(status, "failed"))
+            log.log(
+                logging.INFO if status in ENDS else logging.ERROR,
+                "%s: `beatline retrain` has ended with %s",
+                *(key, status),
+            )
+
+    def _status(self, key: str) -> int | None:
+        """Run the command for a model; return its exit status, None if it could not be run."""
+        try:
             with self._lock:
                 if self._ending:
-                    return
+                    return None
                 self._note(key, "running")
                 # With a group of its own: the steps that it starts end with it.
                 self._process = subprocess.Popen(
                     [*self._command, key], stdin=subprocess.DEVNULL, start_new_session=True
                 )
-            status = self._process.wait()
-            self._failed.labels(*key.split("/")).set(status not in (0, TOO_FEW))
-            with self._lock:
-                self._process = None
-                self._note(key, {0: "made", TOO_FEW: "too little feedback"}.get(status, "failed"))
-            log.log(
-                logging.INFO if status in (0, TOO_FEW) else logging.ERROR,
-                "%s: `beatline retrain` has ended with %s",
-                *(key, status),
-            )
+            return self._process.wait()
+        except Exception:  # whatever it is, the next one is begun
+            log.exception("%s: `beatline retrain` could not be run", key)
+            return None
 
     def _note(self, key: str, state: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -26,15 +26,18 @@ SECONDS_TO_FORGET = 60  # after which a version that could not be copied is trie
 log = logging.getLogger("beatline.serving")
 
 
-def copy(client: MlflowClient, root: Path, version: Version, alias: str) -> Path:
+def copy(
+    client: MlflowClient, root: Path, version: Version, alias: str, *, check: bool = True
+) -> Path:
     """Return the folder of a copy of a version in the project in `root`: the one that is there, or a new
-    one, which takes the place of another version's when it is whole.
+    one, which takes the place of another version's when it is whole, and of a damaged one if `check`.
 
     Raises UserError if the version is damaged or the registry fails, OSError if it cannot be written.
     """
     place = root / copies.place_of(version.key, alias)
     named = {"version": str(version.number), "alias": alias}
-    if copies.read_version(place) == named and copies.seal_of(place) == version.seal:
+    there = copies.read_version(place) == named and copies.seal_of(place) == version.seal
+    if there and not (check and _is_damaged(place)):
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root / copies.FOLDER, prefix=".") as name:
@@ -51,6 +54,16 @@ def copy(client: MlflowClient, root: Path, version: Version, alias: str) -> Path
             place.rename(Path(name) / "old")
         new.rename(place)
     return place
+
+
+def _is_damaged(place: Path) -> bool:
+    try:
+        sums.check(place)
+    except (UserError, OSError) as error:
+        # Without the cure of what stages have made.
+        log.warning("%s: the copy is made anew", str(error).partition(": run")[0])
+        return True
+    return False
 
 
 def fetch(name: str) -> Path:
@@ -93,6 +106,8 @@ class Champions:
         self._asked: float | None = None
         self._reason: str | None = None
         self._failed: dict[tuple[str, str], tuple[int, float]] = {}
+        self._foreign: dict[tuple[str, str], str | None] = {}  # why an alias names none of ours
+        self._checked: dict[tuple[str, str], str] = {}  # the seals of copies that were whole
         self._without: set[str] = set()  # models with a copy and no champion, which was said
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="champions", daemon=True)
@@ -122,28 +137,38 @@ class Champions:
         if it could not."""
         try:
             client = connect()
-            present = {version.key: version for version in registered.champions(client)}
-            challengers = self._present_challengers(client)
+            present = [
+                (key, alias, self._present(client, key, alias))
+                for key in self._wanted
+                for alias in ((CHAMPION, CHALLENGER) if self._challengers else (CHAMPION,))
+            ]
         except UserError as error:
             self._note(str(error))
             return str(error)
         self._asked = time.time()
         self._note(None)
-        for key in self._wanted:
-            if key in present:
-                self._copy(client, present[key], CHAMPION)
-            self._note_without(key, key in present)
-            if key in challengers:
-                self._copy(client, challengers[key], CHALLENGER)
-            elif self._challengers:
+        for key, alias, version in present:
+            if isinstance(version, Version):
+                self._copy(client, version, alias)
+            elif alias == CHALLENGER:
                 _remove(self._root / copies.place_of(key, CHALLENGER))
+            if alias == CHAMPION:
+                self._note_without(key, version is not None)
         return None
 
-    def _present_challengers(self, client: MlflowClient) -> dict[str, Version]:
-        if not self._challengers:
-            return {}
-        found = (registered.challenger(client, key) for key in self._wanted)
-        return {version.key: version for version in found if version is not None}
+    def _present(
+        self, client: MlflowClient, key: str, alias: str
+    ) -> Version | registered.Foreign | None:
+        """The version of an alias. One that is none of ours is told once, and stops no other."""
+        version, reason = None, None
+        try:
+            version = registered.aliased(client, key, alias)
+        except registered.Foreign as error:
+            reason = error
+            if self._foreign.get((key, alias)) != str(error):
+                log.warning("the %s of %s cannot be taken: %s", alias, key, error)
+        self._foreign[key, alias] = reason and str(reason)
+        return version or reason
 
     def _watch(self) -> None:
         while not self._stop.wait(self._seconds):
@@ -158,8 +183,10 @@ class Champions:
         failed, when = self._failed.get((version.key, alias), (0, 0.0))
         if failed == version.number and time.monotonic() - when < SECONDS_TO_FORGET:
             return
+        check = self._checked.get((version.key, alias)) != version.seal  # once in a process
         try:
-            copy(client, self._root, version, alias)
+            copy(client, self._root, version, alias, check=check)
+            self._checked[version.key, alias] = version.seal
         except (UserError, OSError) as error:
             self._failed[version.key, alias] = version.number, time.monotonic()
             log.warning("%s could not be copied: %s", version.label, error)

@@ -82,7 +82,7 @@ def _card(state: runs.State) -> str:
 def judge(client: MlflowClient, candidate: Version, parameters: Compare) -> Judgement:
     """Compare a version with the champion, if there is one. Raises UserError if what they were measured
     by is missing or damaged."""
-    champion = registered.champion(client, candidate.key)
+    champion = registered.aliased(client, candidate.key)
     if champion is None:
         return Judgement(PASSED, FIRST, True)
     if champion.number == candidate.number:
@@ -121,7 +121,7 @@ def promote(
     try:
         candidate = registered.resolve(client, key, which)
     except UserError:
-        if which == CHALLENGER and (present := registered.champion(client, key)):
+        if which == CHALLENGER and (present := registered.aliased(client, key)):
             raise UserError(
                 f"{key} has no challenger: {present.label} is the champion; train and `beatline register "
                 f"{key}` another, or name one by --version"

@@ -5,9 +5,9 @@ version is the bundle of a run as a `pyfunc` (:mod:`beatline.tracking.pyfunc`). 
 production, `challenger` the one that was registered last::
 
     server = client.connect()
-    for version in champions(server):                       # of all models
-        download(server, version, folder / version.key)     # a bundle, every byte compared
-    version = resolve(server, "ptbxl/cnn", "champion")      # or a number
+    version = aliased(server, "ptbxl/cnn")                  # the champion, None if it has none
+    version = resolve(server, "ptbxl/cnn", "champion")      # or a number; there must be one
+    download(server, version, folder / version.key)         # its bundle, every byte compared
 
 Neither torch nor DVC is needed. Whatever goes wrong is a UserError, within the time-outs of the client.
 """
@@ -56,6 +56,10 @@ NEEDED = ("mlflow-skinny", "numpy", "onnxruntime", "pandas")  # packages, to loa
 DIGITS = 4  # of the number of a move, so that their names sort
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # what MLflow says of no such alias
 LONGEST = 5000  # characters of a description, in its databases
+
+
+class Foreign(UserError):
+    """A version that somebody has made by hand, which is none of ours; the registry itself answers."""
 
 
 @dataclass(frozen=True)
@@ -111,22 +115,9 @@ def known(client: MlflowClient) -> list[str]:
     )
 
 
-def champions(client: MlflowClient) -> list[Version]:
-    """Return the champion of each model that has one."""
-    return [version for key in known(client) if (version := champion(client, key)) is not None]
-
-
-def champion(client: MlflowClient, key: str) -> Version | None:
-    """Return the champion of a model, None if it has none."""
-    return _aliased(client, key, CHAMPION)
-
-
-def challenger(client: MlflowClient, key: str) -> Version | None:
-    """Return the challenger of a model, None if it has none."""
-    return _aliased(client, key, CHALLENGER)
-
-
-def _aliased(client: MlflowClient, key: str, alias: str) -> Version | None:
+def aliased(client: MlflowClient, key: str, alias: str = CHAMPION) -> Version | None:
+    """Return the version of a model that an alias names, None if none is called so. Raises Foreign if
+    it is none of ours."""
     with reporting_faults():
         try:
             present = client.get_model_version_by_alias(registered_name(key), alias)
@@ -142,7 +133,7 @@ def resolve(client: MlflowClient, key: str, which: str | int = CHAMPION) -> Vers
 
     Raises UserError if there is none, with those that there are.
     """
-    if not str(which).isdecimal() and (version := _aliased(client, key, str(which))) is not None:
+    if not str(which).isdecimal() and (version := aliased(client, key, str(which))) is not None:
         return version
     versions = _versions(client, key)
     if not versions:
@@ -172,11 +163,11 @@ def _versions(client: MlflowClient, key: str) -> list[Version]:
 
 
 def _version(present: ModelVersion) -> Version:
-    """Raises UserError if it is none of ours, which somebody may have made by hand."""
+    """Raises Foreign if it is none of ours."""
     tags = present.tags
     missing = [name for name in (DATASET, MODEL, WEIGHTS, SEAL) if name not in tags]
     if missing or not present.run_id:
-        raise UserError(
+        raise Foreign(
             f"version {present.version} of {present.name} in MLflow was not made by `beatline register` "
             f"(it has no {missing[0] if missing else 'run'}): delete it there"
         )
@@ -354,6 +345,15 @@ def moves(client: MlflowClient, key: str) -> list[Move]:
     return [Move(**json.loads(tags[name])) for name in sorted(tags) if name.startswith(MOVE)]
 
 
+def _done(client: MlflowClient, key: str, present: int | None) -> list[Move]:
+    """The moves of a champion that is version `present` now, without a last one that was interrupted
+    before the alias moved."""
+    done = moves(client, key)
+    if done and done[-1].after != present and done[-1].before == present:
+        done.pop()
+    return done
+
+
 def move_champion(
     client: MlflowClient, after: Version, kind: Literal["promotion", "rollback"], verdict: str
 ) -> Move:
@@ -361,10 +361,9 @@ def move_champion(
 
     The record is written first: of a move that was interrupted, it is replaced by the next one.
     """
-    before, done = champion(client, after.key), moves(client, after.key)
-    number, name = before.number if before else None, registered_name(after.key)
-    if done and done[-1].after != number and done[-1].before == number:
-        done.pop()  # was interrupted before the alias moved
+    before, name = aliased(client, after.key), registered_name(after.key)
+    number = before.number if before else None
+    done = _done(client, after.key, number)
     move = Move(
         len(done) + 1,
         kind,
@@ -391,7 +390,7 @@ def previous_champion(client: MlflowClient, key: str) -> Version:
     present = resolve(client, key, CHAMPION)
     stack: list[int | None] = []
     last: int | None = None
-    for move in moves(client, key):
+    for move in _done(client, key, present.number):
         if move.kind == "rollback":
             stack.pop()
         else:

@@ -50,6 +50,7 @@ ANSWERS = st.builds(
     features=st.none() | st.dictionaries(NAMES, st.none() | st.floats(-1e300, 1e300)),
     entity=st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", fullmatch=True),
     thresholds=st.none() | arrays.arrays(np.float32, 3, elements=FINITE),
+    measured=st.none() | st.just(BEGINNING),
 )
 
 
@@ -95,6 +96,62 @@ def test_windows(where: str) -> None:
         assert log.window("ptbxl", "cnn", role="shadow").ids == [others[0].id]
         nothing = log.window("ptbxl", "lstm", entity="nobody")
         assert len(nothing) == 0 and nothing.scores.shape[0] == 0 and nothing.features.empty
+
+
+def test_what_was_measured_once_is_in_a_window_once(where: str) -> None:
+    """The last answer about it within the window, of the bundle that is asked for. So it is beside a
+    challenger's, where what experts have said of it is not lost."""
+    about: dict[str, Any] = {"entity": "pump", "measured": BEGINNING}
+    old, new = ({**about, "weights": letter * 64} for letter in "ab")
+    rows = [answer(0, **old), answer(1, **old), answer(2, **new), answer(3, **new)]
+    rows += [answer(4, **new | {"entity": "fan"}), answer(5, **new, role="shadow")]
+    rows += [answer(number, **new | {"measured": None}) for number in (6, 7)]
+    shadows = [answer(number, role="shadow", beside=rows[number].id, **new) for number in (2, 3, 4)]
+    names = [row.id for row in rows]
+
+    def numbers(**which: Any) -> list[int]:
+        return [names.index(each) for each in log.window("ptbxl", "cnn", **which).ids]
+
+    with AnswerLog(where) as log:
+        log.write([*rows, *shadows])
+        assert numbers() == [3, 4, 6, 7]
+        assert numbers(last=3) == [4, 6, 7] and numbers(entity="pump") == [3, 6, 7]
+        assert numbers(weights="a" * 64) == [1]
+        assert numbers(until=rows[3].moment, weights="b" * 64) == [2]
+        log.say({names[2]: ["normal"]}, BEGINNING)
+        pairs = log.pairs("ptbxl", "cnn")
+        assert [(pair.champion.id, pair.labels) for pair in pairs] == [
+            (names[2], ["normal"]),
+            (names[4], None),
+        ]
+
+
+@pytest.mark.parametrize("first", ["read", "write"])
+def test_a_log_of_an_older_version(where: str, first: str) -> None:
+    """Which had no moment of measurement: it is read and written on, by several processes at once."""
+    with AnswerLog(where) as log:
+        log.write(several(3))
+        with log.engine.begin() as connection:
+            for change in (
+                "DROP INDEX answers_of_machine",
+                "ALTER TABLE answers DROP COLUMN measured",
+            ):
+                connection.exec_driver_sql(change)
+
+    def go_on(number: int) -> int:
+        with AnswerLog(where) as log:
+            if first == "write":
+                log.write([answer(number, measured=BEGINNING, entity=f"{number}")])
+            return len(log.window("ptbxl", "cnn"))
+
+    with ThreadPoolExecutor(4) as pool:
+        counts = [*pool.map(go_on, range(4))]
+    assert min(counts) >= 3
+    with AnswerLog(where) as log:
+        log.write([answer(9, measured=BEGINNING, entity="9")])
+        window = log.window("ptbxl", "cnn")
+        assert len(window) == 4 + 4 * (first == "write")
+        assert log.answers(window.ids[-1:])[window.ids[-1]].measured == BEGINNING
 
 
 def test_windows_with_gaps(where: str) -> None:

@@ -30,6 +30,7 @@ def said(
         "scores": np.array([score]),
         "decisions": np.array([score > 1]),
         "thresholds": np.array([1.0]),
+        "measured": BEGINNING + timedelta(seconds=number),
     }
     return answer(number, **content | more)
 
@@ -63,7 +64,8 @@ def test_what_is_told_of_a_machine(where: str) -> None:
         *(said("b", number, 2) for number in range(8)),
         said("c", 3, 2, ("ptbxl", "cnn")),  # no detector, or not loaded
         said("d", 3, 2, role="shadow"),
-        said("e", 3, 2, entity=None),
+        said("e", 3, 2, entity=None, measured=None),
+        *(said("patient", number, 2, measured=None) for number in range(8)),  # by X-Entity-Id
     ]
     now = BEGINNING + timedelta(seconds=10)
     with AnswerLog(where) as log:
@@ -79,6 +81,25 @@ def test_what_is_told_of_a_machine(where: str) -> None:
     assert (other["model"], other["score"], other["anomaly"]) == ("mahalanobis", 3.0, True)
     assert other["threshold"] is None and detector["threshold"] == 1
     assert (detector["score"], detector["anomaly"], detector["answers"]) == (0.25, False, 2)
+
+
+def test_what_was_measured_once_counts_once(where: str) -> None:
+    """Whoever asks again about a row of the store measures nothing: no alarm opens by that, and the row
+    grows older. Each of the answers is in the history."""
+    with AnswerLog(where) as log:
+        log.write([said("a", number, 2, measured=BEGINNING) for number in range(6)])
+        now = BEGINNING + timedelta(seconds=10)
+        (machine,) = machines.overview(log, [DETECTOR], ALARM, now)["machines"]
+        (detector,) = machine["detectors"]
+        assert (machine["open_alarms"], detector["anomalies"], detector["answers"]) == (0, 1, 1)
+        counts = machines.counts(log, [DETECTOR], ALARM, 9, now)
+        assert counts == machines.Counts(1, 0, 1, BEGINNING.timestamp(), BEGINNING.timestamp())
+        assert len(machines.history(log, [DETECTOR], "a")[0]["score"]) == 6
+        log.write([said("a", number, 2, features={"rms": 1.0}) for number in (7, 8)])
+        log.write([said("a", 9, 2, features={"rms": 2.0}, measured=BEGINNING)])
+        (machine,) = machines.overview(log, [DETECTOR], ALARM, now)["machines"]
+        assert (machine["open_alarms"], machine["detectors"][0]["anomalies"]) == (1, 3)
+        assert (machine["features"], machine["features_age_seconds"]) == ({"rms": 1.0}, 2)
 
 
 def test_a_history(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +156,10 @@ def test_machines_are_counted(where: str) -> None:
     with AnswerLog(where) as log:
         counted = [said("a", number, 2, features={"rms": 1.0}) for number in range(3)]
         fresh = [said("b", 7000, 0.5, features={"rms": 2.0}), said("c", 7100, 0.5)]
+        log.write([said("patient", 7200, 2, measured=None)])
         log.write([*counted, *fresh])
         counts = machines.counts(log, [DETECTOR], ALARM, 3600, now)
-        assert counts == machines.Counts(3, 1, 1, at + 7000, at + 2)
+        assert counts == machines.Counts(3, 1, 1, at + 7100, at + 2)
         assert machines.counts(log, [DETECTOR], ALARM, 7199, now).old == 0
         nobody = machines.Counts(0, 0, 0, None, None)
         assert machines.counts(log, [OTHER], ALARM, 3600, now) == nobody

@@ -189,6 +189,23 @@ def test_recordings_that_wait(where: str, monkeypatch: pytest.MonkeyPatch) -> No
         assert len(writer.log.recordings([row.id for row in rows])) == 4
 
 
+def test_what_finds_no_room_is_counted_with_its_recording(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As what is written is: an answer and its recording are two rows."""
+    monkeypatch.setattr(writers, "MOST_WAITING", 1)
+    outcomes: Counter[str] = Counter()
+    writer = Writer(where, SETTINGS, lambda outcome, rows: outcomes.update({outcome: rows}))
+    for row in several(2):  # before it is started, nothing is taken away
+        writer.add(
+            row, KeptRecording(row.id, np.zeros((100, 2), np.float32), ["a", "b"], None, None)
+        )
+    assert outcomes == {"dropped": 2}
+    writer.start()
+    writer.stop()
+    assert outcomes == {"dropped": 2, "written": 2}
+
+
 def test_the_end_does_not_wait_for_a_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,12 +216,16 @@ def test_the_end_does_not_wait_for_a_database(
         log.write([])
     with locked(where):
         with writing(where) as (writer, outcomes):
-            for row in several(5):
+            rows = several(5)
+            for row in rows[:3]:
                 writer.add(row)
+            for row in rows[3:]:
+                samples = np.zeros((100, 2), np.float32)
+                writer.add(row, KeptRecording(row.id, samples, ["a", "b"], None, None))
             time.sleep(2 * writers.BETWEEN)
             began = time.monotonic()
         assert time.monotonic() - began < 2
-        assert outcomes == {"dropped": 5}
+        assert outcomes == {"dropped": 5 + 2}
 
 
 def test_what_is_too_old_goes(where: str) -> None:

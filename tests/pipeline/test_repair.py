@@ -87,6 +87,9 @@ def test_a_damaged_cache_is_found_behind_a_sound_file(clone: Clone) -> None:
 
 
 def test_what_no_stage_makes(clone: Clone) -> None:
-    """One sentence."""
+    """One sentence, with the cure where it is a copy from the registry."""
     said = clone.run("beatline", "repair", "params.yaml", ok=False)
     assert said.startswith("error: ") and "params.yaml" in said and "Traceback" not in said
+    copied = "data/registry/champion/ecg5000/cnn"  # whose model.onnx the service may have named
+    said = clone.run("beatline", "repair", f"{copied}/model.onnx", ok=False)
+    assert said.startswith("error: ") and f"delete {copied}" in " ".join(said.split())

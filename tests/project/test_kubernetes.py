@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -314,17 +316,52 @@ def test_pod_0_is_the_stage_and_others_run_beside_it(
 ) -> None:
     """The whole pipeline without a training; DVC runs one in a single pod, whose outputs it keeps."""
     (job,) = of_kind(rendered("gpu"), "Job")
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho "$@"\n')
+    with pod(job, tmp_path, 'echo "$@"', RANK=rank, TRAINING=training) as process:
+        assert process.communicate()[0] == f"{command}\n"
+
+
+@contextmanager
+def pod(
+    job: Manifest, folder: Path, script: str, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The container of a pod of a job in the folder of its volume, with the image's entry point unless it
+    has another, where `python` is a script."""
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
-    done = subprocess.run(
-        job["spec"]["template"]["spec"]["containers"][0]["args"],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "RANK": rank, "TRAINING": training},
-        capture_output=True,
+    (folder / "data").mkdir(exist_ok=True)
+    entry = container.get("command") or last("pipeline", "ENTRYPOINT")
+    path = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    process = subprocess.Popen(
+        [*entry, *container["args"]],
+        cwd=folder,
+        env=path | environment,
+        stdout=subprocess.PIPE,
         text=True,
-        check=True,
+        start_new_session=True,
     )
-    assert done.stdout == f"{command}\n"
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_pods_of_a_training_run_at_once(tmp_path: Path) -> None:
+    """Pod 0 waits for the others, which must not wait for it; a second pipeline does."""
+    (job,) = of_kind(rendered("gpu"), "Job")
+    meet = 'touch "$RANK"; while [ ! -e 1 ]; do sleep 0.05; done; while [ ! -e go ]; do sleep 0.05; done'
+    about = {"TRAINING": "cnn ptbxl", "WORLD_SIZE": "2"}
+    with pod(job, tmp_path, meet, RANK="0", **about) as first:
+        project.wait_until(lambda: (tmp_path / "0").exists())
+        locked = ["flock", "--nonblock", "data", "true"]
+        assert subprocess.run(locked, cwd=tmp_path).returncode != 0
+        with pod(job, tmp_path, meet, RANK="1", **about) as second:
+            project.wait_until(lambda: (tmp_path / "1").exists())
+            (tmp_path / "go").touch()
+            assert first.wait(20) == second.wait(20) == 0
 
 
 def test_a_training_on_gpus_knows_its_place() -> None:

@@ -8,8 +8,11 @@ import shutil
 import subprocess
 import threading
 from base64 import b64encode
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -27,6 +30,7 @@ HOSTS = {
         "WATCH_TOKEN": "secret",
         "CI_SERVER_HOST": "git.example",
         "CI_PROJECT_PATH": "team/project",
+        "CI_PROJECT_ID": "7",
         "url": "https://oauth2@git.example/team/project.git",
     },
 }
@@ -57,10 +61,36 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def propose(folder: Path, host: str, at: str | None = None) -> int:
+@contextmanager
+def gitlab(requested: Collection[str]) -> Iterator[str]:
+    """The address of GitLab's API, which has merge requests of these branches, in whatever state."""
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path, _, query = self.path.partition("?")
+            asked = parse_qs(query)
+            known = (
+                path == "/projects/7/merge_requests" and self.headers["PRIVATE-TOKEN"] == "secret"
+            )
+            self.send_response(200 if known and asked.get("state", ["all"]) == ["all"] else 404)
+            self.end_headers()
+            [branch] = asked["source_branch"]
+            self.wfile.write(b'[{"iid":1}]' if branch in requested else b"[]")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def propose(folder: Path, host: str, at: str | None = None, requested: Collection[str] = ()) -> int:
     """Run the script where the host's address leads to the repository beside it, or to `at`; `gh` writes
-    down what it is told, and git how it is called. Return the exit status."""
-    settings = {**HOSTS[host]}
+    down what it is told, git and curl how they are called. Return the exit status."""
+    with gitlab(requested) as api:
+        return _propose(folder, {**HOSTS[host], "CI_API_V4_URL": api}, host, at)
+
+
+def _propose(folder: Path, settings: dict[str, str], host: str, at: str | None) -> int:
     url, place = settings.pop("url"), at or folder.parent / "host.git"
     programs = folder.parent / "bin"
     programs.mkdir(exist_ok=True)
@@ -71,9 +101,10 @@ echo "$@" >> {folder.parent}/gh
 cat >> {folder.parent}/gh
 """
     )
-    (programs / "git").write_text(
-        f'#!/bin/sh\necho "$@" >> {folder.parent}/calls\nexec {shutil.which("git")} "$@"\n'
-    )
+    for name in ("git", "curl"):
+        (programs / name).write_text(
+            f'#!/bin/sh\necho "$@" >> {folder.parent}/calls\nexec {shutil.which(name)} "$@"\n'
+        )
     for program in programs.iterdir():
         program.chmod(0o755)
     environment = {
@@ -87,10 +118,10 @@ cat >> {folder.parent}/gh
     return subprocess.run([".ci/propose.sh", host], cwd=folder, env=environment).returncode
 
 
-def packed(project: Path) -> str:
+def packed(project: Path, branch: str = BRANCH) -> str:
     """Make a branch with a report, and pack it; return its commit."""
-    git(project, "checkout", "--quiet", "-b", BRANCH)
-    report = project / REPORT
+    git(project, "checkout", "--quiet", "-b", branch)
+    report = project / REPORT.replace(BRANCH[-10:], branch[-10:])
     report.parent.mkdir(parents=True)
     report.write_text("# ecg5000/cnn version 2 against the champion: passed\n\nall of it\n")
     git(project, "add", ".")
@@ -117,6 +148,28 @@ def test_a_branch_is_proposed_once(project: Path, host: str) -> None:
             told.read_text().count("version 2 against the champion: passed") == 2
         )  # and the report
         assert told.read_text().count("all of it") == 1
+
+
+def test_what_was_merged_or_closed_is_not_opened_again(project: Path) -> None:
+    """By a runner that keeps its checkout from night to night, where the host has deleted the branch."""
+    packed(project)
+    runner, host = project.parent / "runner", project.parent / "host.git"
+    git(project.parent, "clone", "--quiet", "host.git", "runner")
+    shutil.copytree(project / "review", runner / "review")
+    assert propose(runner, "gitlab") == 0
+    git(host, "update-ref", "-d", f"refs/heads/{BRANCH}")
+    later = BRANCH[:-2] + "09"
+    packed(project, later)  # with the one of before, as in a checkout that is kept as well
+    shutil.copytree(project / "review", runner / "review", dirs_exist_ok=True)
+    assert propose(runner, "gitlab", requested={BRANCH}) == 0
+    assert git(host, "branch", "--list", "retrain/*").split() == [later]
+    git(host, "update-ref", "-d", f"refs/heads/{later}")
+    git(project, "branch", "-D", BRANCH, later)
+    last = BRANCH[:-2] + "16"
+    packed(project, last)
+    shutil.copytree(project / "review", runner / "review", dirs_exist_ok=True)
+    assert propose(runner, "gitlab") == 0
+    assert git(host, "branch", "--list", "retrain/*").split() == [last]
 
 
 @pytest.mark.parametrize("host", HOSTS)

@@ -127,6 +127,19 @@ def test_no_stranger_may_write(path: Path) -> None:
             assert "github.token" not in str(job) and "secrets." not in str(job)
 
 
+def test_a_cache_that_is_read_is_filled() -> None:
+    """By the workflow of the default branch: what is scheduled finds its trained models there."""
+    named = {
+        path.stem: set(re.findall(r"^ +cache: (\w+)", path.read_text(), re.MULTILINE))
+        for path in WORKFLOWS
+    }
+    for job in YAML(typ="safe").load(ROOT / ".github/workflows/main.yml")["jobs"].values():
+        for step in job["steps"]:
+            if "cache" in step.get("with", {}):
+                assert "make repro" in str(job), "whoever names one has the pipeline run"
+    assert named["watch"] == {"full"} and set().union(*named.values()) == named["main"]
+
+
 def test_gitlab_gives_merge_requests_no_token() -> None:
     """The job that posts is in no pipeline of a merge request, where its code would be the stranger's; it
     runs one script of the default branch, without a cache that a merge request could have filled."""

@@ -235,6 +235,7 @@ def test_machines(client: httpx.Client) -> None:
     """What a detector of sounds said of each is told, and what was measured; of no patient."""
     answers = [ask_about_sound(client, **{"X-Machine-Id": "fan-1"}) for _ in range(3)]
     ask(client, X_Entity_Id="patient-8")
+    ask_about_sound(client, **{"X-Entity-Id": "patient-8"})  # of a heart, say
     response = client.get("/machines")
     machines = {machine["machine"]: machine for machine in response.json()["machines"]}
     assert "patient-8" not in machines

@@ -28,6 +28,8 @@ import soundfile
 from beatline.common.files import rounded
 from beatline.feature_store import store
 from beatline.features import sound
+from beatline.monitoring.answers import AnswerLog
+from beatline.monitoring.settings import Monitoring
 from beatline.serving import registry
 from beatline.serving.app import create_app
 from tests import postgresql
@@ -103,9 +105,11 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def serving(root: Path, url: str | None, **changes: Any) -> Iterator[httpx.Client]:
+def serving(
+    root: Path, url: str | None, monitoring: Monitoring | None = None, **changes: Any
+) -> Iterator[httpx.Client]:
     limits = project.limits(**{"features": None, "machines": DETECTOR, **changes})
-    app = create_app(limits, root, WANTED, feature_store=url)
+    app = create_app(limits, root, WANTED, feature_store=url, monitoring=monitoring)
     with project.serving(app) as address, httpx.Client(base_url=address, timeout=30) as client:
         project.wait_until(lambda: "loading" not in client.get("/health").text)
         yield client
@@ -182,6 +186,25 @@ def test_a_machine_is_judged_by_what_is_stored(client: httpx.Client, root: Path)
     assert answer["anomaly"] == (answer["score"] >= answer["threshold"])
     assert (answer["machine"], answer["model"]["dataset"]) == ("pump-2", "machine_features")
     assert "too_old" not in codes(answer)
+
+
+def test_who_asks_again_measures_nothing(root: Path, feature_server: str, tmp_path: Path) -> None:
+    """The log has each answer, and when what it is about was measured: it counts once."""
+    where = tmp_path / "answers.db"
+    monitoring = Monitoring(log=str(where), keep_days=1, max_megabytes=10)
+    with serving(root, feature_server, monitoring) as client:
+        send(client, "pump-3", seed=6)
+        until(lambda: client.get("/machines/pump-3/features"))
+        path, headers = "/machines/pump-3/predict", {"X-Wait-For-Log": "1"}
+        answer = [client.post(path, headers=headers).json() for _ in range(4)][-1]
+        (machine,) = client.get("/machines").json()["machines"]
+        detectors = {each["dataset"]: each["answers"] for each in machine["detectors"]}
+        assert detectors == {"machine_features": 1, "machine_sound": 1}
+        (series, _) = client.get("/machines/pump-3/history").json()["series"]
+        assert len(series["score"]) == 4
+    with AnswerLog(str(where)) as log:
+        moment = log.answers([answer["answer"]])[answer["answer"]].measured
+        assert moment == datetime.fromisoformat(answer["event_timestamp"])
 
 
 def test_features_that_are_too_old(client: httpx.Client, root: Path) -> None:

@@ -42,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             dataset=DATASET,
             model=MODEL,
             entity=machine,
-            moment=now - timedelta(hours=len(scores) - number),
+            moment=(moment := now - timedelta(hours=len(scores) - number)),
+            measured=moment,
             scores=np.array([score]),
             decisions=np.array([score > 1]),
             thresholds=np.array([1.0]),
@@ -138,8 +139,9 @@ def test_news_come_by_themselves(browser: Browser, url: str, folder: Path) -> No
     """What is answered meanwhile is shown, and the focus stays where it is."""
     with look(browser, url, "pump-1", ready="#histories svg") as page:
         page.get_by_role("button", name="pump-1").focus()
+        now = datetime.now(UTC)
         rows = [
-            answer(dataset=DATASET, model=MODEL, entity=machine, moment=datetime.now(UTC))
+            answer(dataset=DATASET, model=MODEL, entity=machine, moment=now, measured=now)
             for machine in ("new-1", "pump-1")
         ]
         with AnswerLog(str(folder / "answers.db")) as log:

@@ -21,10 +21,12 @@ from scipy import stats
 from beatline.bundle import model_info
 from beatline.comparing import comparison
 from beatline.monitoring import drift, drift_report, retraining, states
+from beatline.monitoring.answers import AnswerLog
 from beatline.monitoring.settings import Alarm, Drift, Monitoring
 from beatline.serving import machine_watch, registry, telemetry
 from beatline.tracking import names
 from tests.monitoring import watched
+from tests.monitoring.logs import answer
 from tests.serving import project, test_shadow
 
 CNN = "/models/ptbxl/cnn/predict"
@@ -270,7 +272,7 @@ def test_a_damaged_reference_costs_no_answer(
 def test_machines_are_counted_from_the_log(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without a log that can be read nothing is claimed."""
+    """Without a log that can be read nothing is claimed; patients are no machines."""
     monkeypatch.setattr(machine_watch, "SECONDS", 0.05)
     where = tmp_path / "answers.db"
     monitoring = Monitoring(log=str(where), keep_days=30, max_megabytes=100)
@@ -280,10 +282,13 @@ def test_machines_are_counted_from_the_log(
             lambda: samples(client, "machines", state="known") == [({"state": "known"}, 0)]
         )
         assert math.isnan(value(client, "machine_features_timestamp_seconds", of="oldest"))
-        for name in ("pump-1", "pump-2"):
-            headers = {"X-Entity-Id": name, "X-Wait-For-Log": "1"}
-            path = "/models/ecg5000/autoencoder/predict"
-            assert client.post(path, json=beat, headers=headers).json()["logged"]
+        headers = {"X-Entity-Id": "patient-1", "X-Wait-For-Log": "1"}
+        path = "/models/ecg5000/autoencoder/predict"
+        assert client.post(path, json=beat, headers=headers).json()["logged"]
+        about: dict[str, Any] = {"dataset": "ecg5000", "model": "autoencoder"}
+        about |= {"measured": datetime.now(UTC), "moment": datetime.now(UTC)}
+        with AnswerLog(str(where)) as log:
+            log.write([answer(entity=name, **about) for name in ("pump-1", "pump-2")])
         project.wait_until(lambda: value(client, "machines", state="known") == 2)
         assert value(client, "machines", state="old") == 0
         where.unlink()

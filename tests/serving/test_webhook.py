@@ -123,6 +123,25 @@ def test_one_at_a_time_and_none_twice(stand: Stand) -> None:
         project.wait_until(lambda: len(stand.log()) == 8)
 
 
+def test_one_that_cannot_be_started_ends_no_other(stand: Stand) -> None:
+    """Memory has run out, or the environment is being made anew: it has failed, which is seen, and the
+    next ones run."""
+    python = stand.folder / "python"
+    stand.command[0] = str(python)
+    failed = 'beatline_retraining_run_failed{dataset="ptbxl",model="cnn"}'
+    with serving(stand) as client:
+        client.post("/retrain", json=notification(KEYS[0]))
+        project.wait_until(lambda: state_of(client, KEYS[0]) == "failed")
+        assert f"{failed} 1.0" in client.get("/metrics").text
+        python.symlink_to(sys.executable)
+        for key in KEYS[:2]:
+            stand.let_go(key)
+        answer = client.post("/retrain", json=notification(*KEYS[:2])).json()
+        assert answer["accepted"] == KEYS[:2]
+        project.wait_until(lambda: states(client) == dict.fromkeys(KEYS[:2], "made"))
+        assert f"{failed} 0.0" in client.get("/metrics").text
+
+
 def test_what_is_resolved_starts_nothing(stand: Stand) -> None:
     """Alertmanager tells of the end of an alert too."""
     with serving(stand) as client:

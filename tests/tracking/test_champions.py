@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import filecmp
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from beatline.serving import model as models
 from beatline.serving import predictor
 from beatline.tracking import champions, copies, registered, runs
 from beatline.tracking.client import URI, MlflowClient, connect
-from beatline.tracking.names import PREDICTIONS
+from beatline.tracking.names import CHAMPION, DATASET, MODEL, PREDICTIONS
 from beatline.tracking.registered import Version
 from tests.damage import flip
 from tests.serving.project import raw_recordings
@@ -92,6 +94,33 @@ def test_a_copy_is_of_one_registry(
     assert len(caplog.records) == 1 and second in caplog.text
 
 
+def test_a_champion_made_by_hand_stops_no_other(
+    sqlite_mlflow: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither that of a model that nobody serves here, nor that of one that is, whose copy goes on; the
+    log says once which it is."""
+
+    def by_hand(key: str) -> None:
+        name = registered.registered_name(key)
+        number = sqlite_mlflow.create_model_version(name, str(tmp_path), await_creation_for=0)
+        sqlite_mlflow.set_registered_model_alias(name, CHAMPION, number.version)
+
+    other = "ptbxl/autoencoder"
+    kept = champions.Champions(tmp_path, [other, KEY], seconds=60)
+    crown(sqlite_mlflow, version_of(sqlite_mlflow, tmp_path, 1, other))
+    kept.look()
+    sqlite_mlflow.create_registered_model("mnist.cnn", {DATASET: "mnist", MODEL: "cnn"})
+    by_hand("mnist/cnn")
+    crown(sqlite_mlflow, version_of(sqlite_mlflow, tmp_path, 3))
+    assert kept.look() is None and number_of(tmp_path) == "1" and not caplog.records
+    by_hand(other)
+    crown(sqlite_mlflow, version_of(sqlite_mlflow, tmp_path, 4))
+    assert kept.look() is None and number_of(tmp_path) == "2"
+    assert (tmp_path / copies.place_of(other)).exists()
+    kept.look()
+    assert len(caplog.records) == 1 and "ptbxl.autoencoder" in caplog.text
+
+
 def test_a_damaged_version_takes_no_place(
     sqlite_mlflow: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -107,6 +136,26 @@ def test_a_damaged_version_takes_no_place(
     kept.look()
     assert number_of(tmp_path) == "1"
     assert f"{KEY} version 2" in caplog.text and "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["model.onnx", "predictions/predictions.csv", copies.VERSION])
+@pytest.mark.parametrize("damage", [partial(flip, place=100), Path.unlink])
+def test_a_damaged_copy_is_made_anew(
+    path: str, damage: Callable[[Path], object], sqlite_mlflow: MlflowClient, tmp_path: Path
+) -> None:
+    """By the service that starts on it, and by whoever else asks for the version."""
+    version = version_of(sqlite_mlflow, tmp_path, 1)
+    crown(sqlite_mlflow, version)
+    followed(tmp_path).look()
+    place = tmp_path / copies.place_of(KEY)
+    whole = (place / path).read_bytes()
+    for mend in (
+        lambda: followed(tmp_path).look(),
+        lambda: champions.copy(sqlite_mlflow, tmp_path, version, CHAMPION),
+    ):
+        damage(place / path)
+        mend()
+        assert (place / path).read_bytes() == whole and number_of(tmp_path) == "1"
 
 
 def test_without_the_registry_copies_go_on(

@@ -101,7 +101,7 @@ def test_a_server_holds_runs_and_versions_too(
     version, is_new, _ = promotion.register(connected, state, project.COMPARE)
     assert is_new and version.aliases == (names.CHALLENGER,)
     promotion.promote(connected, KEY, names.CHALLENGER, project.COMPARE)
-    [champion] = registered.champions(connected)
+    champion = registered.resolve(connected, KEY)
     held = registered.download(connected, champion, tmp_path / "held")
     original = tmp_path / "p/data/models" / KEY
     assert {path.name: path.read_bytes() for path in held.iterdir()} == {

@@ -14,7 +14,7 @@ import pytest
 
 from beatline.bundle import model_info
 from beatline.common.errors import UserError
-from beatline.comparing.comparison import CANNOT_TELL, FAILED, PASSED
+from beatline.comparing.comparison import CANNOT_TELL, FAILED
 from beatline.tracking import names, promotion, registered, runs
 from beatline.tracking.client import MlflowClient
 from beatline.tracking.registered import Version
@@ -56,7 +56,7 @@ def test_a_worse_model_does_not_become_the_champion(mlflow: MlflowClient, tmp_pa
     """The whole way: register, promote, a worse and a better challenger, and back again."""
     first, judgement = register(mlflow, tmp_path, 1, 1.0)
     assert (first.number, first.aliases) == (1, (names.CHALLENGER,))
-    assert judgement.sentence == promotion.FIRST and registered.champion(mlflow, KEY) is None
+    assert judgement.sentence == promotion.FIRST and registered.aliased(mlflow, KEY) is None
     promotion.promote(mlflow, KEY, names.CHALLENGER, COMPARE)
     assert registered.resolve(mlflow, KEY).aliases == (names.CHAMPION,)
 
@@ -186,6 +186,34 @@ def test_a_move_by_hand_is_not_undone_by_guess(sqlite_mlflow: MlflowClient, tmp_
     assert registered.resolve(sqlite_mlflow, KEY).number == 3
 
 
+def kill_promotion(client: MlflowClient, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promote a version as far as the record of it."""
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = registered.resolve(client, KEY).number
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(MlflowClient, "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            promotion.promote(client, KEY, number, COMPARE)
+    assert registered.resolve(client, KEY).number == before
+
+
+def test_who_goes_back_after_an_interrupted_move_gets_where_it_was(
+    sqlite_mlflow: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the champion before the one that is: what was recorded last has not happened."""
+    for number, skill in enumerate((1.0, 2.0, 3.0), 1):
+        register(sqlite_mlflow, tmp_path, number, skill)
+    for number in (1, 2):
+        promotion.promote(sqlite_mlflow, KEY, number, COMPARE)
+    kill_promotion(sqlite_mlflow, 3, monkeypatch)
+    assert promotion.rollback(sqlite_mlflow, KEY).number == 1
+    moves = [(move.before, move.after) for move in registered.moves(sqlite_mlflow, KEY)]
+    assert moves == [(None, 1), (1, 2), (2, 1)]
+
+
 def test_a_move_that_was_interrupted_leaves_no_false_record(
     sqlite_mlflow: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,15 +221,7 @@ def test_a_move_that_was_interrupted_leaves_no_false_record(
     for number, skill in enumerate((1.0, 2.0, 3.0), 1):
         register(sqlite_mlflow, tmp_path, number, skill)
     promotion.promote(sqlite_mlflow, KEY, 1, COMPARE)
-
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as interrupted:
-        interrupted.setattr(MlflowClient, "set_registered_model_alias", killed)
-        with pytest.raises(KeyboardInterrupt):
-            promotion.promote(sqlite_mlflow, KEY, 2, COMPARE)
-    assert registered.resolve(sqlite_mlflow, KEY).number == 1
+    kill_promotion(sqlite_mlflow, 2, monkeypatch)
     promotion.promote(sqlite_mlflow, KEY, 3, COMPARE)
     moves = [(move.before, move.after) for move in registered.moves(sqlite_mlflow, KEY)]
     assert moves == [(None, 1), (1, 3)]
@@ -305,7 +325,7 @@ def test_a_version_that_somebody_made_by_hand_is_refused(
     sqlite_mlflow.create_model_version(NAME, str(tmp_path), await_creation_for=0)
     sqlite_mlflow.set_registered_model_alias(NAME, names.CHAMPION, "2")
     with pytest.raises(UserError, match="version 2"):
-        registered.champion(sqlite_mlflow, KEY)
+        registered.aliased(sqlite_mlflow, KEY)
 
 
 def test_a_stranger_finds_what_it_is(sqlite_mlflow: MlflowClient, tmp_path: Path) -> None:
@@ -334,14 +354,3 @@ def test_the_service_needs_neither_torch_nor_dvc() -> None:
     command = [sys.executable, "-c", loaded]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
-
-
-def test_every_champion_is_listed(sqlite_mlflow: MlflowClient, tmp_path: Path) -> None:
-    """What a service asks for when it starts."""
-    assert registered.champions(sqlite_mlflow) == []
-    register(sqlite_mlflow, tmp_path, 1, 1.0)
-    assert registered.champions(sqlite_mlflow) == []
-    _, judgement = promotion.promote(sqlite_mlflow, KEY, 1, COMPARE)
-    assert judgement.outcome == PASSED
-    [version] = registered.champions(sqlite_mlflow)
-    assert (version.key, version.number) == (KEY, 1)
