@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +375,45 @@ def test_a_restart_loses_no_request(folder: Path) -> None:
         load.more(100)
         assert load.wrong == []
         assert len(workers(server)) == WORKERS
+
+
+def test_a_restart_that_waits_for_slow_clients(folder: Path) -> None:
+    """While a worker that is replaced finishes what it has begun, one that dies is replaced, and the
+    signal that ends the server is heard: who comes then is refused."""
+    patient(folder, seconds=60.0)
+    server = Process(folder, "--port", "0", "--workers", "1")
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        slow = stack.enter_context(socket.create_connection(server.address))
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        slow.sendall(head + b"Content-Length: 11\r\n\r\n[")
+        (old,) = workers(server)
+        project.wait_until(lambda: metric(server.url, "requests_in_flight") == 2)
+        server.process.send_signal(signal.SIGHUP)
+        project.wait_until(lambda: not listens(old), 60)
+        (new,) = set(workers(server)) - {old}
+        os.kill(new, signal.SIGKILL)
+        project.wait_until(lambda: bool(set(workers(server)) - {old, new}), 60)
+        project.wait_until(lambda: accepts(server.address))
+        server.process.send_signal(signal.SIGTERM)
+        project.wait_until(lambda: not accepts(server.address))
+        assert psutil.pid_exists(old) and not select.select([slow], [], [], 0)[0]
+        slow.sendall(b"71,150,90]")
+        assert slow.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        server.end()
+
+
+def patient(folder: Path, seconds: float) -> None:
+    """Have the server wait so long for bodies and answers."""
+    yaml, path = YAML(typ="safe", pure=True), folder / "params.yaml"
+    content = yaml.load(path)
+    content["serve"] |= {"seconds_to_send": seconds, "seconds_to_answer": seconds}
+    yaml.dump(content, path)
+
+
+def listens(pid: int) -> bool:
+    connections = psutil.Process(pid).net_connections("tcp")
+    return any(connection.status == psutil.CONN_LISTEN for connection in connections)
 
 
 def test_workers_end_with_their_parent(folder: Path) -> None:
