@@ -27,7 +27,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from beatline.commands.serve import MAX_SOURCES
-from beatline.serving import registry, tokens
+from beatline.serving import access_log, registry, tokens
 from beatline.serving.supervisor import METRICS
 from tests.paths import ROOT
 from tests.serving import project
@@ -316,6 +316,34 @@ def test_an_access_log(folder: Path, tmp_path: Path, to_file: bool) -> None:
         answer.headers["X-Request-ID"]: (answer.status_code, len(answer.content))
         for answer in answers
     }
+
+
+def test_an_access_log_that_nobody_reads(folder: Path) -> None:
+    """Costs lines, and no answer; how many is said at the end, and what was read is whole."""
+    process = start(folder, "--port", "0", "--workers", "1", "--access-log")
+    assert process.stdout and process.stderr
+    try:
+        address = process.stderr.readline().split()[3].removeprefix("http://").split(":")
+        asked = access_log.WAITING + 1000  # a pipe takes some hundred lines
+        head = b"GET /page/%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"a" * access_log.LONGEST)
+        with socket.create_connection((address[0], int(address[1])), timeout=20) as connection:
+            answers = connection.makefile("rb")
+            for _ in range(asked):
+                connection.sendall(head)
+                assert answers.readline() == b"HTTP/1.1 404 Not Found\r\n"
+                length = 0
+                while (line := answers.readline()) != b"\r\n":
+                    if line.startswith(b"content-length: "):
+                        length = int(line.split()[1])
+                answers.read(length)
+        assert httpx.get(f"http://{':'.join(address)}/health", timeout=20).status_code == 200
+    finally:
+        process.terminate()
+        said, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    lines = [json.loads(line) for line in said.splitlines()]
+    lost = sum(map(int, re.findall(r"access log .* (\d+) lines", errors)))
+    assert lines and lost and len(lines) + lost == asked
 
 
 def test_a_token_and_a_rate_of_all_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
