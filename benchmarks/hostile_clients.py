@@ -1,6 +1,6 @@
 """What hostile clients cost the API, and what others notice of them.
 
-Run as `python -m benchmarks.hostile_clients [ATTACK …]` in a project whose models are trained (about four
+Run as `python -m benchmarks.hostile_clients [ATTACK …]` in a project whose models are trained (about six
 minutes). It starts `beatline serve` anew for each attack, and attacks it from a process of its own, while
 another client asks for ``/health`` and for a picture of a digit, as a person at the page does. Printed
 are the growth of memory of all processes of the server (at its highest, and after a rest), and the times
@@ -13,8 +13,10 @@ import argparse
 import http.client
 import io
 import multiprocessing
+import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ from PIL import Image
 
 from beatline.common import params
 from beatline.common.errors import UserError, reporting_mistakes
+from beatline.monitoring.settings import VARIABLE
 from benchmarks.serving import exchange, post, server
 
 LONGEST_GROWTH = 100  # MB of memory, of all processes together
@@ -172,6 +175,53 @@ def empty_rows(port: int, end: float) -> None:
     _ask(4, port, end, [post("/predict", body, Content_Type="application/json")])
 
 
+def long_texts(port: int, end: float) -> None:
+    """Four clients whose largest bodies are more values than there may be, and a text of all the rest,
+    with and without escapes and an end, or a key."""
+    ones = b"[" + b"1," * 180_000
+    rest = (largest() - len(ones) - 10) // 2
+    bodies = {
+        "/predict": [
+            ones + b'"' + part * rest + end for part in (b"aa", rb"\"") for end in (b'"]', b"")
+        ],
+        "/feedback": [b'{"' + b"aa" * rest + b'": 1}'],
+    }
+    _ask(4, port, end, _json(bodies))
+
+
+def small_objects(port: int, end: float) -> None:
+    """Four clients whose largest bodies are lists of a value, objects, texts or channels' names."""
+    most = largest()
+    named = b",".join(b'"%x": [1]' % number for number in range(most // 14))
+    lists, objects, texts = (
+        b"[" + part * ((most - 4) // len(part)) + b"1]" for part in (b"[1],", b"{},", b'"",')
+    )
+    bodies = {
+        "/feedback": [lists, objects, texts],
+        ECG: [lists, objects, texts, b'{"signal": {%s}}' % named],
+        "/predict": [objects, texts],
+    }
+    _ask(4, port, end, _json(bodies))
+
+
+def outputs(port: int, end: float) -> None:
+    """Four clients that ask for the same output of the inference protocol 12,000 times."""
+    names = b",".join([b'{"name": "probabilities"}'] * 12_000)
+    values = b",".join([b"0"] * 120)
+    tensor = b'{"name": "recording", "shape": [10, 12], "datatype": "FP32", "data": [%s]}' % values
+    body = b'{"inputs": [%s], "outputs": [%s]}' % (tensor, names)
+    _ask(4, port, end, _json({"/v2/models/ptbxl.cnn/infer": [body]}))
+
+
+def _json(bodies: dict[str, list[bytes]]) -> list[bytes]:
+    """Requests that send them."""
+    return [
+        post(path, body, Content_Type="application/json")
+        for path, several in bodies.items()
+        for body in several
+    ]
+
+
 def _ask(count: int, port: int, end: float, requests: list[bytes]) -> None:
     def client() -> None:
         number = 0
@@ -190,7 +240,7 @@ ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
     for attack in (
         long_header, many_headers, idle, pipeline, bodies, explanations, long_recordings,
-        json_values, empty_rows,
+        json_values, empty_rows, long_texts, small_objects, outputs,
     )
 }  # fmt: skip
 
@@ -273,10 +323,22 @@ def _listens(process: psutil.Process, port: int) -> bool:
     )
 
 
+@contextmanager
+def logging_answers() -> Iterator[None]:
+    """Have the server log answers, as one that takes feedback does."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[VARIABLE] = f"{folder}/answers.db"
+        yield
+
+
 def attacked(name: str) -> bool:
     """Print the line of an attack; whether it holds."""
     others, stop = Others(), threading.Event()
-    with server("beatline", "serve") as (port, _), processes_of(port) as processes:
+    with (
+        logging_answers(),
+        server("beatline", "serve") as (port, _),
+        processes_of(port) as processes,
+    ):
         digit = post(DIGIT, picture(), Content_Type="image/png")
         wait_for_all(port, digit)
         exchange(port, [digit], 200, clients=8)  # what is imported and kept anyway

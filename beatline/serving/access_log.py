@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import re
+import threading
+import time
 import uuid
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -23,6 +26,8 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
 # Characters of a path or a client, so that a line is written as a whole: a pipe takes 4,096 bytes at
 # once, and each character of a path may become six.
 LONGEST = 300
+WAITING = 2000  # lines to be written, of each process; more are lost
+SECONDS_TO_END = 2.0  # in which lines are still written
 NAME = "beatline.access"
 _lines = logging.getLogger(NAME)
 _log = logging.getLogger("beatline.serving")
@@ -81,23 +86,65 @@ def logging_of(path: str | None) -> dict[str, Any]:
     return {"handlers": {"access": handler}, "loggers": {NAME: logger}}
 
 
+def finish() -> None:
+    """Return when the lines of this process are written, or in some seconds without."""
+    for handler in _lines.handlers:
+        if isinstance(handler, Lines):
+            handler.finish()
+
+
 class Lines(logging.Handler):
-    """A handler that says once, in the log of errors, that it fails, and goes on when it can again: a
-    full disk or a reader that is gone costs lines, not answers."""
+    """A handler whose lines a thread writes: a full disk, a reader that is gone or one that takes nothing
+    costs lines, not answers. What was lost is said in the log of errors, once, and at the end."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
         self._failed = False
+        self._waiting: queue.Queue[bytes] = queue.Queue(WAITING)
+        self._lost = 0
+        self._thread: threading.Thread | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._thread is None:  # not in the parent process, which writes none
+            self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
+            self._thread.start()
         try:
-            self._write(f"{record.getMessage()}\n".encode())
-            self._failed = False
-        except OSError as error:
-            if not self._failed:
-                _log.error("the access log cannot be written (%s): lines are lost", error.strerror)
-            self._failed = True
+            self._waiting.put_nowait(f"{record.getMessage()}\n".encode())
+        except queue.Full:
+            self._lost += 1
+
+    def finish(self) -> None:
+        """Wait until all lines are written, but not long, and say how many were lost."""
+        end = time.monotonic() + SECONDS_TO_END
+        while self._waiting.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.01)
+        self._say_what_is_lost(self._waiting.unfinished_tasks)
+
+    def _run(self) -> None:
+        while True:
+            line = self._waiting.get()
+            try:
+                self._write(line)
+                self._failed = False
+            except OSError as error:
+                if not self._failed:
+                    _log.error(
+                        "the access log cannot be written (%s): lines are lost", error.strerror
+                    )
+                self._failed = True
+            self._waiting.task_done()
+            if self._lost and not self._waiting.unfinished_tasks:
+                self._say_what_is_lost()
+
+    def _say_what_is_lost(self, more: int = 0) -> None:
+        self.acquire()  # as who emits has it
+        try:
+            lost, self._lost = self._lost + more, 0
+        finally:
+            self.release()
+        if lost:
+            _log.error("the access log was not taken in time: %d lines are lost", lost)
 
     def _write(self, line: bytes) -> None:
         """Write a line by one call: several processes write to the same file."""

@@ -81,19 +81,44 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._expects_headers:
             self._header_bytes += len(data)
         try:
-            self.parser.feed_data(data)
+            self._parse(data)
             if self._header_bytes > HEADER_BYTES:
                 self._too_long()
-        except httptools.HttpParserUpgrade:  # which nothing here does: what follows is no HTTP
-            self.cycle.keep_alive = False
-            if not self._is_due:
-                self.transport.close()
         except (httptools.HttpParserError, Problem) as error:
             reason = error if isinstance(error, Problem) else error.__context__  # of a callback
             malformed = Problem(HTTPStatus.BAD_REQUEST, "this is not a request of HTTP/1.1")
             self._refuse(reason if isinstance(reason, Problem) else malformed)
             return
         self._watch()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what has come. A request that would change to another protocol is one of HTTP here, as
+        RFC 9110 (7.8) lets a server have it; the parser, which sees no body in it, is given it anew."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._opens_tunnel:  # what follows is no HTTP
+                    self.cycle.keep_alive = False
+                    if not self._is_due:
+                        self.transport.close()
+                    return
+                lines = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+                method, version = self.parser.get_method(), self.parser.get_http_version()
+                first = b"%s %s HTTP/%s" % (method, self.url, version.encode())
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+                data = b"\r\n".join([first, *lines, b"", data[upgrade.args[0] :]])
+
+    @property
+    def _opens_tunnel(self) -> bool:
+        return self.parser.get_method() == b"CONNECT"
+
+    @property
+    def _comes_anew(self) -> bool:
+        """Whether the request that is just parsed will be, as one of HTTP."""
+        return self.parser.should_upgrade() and not self._opens_tunnel
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -121,6 +146,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
 
     def on_headers_complete(self) -> None:
+        if self._comes_anew:
+            return
         if len(self.pipeline) >= PIPELINED:
             detail = (
                 f"{PIPELINED} requests of this connection wait already: read their answers first"
@@ -133,6 +160,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
+        if self._comes_anew:
+            return
         self._expects_headers = True
         super().on_message_complete()
 

@@ -13,6 +13,7 @@ import orjson
 from beatline.common.errors import listed, names_there_are, shown
 from beatline.monitoring.answers import Answer, AnswerLog
 from beatline.monitoring.rows import ANOMALY, NORMAL
+from beatline.serving import json_text
 from beatline.serving.answer_log import using_log
 from beatline.serving.model import Model
 from beatline.serving.problems import (
@@ -23,6 +24,7 @@ from beatline.serving.problems import (
 )
 
 MOST = 1000  # answers of a request
+VALUES = 100  # of an answer: its labels, and what is around them
 ID = re.compile("[0-9a-f]{32}")
 KEYS = ("answer", "labels")
 NAMED = 3  # unknown answers in a message
@@ -38,6 +40,10 @@ class Said:
 
 def read(body: bytes) -> list[Said]:
     """Return what a body in JSON says: an object, or a list of them. Raises Problem if it is none."""
+    if json_text.has_more(body, MOST * VALUES):
+        raise too_large(
+            f"the body has more values than {MOST} answers of {VALUES} labels: send them in parts"
+        )
     try:
         content = orjson.loads(body)
     except ValueError as error:
@@ -59,9 +65,8 @@ def _said(entry: object, where: str) -> Said:
     if not isinstance(entry, dict):
         raise unfit(f"{where} is no object with the keys {' and '.join(KEYS)}: send one")
     if wrong := [key for key in entry if key not in KEYS]:
-        raise unfit(
-            f"{where} has an unknown key {shown(wrong[0])!r}{names_there_are(wrong[0], KEYS)}"
-        )
+        word = shown(wrong[0])
+        raise unfit(f"{where} has an unknown key {word!r}{names_there_are(word, KEYS)}")
     if missing := [key for key in KEYS if key not in entry]:
         raise unfit(f"{where} lacks {missing[0]}: add it")
     answer, labels = entry["answer"], entry["labels"]

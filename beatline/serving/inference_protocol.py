@@ -123,7 +123,7 @@ class InferenceRequest(BaseModel):
     id: str | None = None
     parameters: RequestParameters | None = None
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=1)]
-    outputs: list[RequestedOutput] | None = None
+    outputs: Annotated[list[RequestedOutput], Field(max_length=len(OUTPUTS))] | None = None
 
 
 class InferenceProtocol:
@@ -259,14 +259,22 @@ def decoded(
             f"{shown(where)}: {shown(mistake['msg'], 200)}: send a request of the Open Inference "
             f"Protocol v2 with one input"
         ) from None
-    for output in request.outputs or []:
-        if output.name not in outputs_of(model):
-            word = shown(output.name)
-            raise unfit(f"there is no output {word!r}{names_there_are(word, outputs_of(model))}")
+    _check_outputs([output.name for output in request.outputs or []], outputs_of(model))
     tensor = request.inputs[0]
     if tensor.name != INPUT:
         raise unfit(f"there is no input {shown(tensor.name)!r}: call it {INPUT}")
     return request, _recordings(_values(tensor, binary, limits), tensor, model, limits)
+
+
+def _check_outputs(names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise Problem unless each of the names is one of those that are known, and there once: what is
+    asked for a thousand times would be answered as often."""
+    for number, name in enumerate(names):
+        if name not in known:
+            word = shown(name)
+            raise unfit(f"there is no output {word!r}{names_there_are(word, known)}")
+        if name in names[:number]:
+            raise unfit(f"the output {name} is asked for twice: name each once")
 
 
 def encoded(

@@ -80,7 +80,7 @@ class Machines:
         """Return when what waits was sent, or in some seconds without."""
         self._deadline = time.monotonic() + SECONDS_TO_END
         with suppress(queue.Full):
-            self._waiting.put_nowait(None)
+            self._waiting.put(None, timeout=SECONDS_TO_END)
         self._thread.join(2 * SECONDS_TO_END)
 
     def send(self, model: Model, machine: str, features: Sequence[float]) -> list[Notice]:

@@ -213,8 +213,11 @@ class Registry:
         files = stamp(*(self._bundles / key / name for name in FILES))
         if files[0] is None:
             reason = "its files are gone" if entry.model else self._none_yet
-            # A champion goes on without its files; a challenger without files is none any more.
-            left = entry.model if self._alias == names.CHAMPION else None
+            left = entry.model
+            if self._alias != names.CHAMPION:  # who goes on without files: others are none any more
+                left = None
+                if files != entry.tried and entry != Entry():
+                    self._telemetry.dropped(key, self._alias, entry.model)
             self._set(key, replace(entry, model=left, tried=files, reason=reason))
         elif files != entry.tried:
             self._load(key, files)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from codecs import BOM_UTF8
 from collections.abc import AsyncGenerator, Sequence
 from http import HTTPStatus
@@ -15,6 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from beatline.common.errors import names_there_are, shown
+from beatline.serving import json_text
 from beatline.serving.problems import (
     Problem,
     malformed,
@@ -28,7 +28,6 @@ from beatline.serving.work import Take
 
 MULTIPART = "multipart/form-data"
 MAX_FILES = 8  # of one recording: a header and its signal files
-TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')  # in JSON
 
 
 def flags(request: Request, names: Sequence[str]) -> dict[str, bool]:
@@ -106,9 +105,8 @@ def ends_soon(request: Request, limits: Serve) -> bool:
 def rows(body: bytes, limits: Serve, features: Sequence[str]) -> object:
     """The content of a body in JSON that holds rows of `features`. Raises Problem if it is none, or has
     far more values than the rows of one request can have."""
-    # Before the parser makes objects of them, which take thirty times the memory of the text.
     most = 2 * limits.max_rows * (len(features) + 1)  # what is little more is told how much it is
-    if _separators(body) > most and _separators(TEXT.sub(b"", body)) > most:
+    if json_text.has_more(body, most):
         raise too_large(
             f"the body has more values than {limits.max_rows} rows of {len(features)} features: send "
             f"them in parts"
@@ -117,10 +115,6 @@ def rows(body: bytes, limits: Serve, features: Sequence[str]) -> object:
         return orjson.loads(body.removeprefix(BOM_UTF8))
     except ValueError as error:
         raise malformed(f"the body is not JSON: {error}") from None
-
-
-def _separators(body: bytes) -> int:
-    return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
 def upload_of(headers: Headers, kind: str, body: bytes) -> Upload:

@@ -25,6 +25,7 @@ from beatline.formats.recording import Notice, Recording
 from beatline.monitoring import machines as known_machines
 from beatline.monitoring.settings import Monitoring
 from beatline.serving import (
+    access_log,
     answer_log,
     answers,
     documentation,
@@ -219,6 +220,7 @@ class Service:
                     await asyncio.to_thread(self.machine_watch.stop)
                 if self.logbook:
                     await asyncio.to_thread(self.logbook.writer.stop)
+                await asyncio.to_thread(access_log.finish)
 
     def add_to(self, app: FastAPI) -> None:
         """Add the operations to an application, with what its document says of them."""

@@ -108,6 +108,7 @@ class Shadows:
         self._waiting: queue.Queue[_Heard | None]
         self._waiting = queue.Queue(WAITING)
         self._draw = random.Random()
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
 
     def start(self) -> None:
@@ -116,7 +117,8 @@ class Shadows:
 
     def stop(self) -> None:
         """Return when the answer that is being made is made."""
-        with suppress(queue.Full):
+        self._ending.set()
+        with suppress(queue.Full):  # then nobody waits for something to come
             self._waiting.put_nowait(None)
         self._registry.stop()
         self._thread.join(self._limits.seconds_to_answer)
@@ -138,7 +140,7 @@ class Shadows:
 
     def _run(self) -> None:
         yield_to_others()
-        while (heard := self._waiting.get()) is not None:
+        while (heard := self._waiting.get()) is not None and not self._ending.is_set():
             if not self._budget.has_some():
                 self._telemetry.shadowed("left out")
                 continue

@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TextIO
@@ -37,8 +38,30 @@ SECONDS_TO_LOCK = 60  # after which a folder that nobody holds has been left
 SECONDS_WITHOUT_PARENT = 1.5  # for what has begun to be answered
 
 
+@dataclass
+class _Coming:
+    """A worker that is to take the place of that with the `number`, if it is ready by the `deadline`."""
+
+    number: int
+    process: Process
+    deadline: float
+    asked: bool = False
+
+    def is_ready(self) -> bool:
+        """Whether it has said so. Never waits: it is asked now, and heard at the next call."""
+        connection = self.process.parent_conn
+        try:
+            if not self.asked:
+                connection.send(b"ping")
+            self.asked = not connection.poll()
+            return not self.asked and connection.recv()
+        except (OSError, EOFError):
+            return False  # it ends
+
+
 class Supervisor(Multiprocess):
-    """Workers that are replaced when they die; what a dead one held is taken out of the metrics."""
+    """Workers that are replaced when they die; what a dead one held is taken out of the metrics. A
+    restart goes on by small steps, so that signals are heard and the dead replaced meanwhile."""
 
     def __init__(
         self,
@@ -55,6 +78,9 @@ class Supervisor(Multiprocess):
         self._url = url
         self._healthy = threading.Event()
         self._pids: set[int] = set()
+        self._outdated: list[int] = []  # numbers of the workers that are to be replaced
+        self._coming: _Coming | None = None
+        self._leaving: list[Process] = []  # have been told to end
 
     def run(self) -> None:
         threading.Thread(target=self._announce, daemon=True).start()
@@ -75,17 +101,71 @@ class Supervisor(Multiprocess):
                 self.should_exit.set()
                 return
             print(f"worker {process.pid} has ended and is replaced", file=sys.stderr, flush=True)
-            self.processes[number] = Process(self.config, self.sockets)
-            self.processes[number].start()
+            self.processes[number] = self._started()
+        self._go_on_restarting()
         self._forget_the_dead()
+
+    def handle_hup(self) -> None:
+        self._outdated = [*range(len(self.processes))]
+
+    def handle_ttou(self) -> None:
+        if self.processes_num > 1:
+            self.processes_num -= 1
+            self._retire(self.processes.pop())
 
     def terminate_all(self) -> None:
         for listener in self.sockets:
             listener.close()  # who comes now is refused rather than left waiting
+        if self._coming:
+            self._retire(self._coming.process)
         super().terminate_all()
 
+    def join_all(self) -> None:
+        super().join_all()
+        for process in self._leaving:
+            process.join()
+
+    def _go_on_restarting(self) -> None:
+        """Take the next step: one worker comes at a time, and the next when the one before has left."""
+        self._leaving = [process for process in self._leaving if process.exitcode is None]
+        coming = self._coming
+        if coming is None:
+            if self._outdated and not self._leaving:
+                deadline = time.monotonic() + self.config.timeout_worker_healthcheck
+                self._coming = _Coming(self._outdated.pop(0), self._started(), deadline)
+        elif coming.process.exitcode is not None or time.monotonic() > coming.deadline:
+            print(
+                f"error: worker {coming.process.pid} was not ready in time to replace another: the "
+                f"restart ends here",
+                file=sys.stderr,
+                flush=True,
+            )
+            coming.process.kill()
+            self._leaving.append(coming.process)
+            self._outdated, self._coming = [], None
+        elif coming.number >= len(self.processes):  # there are fewer now
+            self._retire(coming.process)
+            self._coming = None
+        elif coming.is_ready():
+            self._retire(self.processes[coming.number])
+            self.processes[coming.number], self._coming = coming.process, None
+
+    def _started(self) -> Process:
+        process = Process(self.config, self.sockets)
+        process.start()
+        return process
+
+    def _retire(self, process: Process) -> None:
+        process.terminate()
+        self._leaving.append(process)
+
     def _forget_the_dead(self) -> None:
-        alive = {process.pid for process in self.processes if process.pid}
+        workers = [
+            *self.processes,
+            *self._leaving,
+            *([self._coming.process] if self._coming else []),
+        ]
+        alive = {process.pid for process in workers if process.pid}
         for pid in self._pids - alive:
             multiprocess.mark_process_dead(pid)
         self._pids = alive

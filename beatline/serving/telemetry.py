@@ -266,6 +266,12 @@ class Telemetry:
         self._failing.labels(*key.split("/"), role).set(0)
         self._failures.labels(*key.split("/"))  # 0, so that the first one is an increase
 
+    def dropped(self, key: str, role: str, model: Model | None) -> None:
+        """Note that there is no such bundle any more; `model`: what was loaded of it."""
+        self._failing.labels(*key.split("/"), role).set(0)
+        if model is not None:
+            self._identity.labels(*_identity(model)).set(0)
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         everything = self._registry

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from beatline.commands.serve import MAX_SOURCES
-from beatline.serving import registry, tokens
+from beatline.serving import access_log, registry, tokens
 from beatline.serving.supervisor import METRICS
 from tests.paths import ROOT
 from tests.serving import project
@@ -317,6 +318,34 @@ def test_an_access_log(folder: Path, tmp_path: Path, to_file: bool) -> None:
     }
 
 
+def test_an_access_log_that_nobody_reads(folder: Path) -> None:
+    """Costs lines, and no answer; how many is said at the end, and what was read is whole."""
+    process = start(folder, "--port", "0", "--workers", "1", "--access-log")
+    assert process.stdout and process.stderr
+    try:
+        address = process.stderr.readline().split()[3].removeprefix("http://").split(":")
+        asked = access_log.WAITING + 1000  # a pipe takes some hundred lines
+        head = b"GET /page/%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"a" * access_log.LONGEST)
+        with socket.create_connection((address[0], int(address[1])), timeout=20) as connection:
+            answers = connection.makefile("rb")
+            for _ in range(asked):
+                connection.sendall(head)
+                assert answers.readline() == b"HTTP/1.1 404 Not Found\r\n"
+                length = 0
+                while (line := answers.readline()) != b"\r\n":
+                    if line.startswith(b"content-length: "):
+                        length = int(line.split()[1])
+                answers.read(length)
+        assert httpx.get(f"http://{':'.join(address)}/health", timeout=20).status_code == 200
+    finally:
+        process.terminate()
+        said, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    lines = [json.loads(line) for line in said.splitlines()]
+    lost = sum(map(int, re.findall(r"access log .* (\d+) lines", errors)))
+    assert lines and lost and len(lines) + lost == asked
+
+
 def test_a_token_and_a_rate_of_all_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server says that it answers although everything needs a token; no worker holds that; and two
     workers together let through what the limit says."""
@@ -374,6 +403,45 @@ def test_a_restart_loses_no_request(folder: Path) -> None:
         load.more(100)
         assert load.wrong == []
         assert len(workers(server)) == WORKERS
+
+
+def test_a_restart_that_waits_for_slow_clients(folder: Path) -> None:
+    """While a worker that is replaced finishes what it has begun, one that dies is replaced, and the
+    signal that ends the server is heard: who comes then is refused."""
+    patient(folder, seconds=60.0)
+    server = Process(folder, "--port", "0", "--workers", "1")
+    with ExitStack() as stack:
+        stack.callback(server.kill)
+        slow = stack.enter_context(socket.create_connection(server.address))
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        slow.sendall(head + b"Content-Length: 11\r\n\r\n[")
+        (old,) = workers(server)
+        project.wait_until(lambda: metric(server.url, "requests_in_flight") == 2)
+        server.process.send_signal(signal.SIGHUP)
+        project.wait_until(lambda: not listens(old), 60)
+        (new,) = set(workers(server)) - {old}
+        os.kill(new, signal.SIGKILL)
+        project.wait_until(lambda: bool(set(workers(server)) - {old, new}), 60)
+        project.wait_until(lambda: accepts(server.address))
+        server.process.send_signal(signal.SIGTERM)
+        project.wait_until(lambda: not accepts(server.address))
+        assert psutil.pid_exists(old) and not select.select([slow], [], [], 0)[0]
+        slow.sendall(b"71,150,90]")
+        assert slow.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        server.end()
+
+
+def patient(folder: Path, seconds: float) -> None:
+    """Have the server wait so long for bodies and answers."""
+    yaml, path = YAML(typ="safe", pure=True), folder / "params.yaml"
+    content = yaml.load(path)
+    content["serve"] |= {"seconds_to_send": seconds, "seconds_to_answer": seconds}
+    yaml.dump(content, path)
+
+
+def listens(pid: int) -> bool:
+    connections = psutil.Process(pid).net_connections("tcp")
+    return any(connection.status == psutil.CONN_LISTEN for connection in connections)
 
 
 def test_workers_end_with_their_parent(folder: Path) -> None:

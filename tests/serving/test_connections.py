@@ -243,16 +243,80 @@ def test_a_connection_without_another_request(
     assert SOON / 2 < time.monotonic() - began < 4
 
 
-@pytest.mark.parametrize(
-    "head", [b"CONNECT /health HTTP/1.1\r\nHost: localhost\r\n", HEALTH + b"Upgrade: x\r\n"]
-)
-def test_another_protocol(connect: Connect, head: bytes) -> None:
-    """Is not spoken: the request is answered as one of HTTP, and the connection ends with it."""
+def test_a_tunnel(connect: Connect) -> None:
+    """Is not opened: the request is refused as one of HTTP, and the connection ends with it."""
     connection = connect()
-    connection.sendall(head + b"Connection: upgrade\r\n\r\n what follows is no HTTP")
+    head = b"CONNECT /health HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\n\r\n"
+    connection.sendall(head + b" what follows is no HTTP")
     began = time.monotonic()
-    assert re.match(rb"HTTP/1.1 [24]\d\d ", until_closed(connection))
+    assert re.match(rb"HTTP/1.1 4\d\d ", until_closed(connection))
     assert time.monotonic() - began < 3
+
+
+WHOLE = b"Content-Length: %d\r\n\r\n%s" % (len(ECG), ECG)
+IN_PARTS = b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (
+    ECG[:1000],
+    len(ECG) - 1000,
+    ECG[1000:],
+)
+# Of curl --http2, of Java's HttpClient, and of a browser that asks for a web socket.
+UPGRADES = {
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+    "websocket": b"Upgrade: websocket\r\nConnection: upgrade\r\n",
+}
+
+
+@pytest.mark.parametrize("body", [WHOLE, IN_PARTS], ids=["length", "chunked"])
+@pytest.mark.parametrize("upgrade", UPGRADES)
+@pytest.mark.parametrize("parts", ["one", "head apart", "bytes", "three requests"])
+def test_an_upgrade_is_not_taken_up(
+    connect: Connect, upgrade: str, body: bytes, parts: str
+) -> None:
+    """The request is answered as any other (RFC 9110, 7.8), whose body it has, however it comes, and the
+    connection goes on."""
+    connection = connect()
+    request = PREDICT + UPGRADES[upgrade] + body
+    if parts == "one":
+        connection.sendall(request)
+    elif parts == "head apart":
+        head, _, rest = request.partition(b"\r\n\r\n")
+        for part in (head + b"\r\n\r\n", rest):
+            connection.sendall(part)
+            time.sleep(0.1)
+    elif parts == "bytes":
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for number in range(300):
+            connection.sendall(request[number : number + 1])
+        connection.sendall(request[300:])
+    else:
+        connection.sendall(2 * request)
+        assert answered(connection).count(b"HTTP/1.1 200 ") == 1
+        connection.sendall(request)
+        assert b'"probabilities"' in answered(connection)
+    assert b'"probabilities"' in answered(connection)
+    assert answers(connection)
+
+
+def test_upgrades_without_a_body(connect: Connect) -> None:
+    """As many as come together are answered, each once."""
+    connection = connect()
+    head = b"GET /models/ptbxl/cnn/examples HTTP/1.1\r\nHost: localhost\r\n"
+    connection.sendall(10 * (head + UPGRADES["h2c"] + b"\r\n"))
+    assert all(b'"examples"' in answered(connection) for _ in range(10))
+    assert answers(connection)
+
+
+def answered(connection: socket.socket) -> bytes:
+    """The next answer, with its head, which says that it is one."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(1)
+    assert received.startswith(b"HTTP/1.1 200 "), received
+    length = int(re.findall(rb"content-length: (\d+)", received)[0])
+    while length:
+        part = connection.recv(length)
+        received, length = received + part, length - len(part)
+    return received
 
 
 def test_no_request_at_all(connect: Connect) -> None:

@@ -298,6 +298,8 @@ REFUSED: dict[str, tuple[int, Any, str]] = {
     "channels": (422, changed(parameters={"channels": "I"}), "names"),
     "shared memory": (400, changed(parameters={"shared_memory_region": "x"}), "shared_memory"),
     "output": (422, {**changed(), "outputs": [{"name": "logits"}]}, "probabilities"),
+    "output twice": (422, {**changed(), "outputs": [{"name": "decisions"}] * 2}, "decisions"),
+    "many outputs": (400, {**changed(), "outputs": [{"name": "decisions"}] * 1000}, "outputs"),
     "classification": (
         400,
         {**changed(), "outputs": [{"name": "probabilities", "parameters": {"classification": 1}}]},

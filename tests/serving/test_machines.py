@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,11 +27,11 @@ import schemathesis
 import soundfile
 
 from beatline.common.files import rounded
-from beatline.feature_store import store
+from beatline.feature_store import definitions, store
 from beatline.features import sound
 from beatline.monitoring.answers import AnswerLog
 from beatline.monitoring.settings import Monitoring
-from beatline.serving import registry
+from beatline.serving import machines, registry
 from beatline.serving.app import create_app
 from tests import postgresql
 from tests.feature_store import tables
@@ -432,3 +433,20 @@ def test_a_store_that_hangs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
             problem(client.get("/machines/pump-1/features"), 503, "does not answer")
             ending = time.monotonic()
         assert time.monotonic() - ending < 8
+
+
+def test_the_end_of_a_server_whose_queue_is_full(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits is sent or given up, and the thread that sends it ends with the server."""
+    folder = shutil.copytree(root, tmp_path / "project", symlinks=True)
+    (folder / store.FOLDER).mkdir(parents=True, exist_ok=True)
+    (folder / store.APPLIED).write_text(definitions.as_json(tables.tables(folder)))
+    before = {thread.ident for thread in threading.enumerate()}
+    monkeypatch.setattr("beatline.feature_store.client.SECONDS_TO_ANSWER", 0.5)
+    monkeypatch.setattr(machines, "WAITING", 2)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        with serving(folder, f"http://127.0.0.1:{hanging.getsockname()[1]}") as client:
+            project.wait_until(lambda: "not_stored" in codes(send(client, "pump-1")))
+        left = [each.name for each in threading.enumerate() if each.ident not in before]
+        assert "feature store" not in left

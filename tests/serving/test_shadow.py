@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +19,13 @@ from beatline.bundle.model_info import WEIGHTS_SHA256, read_model_info
 from beatline.common import sums
 from beatline.common.errors import UserError
 from beatline.evaluation.estimates import Evaluate
+from beatline.formats.recording import Recording
 from beatline.monitoring import shadows
 from beatline.monitoring.answers import AnswerLog, Pair
-from beatline.monitoring.settings import Monitoring
-from beatline.serving import registry, shadow
+from beatline.monitoring.settings import Monitoring, Shadow
+from beatline.serving import answers, registry, shadow, telemetry
+from beatline.serving import model as models
+from beatline.serving.answer_log import Asked, Logbook
 from beatline.tracking import copies, names
 from tests.monitoring.logs import BEGINNING, answer
 from tests.serving import project
@@ -175,6 +179,36 @@ def test_a_challenger_that_is_none_any_more_is_silent(root: Path) -> None:
             return len(pairs(root, "ptbxl/cnn")) == before
 
         project.wait_until(is_silent)
+
+
+def test_the_end_does_not_wait_for_those_that_wait(root: Path) -> None:
+    """Also where as many recordings wait for a challenger as may, its thread ends after the answer that
+    it is making."""
+    limits = project.limits(seconds_to_answer=5.0)
+    counting = telemetry.Telemetry(limits, root)
+    shadows = shadow.Shadows(Shadow(**BUDGET), root, ["ptbxl/cnn"], limits, counting)
+    logbook = Logbook(monitoring(root), counting)
+    champion = models.load(root / copies.place_of("ptbxl/cnn", names.CHAMPION))
+    long = Recording(np.tile(project.raw_recordings("ptbxl")[0], (250, 1)), sampling_rate=100.0)
+    seen: list[Any] = []
+    options: dict[str, Any] = {"explain": False, "with_recording": False}
+    answers.respond(
+        champion, long, **options, limits=limits, observe=lambda *each: seen.append(each[1])
+    )
+    shadows.start()
+
+    def fill() -> None:
+        for _ in range(2 * shadow.WAITING):
+            shadows.offer(champion, seen[0], Asked(None, False), "0" * 32, logbook)
+
+    def was_full() -> bool:
+        fill()
+        return b'beatline_shadow_answers_total{outcome="left out"} 0.0' not in counting.exposition()
+
+    project.wait_until(was_full)
+    fill()
+    shadows.stop()
+    assert "shadow" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_both_are_compared_where_experts_have_spoken(

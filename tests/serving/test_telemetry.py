@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -252,6 +253,39 @@ def test_a_challenger_does_not_show_its_validation_records(
         return [line for line in content.splitlines() if line.startswith(b"beatline_reference")]
 
     assert shown(counting.exposition()) == shown(before[1])
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_challenger_that_is_gone_is_not_shown(folder: Path, damaged: bool) -> None:
+    """Whether it was promoted or deleted: neither as loaded nor as one that cannot be. A model that has
+    never had one has no series."""
+    counting = telemetry.Telemetry(project.limits(), folder)
+    wanted = ["ptbxl/cnn", "ecg5000/autoencoder"]
+    challengers = registry.Registry(folder, wanted, 1, counting, names.CHALLENGER)
+    challengers.look()
+
+    def shown() -> dict[str, list[str]]:
+        lines = counting.exposition().decode().splitlines()
+        series = ("model_info", "model_load_failing")
+        return {
+            name: [line.split()[-1] for line in lines if line.startswith(f"beatline_{name}{{")]
+            for name in series
+        }
+
+    assert shown() == {"model_info": [], "model_load_failing": []}
+    place = test_shadow.put(folder, "ptbxl/cnn", names.CHALLENGER, "2", seed=2)
+    challengers.look()
+    assert shown() == {"model_info": ["1.0"], "model_load_failing": ["0.0"]}
+    if damaged:
+        (place / model_info.GRAPH).write_bytes(b"x")
+        challengers.look()
+        assert shown() == {"model_info": ["1.0"], "model_load_failing": ["1.0"]}
+    shutil.rmtree(place)
+    challengers.look()
+    assert shown() == {"model_info": ["0.0"], "model_load_failing": ["0.0"]}
+    test_shadow.put(folder, "ptbxl/cnn", names.CHALLENGER, "2", seed=2)
+    challengers.look()
+    assert shown() == {"model_info": ["1.0"], "model_load_failing": ["0.0"]}
 
 
 def test_a_damaged_reference_costs_no_answer(

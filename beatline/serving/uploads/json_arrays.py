@@ -24,7 +24,9 @@ KEYS = ("signal", "sampling_rate", "unit", "channels")
 MOST_CHANNELS = 10_000  # with names
 _NUMBERS = (int, float, type(None))
 _KINDS = {str: "text", bool: "true or false", dict: "an object"}
-_NAMES = 10_000  # commas and brackets that do not belong to the signal
+_NAMES = 10_000  # commas, brackets and quotes that do not belong to the signal
+_LITTLE = 100_000  # bytes that become little, whatever they are
+_IN_A_LIST = 8  # values, at least, where there are many: a list takes the memory of as many
 
 
 def read(content: bytes, where: str, limits: Serve) -> Recording:
@@ -56,10 +58,21 @@ def read(content: bytes, where: str, limits: Serve) -> Recording:
 
 
 def check_numbers_fit(content: bytes, limits: Serve, where: str) -> None:
-    """Raise Problem if a text in JSON has more values than one recording may have: before the parser
-    makes objects of them, which take ten times the memory of the text."""
-    if len(content) > 2 * limits.max_values:  # a value and its comma are two bytes at least
-        check_size(max(content.count(b","), content.count(b"[")) - _NAMES, limits, where)
+    """Raise Problem if a text in JSON has more values, lists or names than one recording may have: before
+    the parser makes objects of them, which take ten times the memory of the text and more."""
+    if len(content) <= _LITTLE:
+        return
+    lists, most = content.count(b"["), limits.max_values // _IN_A_LIST + _NAMES
+    check_size(max(content.count(b","), lists) - _NAMES, limits, where)
+    if lists > most:
+        raise too_large(
+            f"{where} has {lists:,} lists, more than {most:,}: send the samples of a channel in one list"
+        )
+    if max(content.count(b'"') // 2, content.count(b"{")) > MOST_CHANNELS + _NAMES:
+        raise too_large(
+            f"{where} has more texts or objects than a recording of {MOST_CHANNELS:,} channels can "
+            f"have: send fewer"
+        )
 
 
 def _parsed(content: bytes, where: str) -> Any:
