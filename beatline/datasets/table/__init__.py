@@ -231,7 +231,9 @@ def read_recordings(pack: Pack, records: Sequence[str]) -> Iterator[np.ndarray]:
     columns, table = _packed(pack)
     rows = pd.Index(_records(columns, table)).get_indexer(pd.Index(records))
     if (rows < 0).any():
-        raise UserError(f"{columns.where} has no row {records[int(rows.argmin())]}: run `dvc repro`")
+        raise UserError(
+            f"{columns.where} has no row {records[int(rows.argmin())]}: run `dvc repro`"
+        )
     for first in range(0, len(rows), BATCH):
         yield table.numbers[rows[first : first + BATCH], None, :]
 
