@@ -129,6 +129,24 @@ def test_detectors_are_not_compared_with_classifiers_unsaid(document: Document) 
     assert "do not compare" in section(document, "Summary of results")
 
 
+@pytest.mark.usefixtures("without_pictures")
+def test_a_partial_auc_of_few_normal_records_is_said_to_be_too_high(root: Path) -> None:
+    """Of the machines' 8 normal records each, 0.8 decide; of ten times as many at a rate of one half, 40."""
+    read = results.read(project.CONTENT, "machines", root)
+    said = []
+    for times, max_fpr in ((1, 0.1), (10, 0.5)):
+        larger = [
+            replace(model, table=model.table.loc[model.table.index.repeat(times)])
+            for model in read.models
+        ]
+        document = Document()
+        evaluate = {**project.EVALUATE, "max_fpr": max_fpr}
+        colours = {model.model: "#0072B2" for model in larger}
+        sections.add_comparison(document, replace(read, models=larger), {}, colours, evaluate)
+        said.append("too high" in document.markdown)
+    assert said == [True, False]
+
+
 def test_each_score_of_an_autoencoder_is_told_apart() -> None:
     """A reader must not take a distance for a reconstruction error; of a model from before there were
     others it is that."""
