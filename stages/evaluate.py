@@ -130,7 +130,8 @@ def warn_of_undefined(estimated: dict[str, Any]) -> None:
         for metric, value in overall
         if np.isfinite(value["value"]) > np.isfinite(value["low"])
     ]
-    if unsure and len(unsure) < len(overall):  # of few patients there is none at all
+    # Of few patients there is none at all, for another reason.
+    if unsure and any(np.isfinite(value["low"]) for _, value in overall):
         warn(
             f"no interval of {', '.join(unsure)}: no resample of the test records holds every class; "
             f"raise aggregate_labels.min_records, or use more records"
