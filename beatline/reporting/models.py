@@ -339,6 +339,7 @@ def parts(results: DatasetResults, model: Evaluated, percent: str) -> str:
         "parts",
         model=model,
         **_exceptions(model),
+        by=results.groups or "record",
         of_kind="an anomaly" if model.task.learns_normal_only else "the class",
         unchosen=[text(name) for name in limits if name in labels and 1 not in set(labels[name])],
         percent=percent,
