@@ -131,7 +131,7 @@ def test_detectors_are_not_compared_with_classifiers_unsaid(document: Document) 
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_partial_auc_of_few_normal_records_is_said_to_be_too_high(root: Path) -> None:
-    """Of the machines' 8 normal records each, 0.8 decide; of ten times as many at a rate of one half, 40."""
+    """Of the 8 normal records of a machine 0.8 decide; of ten times as many at a rate of one half, 40."""
     read = results.read(project.CONTENT, "machines", root)
     said = []
     for times, max_fpr in ((1, 0.1), (10, 0.5)):
