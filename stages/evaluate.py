@@ -13,7 +13,6 @@ from beatline.bundle import model as bundle  # now, since identity sums what is 
 from beatline.common import params, sums
 from beatline.common.errors import run_stage, warn
 from beatline.common.files import replacing, write_csv, write_json
-from beatline.common.words import counted
 from beatline.evaluation import estimates, predictions, reconstructions
 from beatline.evaluation.estimates import FEWEST_GROUPS, FEWEST_OF_A_KIND, Evaluate
 from beatline.evaluation.predictions import Predictions
@@ -84,7 +83,7 @@ def warn_of_few(predicted: Predictions) -> None:
     cure = "test on more (datasets: split), or use recordings of more patients"
     if (number := len(set(groups))) < FEWEST_GROUPS:
         warn(
-            f"the test records are of {counted(number, 'patient')}: there is no interval of fewer than "
+            f"the test records are of {number} patient{'s' * (number > 1)}: there is no interval of fewer than "
             f"{FEWEST_GROUPS}, and what is measured may be chance; {cure}"
         )
         return
