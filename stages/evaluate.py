@@ -83,8 +83,8 @@ def warn_of_few(predicted: Predictions) -> None:
     cure = "test on more (datasets: split), or use recordings of more patients"
     if (number := len(set(groups))) < FEWEST_GROUPS:
         warn(
-            f"the test records are of {number} patient{'s' * (number > 1)}: there is no interval of fewer than "
-            f"{FEWEST_GROUPS}, and what is measured may be chance; {cure}"
+            f"the test records are of {number} patient{'s' * (number > 1)}: there is no interval of "
+            f"fewer than {FEWEST_GROUPS}, and what is measured may be chance; {cure}"
         )
         return
     few = [
