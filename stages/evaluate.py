@@ -13,7 +13,6 @@ from beatline.bundle import model as bundle  # now, since identity sums what is 
 from beatline.common import params, sums
 from beatline.common.errors import run_stage, warn
 from beatline.common.files import replacing, write_csv, write_json
-from beatline.common.words import counted
 from beatline.evaluation import estimates, predictions, reconstructions
 from beatline.evaluation.estimates import FEWEST_GROUPS, FEWEST_OF_A_KIND, Evaluate
 from beatline.evaluation.predictions import Predictions
@@ -84,8 +83,8 @@ def warn_of_few(predicted: Predictions) -> None:
     cure = "test on more (datasets: split), or use recordings of more patients"
     if (number := len(set(groups))) < FEWEST_GROUPS:
         warn(
-            f"the test records are of {counted(number, 'patient')}: there is no interval of fewer than "
-            f"{FEWEST_GROUPS}, and what is measured may be chance; {cure}"
+            f"the test records are of {number} patient{'s' * (number > 1)}: there is no interval of "
+            f"fewer than {FEWEST_GROUPS}, and what is measured may be chance; {cure}"
         )
         return
     few = [
@@ -130,7 +129,8 @@ def warn_of_undefined(estimated: dict[str, Any]) -> None:
         for metric, value in overall
         if np.isfinite(value["value"]) > np.isfinite(value["low"])
     ]
-    if unsure and len(unsure) < len(overall):  # of few patients there is none at all
+    # Of few patients there is none at all, for another reason.
+    if unsure and any(np.isfinite(value["low"]) for _, value in overall):
         warn(
             f"no interval of {', '.join(unsure)}: no resample of the test records holds every class; "
             f"raise aggregate_labels.min_records, or use more records"

@@ -199,9 +199,7 @@ def paired(
     Groups (patients) are drawn again, the same ones for both. Call it only where :func:`obstacle` sees
     none.
     """
-    before, after = (
-        each.rows(np.argsort(each.table["record"].to_numpy(str))) for each in (before, after)
-    )
+    before, after = _in_order(before), _in_order(after)
     groups = before.table["group"].to_numpy(str)
     weights = bootstrap.once_and_resampled(groups, parameters.resamples, parameters.seed)
     old, new = (bootstrap.measure(each, weights, max_fpr) for each in (before, after))
@@ -213,6 +211,26 @@ def paired(
     before_and_after = _of_the_same_parts(old, new)
     overall = _differences(*before_and_after, parameters, sizes)
     return overall, parts if len(parts) > 1 else {}
+
+
+def _in_order(predictions: Predictions) -> Predictions:
+    return predictions.rows(np.argsort(predictions.table["record"].to_numpy(str)))
+
+
+def paired_means(
+    before: Sequence[Predictions], after: Sequence[Predictions], parameters: Compare, max_fpr: float
+) -> list[Difference]:
+    """The overall differences of the means over several models on each side, all on the same records,
+    with the variance between records alone. Call it only where :func:`obstacle` sees none."""
+    first = _in_order(before[0])
+    groups = first.table["group"].to_numpy(str)
+    weights = bootstrap.once_and_resampled(groups, parameters.resamples, parameters.seed)
+    means = []
+    for side in (before, after):
+        every = [bootstrap.measure(_in_order(each), weights, max_fpr).overall for each in side]
+        means.append({name: np.mean([one[name] for one in every], axis=0) for name in every[0]})
+    sizes = (len(np.unique(groups)), groups_of_a_kind(first))
+    return _differences(means[0], means[1], parameters, sizes)
 
 
 def _of_the_same_parts(old: Resampled, new: Resampled) -> tuple[dict[str, Array], dict[str, Array]]:

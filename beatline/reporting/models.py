@@ -73,6 +73,7 @@ def add_comparison(
             part=part,
             metrics=set().union(*(model.estimates["overall"] for model in results.models)),
             max_fpr=evaluate["max_fpr"],
+            highest_normals=_highest_normals(results.models, evaluate["max_fpr"]),
             groups=any_subgroups(results.models),
         )
     )
@@ -102,6 +103,14 @@ def add_comparison(
             "the precision of guessing) of all models on the test records.",
         )
     add_seeds(document, results, models)
+
+
+def _highest_normals(models: Sequence[Evaluated], max_fpr: float) -> float:
+    """How many normal records, of the machine with the fewest, have a false positive rate up to `max_fpr`
+    at their scores; infinity without a detector."""
+    facets = [facet for model in models if model.task.learns_normal_only for facet in model.facets]
+    numbers = [int(np.count_nonzero(facet.targets == 0)) for facet in facets if facet.targets.any()]
+    return max_fpr * min((number for number in numbers if number), default=np.inf)
 
 
 def percent(evaluate: Mapping[str, Any]) -> str:
@@ -330,6 +339,7 @@ def parts(results: DatasetResults, model: Evaluated, percent: str) -> str:
         "parts",
         model=model,
         **_exceptions(model),
+        by=results.groups or "record",
         of_kind="an anomaly" if model.task.learns_normal_only else "the class",
         unchosen=[text(name) for name in limits if name in labels and 1 not in set(labels[name])],
         percent=percent,

@@ -129,6 +129,24 @@ def test_detectors_are_not_compared_with_classifiers_unsaid(document: Document) 
     assert "do not compare" in section(document, "Summary of results")
 
 
+@pytest.mark.usefixtures("without_pictures")
+def test_a_partial_auc_of_few_normal_records_is_said_to_be_too_high(root: Path) -> None:
+    """Of the 8 normal records of a machine 0.8 decide; of ten times as many at a rate of one half, 40."""
+    read = results.read(project.CONTENT, "machines", root)
+    said = []
+    for times, max_fpr in ((1, 0.1), (10, 0.5)):
+        larger = [
+            replace(model, table=model.table.loc[model.table.index.repeat(times)])
+            for model in read.models
+        ]
+        document = Document()
+        evaluate = {**project.EVALUATE, "max_fpr": max_fpr}
+        colours = {model.model: "#0072B2" for model in larger}
+        sections.add_comparison(document, replace(read, models=larger), {}, colours, evaluate)
+        said.append("too high" in document.markdown)
+    assert said == [True, False]
+
+
 def test_each_score_of_an_autoencoder_is_told_apart() -> None:
     """A reader must not take a distance for a reconstruction error; of a model from before there were
     others it is that."""
@@ -198,7 +216,7 @@ def test_few_of_a_kind_are_said(name: str, rare: int, root: Path) -> None:
         targets[np.flatnonzero(facet.inside)[: 2 * number : 2]] = rare
         table = model.table.assign(**{column: targets, "group": range(len(targets))})
         text = sections.parts(read, replace(model, table=table), "95 %")
-        (*_, few) = ["", *(line for line in text.split("\n\n") if "fewer than 5" in line)]
+        (*_, few) = ["", *(line for line in text.split("\n\n") if "ewer than 5" in line)]
         assert (f" {facet.name}." in few) == (number == 4)
 
 

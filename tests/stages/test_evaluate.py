@@ -114,6 +114,9 @@ def test_few_patients_are_said(
     table = pd.DataFrame({"record": number.astype(str), "group": number % patients, "normal": 0})
     table["MI"] = (number < positives).astype(int)
     values = table[["MI"]].to_numpy(float)
-    evaluate.warn_of_few(predictions.made(description, values, values > 0.5, table))
+    predicted = predictions.made(description, values, values > 0.5, table)
+    evaluate.warn_of_few(predicted)
+    evaluate.warn_of_undefined(measured(predicted, EVALUATE))  # which has nothing to add
     said = capsys.readouterr().out
+    assert said.count("warning") <= 1
     assert bool(said) == bool(words) and all(word in said for word in words)
