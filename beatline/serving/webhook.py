@@ -24,6 +24,7 @@ import orjson
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -171,13 +172,12 @@ def create_app(retrainings: Retrainings, wanted: Callable[[], Sequence[str]]) ->
     async def health(_: Request) -> Response:
         return _json({"status": "healthy"})
 
-    async def states(_: Request) -> Response:
-        return _json({"retrainings": retrainings.states})
-
     async def metrics(_: Request) -> Response:
         return Response(retrainings.exposition(), headers={"Content-Type": MEDIA_TYPE})
 
     async def retrain(request: Request) -> Response:
+        if request.method != "POST":
+            return _json({"retrainings": retrainings.states})
         notification = _notification(await _body(request))
         accepted, ignored = _ask(retrainings, notification, await asyncio.to_thread(wanted))
         return _json({"accepted": accepted, "ignored": ignored}, HTTPStatus.ACCEPTED)
@@ -189,11 +189,14 @@ def create_app(retrainings: Retrainings, wanted: Callable[[], Sequence[str]]) ->
         routes=[
             Route("/health", health),
             Route("/metrics", metrics),
-            Route("/retrain", states, methods=["GET"]),
-            Route("/retrain", retrain, methods=["POST"]),
+            Route("/retrain", retrain, methods=["GET", "POST"]),
         ],
         middleware=[guard],
-        exception_handlers={Problem: _answer_problem, UserError: _answer_mistake},
+        exception_handlers={
+            Problem: _answer_problem,
+            UserError: _answer_mistake,
+            HTTPException: _answer_http_exception,
+        },
         lifespan=lifespan,
     )
 
@@ -268,3 +271,11 @@ async def _answer_mistake(_: Request, error: Exception) -> Response:
     """params.yaml cannot be read now: Alertmanager tries again."""
     log.error("a retraining cannot be begun: %s", error)
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)).response()
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    """Addresses and methods that there are not."""
+    assert isinstance(error, HTTPException)
+    cure = "ask GET or POST /retrain, GET /metrics or GET /health"
+    detail = f"{request.method} {shown(request.url.path)} is not here: {cure}"
+    return Problem(HTTPStatus(error.status_code), detail, error.headers).response()
