@@ -31,6 +31,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from beatline.common.errors import UserError, names_there_are, shown
+from beatline.monitoring.states import EXIT_TOO_FEW
 from beatline.serving.guard import Guard
 from beatline.serving.problems import Problem, malformed, too_large, unfit
 from beatline.serving.rates import Rates
@@ -42,8 +43,8 @@ MOST_ALERTS = 1000
 SECONDS_TO_SEND = 10.0
 SECONDS_TO_END = 30.0  # of a retraining that is told to end; it goes on from there another time
 COMMAND = (sys.executable, "-m", "beatline", "retrain")
-TOO_FEW = 2  # its exit status
-ENDS: dict[int | None, str] = {0: "made", TOO_FEW: "too little feedback"}  # all others have failed
+# By its exit status; with all others it has failed.
+ENDS: dict[int | None, str] = {0: "made", EXIT_TOO_FEW: "too little feedback"}
 log = logging.getLogger("beatline.serving")
 
 
