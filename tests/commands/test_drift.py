@@ -246,7 +246,8 @@ def test_what_is_asked_again_counts_once(capsys: pytest.CaptureFixture[str]) -> 
     for asked in range(2):
         for number, recording in enumerate(raw(60, 2)):
             moment = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=number)
-            log(recording[None], **about | {"measured": moment})
+            about["measured"] = moment
+            log(recording[None], **about)
         if not asked:
             say(model_info)
     assert drift("ecg5000/cnn", "--no-report") == 1
