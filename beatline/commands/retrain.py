@@ -18,8 +18,7 @@ import socket
 from beatline.common import params
 from beatline.common.errors import UserError
 from beatline.monitoring.settings import Monitoring
-
-EXIT_TOO_FEW = 2
+from beatline.monitoring.states import EXIT_TOO_FEW
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 FOLDER, STATE = Path("reports/drift"), "drift.json"
 RETRAINING = Path("data/monitoring/retraining")  # <data set>/<model>.json
+EXIT_TOO_FEW = 2  # status of a retraining that has too little feedback to learn from
 GATE = ("passed", "failed", "cannot tell")  # what a retraining may end with
 
 

@@ -47,11 +47,6 @@ class Window:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def warned(self) -> np.ndarray:
-        """Whether each answer had a warning `[N]`."""
-        return np.array([bool(codes) for codes in self.warnings], bool)
-
 
 def collected(dataset: str, model: str, newest_first: Iterable[Row[Any]]) -> Window:
     """Return the window of the rows of answers of a model, given from the newest to the oldest.

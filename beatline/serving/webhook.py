@@ -24,12 +24,14 @@ import orjson
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from beatline.common.errors import UserError, names_there_are, shown
+from beatline.monitoring.states import EXIT_TOO_FEW
 from beatline.serving.guard import Guard
 from beatline.serving.problems import Problem, malformed, too_large, unfit
 from beatline.serving.rates import Rates
@@ -41,8 +43,8 @@ MOST_ALERTS = 1000
 SECONDS_TO_SEND = 10.0
 SECONDS_TO_END = 30.0  # of a retraining that is told to end; it goes on from there another time
 COMMAND = (sys.executable, "-m", "beatline", "retrain")
-TOO_FEW = 2  # its exit status
-ENDS: dict[int | None, str] = {0: "made", TOO_FEW: "too little feedback"}  # all others have failed
+# By its exit status; with all others it has failed.
+ENDS: dict[int | None, str] = {0: "made", EXIT_TOO_FEW: "too little feedback"}
 log = logging.getLogger("beatline.serving")
 
 
@@ -171,13 +173,12 @@ def create_app(retrainings: Retrainings, wanted: Callable[[], Sequence[str]]) ->
     async def health(_: Request) -> Response:
         return _json({"status": "healthy"})
 
-    async def states(_: Request) -> Response:
-        return _json({"retrainings": retrainings.states})
-
     async def metrics(_: Request) -> Response:
         return Response(retrainings.exposition(), headers={"Content-Type": MEDIA_TYPE})
 
     async def retrain(request: Request) -> Response:
+        if request.method != "POST":
+            return _json({"retrainings": retrainings.states})
         notification = _notification(await _body(request))
         accepted, ignored = _ask(retrainings, notification, await asyncio.to_thread(wanted))
         return _json({"accepted": accepted, "ignored": ignored}, HTTPStatus.ACCEPTED)
@@ -189,11 +190,14 @@ def create_app(retrainings: Retrainings, wanted: Callable[[], Sequence[str]]) ->
         routes=[
             Route("/health", health),
             Route("/metrics", metrics),
-            Route("/retrain", states, methods=["GET"]),
-            Route("/retrain", retrain, methods=["POST"]),
+            Route("/retrain", retrain, methods=["GET", "POST"]),
         ],
         middleware=[guard],
-        exception_handlers={Problem: _answer_problem, UserError: _answer_mistake},
+        exception_handlers={
+            Problem: _answer_problem,
+            UserError: _answer_mistake,
+            HTTPException: _answer_http_exception,
+        },
         lifespan=lifespan,
     )
 
@@ -268,3 +272,11 @@ async def _answer_mistake(_: Request, error: Exception) -> Response:
     """params.yaml cannot be read now: Alertmanager tries again."""
     log.error("a retraining cannot be begun: %s", error)
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error)).response()
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    """Addresses and methods that there are not."""
+    assert isinstance(error, HTTPException)
+    cure = "ask GET or POST /retrain, GET /metrics or GET /health"
+    detail = f"{request.method} {shown(request.url.path)} is not here: {cure}"
+    return Problem(HTTPStatus(error.status_code), detail, error.headers).response()

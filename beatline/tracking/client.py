@@ -47,7 +47,7 @@ except ModuleNotFoundError as error:
         f"--require-hashes -r requirements-tracking.txt`"
     ) from None
 
-__all__ = ["FOLDER", "URI", "MlflowClient", "connect", "is_on", "masked", "reporting_faults", "uri"]
+__all__ = ["FOLDER", "URI", "MlflowClient", "connect", "masked", "reporting_faults", "uri"]
 
 # What the message of a fault holds; what is wrong, and the cure. The first that fits is told.
 FAULTS = (
@@ -98,11 +98,6 @@ FAULTS = (
         f"start it, or correct {URI}",
     ),
 )
-
-
-def is_on() -> bool:
-    """Whether runs are to be mirrored without being asked for: MLFLOW_TRACKING_URI is set."""
-    return bool(os.environ.get(URI))
 
 
 def uri() -> str:

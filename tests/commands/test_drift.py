@@ -242,6 +242,25 @@ def say(model_info: dict[str, Any]) -> None:
         written.say(said, datetime.now(UTC))
 
 
+def test_what_is_asked_again_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Many answers about one row of the store are one record. What experts have said of one of them is
+    not lost by the next."""
+    about: dict[str, Any] = {"entity": "pump", "measured": datetime.now(UTC)}
+    log(np.repeat(raw(1, 2), 60, axis=0), **about)
+    assert drift("ecg5000/cnn", "--no-report") == STATUS["too few"]
+    model_info = read_model_info(Path("data/models/ecg5000/cnn"))
+    measured(Path("data/predictions/ecg5000/cnn"), model_info["weights_sha256"])
+    for asked in range(2):
+        for number, recording in enumerate(raw(60, 2)):
+            moment = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=number)
+            about["measured"] = moment
+            log(recording[None], **about)
+        if not asked:
+            say(model_info)
+    assert drift("ecg5000/cnn", "--no-report") == 1
+    assert "Worse" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("weights", "expected"), [(None, 1), ("b" * 64, 0)])
 def test_feedback_tells_a_model_that_is_worse(
     weights: str | None, expected: int, capsys: pytest.CaptureFixture[str]

@@ -250,6 +250,20 @@ def test_the_api_waits_reads_and_listens_on_this_machine_only() -> None:
     assert int(api["stop_grace_period"].removesuffix("s")) > answering["seconds_to_answer"]
 
 
+def test_drift_is_looked_for_in_a_container_of_its_own() -> None:
+    """With the packages, the log and the models of the API, which may not write reports."""
+    api, drift = SERVICES["api"], SERVICES["drift"]
+    assert drift["build"] == api["build"] and drift["command"][:4] == [
+        "python",
+        "-m",
+        "beatline",
+        "drift",
+    ]
+    assert drift["environment"]["BEATLINE_LOG"] == api["environment"]["BEATLINE_LOG"]
+    assert drift["volumes"] == [api["volumes"][0], api["volumes"][1].removesuffix(":ro")]
+    assert drift["profiles"] and drift["restart"] == "no", "nobody starts it unasked"
+
+
 @pytest.mark.parametrize("name", [name for name in SERVICES if "build" in SERVICES[name]])
 def test_volumes_are_where_the_commands_work(name: str) -> None:
     """A volume at another place than the image's folders would be empty, and what is written, lost."""

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 
 from beatline.cli import COMMANDS
 from beatline.common import params
+from beatline.monitoring import states
 from beatline.serving import hosts, tokens
 from beatline.serving.settings import Serve
 from tests.paths import ROOT
@@ -286,7 +287,34 @@ def test_the_service_reads_what_the_pipeline_writes() -> None:
     written = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     read = api(rendered("cpu"))["containers"][0]["volumeMounts"]
     (data,) = [each for each in read if each["mountPath"] == "/beatline/data"]
-    assert data.pop("readOnly") is True and data in written
+    assert data["readOnly"] is True
+    assert {name: each for name, each in data.items() if name != "readOnly"} in written
+
+
+@pytest.mark.parametrize("reader", ["api", "kserve"])
+def test_the_service_sees_what_watches_it_has_found(reader: str) -> None:
+    """Checks for drift, and retrainings, which are begun in a clone of their own: the same folders of the
+    volume, which the service only reads."""
+    jobs = {each["metadata"]["name"]: each["spec"] for each in of_kind(rendered("cpu"), "CronJob")}
+    pods_of = {name: spec["jobTemplate"]["spec"]["template"]["spec"] for name, spec in jobs.items()}
+    read = api(rendered("cpu")) if reader == "api" else predictor()
+    for job, state in (("drift", states.FOLDER), ("retrain", states.RETRAINING)):
+        image = NOT_IN_COMPOSE["beatline-retraining"] if job == "retrain" else "api"
+        written, writable = place(pods_of[job], PurePosixPath(values(image, "WORKDIR")[-1]) / state)
+        seen, changeable = place(read, PurePosixPath(values("api", "WORKDIR")[-1]) / state)
+        assert written == seen and writable and not changeable
+
+
+def place(spec: Manifest, path: PurePosixPath) -> tuple[PurePosixPath, bool]:
+    """Where in the volume a path of a pod is, and whether it is written there."""
+    mounts = spec["containers"][0]["volumeMounts"]
+    mount = max(
+        (each for each in mounts if path.is_relative_to(each["mountPath"])),
+        key=lambda each: len(each["mountPath"]),
+    )
+    assert mount["name"] == "data"
+    inside = PurePosixPath(mount["subPath"]) / path.relative_to(mount["mountPath"])
+    return inside, not mount.get("readOnly", False)
 
 
 def test_a_new_volume_is_prepared(tmp_path: Path) -> None:

@@ -338,11 +338,11 @@ def test_without_a_store(root: Path) -> None:
 
 def test_a_database_that_drops_its_connections(client: httpx.Client, database: str) -> None:
     """As when it is started anew: the next questions and rows are served by new connections."""
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+        connection.execute(f"SELECT pg_terminate_backend(pid) {others}")
+        # They end when they see it, and not before.
+        project.wait_until(lambda: connection.execute(f"SELECT 1 {others}").fetchone() is None)
     assert client.get("/machines/id_00/features").status_code == 200
     send(client, "after-restart")
     until(lambda: client.get("/machines/after-restart/features"))

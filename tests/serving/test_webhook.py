@@ -169,6 +169,22 @@ def test_what_cannot_be_done_is_refused(stand: Stand, status: int, body: bytes, 
         assert states(client) == {} and client.get("/health").status_code == 200
 
 
+def test_what_there_is_not_is_a_problem_document(stand: Stand) -> None:
+    """As all other refusals are, with what an address takes."""
+    with serving(stand) as client:
+        for status, method, path in (
+            (405, "PUT", "/retrain"),
+            (405, "POST", "/metrics"),
+            (404, "GET", "/x"),
+        ):
+            answer = client.request(method, path)
+            assert answer.status_code == answer.json()["status"] == status
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert path in answer.json()["detail"]
+        allowed = client.put("/retrain").headers["allow"]
+        assert set(allowed.split(", ")) == {"GET", "HEAD", "POST"}
+
+
 def test_nothing_without_the_token(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a start nor a look, nor a server that would ask for none; health is for everybody."""
     with serving(stand) as client:
