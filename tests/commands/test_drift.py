@@ -233,6 +233,14 @@ def measured(folder: Path, model_info: dict[str, Any], weights: str) -> None:
     sums.seal(folder)
 
 
+def tested() -> Path:
+    """An empty folder where evaluate would write what it has predicted."""
+    folder = Path("data/predictions/ecg5000/cnn")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
 def say(model_info: dict[str, Any]) -> None:
     """Have experts say by chance what was true of all answers."""
     rng, names = np.random.default_rng(0), model_info["classes"]
@@ -249,7 +257,7 @@ def test_what_is_asked_again_counts_once(capsys: pytest.CaptureFixture[str]) -> 
     log(np.repeat(raw(1, 2), 60, axis=0), **about)
     assert drift("ecg5000/cnn", "--no-report") == STATUS["too few"]
     model_info = read_model_info(Path("data/models/ecg5000/cnn"))
-    measured(Path("data/predictions/ecg5000/cnn"), model_info["weights_sha256"])
+    measured(tested(), model_info, model_info["weights_sha256"])
     for asked in range(2):
         for number, recording in enumerate(raw(60, 2)):
             moment = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=number)
@@ -268,10 +276,7 @@ def test_feedback_tells_a_model_that_is_worse(
     """By what experts say, against the test records of the same weights, though nothing has drifted."""
     log(raw(80, 2))
     model_info = read_model_info(Path("data/models/ecg5000/cnn"))
-    folder = Path("data/predictions/ecg5000/cnn")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    measured(folder, model_info, weights or model_info["weights_sha256"])
+    measured(tested(), model_info, weights or model_info["weights_sha256"])
     say(model_info)
     assert drift("ecg5000/cnn", "--no-report") == expected
     assert ("Worse" in capsys.readouterr().out) == bool(expected)
