@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from beatline.serving import answer_log, examples, feedback, machines
 from beatline.serving.problems import MEDIA_TYPE
 from beatline.serving.requests import MAX_FILES, MULTIPART
-from beatline.serving.responses import ProblemDocument
+from beatline.serving.responses import ANSWER_ID, ProblemDocument
 from beatline.serving.settings import Serve
 from beatline.serving.tokens import OPEN, Tokens
 from beatline.serving.uploads.raw_float32 import SHAPE
@@ -205,7 +205,7 @@ def rows_body(
 def feedback_body() -> Schema:
     """The body of feedback on an answer, or on several."""
     names = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
-    answer = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+    answer = {"type": "string", "pattern": ANSWER_ID}
     entry = _object({"answer": answer, "labels": names}, feedback.KEYS)
     schema = {"anyOf": [entry, _list(entry, maxItems=feedback.MOST)]}
     example = {"answer": "0123456789abcdef0123456789abcdef", "labels": ["NORM"]}
