@@ -268,8 +268,7 @@ def _far(model: Model, signal: np.ndarray, embedding: np.ndarray | None) -> Noti
     known = model.familiarity
     if known is None or embedding is None:
         return None
-    # As Familiarity.distance does, of features that are there already.
-    distance = float(np.linalg.norm((embedding - known.mean) @ known.whitening))
+    distance = float(known.distances(embedding))
     if not distance > known.threshold:
         return None
     means = "the answer may mean nothing"

@@ -109,15 +109,16 @@ def create_app(
     app.state.service = service
     service.add_to(app)
     InferenceProtocol(service).add_to(app)
-    app.openapi = lambda: documentation.document(app, limits, service.registry, root)
+    tokens = Tokens(limits.token)
+    app.openapi = lambda: documentation.document(app, limits, service.registry, root, tokens)
     app.add_route("/", _page)
     app.add_route("/machines.html", _machines)
     app.add_route("/docs", _docs)
     app.add_route("/favicon.ico", _no_icon)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.mount("/swagger", StaticFiles(packages=[("fastapi_offline", "static")]))
-    guards = {"tokens": Tokens(limits.token), "rates": Rates(limits.requests_per_second)}
-    app.add_middleware(Guard, **guards, refusal=refusal)
+    rates = Rates(limits.requests_per_second)
+    app.add_middleware(Guard, tokens=tokens, rates=rates, refusal=refusal)
     if allowed := origins.allowed():
         app.add_middleware(
             CORSMiddleware,

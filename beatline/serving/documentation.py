@@ -4,7 +4,7 @@ readers of uploads check, problem documents, and what depends on the models of t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ from fastapi import FastAPI
 from beatline.serving import answer_log, examples, feedback, machines
 from beatline.serving.problems import MEDIA_TYPE
 from beatline.serving.requests import MAX_FILES, MULTIPART
-from beatline.serving.responses import ProblemDocument
+from beatline.serving.responses import ANSWER_ID, ProblemDocument
 from beatline.serving.settings import Serve
+from beatline.serving.tokens import OPEN, Tokens
 from beatline.serving.uploads.raw_float32 import SHAPE
 
 if TYPE_CHECKING:
@@ -34,16 +35,23 @@ sampling rates converted. What does not fit is refused with the reason; what is 
 `warnings`: a `caution` where the answer may be wrong, a `note` of what was done without harm.
 
 Every answer has the header `X-Request-ID`: the one that the request came with, or a new one. By
-`X-Source`, requests are counted apart for the sources that the operator has named."""
+`X-Source`, requests are counted apart for the sources that the operator has named.
+
+Under `v2` the same models answer by the
+[Open Inference Protocol](https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol),
+which has a document of its own."""
 REASONS = {
     400: ("Malformed", "The body is malformed."),
+    401: ("Unauthorized", "A token is needed, and none or another was sent."),
     404: ("Unknown", "There is no such model, example, machine or answer."),
     408: ("TooSlow", "The body arrived too slowly."),
     413: ("TooLarge", "The body, or what it unpacks to, is too large."),
     415: ("UnknownFormat", "The format is not known."),
     422: ("Unfit", "What was sent does not fit the model, or a parameter is wrong."),
+    429: ("TooMany", "Too many requests come from the client's address."),
     503: ("Unavailable", "The model is not loaded yet, or the server is too busy."),
 }
+BEARER = "token"  # the name of the scheme
 # What is beyond is no measurement.
 SAMPLE: Schema = {"type": ["number", "null"], "minimum": -1e12, "maximum": 1e12}
 RATE: Schema = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e9}  # Hz
@@ -103,13 +111,33 @@ def problems(*statuses: int) -> dict[int | str, Schema]:
     return {status: {"description": REASONS[status][1]} for status in statuses}
 
 
-def _problem_responses() -> Schema:
+def _problem_responses(statuses: Collection[int]) -> Schema:
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
-    retry = {503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}}
+    retry = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    challenge = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+    headers = {401: challenge, 429: retry, 503: retry}
     return {
-        name: {"description": reason, "content": content, "headers": retry.get(status, {})}
+        name: {"description": reason, "content": content, "headers": headers.get(status, {})}
         for status, (name, reason) in REASONS.items()
+        if status in statuses
     }
+
+
+def _guard(paths: Schema, limits: Serve, tokens: Tokens) -> bool:
+    """Say of operations where they need a token and may be asked for too often; whether any needs one."""
+    guarded = False
+    for path, (operation,) in ((path, methods.values()) for path, methods in paths.items()):
+        if OPEN.fullmatch(path):
+            continue
+        responses = operation["responses"]
+        if limits.requests_per_second is not None:
+            responses |= problems(429)
+        names = {parameter["name"] for parameter in operation.get("parameters", [])}
+        if (needed := tokens.needed_for(path, names)) is not None:
+            responses |= problems(401)
+            operation["security"] = [{BEARER: []}] if needed else [{}, {BEARER: []}]
+            guarded = True
+    return guarded
 
 
 def recording_body(limits: Serve) -> Schema:
@@ -177,7 +205,7 @@ def rows_body(
 def feedback_body() -> Schema:
     """The body of feedback on an answer, or on several."""
     names = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
-    answer = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+    answer = {"type": "string", "pattern": ANSWER_ID}
     entry = _object({"answer": answer, "labels": names}, feedback.KEYS)
     schema = {"anyOf": [entry, _list(entry, maxItems=feedback.MOST)]}
     example = {"answer": "0123456789abcdef0123456789abcdef", "labels": ["NORM"]}
@@ -192,26 +220,34 @@ def feedback_body() -> Schema:
     }
 
 
-def document(app: FastAPI, limits: Serve, registry: Registry, root: Path) -> Schema:
+def document(app: FastAPI, limits: Serve, registry: Registry, root: Path, tokens: Tokens) -> Schema:
     """FastAPI's own document, with the data sets and models that can be chosen from, the features of the
-    model of a table if it is loaded, and the project's own recordings as examples."""
+    model of a table if it is loaded, the project's own recordings as examples, and what the server is
+    guarded by."""
     with warnings.catch_warnings(action="ignore"):  # HEAD has the operation id of its GET
         schema = FastAPI.openapi(app)
     schema["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()
-    schema["components"]["responses"] = _problem_responses()
     key, example = _shortest_example(registry, root)
     chosen = dict(zip(("dataset", "model"), key.split("/"), strict=True))
     datasets, models = zip(*(key.split("/") for key in registry.wanted), strict=True)
     for path in schema["paths"].values():
         path.pop("head", None)  # which goes without saying
+    if _guard(schema["paths"], limits, tokens):
+        scheme = {"type": "http", "scheme": "bearer", "description": "The operator has the token."}
+        schema["components"]["securitySchemes"] = {BEARER: scheme}
+    used = set[int]()
+    for path in schema["paths"].values():
         (operation,) = path.values()
         for parameter in operation.get("parameters", []):
             if names := {"dataset": datasets, "model": models}.get(parameter["name"]):
                 parameter["schema"]["enum"] = list(dict.fromkeys(names))
                 parameter["example"] = chosen[parameter["name"]]
-        for status in operation["responses"].keys() & map(str, REASONS):
-            name, _ = REASONS[int(status)]
-            operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+        for status in REASONS.keys() & map(int, operation["responses"]):
+            used.add(status)
+            name, _ = REASONS[status]
+            operation["responses"].pop(status, None)
+            operation["responses"][str(status)] = {"$ref": f"#/components/responses/{name}"}
+    schema["components"]["responses"] = _problem_responses(used)
     if example:
         operation = schema["paths"]["/models/{dataset}/{model}/predict"]["post"]
         operation["requestBody"]["content"]["application/json"]["example"] = example

@@ -22,10 +22,10 @@ from beatline.serving.problems import (
     unfit,
     unknown,
 )
+from beatline.serving.responses import ANSWER_ID
 
 MOST = 1000  # answers of a request
 VALUES = 100  # of an answer: its labels, and what is around them
-ID = re.compile("[0-9a-f]{32}")
 KEYS = ("answer", "labels")
 NAMED = 3  # unknown answers in a message
 
@@ -70,7 +70,7 @@ def _said(entry: object, where: str) -> Said:
     if missing := [key for key in KEYS if key not in entry]:
         raise unfit(f"{where} lacks {missing[0]}: add it")
     answer, labels = entry["answer"], entry["labels"]
-    if not isinstance(answer, str) or not ID.fullmatch(answer):
+    if not isinstance(answer, str) or not re.fullmatch(ANSWER_ID, answer):
         raise unfit(f"{where}: answer must be the 32 hex digits that the answer came with")
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise unfit(f"{where}: labels must be a list of names of classes")

@@ -24,7 +24,8 @@ Measures = Literal["error", "distance"]
 """What an anomaly score is: the error of a reconstruction or the distance from normal recordings."""
 Task = Literal["multilabel", "binary", "multiclass", "reconstruction", "neighbours"]
 Class = Annotated[str, Field(alias="class")]
-AnswerId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+ANSWER_ID = "^[0-9a-f]{32}$"
+AnswerId = Annotated[str, Field(pattern=ANSWER_ID)]
 
 
 def as_json(content: object) -> bytes:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Literal
 from urllib.parse import parse_qsl
@@ -23,6 +24,7 @@ from beatline.serving.problems import Problem
 from beatline.serving.settings import MACHINE
 
 VARIABLE, HASHES = "BEATLINE_TOKEN", "BEATLINE_TOKEN_SHA256"  # the latter may be several
+EXPLAIN = "explain"  # the query parameter that asks for much
 SHORTEST = 20  # characters: a hash of fewer could be guessed back
 CHANGES = re.compile(r"/feedback(/|$)")  # paths of what changes something
 # What a browser loads before somebody can type a token into it, and what says that the server is healthy.
@@ -84,11 +86,20 @@ class Tokens:
         challenge = {"WWW-Authenticate": 'Bearer realm="Beatline"'}
         raise Problem(HTTPStatus.UNAUTHORIZED, f"{detail}: {UNAUTHORIZED}", challenge)
 
+    def needed_for(self, path: str, names: Collection[str]) -> bool | None:
+        """Whether an operation always needs a token (true), by what is asked of it by parameters of these
+        `names` (false), or never (None)."""
+        if not self._hashes:
+            return None
+        if self._everything or CHANGES.match(path):
+            return True
+        return False if EXPLAIN in names or MACHINE in names else None
+
     def _needed(self, scope: Scope) -> bool:
         if self._everything:
             return not OPEN.fullmatch(scope["path"])
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        explains = any(name == "explain" and value != "false" for name, value in query)
+        explains = any(name == EXPLAIN and value != "false" for name, value in query)
         stores = MACHINE in Headers(scope=scope)
         return explains or stores or bool(CHANGES.match(scope["path"]))
 

@@ -166,8 +166,10 @@ def test_a_log_that_fails_costs_no_answer(log: Log, caplog: pytest.LogCaptureFix
     log.path.mkdir()
     assert [log.client.get("/models").status_code for _ in range(3)] == [200] * 3
     project.wait_until(lambda: len(written()) == 3)
+    access_log.finish()
     assert len([record for record in caplog.records if "access log" in record.getMessage()]) == 1
     log.path.rmdir()
     log.client.get("/models")
     project.wait_until(lambda: len(written()) == 4)
+    access_log.finish()
     log.lines(1)

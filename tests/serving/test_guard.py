@@ -13,18 +13,20 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import schemathesis
 
 from beatline.common.errors import UserError
 from beatline.serving import inference_protocol, origins, rates, tokens
 from beatline.serving.problems import Problem
 from beatline.serving.settings import Serve
 from tests.serving import project
+from tests.serving.test_answer_log import settings
 
 TOKEN = "a-token-of-some-length"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SHA = hashlib.sha256(TOKEN.encode()).hexdigest()
 ECG = {"signal": project.raw_recordings("ptbxl")[0].tolist()}
-PREDICT = "/models/ptbxl/cnn/predict"
+PREDICT, RECORDINGS = "/models/ptbxl/cnn/predict", "/models/{dataset}/{model}/predict"
 OPEN = ["/", "/docs", "/machines.html", "/page/page.js", "/swagger/swagger-ui.css", "/health"]
 OPEN += [inference_protocol.LIVE, inference_protocol.READY]
 
@@ -303,3 +305,44 @@ def test_a_check_takes_no_time() -> None:
     for address in addresses * 10:
         limit.check(address)
     assert (time.perf_counter() - began) / 2000 < 0.0005
+
+
+@pytest.mark.parametrize(
+    ("token", "always", "sometimes"),
+    [
+        (None, {"/feedback"}, {RECORDINGS}),
+        ("costly", {"/feedback"}, {RECORDINGS}),
+        ("everything", {"/feedback", RECORDINGS, "/predict", "/models", "/metrics"}, set()),
+    ],
+)
+def test_the_document_says_who_may_ask_and_how_often(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str | None,
+    always: set[str],
+    sometimes: set[str],
+) -> None:
+    """What needs a token, always or by what is asked, has its scheme and a 401, and all but health a 429;
+    both are answered as they are described."""
+    monkeypatch.setenv("BEATLINE_TOKEN", TOKEN)
+    root = project.make(tmp_path)
+    options = {"token": token, "requests_per_second": 2.0}
+    with project.client(root, settings(root), **options) as client:
+        client.get("/openapi.json", headers=BEARER).raise_for_status()
+        found = client.get("/openapi.json", headers=BEARER).json()  # made of what was made before
+        (scheme,) = found["components"]["securitySchemes"].items()
+        assert (scheme[1]["type"], scheme[1]["scheme"]) == ("http", "bearer")
+        operations = {path: next(iter(each.values())) for path, each in found["paths"].items()}
+        needed = [{scheme[0]: []}]
+        security = {path: each.get("security") for path, each in operations.items()}
+        assert always <= {path for path, each in security.items() if each == needed}
+        assert sometimes == {path for path, each in security.items() if each == [{}, *needed]}
+        for path, each in operations.items():
+            assert ("401" in each["responses"]) == (security[path] is not None)
+            assert ("429" in each["responses"]) == (path != "/health")
+        schema = schemathesis.openapi.from_dict(found)
+        refused = client.post("/feedback", json={})
+        assert refused.status_code == 401
+        schema["/feedback"]["POST"].validate_response(refused)
+        project.wait_until(lambda: client.get("/models", headers=BEARER).status_code == 429)
+        schema["/models"]["GET"].validate_response(client.get("/models", headers=BEARER))

@@ -17,11 +17,12 @@ pytest.importorskip("playwright", reason="playwright, which drives the browser, 
 from playwright.sync_api import Browser, Page, expect
 
 from beatline.monitoring.answers import AnswerLog
+from beatline.serving import tokens
 from tests.monitoring.logs import answer
 from tests.serving import project
 from tests.serving.browser import PHONE, chromium, told, visit
 from tests.serving.test_answer_log import settings
-from tests.serving.test_page import CONTRAST, INTERACTIVE
+from tests.serving.test_page import CONTRAST, INTERACTIVE, TOKEN
 
 DATASET, MODEL = "ecg5000", "autoencoder"
 SCORES = {
@@ -90,6 +91,27 @@ def test_alarms_are_told_first(browser: Browser, url: str) -> None:
         assert [row[0].strip() for row in cells] == ["pump-2", "fan-1", "pump-1"]
         assert cells[0][1:4] == ["open", "3.25", "1"]
         assert {"3 of 5", f"{DATASET} / {MODEL}"} <= set(cells[0]) and cells[1][1] == "none"
+
+
+def test_a_token_is_asked_for_where_one_is_needed(
+    browser: Browser, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the other page, which keeps it for both."""
+    monkeypatch.setenv(tokens.VARIABLE, TOKEN)
+    with project.client(folder, settings(folder), token="everything") as client:
+        url = str(client.base_url).rstrip("/")
+        with look(browser, url, ready="#token", mistake="401") as page:
+            for given, after in (
+                (f"{TOKEN}x", "#problem:has-text('not known')"),
+                (TOKEN, "#machines table"),
+            ):
+                assert "token" in told(page)
+                page.get_by_label("Token").fill(given)
+                page.keyboard.press("Enter")
+                page.wait_for_selector(after)
+            expect(page.locator("#problem > *")).to_have_count(0)
+            page.goto(url)
+            page.wait_for_selector("#model:enabled")
 
 
 def test_a_machine_is_drawn(browser: Browser, url: str) -> None:

@@ -136,3 +136,12 @@ def test_each_problem_is_described_once(client: httpx.Client) -> None:
     described = found["components"]["responses"]
     assert used.keys() == described.keys() and len(set(used.values())) == len(used)
     assert len({response["description"] for response in described.values()}) == len(described)
+
+
+def test_the_document_of_an_open_server(client: httpx.Client) -> None:
+    """Names neither."""
+    found = document(client)
+    assert "securitySchemes" not in found["components"]
+    for path in found["paths"].values():
+        for operation in path.values():
+            assert "security" not in operation and not {"401", "429"} & set(operation["responses"])

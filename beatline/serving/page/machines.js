@@ -3,7 +3,8 @@
 import { bar } from "./answers.js";
 import { html } from "./elements.js";
 import { describe, draw } from "./history.js";
-import { machineHistory, machines, Refused } from "./service.js";
+import { machineHistory, machines, Refused, UNKNOWN } from "./service.js";
+import { tokenForm } from "./token.js";
 import { list, number } from "./words.js";
 
 const at = (id) => document.getElementById(id);
@@ -188,7 +189,8 @@ function showProblem(error) {
   at("problem").replaceChildren(
     html("strong", {}, "Machines are not known."),
     html("p", {}, nothing ?? message),
-    html("button", { type: "button", click: start }, "Try again"),
+    error.status === UNKNOWN ? tokenForm(start)
+      : html("button", { type: "button", click: start }, "Try again"),
   );
 }
 
@@ -199,7 +201,7 @@ async function start() {
 
 addEventListener("hashchange", choose);
 addEventListener("unhandledrejection", ({ reason }) => showProblem(reason));
-const lookIfSeen = () => document.hidden || look();
+const lookIfSeen = () => document.hidden || at("token") || look(); // nor while a token is typed
 setInterval(lookIfSeen, AGAIN);
 addEventListener("visibilitychange", lookIfSeen);
 start();

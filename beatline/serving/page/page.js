@@ -5,9 +5,10 @@ import { figure } from "./drawings.js";
 import { html } from "./elements.js";
 import { description, fill, keyOf } from "./models.js";
 import {
-  exampleAddress, exampleRequest, examples, models, predict, Refused, UNKNOWN, useToken,
+  exampleAddress, exampleRequest, examples, models, predict, Refused, UNKNOWN,
 } from "./service.js";
 import { takeAlong } from "./take.js";
+import { tokenForm } from "./token.js";
 import { formats, requestOf, rowRequest } from "./uploads.js";
 import { list, ofPeople } from "./words.js";
 
@@ -229,23 +230,6 @@ function showProblem(title, error, again) {
     ...[html("strong", {}, title), html("p", {}, message), button].filter(Boolean),
   );
   at("problem").scrollIntoView({ behavior: quiet() ? "auto" : "smooth", block: "nearest" });
-}
-
-/** A field for the token that an answer needs. It stays in this tab. */
-function tokenForm(again) {
-  const field = html("input", { id: "token", type: "password", autocomplete: "off", required: true });
-  const submit = (event) => {
-    event.preventDefault();
-    useToken(field.value.trim());
-    again();
-  };
-  return html(
-    "form",
-    { submit },
-    html("label", { for: "token" }, "Token, kept until this tab is closed"),
-    field,
-    html("button", { type: "submit" }, "Use this token"),
-  );
 }
 
 function clearProblem() {
