@@ -261,8 +261,7 @@ def test_what_is_asked_again_counts_once(capsys: pytest.CaptureFixture[str]) -> 
     for asked in range(2):
         for number, recording in enumerate(raw(60, 2)):
             moment = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=number)
-            about["measured"] = moment
-            log(recording[None], **about)
+            log(recording[None], entity=f"pump {number}", measured=moment)
         if not asked:
             say(model_info)
     assert drift("ecg5000/cnn", "--no-report") == 1
