@@ -220,8 +220,8 @@ def _location(error: Any, value: Any) -> list[str]:
     """Return where in a `value` an error is. Pydantic adds which of several types it has tried last."""
     found = []
     for part in error["loc"]:
-        is_list = isinstance(value, list) and isinstance(part, int)
-        inside = is_list or (isinstance(value, dict) and part in value)
+        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        inside = in_list or (isinstance(value, dict) and part in value)
         if not inside and error["type"] != "missing":
             break
         found.append(str(part))

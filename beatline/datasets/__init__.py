@@ -180,14 +180,19 @@ def numbered(parts: Mapping[str, Sequence[Any]], folds: Mapping[str, str]) -> pd
     return table.assign(group=table["record"])
 
 
-def exclusive(table: pd.DataFrame, classes: Mapping[str, Any], min_records: int) -> Labels:
+def exclusive(
+    table: pd.DataFrame,
+    classes: Mapping[str, Any],
+    min_records: int,
+    cure: str = "lower aggregate_labels.min_records, or check the source",
+) -> Labels:
     """Labels of which each record has one. `table` has the columns record, group, normal, fold and
     `label`; `classes`: the value of `label` by the name of its class. Records of classes with fewer than
-    `min_records` are left out and counted. Raises UserError if one class is left."""
+    `min_records` are left out and counted. Raises UserError, with the `cure`, if one class is left."""
     table = table.assign(**{name: (table["label"] == label) * 1 for name, label in classes.items()})
     kept = large_classes(table, list(classes), min_records)
     if len(kept) == 1:
-        raise one_class(kept[0])
+        raise one_class(kept[0], cure)
     inside = table[kept].to_numpy().any(axis=1)
     return Labels(
         table=table.loc[inside, [*COLUMNS, *kept]].reset_index(drop=True),
@@ -197,10 +202,9 @@ def exclusive(table: pd.DataFrame, classes: Mapping[str, Any], min_records: int)
     )
 
 
-def one_class(name: str) -> UserError:
+def one_class(name: str, cure: str) -> UserError:
     return UserError(
-        f"every record that is left is of class {name}: there is nothing to tell apart, name other "
-        f"labels in download, or leave out fewer by aggregate_labels, as by min_records"
+        f"every record that is left is of class {name}: there is nothing to tell apart, {cure}"
     )
 
 

@@ -116,8 +116,9 @@ def test_where_and_how_large_a_digit_is_does_not_matter(
     levels = drawn(three(side), at=at, light=light) if dark else drawn(three(side), at=at)
     found = prepared(image(levels if dark else 255 - levels))
     samples = found.samples
-    # The centre of mass may fall between two pixels, and is brought to either.
-    moved = [np.roll(samples, by, (0, 1)) for by in itertools.product((0, -1, 1), repeat=2)]
+    # The centre of mass may fall between two pixels, and is brought to either; so may an edge.
+    steps = itertools.product((0, -0.5, 0.5, -1, 1), repeat=2)
+    moved = [ndimage.shift(samples, by, order=1) for by in steps]
     assert max(np.corrcoef(each.ravel(), expected.ravel())[0, 1] for each in moved) > 0.97
     rows, columns = ndimage.find_objects((samples > 0).astype(int))[0]
     assert max(rows.stop - rows.start, columns.stop - columns.start) == 20

@@ -45,7 +45,7 @@ def _set_up(module: str, download: dict[str, Any], labels: dict[str, Any] | None
     mine["aggregate_labels"] = labels or mine["aggregate_labels"]
     mine["normalize"]["recordings"] = "data/raw/mine.zip"
     content["datasets"]["mine"] = mine
-    content["extract_features"] = {"mine": {**parameters.SOUND, "channel": 7}}
+    content["extract_features"] = {"mine": {**parameters.SOUND, "module": module, "channel": 7}}
     Path("params.yaml").write_text(yaml.safe_dump(content))
 
 

@@ -47,6 +47,9 @@ SEXES = {**dict.fromkeys(MALE, "0"), **dict.fromkeys(FEMALE, "1")}
 ISO_5218 = {"1": "0", "2": "1"}
 OLDEST, NOT_TOLD = 130, 300  # years; the latter stands for above 89 in PTB-XL, which tells no more
 ANOMALY = "anomaly"
+ONE_CLASS = (
+    "change aggregate_labels.classes, drop or min_records, or name other columns as download.labels"
+)
 Text = str | int | bool | float
 
 
@@ -402,7 +405,7 @@ def _task(several: bool, classes: list[str], normal: str | None) -> Task:
         return "multilabel"
     if len(classes) == 1:
         if normal is None or normal == classes[0]:
-            raise one_class(classes[0])
+            raise one_class(classes[0], ONE_CLASS)
         return "binary"
     return "binary" if len(classes) == 2 else "multiclass"
 
@@ -470,10 +473,12 @@ def _one_each(
         table = table.loc[~unknown].reset_index(drop=True)
         large_classes(table, only, parameters.min_records)
         if table[only[0]].to_numpy().all():
-            raise one_class(classes[0])
+            raise one_class(classes[0], ONE_CLASS)
         return Labels(_ordered(table, only), only, task, counts)
     named = table.loc[table["label"] != ""].reset_index(drop=True)
-    labels = exclusive(named, {class_name(name): name for name in classes}, parameters.min_records)
+    labels = exclusive(
+        named, {class_name(name): name for name in classes}, parameters.min_records, ONE_CLASS
+    )
     extras = named.set_index("record").drop(columns=[*COLUMNS[1:], "label"])
     full = labels.table.join(extras, on="record")
     counts |= labels.counts

@@ -49,6 +49,7 @@ CHOICE = "columns.json"  # the member of a pack that says what the columns are
 ROWS = "rows.csv"  # of a snapshot
 UNITS = "of each feature its own"
 ANOMALY = "anomaly"
+ONE_CLASS = "name another download.label, more aggregate_labels.values, or lower min_records there"
 LEAST_SUSPECT = 20  # so many different labels, one for every other row, may be measurements
 BATCH = 8192
 
@@ -199,9 +200,8 @@ def read_labels(pack: Pack, parameters: AggregateLabels) -> Labels:
     frame["fold"] = "" if columns.fold is None else table.texts[columns.fold].iloc[rows]
 
     class_of = {value: class_name(value) for value in values}
-    labels = exclusive(
-        frame, {name: value for value, name in class_of.items()}, parameters.min_records
-    )
+    classes = {name: value for value, name in class_of.items()}
+    labels = exclusive(frame, classes, parameters.min_records, ONE_CLASS)
     counts |= labels.counts
     alike = alike.loc[labels.table["record"]]
     if alike.duplicated().any():
