@@ -117,7 +117,7 @@ def test_where_and_how_large_a_digit_is_does_not_matter(
     levels = drawn(three(side), at=at, light=light) if dark else drawn(three(side), at=at)
     found = prepared(image(levels if dark else 255 - levels))
     samples = found.samples
-    # The centre of mass may fall between two pixels, and is brought to either; so may an edge, and what is
+    # The centre of mass may fall between two pixels, and is brought to either; so may an edge. What is
     # moved by half a pixel here is blurred.
     steps = itertools.product((0, -0.5, 0.5, -1, 1), repeat=2)
     moved = [ndimage.shift(samples, by, order=1) for by in steps]
