@@ -79,21 +79,15 @@ def main(model: str, name: str) -> None:
 
 def warn_of_few(predicted: Predictions) -> None:
     """Tell whether the test records are of so few patients, or of a class, that intervals fail."""
-    groups = predicted.table["group"].to_numpy(str)
     cure = "test on more (datasets: split), or use recordings of more patients"
-    if (number := len(set(groups))) < FEWEST_GROUPS:
+    if (number := len(set(predicted.table["group"]))) < FEWEST_GROUPS:
         warn(
             f"the test records are of {number} patient{'s' * (number > 1)}: there is no interval of "
             f"fewer than {FEWEST_GROUPS}, and what is measured may be chance; {cure}"
         )
         return
-    few = [
-        facet.name
-        for facet in predicted.facets
-        if 0
-        < min(len(set(groups[facet.inside][facet.targets == target])) for target in (0, 1))
-        < FEWEST_OF_A_KIND
-    ]
+    cases = estimates.cases_of(predicted)
+    few = [name for name, each in cases.items() if 0 < each["rarer"] < FEWEST_OF_A_KIND]
     if few:
         warn(
             f"test records with or without {', '.join(few)} are of fewer than {FEWEST_OF_A_KIND} "
@@ -103,11 +97,8 @@ def warn_of_few(predicted: Predictions) -> None:
 
 def warn_of_undecided(predicted: Predictions) -> None:
     """Name the classes, or machines, that have positives and no decisions for them."""
-    undecided = [
-        facet.name
-        for facet in predicted.facets
-        if facet.targets.any() and not facet.decisions.any()
-    ]
+    cases = estimates.cases_of(predicted)
+    undecided = [name for name, each in cases.items() if each["positives"] and not each["decided"]]
     if undecided:
         warn(
             f"no test record was decided to be {', '.join(undecided)}: there is no precision of no "

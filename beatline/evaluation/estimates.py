@@ -84,8 +84,7 @@ def measured(predictions: Predictions, parameters: Evaluate) -> dict[str, Any]:
     weights = bootstrap.once_and_resampled(groups, parameters.resamples, parameters.seed)
     resampled = bootstrap.measure(predictions, weights, parameters.max_fpr)
     counted = _confusion if predictions.task.learns_normal_only else lambda *_: {}
-    facets = predictions.facets
-    cases = {facet.name: _cases(facet, groups[facet.inside]) for facet in facets}
+    facets, cases = predictions.facets, cases_of(predictions)
     fewest = {
         kind: min((each[kind] for each in cases.values() if each[kind]), default=0)
         for kind in cases[facets[0].name]
@@ -107,9 +106,14 @@ def measured(predictions: Predictions, parameters: Evaluate) -> dict[str, Any]:
     }
 
 
+def cases_of(predictions: Predictions) -> dict[str, dict[str, int]]:
+    """Count the groups (patients) of each class or machine: all, those with positives, with negatives,
+    with decisions, and of the rarer of both kinds."""
+    groups = predictions.table["group"].to_numpy(str)
+    return {facet.name: _cases(facet, groups[facet.inside]) for facet in predictions.facets}
+
+
 def _cases(facet: Facet, groups: np.ndarray) -> dict[str, int]:
-    """Count the `groups` [n] of a facet: all, those with positives, with decisions, and of the rarer of
-    both kinds."""
     positives, negatives, decided = (
         len(np.unique(groups[inside]))
         for inside in (facet.targets == 1, facet.targets == 0, facet.decisions == 1)
@@ -117,6 +121,7 @@ def _cases(facet: Facet, groups: np.ndarray) -> dict[str, int]:
     return {
         "groups": len(np.unique(groups)),
         "positives": positives,
+        "negatives": negatives,
         "decided": decided,
         "rarer": min(positives, negatives),
     }
@@ -277,13 +282,9 @@ def about(
 
 def groups_of_a_kind(predictions: Predictions) -> int:
     """Return how many groups have the rarest class, or lack the commonest, in the smallest section."""
-    groups = predictions.table["group"].to_numpy(str)
-    numbers = [
-        len(np.unique(groups[facet.inside][facet.targets == label]))
-        for facet in predictions.facets
-        for label in (0, 1)
-    ]
-    return min((number for number in numbers if number), default=0)
+    kinds = ("positives", "negatives")
+    numbers = [each[kind] for each in cases_of(predictions).values() for kind in kinds]
+    return min(filter(None, numbers), default=0)
 
 
 def records_identity(predictions: Predictions) -> str:

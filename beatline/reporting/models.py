@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from beatline.drawings import figures
-from beatline.evaluation.estimates import FEWEST_GROUPS, FEWEST_OF_A_KIND
+from beatline.evaluation.estimates import FEWEST_GROUPS, FEWEST_OF_A_KIND, cases_of
 from beatline.evaluation.results import Evaluated
 from beatline.prediction.tasks import measures
 from beatline.reporting.document import (
@@ -362,18 +362,12 @@ def parts(results: DatasetResults, model: Evaluated, percent: str) -> str:
 def _exceptions(model: Evaluated) -> dict[str, Any]:
     """The number of patients if they are too few for intervals; the classes (or machines) that were never
     decided, those with few or no test records, and the means that have a value and no interval."""
-    overall, facets = model.estimates["overall"], model.facets
-    groups = model.table["group"].to_numpy(str)
-    undecided, few, absent = [], [], []
-    for facet in facets:
-        with_class, without = (
-            len(set(groups[facet.inside][facet.targets == target])) for target in (1, 0)
-        )
-        name = text(facet.name)
-        undecided += [name] if with_class and not facet.decisions.any() else []
-        few += [name] if 0 < min(with_class, without) < FEWEST_OF_A_KIND else []
-        absent += [name] if not with_class else []
-    number_of_groups = len(set(groups))
+    overall = model.estimates["overall"]
+    cases = {text(name): each for name, each in cases_of(model).items()}
+    undecided = [name for name, each in cases.items() if each["positives"] and not each["decided"]]
+    few = [name for name, each in cases.items() if 0 < each["rarer"] < FEWEST_OF_A_KIND]
+    absent = [name for name, each in cases.items() if not each["positives"]]
+    number_of_groups = len(set(model.table["group"]))
     unsure = [
         METRICS[metric]
         for metric, value in overall.items()

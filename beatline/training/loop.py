@@ -175,8 +175,8 @@ def _fit(
 def _normalizing(network: nn.Module, records: int) -> Iterator[None]:
     """Have a batch of one record, which may have no deviation and may be an epoch's last, normalized as
     in evaluation."""
-    layers = [each for each in network.modules() if isinstance(each, _BatchNorm) and each.training]
-    alone = layers if records == 1 else []
+    modules = network.modules() if records == 1 else ()
+    alone = [each for each in modules if isinstance(each, _BatchNorm) and each.training]
     for layer in alone:
         layer.eval()
     try:
