@@ -92,3 +92,12 @@ def told(page: Page) -> str:
     """Waits until the page says that something is wrong, and gives what it says."""
     page.wait_for_selector("#problem > *")
     return page.get_by_role("alert").inner_text()
+
+
+def sign_in(page: Page, token: str, ready: str) -> None:
+    """Give another token, which is refused, and then this one, whereupon `ready` (a selector) is there."""
+    for given, after in ((f"{token}x", "#problem:has-text('not known')"), (token, ready)):
+        assert "token" in told(page)
+        page.get_by_label("Token").fill(given)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(after)

@@ -20,7 +20,7 @@ from beatline.monitoring.answers import AnswerLog
 from beatline.serving import tokens
 from tests.monitoring.logs import answer
 from tests.serving import project
-from tests.serving.browser import PHONE, chromium, told, visit
+from tests.serving.browser import PHONE, chromium, sign_in, told, visit
 from tests.serving.test_answer_log import settings
 from tests.serving.test_page import CONTRAST, INTERACTIVE, TOKEN
 
@@ -101,14 +101,7 @@ def test_a_token_is_asked_for_where_one_is_needed(
     with project.client(folder, settings(folder), token="everything") as client:
         url = str(client.base_url).rstrip("/")
         with look(browser, url, ready="#token", mistake="401") as page:
-            for given, after in (
-                (f"{TOKEN}x", "#problem:has-text('not known')"),
-                (TOKEN, "#machines table"),
-            ):
-                assert "token" in told(page)
-                page.get_by_label("Token").fill(given)
-                page.keyboard.press("Enter")
-                page.wait_for_selector(after)
+            sign_in(page, TOKEN, "#machines table")
             expect(page.locator("#problem > *")).to_have_count(0)
             page.goto(url)
             page.wait_for_selector("#model:enabled")

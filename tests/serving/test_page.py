@@ -28,7 +28,7 @@ from beatline.serving.answers import SHOWN
 from beatline.serving.app import create_app
 from tests.formats.ecg_files import STORED, dicom, digital, mfer, muse, scp
 from tests.serving import project
-from tests.serving.browser import PHONE, WIDE, answered, chromium, drop, told, visit
+from tests.serving.browser import PHONE, WIDE, answered, chromium, drop, sign_in, told, visit
 
 LEADS = ["I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 RATE, SECONDS = 100, 10
@@ -981,14 +981,7 @@ def test_a_token_is_asked_for_where_one_is_needed(
         page.goto(f"{url}/#ptbxl/cnn")
         if asks == "costly":
             page.get_by_role("button", name="Example 1").click()
-        for given, after in (
-            (f"{TOKEN}x", "#problem:has-text('not known')"),
-            (TOKEN, "#examples li"),
-        ):
-            assert "token" in told(page)
-            page.get_by_label("Token").fill(given)
-            page.keyboard.press("Enter")
-            page.wait_for_selector(after)
+        sign_in(page, TOKEN, "#examples li")
         if asks == "everything":
             page.get_by_role("button", name="Example 1").click()
         answered(page)
