@@ -95,7 +95,7 @@ def told(page: Page) -> str:
 
 
 def sign_in(page: Page, token: str, ready: str) -> None:
-    """Give another token, which is refused, and then this one, whereupon `ready` (a selector) is there."""
+    """Give another token, which is refused, then this one, whereupon `ready` (a selector) is there."""
     for given, after in ((f"{token}x", "#problem:has-text('not known')"), (token, ready)):
         assert "token" in told(page)
         page.get_by_label("Token").fill(given)
