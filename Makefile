@@ -298,6 +298,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.read_records
 	python -m benchmarks.recordings
 	python -m benchmarks.train
+	python -m benchmarks.precision
 	python -m benchmarks.bootstrap
 	python -m benchmarks.preparation
 	python -m benchmarks.sound_features

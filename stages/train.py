@@ -183,8 +183,10 @@ def completed(
     percentile = parameters.threshold_percentile
     thresholds = task.thresholds(validation.targets, predictions, percentile)
     decisions = task.decide(predictions, thresholds)
+    computed_in = {"precision": history["precision"].iloc[0]} if "precision" in history else {}
     learned = {
         "training": parameters.model_dump(),
+        **computed_in,
         "parameters": models.count_parameters(network),
         "thresholds": thresholds,
     }

@@ -153,6 +153,7 @@ class ModelInfo(_Part):
     training: _Training
     parameters: Count | None = None
     best_epoch: Count
+    precision: Literal["float32", "bfloat16", "float16"] | None = None  # in which a network learned
     identity: _Identity
     initial: _Initial | None = None  # the model whose weights training started from
     # The networks whose mean it is.

@@ -67,6 +67,7 @@ def summary(folder: Path, model_info: dict[str, Any]) -> dict[str, Any]:
             "sampling_rate": dataset.get("sampling_rate") or "none: no axis of time in seconds",
             "thresholds": thresholds or "none: the most probable class is decided",
             "best_epoch": model_info["best_epoch"],
+            "learned_in": model_info.get("precision", NOT_RECORDED),
             "temperature": model_info.get("temperature") or "none: not calibrated",
             "mean_of_seeds" if model_info.get("members") else "other_seeds": [
                 path.name for path in bundle.other_seeds(folder)

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from beatline import datasets, features, reporting
+from beatline import datasets, features
 from beatline.common import params
 from beatline.common.errors import UserError, warn
 from beatline.comparing.differences import Compare
@@ -18,6 +18,7 @@ from beatline.evaluation import estimates
 from beatline.lineage.lock import DVC_LOCK, is_sound
 from beatline.monitoring.settings import Monitoring
 from beatline.preprocessing import normalization, splitting
+from beatline.reporting.settings import Report
 from beatline.serving import registry
 from beatline.serving.settings import Serve
 from beatline.training import parameters
@@ -34,7 +35,7 @@ def validate(content: dict[str, Any]) -> tuple[int, int]:
     for model, name in runs:
         parameters.parameters_of(content, model, name)
     params.block(content, "evaluate", estimates.Evaluate)
-    params.block(content, "report", reporting.Report)
+    params.block(content, "report", Report)
     params.block(content, "compare", Compare)
     registry.check_behind(params.block(content, "serve", Serve), registry.wanted(content))
     params.block(content, "monitoring", Monitoring)

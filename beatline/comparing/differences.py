@@ -33,7 +33,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import Field
 from scipy.special import ndtr, stdtr, stdtrit
-from scipy.stats.qmc import MultivariateNormalQMC
 
 from beatline.common.errors import names_there_are
 from beatline.common.params import Parameters
@@ -411,6 +410,8 @@ def simultaneous(family: Sequence[Difference], confidence: float, seed: int) -> 
 
 def _smallest_p_values(tested: Sequence[Difference], seed: int) -> Array:
     """The smallest p-value of a family in which nothing differs, drawn DRAWS times, and sorted."""
+    from scipy.stats.qmc import MultivariateNormalQMC  # here: it takes as long as all other imports
+
     resamples = max(
         (len(each.deviations) for each in tested if each.deviations is not None), default=1
     )

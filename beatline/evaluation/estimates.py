@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pydantic import Field
-from scipy.stats import binomtest
 
 from beatline import metrics
 from beatline.common.files import sha256
@@ -154,7 +153,7 @@ def _left_open(metric: str, value: float, cases: int, parameters: Evaluate) -> t
     accuracy of 0 or 1 that is the exact binomial interval; an F1 gains by recall where precision is 1; of
     a pAUC, the share of negatives that lie above all positives is a share of `max_fpr`.
     """
-    share = binomtest(0, cases).proportion_ci(parameters.confidence, "exact").high
+    share = 1 - ((1 - parameters.confidence) / 2) ** (1 / cases)  # the upper end where none is seen
     loss, gain = share, 2 * share / (1 + share) if metric == "f1" else share
     if metric in ("pauc", "harmonic_mean"):
         by_chance = parameters.max_fpr**2 / 2

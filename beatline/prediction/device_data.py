@@ -40,7 +40,7 @@ class Recordings:
         if not isinstance(signals, Signals):
             signals = Signals(np.ascontiguousarray(signals))
         self.device = device
-        self.length = signals.shape[1]
+        self.length, self.channels = signals.shape[1:]
         self._rows = torch.from_numpy(rows)
         self._signals = signals
         self._steps = None if signals.steps is None else torch.from_numpy(signals.steps).to(device)

@@ -1,4 +1,4 @@
-"""Which processor computes, in which precision, and how it is made to give the same bytes twice."""
+"""Which processor computes, and how it is made to give the same bytes twice."""
 
 from __future__ import annotations
 
@@ -29,20 +29,11 @@ def choose() -> torch.device:
 def make_deterministic(seed: int) -> None:
     """Same seed, same machine: same bytes."""
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True)
+    # What use_deterministic_algorithms sets, without its import of the compiler: most of a second.
+    torch.set_deterministic_debug_mode("error")
     # Filling what is about to be overwritten anyway costs time; it only helps to find bugs of torch.
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     torch.backends.cudnn.benchmark = False
-
-
-def autocast_type(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """The type to compute in, None for float32. `auto` takes a 16-bit type where the processor has
-    fast arithmetic for it."""
-    if precision == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return torch.bfloat16 if device.type == "cpu" and _has_bfloat16() else None
-    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
 
 def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[object]:
@@ -68,5 +59,6 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_top_pad, 256 << 20)
 
 
-def _has_bfloat16() -> bool:
+def has_fast_bfloat16() -> bool:
+    """Whether the CPU has instructions that multiply numbers of bfloat16."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

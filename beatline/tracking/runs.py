@@ -354,7 +354,9 @@ def curves_of(history: bytes | None) -> Iterator[tuple[str, float, int]]:
     for row in table.to_dict("records"):
         epoch = int(row.pop("epoch"))
         yield from (
-            (str(name), float(value), epoch) for name, value in row.items() if pd.notna(value)
+            (str(name), float(value), epoch)
+            for name, value in row.items()
+            if pd.notna(value) and not isinstance(value, str)  # as the precision is
         )
 
 

@@ -1,12 +1,12 @@
 """Training examples that are changed a little each time they are seen, so that there seem to be more.
 
-Every random number comes from the given generator, on the CPU, so that a seed means the same on every
-device; what is left out draws nothing.
+Every random number comes from the given generator, on its device; what is left out draws nothing.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -55,20 +55,19 @@ def check(augment: Augment, drawing: str, steps: int, key: str) -> None:
 
 
 def augmented(inputs: torch.Tensor, augment: Augment, generator: torch.Generator) -> torch.Tensor:
-    """Recordings `[B, T, C]` (of an image: rows, columns), changed at random as `augment` says."""
+    """Recordings `[B, T, C]` (of an image: rows, columns), changed at random as `augment` says. They
+    and the `generator` are on one device."""
+    drawn_by: dict[str, Any] = {"generator": generator, "device": generator.device}
     if any(getattr(augment, name) for name in OF_IMAGES):
         inputs = _resampled(inputs, _affine_maps(len(inputs), augment, generator))
     if augment.shift:
         inputs = _shifted(inputs, augment.shift, generator)
     if augment.scale:
-        gain = 1 + augment.scale * torch.randn((len(inputs), 1, 1), generator=generator)
-        inputs = inputs * gain.to(inputs.device)
+        inputs = inputs * (1 + augment.scale * torch.randn((len(inputs), 1, 1), **drawn_by))
     if augment.noise:
-        inputs = inputs + augment.noise * torch.randn(inputs.shape, generator=generator).to(
-            inputs.device
-        )
+        inputs = inputs + augment.noise * torch.randn(inputs.shape, **drawn_by)
     if augment.drop_channels:
-        drawn = torch.rand((len(inputs), 1, inputs.shape[2]), generator=generator)
+        drawn = torch.rand((len(inputs), 1, inputs.shape[2]), **drawn_by)
         inputs = inputs * (drawn >= augment.drop_channels).to(inputs)
     return inputs
 
@@ -76,7 +75,8 @@ def augmented(inputs: torch.Tensor, augment: Augment, generator: torch.Generator
 def _affine_maps(count: int, augment: Augment, generator: torch.Generator) -> torch.Tensor:
     """`[B, 2, 3]`: from a place (column, row) in the new image to one in the old, in pixels from the
     centre."""
-    angle, slant, wide, high, right, down = 2 * torch.rand((6, count), generator=generator) - 1
+    drawn = torch.rand((6, count), generator=generator, device=generator.device)
+    angle, slant, wide, high, right, down = 2 * drawn - 1
     angle = angle * math.radians(augment.rotate)
     slant = slant * augment.shear
     wide, high = 1 + wide * augment.zoom, 1 + high * augment.zoom
@@ -92,11 +92,9 @@ def _resampled(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """Images `[B, T, C]` interpolated linearly at the places of :func:`_affine_maps`."""
     height, width = images.shape[1:]
     # affine_grid reckons in halves of the image's width and height.
-    halves = torch.tensor([width / 2, height / 2])
-    theta = maps * torch.cat([halves, torch.ones(1)]) / halves[:, None]
-    grid = functional.affine_grid(
-        theta.to(images.device), [len(images), 1, height, width], align_corners=False
-    )
+    halves = torch.tensor([width / 2, height / 2, 1], device=maps.device)
+    theta = maps * halves / halves[:2, None]
+    grid = functional.affine_grid(theta, [len(images), 1, height, width], align_corners=False)
     return functional.grid_sample(
         images.unsqueeze(1), grid, padding_mode="border", align_corners=False
     ).squeeze(1)
@@ -104,6 +102,8 @@ def _resampled(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
 
 def _shifted(inputs: torch.Tensor, most: int, generator: torch.Generator) -> torch.Tensor:
     padded = functional.pad(inputs, (0, 0, most, most))
-    first = torch.randint(2 * most + 1, (len(inputs),), generator=generator).to(inputs.device)
+    first = torch.randint(
+        2 * most + 1, (len(inputs),), generator=generator, device=generator.device
+    )
     rows = torch.arange(len(inputs), device=inputs.device)
     return padded.unfold(1, inputs.shape[1], 1)[rows, first].transpose(1, 2)

@@ -2,7 +2,7 @@
 
 What an epoch asks for is decided before its first step, so that recordings can be read ahead. A shard's
 content and its random numbers depend on the seed, the epoch, the step and the shard's number, and not on
-the process that computes it.
+the process that computes it. Augmentation is drawn where it is computed: nothing waits for a copy.
 """
 
 from __future__ import annotations
@@ -78,12 +78,14 @@ def batches(
             if request.number not in own:
                 continue
             draws, seed = generator, None
-            if parameters.shards > 1:
-                draws, seed = _seeded(parameters.seed, epoch, step, request.number)
+            if parameters.shards > 1 or device.type != generator.device.type:
+                numbers = (parameters.seed, epoch, step, request.number)
+                draws, seed = _seeded(device, *numbers)
             inputs = augmented(next(stream), parameters.augment, draws)
             shard_targets = targets[request.positions].to(device)
             row = request.number - own.start
-            shards.append(Shard(row, inputs, shard_targets, request.share, seed))
+            dropout = seed if parameters.shards > 1 else None
+            shards.append(Shard(row, inputs, shard_targets, request.share, dropout))
         yield len(positions), shards
 
 
@@ -98,7 +100,8 @@ def _requests(
         yield _Request(number, part, of_parts[number], len(part) / len(positions))
 
 
-def _seeded(*numbers: int) -> tuple[torch.Generator, int]:
-    """Return a generator of augmentation and a seed of dropout that depend on `numbers` alone."""
+def _seeded(device: torch.device, *numbers: int) -> tuple[torch.Generator, int]:
+    """Return a generator of augmentation, on the device, and a seed of dropout that depend on `numbers`
+    alone."""
     augmentation, dropout = np.random.SeedSequence(numbers).generate_state(2)
-    return torch.Generator().manual_seed(int(augmentation)), int(dropout)
+    return torch.Generator(device).manual_seed(int(augmentation)), int(dropout)

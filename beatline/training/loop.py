@@ -32,7 +32,7 @@ from beatline.prediction import devices, inference, losses
 from beatline.prediction.device_data import Recordings
 from beatline.prediction.tasks import Task
 from beatline.prediction.windows import Windows
-from beatline.training import initial
+from beatline.training import initial, precision
 from beatline.training.batches import Shard, batches
 from beatline.training.checkpoint import State
 from beatline.training.parameters import Train
@@ -76,7 +76,8 @@ def fit(
     `state` is saved after every epoch; if it holds something, training goes on from there, to the same
     bytes. Each process of `group` computes its shards of every batch; the first one has the state.
     Returns the history, a row per epoch (`epoch, train_loss, validation_loss, validation_auc,
-    learning_rate`), and the best epoch's number. Raises UserError if the loss stops being a number.
+    learning_rate, precision`), and the best epoch's number. Raises UserError if the loss stops being a
+    number.
     """
     with initial.frozen(network, parameters.freeze) as frozen:
         return _fit(network, task, train, validation, parameters, state, group, frozen)
@@ -105,7 +106,11 @@ def _fit(
     optimizer = _optimizer(network, parameters)
     steps = math.ceil(len(train.recordings) / parameters.batch_size)
     schedule = _Schedule(optimizer, parameters, steps)
-    dtype = devices.autocast_type(parameters.precision, device)
+    samples = parameters.windows.steps(train.recordings.length)
+    size = (parameters.batch_size // parameters.shards, samples, train.recordings.channels)
+    choose = partial(precision.chosen, parameters.precision, network, task, size, device)
+    computed_in = group.from_first(choose)
+    dtype = precision.TYPES[computed_in]
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     scaler.scale(torch.zeros((), device=device))  # begins now, even if another has the first shard
     sharded = ShardedGradient(network, parameters.shards, group) if parameters.shards > 1 else None
@@ -163,7 +168,7 @@ def _fit(
         validate = partial(_validated, task, predictions, validation.targets, parameters, so_far)
         row, monitored = group.from_first(validate)
         schedule.after_epoch(monitored)
-        done.add(row, monitored)
+        done.add({**row, "precision": computed_in}, monitored)
         if state:
             state.save(done.content())
         print(_progress(row, parameters, time.perf_counter() - began), flush=True)
@@ -313,7 +318,7 @@ class _Done:
     scaler: torch.amp.GradScaler
     generator: torch.Generator  # of what the loop draws; dropout draws from torch's own generators
     device: torch.device
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     best: float = -math.inf
     best_epoch: int = 0
     best_state: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -322,7 +327,7 @@ class _Done:
     def epochs(self) -> int:
         return len(self.history)
 
-    def add(self, row: dict[str, float], monitored: float) -> None:
+    def add(self, row: dict[str, Any], monitored: float) -> None:
         """One more epoch; the best one's network is kept."""
         self.history.append(row)
         if monitored > self.best:

@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("playwright", reason="playwright, which drives the browser, is not installed")
 
-from beatline import reporting
 from beatline.comparing import since_commit
 from beatline.comparing.comparison import NEW, UNCHANGED, Comparison
 from beatline.comparing.revisions import Revision
-from beatline.reporting import Document
+from beatline.reporting.document import Document
 from beatline.reporting.page import CHANGES, REPORT_PAGE
+from beatline.reporting.page import page as report_page
 from tests.comparing.test_words import comparison, lost, model
 from tests.serving.browser import chromium
 
@@ -31,7 +31,7 @@ def write(folder: Path, results: str, compared: Comparison | None) -> None:
     """Write the page of these results and what is said of them."""
     folder.mkdir(exist_ok=True)
     document = Document(["# Report", "## Summary"], results=results)
-    (folder / REPORT_PAGE).write_text(reporting.page(document))
+    (folder / REPORT_PAGE).write_text(report_page(document))
     since_commit.write(folder, cast(Revision, Committed()), compared)
 
 

@@ -14,7 +14,7 @@ from beatline.common.errors import UserError
 from beatline.evaluation import mistakes, reconstructions
 from beatline.evaluation.predictions import Predictions
 from beatline.prediction import tasks
-from beatline.reporting import Report
+from beatline.reporting.settings import Report
 
 RECORDS = 200
 

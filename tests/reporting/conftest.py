@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from beatline import reporting
-from beatline.reporting import Document, Report
+from beatline.reporting.document import Document
+from beatline.reporting.report import compose
+from beatline.reporting.settings import Report
 from tests.reporting import project
 
 
@@ -20,7 +21,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def document(root: Path) -> Document:
     """Its report."""
-    return reporting.compose(project.CONTENT, Report(mistakes=2), root, project.REPORT)
+    return compose(project.CONTENT, Report(mistakes=2), root, project.REPORT)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from beatline.reporting import Document
+from beatline.reporting.document import Document
 
 Table = dict[str, dict[str, str]]
 """Cells by row, as its first column calls it, and by column."""

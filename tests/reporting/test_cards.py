@@ -10,13 +10,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from beatline import reporting
 from beatline.common.files import read_csv
 from beatline.datasets import UNKNOWN_GROUPS
-from beatline.reporting import Document, Report
 from beatline.reporting.data_card import data_card
-from beatline.reporting.document import anchor
+from beatline.reporting.document import Document, anchor
+from beatline.reporting.page import page
+from beatline.reporting.report import compose
 from beatline.reporting.results import read
+from beatline.reporting.settings import Report
 from tests.paths import ROOT
 from tests.reporting import project
 from tests.reporting.reading import rows, section, table
@@ -204,11 +205,11 @@ def test_a_model_names_what_it_has_started_from(document: Document) -> None:
 
 def test_a_data_set_without_models_has_a_data_card_alone(root: Path) -> None:
     content = project.only("beats", "digits", models=["lstm"])
-    found = reporting.compose(content, Report(mistakes=0), root, project.REPORT)
+    found = compose(content, Report(mistakes=0), root, project.REPORT)
     assert set(found.cards) == {
         "cards/beats_data.md",
         "cards/digits_data.md",
         "cards/digits_models.md",
     }
     assert "cards/beats_models.md" not in found.markdown
-    assert reporting.page(found).count('<details id="cards/') == 3
+    assert page(found).count('<details id="cards/') == 3

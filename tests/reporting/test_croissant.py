@@ -14,10 +14,11 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
-from beatline import reporting
 from beatline.common.files import TEXTS, read_csv
-from beatline.reporting import Document, Report
+from beatline.reporting.document import Document
+from beatline.reporting.report import compose
 from beatline.reporting.results import SPLITS
+from beatline.reporting.settings import Report
 from tests.reporting import project
 
 # Not among the requirements: it brings stubs of pandas that say other things than the code is checked by.
@@ -129,7 +130,7 @@ def test_files_are_those_that_are_named(document: Document, root: Path, name: st
 @pytest.mark.usefixtures("without_pictures")
 def test_the_words_are_those_of_the_card(document: Document, root: Path) -> None:
     """Licence and origin are told as in the data card, and nothing tells when it was written."""
-    again = reporting.compose(project.only("beats"), Report(mistakes=0), root, project.REPORT)
+    again = compose(project.only("beats"), Report(mistakes=0), root, project.REPORT)
     assert again.metadata["cards/beats.jsonld"] == document.metadata["cards/beats.jsonld"]
     metadata, card = json.loads(document.metadata["cards/hearts.jsonld"]), document.cards
     for key in ("license", "rai:dataCollection", "rai:dataAnnotationProtocol"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from beatline.reporting import Document, data, results
+from beatline.reporting import data, results
+from beatline.reporting.document import Document
 from tests.reporting import project
 from tests.reporting.reading import section, table
 

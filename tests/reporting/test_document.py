@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from beatline.reporting import Document
-from beatline.reporting.document import anchor, estimate, link, measured, text
+from beatline.reporting.document import Document, anchor, estimate, link, measured, text
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))

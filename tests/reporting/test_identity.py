@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from beatline.lineage import code
-from beatline.reporting import Document, identity, own_identity
+from beatline.reporting import identity
+from beatline.reporting.document import Document
+from beatline.reporting.identity import own_identity
 from tests.reporting import project
 from tests.reporting.reading import rows, section, table
 

@@ -12,14 +12,17 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from beatline import drawings, reporting
+from beatline import drawings
 from beatline.common.files import read_csv
 from beatline.drawings import Shown
 from beatline.evaluation.mistakes import most_confident
 from beatline.evaluation.results import Evaluated
 from beatline.prediction import tasks
 from beatline.preprocessing.arrays import load_split
-from beatline.reporting import Document, Report, mistakes, results
+from beatline.reporting import mistakes, results
+from beatline.reporting.document import Document
+from beatline.reporting.report import compose
+from beatline.reporting.settings import Report
 from tests.reporting import project
 from tests.reporting.reading import section
 
@@ -84,9 +87,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, without_pictures: None) -> Drawn:
 
 def test_the_digits_most_confidently_wrong_are_shown(drawn: Drawn, root: Path) -> None:
     """Six in a row where two recordings would stand; each is the test record its title names."""
-    reporting.compose(
-        project.only("digits", models=["cnn"]), Report(mistakes=2), root, project.REPORT
-    )
+    compose(project.only("digits", models=["cnn"]), Report(mistakes=2), root, project.REPORT)
     (items,) = drawn
     assert len(items) == 6
     test = load_split(root / "data/normalized/digits/test")
@@ -109,7 +110,7 @@ def test_the_recordings_behind_a_detectors_worst_mistakes_are_named(
 ) -> None:
     """A title holds what was decided and why, machine, label and recording; beside it the error."""
     content = project.only("machines", models=["autoencoder"])
-    document = reporting.compose(content, Report(mistakes=2), root, project.REPORT)
+    document = compose(content, Report(mistakes=2), root, project.REPORT)
     assert len(drawn[0]) == 2
     table = load_split(root / "data/normalized/machines/test").table.set_index("record")
     for item in drawn[0]:
@@ -138,7 +139,7 @@ def test_a_normal_and_an_anomalous_spectrogram_with_reconstruction_and_error(
     spied = replace(drawing, reconstructions=reconstructions)
     monkeypatch.setitem(drawings.DRAWINGS, "spectrogram", spied)
     content = project.only("machines")
-    document = reporting.compose(content, Report(mistakes=0), root, project.REPORT)
+    document = compose(content, Report(mistakes=0), root, project.REPORT)
     assert not drawn  # no mistakes are asked for
     ((normal, anomaly),) = shown  # of the autoencoder alone
     assert normal.title.startswith("machine 00, normal, test_")

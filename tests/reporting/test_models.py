@@ -17,9 +17,9 @@ from beatline.drawings import figures
 from beatline.evaluation import estimates
 from beatline.evaluation.estimates import Evaluate
 from beatline.evaluation.results import Evaluated
-from beatline.reporting import Document, results
 from beatline.reporting import models as sections
-from beatline.reporting.document import TASKS, decided, fill
+from beatline.reporting import results
+from beatline.reporting.document import TASKS, Document, decided, fill
 from beatline.reporting.mistakes import _score_of_errors
 from beatline.reporting.results import DatasetResults
 from tests.reporting import project

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from beatline import reporting
-from beatline.reporting import Document
+from beatline.reporting.document import Document
 from beatline.reporting.page import CHANGES
+from beatline.reporting.page import page as report_page
 
 
 class _Page(HTMLParser):
@@ -29,7 +29,7 @@ def test_every_linked_figure_is_there_and_in_the_page(document: Document) -> Non
     assert [path for _, path, _ in links] == list(document.figures)
     assert len(links) > 50
     assert all(len(alt) > 10 and len(sentence) > 40 for alt, _, sentence in links)
-    page = _Page(reporting.page(document))
+    page = _Page(report_page(document))
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     in_cards = [link for card in document.cards.values() for link in re.findall(r"!\[", card)]
     assert in_cards
@@ -40,7 +40,7 @@ def test_every_linked_figure_is_there_and_in_the_page(document: Document) -> Non
 def test_the_page_needs_nothing_else(document: Document) -> None:
     """It opens offline, and every link within it has a place to go to. Its script is its own, but for the
     one beside it, which it can do without."""
-    text = reporting.page(document)
+    text = report_page(document)
     page = _Page(text)
     names = {tag for tag, _ in page.tags}
     assert not names & {"link", "iframe", "object"}
@@ -66,7 +66,7 @@ def test_the_page_needs_nothing_else(document: Document) -> None:
 
 
 def test_names_from_the_data_cannot_break_tables_or_markup(document: Document) -> None:
-    text = html.unescape(re.sub(r"<[^>]*>", " ", reporting.page(document)))
+    text = html.unescape(re.sub(r"<[^>]*>", " ", report_page(document)))
     assert "Hearts <made|up> & more" in text
     assert "M|I_x" in text
     assert r"M\|I\_x" in document.markdown
@@ -74,7 +74,7 @@ def test_names_from_the_data_cannot_break_tables_or_markup(document: Document) -
 
 def test_cards_are_folded_in_where_the_markdown_links_to_them(document: Document) -> None:
     """Each below its data set's heading, called real or simulated before it is unfolded."""
-    text = reporting.page(document)
+    text = report_page(document)
     for name in ("hearts", "digits"):
         after_heading = text.split(f'<h2 id="{name}">')[1]
         for kind, word in (("data", "Data"), ("models", "Model")):
@@ -101,7 +101,7 @@ def test_no_html_of_the_markdown_is_the_pages_but_what_folds(markdown: str) -> N
     once, twice = Document(), Document()
     once.add("# A")
     twice.add("# A", markdown)
-    tags = [_Page(reporting.page(document)).tags for document in (once, twice)]
+    tags = [_Page(report_page(document)).tags for document in (once, twice)]
     before, after = ({tag for tag, _ in each} - {"p"} for each in tags)
     assert before == after
     assert len([tag for tag, _ in tags[1] if tag == "details"]) == 0

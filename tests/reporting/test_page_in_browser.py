@@ -13,8 +13,8 @@ pytest.importorskip("playwright", reason="playwright, which drives the browser, 
 
 from playwright.sync_api import Browser, Page
 
-from beatline import reporting
-from beatline.reporting import Document
+from beatline.reporting.document import Document
+from beatline.reporting.page import page as report_page
 from tests.serving.browser import WIDE, chromium
 
 PHONE = {"width": 390, "height": 844}
@@ -38,7 +38,7 @@ def visit(
 ) -> Callable[..., Any]:
     """Open the page at a fragment. At the end: its script made no error."""
     file = tmp_path_factory.mktemp("reports") / "report.html"
-    file.write_text(reporting.page(document), encoding="utf-8")
+    file.write_text(report_page(document), encoding="utf-8")
 
     @contextmanager
     def opened(fragment: str = "", **settings: Any) -> Iterator[Page]:

@@ -11,12 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from beatline import reporting
 from beatline.common import params, sums
 from beatline.common.errors import UserError
 from beatline.evaluation import curves, reconstructions
-from beatline.reporting import Document, Report, croissant, results
-from beatline.reporting.document import anchor
+from beatline.reporting import croissant, results
+from beatline.reporting.document import Document, anchor
+from beatline.reporting.page import page
+from beatline.reporting.report import compose
+from beatline.reporting.settings import Report
 from stages import report as stage
 from tests.damage import flipped, places
 from tests.paths import ROOT
@@ -37,9 +39,7 @@ def test_below_the_title_stands_what_is_simulated_and_what_is_real(document: Doc
 
 @pytest.mark.usefixtures("without_pictures")
 def test_nothing_is_called_simulated_that_is_real(root: Path) -> None:
-    found = reporting.compose(
-        project.only("beats", "digits"), Report(mistakes=1), root, project.REPORT
-    )
+    found = compose(project.only("beats", "digits"), Report(mistakes=1), root, project.REPORT)
     assert "**beats** and **digits**" in before(found, "Summary of results")
     assert "simulat" not in found.markdown
 
@@ -105,12 +105,10 @@ def test_the_closing_tells_with_which_parameters(document: Document) -> None:
 def test_the_same_inputs_give_the_same_bytes(document: Document, root: Path) -> None:
     """Text, figures and page; of one data set, for the sake of time."""
     content = project.only("machines", models=["autoencoder"])
-    once, again = (
-        reporting.compose(content, Report(mistakes=2), root, project.REPORT) for _ in range(2)
-    )
+    once, again = (compose(content, Report(mistakes=2), root, project.REPORT) for _ in range(2))
     assert once.markdown == again.markdown
     assert once.figures == again.figures
-    assert reporting.page(once) == reporting.page(again)
+    assert page(once) == page(again)
     assert once.figures.keys() < document.figures.keys()
 
 
@@ -123,7 +121,7 @@ def test_nothing_but_durations_differs_between_runs(root: Path, tmp_path: Path) 
     sums.write_sealed_json(folder / "train.json", {"train_seconds": 98.7})
     sums.write_sealed_json(folder / "predict.json", {"predict_milliseconds": 6.54})
     once, other = (
-        reporting.compose(
+        compose(
             project.only("digits"), Report(mistakes=0), place, project.REPORT
         ).markdown.splitlines()
         for place in (root, copy)
@@ -175,7 +173,7 @@ def test_a_model_that_params_does_not_list_is_named_and_left_out(
 ) -> None:
     """A removed model leaves files behind; they must not come back in the report."""
     content = project.only("beats", models=["cnn"])
-    found = reporting.compose(content, Report(mistakes=0), root, project.REPORT).markdown
+    found = compose(content, Report(mistakes=0), root, project.REPORT).markdown
     warning = "data/models/beats/autoencoder is not listed in params.yaml"
     assert capsys.readouterr().out.count(warning) == 1
     assert "autoencoder" not in found
@@ -185,7 +183,7 @@ def test_a_model_that_params_does_not_list_is_named_and_left_out(
 @pytest.mark.usefixtures("without_pictures")
 def test_a_data_set_without_models_is_described(root: Path) -> None:
     content = project.only("beats", "digits", models=["lstm"])
-    found = reporting.compose(content, Report(mistakes=0), root, project.REPORT)
+    found = compose(content, Report(mistakes=0), root, project.REPORT)
     assert "### beats: data" in found.markdown
     assert "### beats: comparison" not in found.markdown
     assert set(found.curves["roc"]) == {"digits"}
@@ -211,9 +209,7 @@ def test_a_missing_output_is_named(root: Path, tmp_path: Path, path: str) -> Non
     shutil.copytree(root, copy)
     (copy / path).unlink()
     with pytest.raises(UserError, match=rf"{re.escape(path)} is missing: run `(dvc|beatline) rep"):
-        reporting.compose(
-            project.only("beats", models=["cnn"]), Report(mistakes=1), copy, project.REPORT
-        )
+        compose(project.only("beats", models=["cnn"]), Report(mistakes=1), copy, project.REPORT)
 
 
 NETWORKS = ("model.onnx", "weights.safetensors")  # which the report does not read

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beatline import reporting
 from beatline.drawings import figures
 from beatline.evaluation.results import Evaluated
-from beatline.reporting import Document, Report, results, seeds
+from beatline.reporting import results, seeds
+from beatline.reporting.document import Document
+from beatline.reporting.report import compose
+from beatline.reporting.settings import Report
 from tests.reporting import project
 from tests.reporting.reading import rows, section, value
 
@@ -86,7 +88,7 @@ def test_the_figure_has_a_ring_per_seed() -> None:
 def test_where_every_model_has_one_seed_it_is_said_once(root: Path, document: Document) -> None:
     """And the parameter is named; where a model has several the opening does not say it."""
     content = project.only("beats", "machines")
-    alone = reporting.compose(content, Report(mistakes=0), root, project.REPORT).markdown
+    alone = compose(content, Report(mistakes=0), root, project.REPORT).markdown
     assert alone.count(ANECDOTE) == 1
     assert ANECDOTE in section(alone, "Summary of results")
     assert "`train.<model>.<data set>.seeds`" in alone

@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from beatline.common.files import read_csv
 from beatline.evaluation.results import Evaluated
-from beatline.reporting import Document, results, subgroups
+from beatline.reporting import results, subgroups
+from beatline.reporting.document import Document
 from tests.reporting import project
 from tests.reporting.reading import rows, section, value
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -26,6 +27,7 @@ from beatline.common.errors import UserError
 from beatline.common.files import read_json, sha256
 from beatline.lineage import code
 from beatline.preprocessing import arrays
+from beatline.training import precision
 from beatline.training.checkpoint import State
 from stages import aggregate_labels, download, evaluate, normalize, split, train
 from tests import parameters
@@ -345,6 +347,23 @@ def test_every_seed_is_a_run_of_its_own(model: str) -> None:
         assert bundle.load(folder).classes == ["anomaly"]
         weights.add(sha256(folder / bundle.WEIGHTS))
     assert len(weights) == 3
+
+
+@pytest.mark.parametrize("model", ["cnn", "boosted_trees"])
+def test_the_precision_of_a_network_is_told(model: str) -> None:
+    """Beside what was asked for: `auto` is another one on another machine. Trees have none."""
+    if model == "cnn":
+        change(model, precision="auto")
+    train.main(model, "ecg5000")
+    folder = Path(f"data/models/ecg5000/{model}")
+    told = read_json(folder / bundle.DESCRIPTION)
+    history = pd.read_csv(folder / bundle.HISTORY)
+    if model == "cnn":
+        assert told["training"]["precision"] == "auto"
+        assert {told["precision"]} == set(history["precision"]) < set(precision.TYPES)
+    else:
+        assert "precision" not in told and "precision" not in history
+    assert bundle.load(folder).classes == ["anomaly"]
 
 
 def test_all_models_of_a_data_set_have_one_distance_to_its_training_recordings() -> None:

@@ -146,6 +146,7 @@ def test_every_model_learns_every_task(model: str, task: str) -> None:
         "validation_loss",
         "validation_auc",
         "learning_rate",
+        "precision",
     ]
     assert history["epoch"].to_list() == list(range(1, epochs + 1))
     losses = history["train_loss"].to_list()
