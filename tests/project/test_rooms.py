@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.paths import ROOT
 
@@ -64,6 +68,15 @@ def test_stages_use_no_commands() -> None:
         assert not rooms & {
             *("commands", "cli", "comparing", "tracking", "feature_store", "monitoring", "serving")
         }, path
+
+
+@pytest.mark.parametrize("module", ["stages.evaluate", "beatline.commands.repro"])
+def test_what_starts_often_imports_little(module: str) -> None:
+    """Pictures and statistics that a stage or command does not need would cost each start of it as long
+    as all the rest but torch."""
+    heavy = "{'matplotlib', 'scipy.stats', 'sklearn', 'torch._dynamo'}"
+    program = f"import sys, {module}; assert not {heavy} & {{*sys.modules}}, sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
 def _room_of(path: Path) -> str:
