@@ -77,6 +77,11 @@ class Clone:
         """Run `dvc repro` and give the names of the stages whose commands ran."""
         return set(re.findall(r"^Running stage '(.+)':", self.run("dvc", "repro", *options), re.M))
 
+    def would_run(self) -> set[str]:
+        """The stages that have changed themselves, so that `dvc repro` would run them."""
+        printed = self.run("dvc", "repro", "--dry")
+        return set(re.findall(r"^Running stage '(.+)'", printed, re.M))
+
     def params(self) -> dict[str, Any]:
         return YAML(typ="safe").load((self.root / "params.yaml").read_text())
 

@@ -93,9 +93,8 @@ def test_one_module_retrains_its_models(clone: Clone) -> None:
     """A change to beatline/models/lstm.py concerns the LSTMs alone."""
     module = clone.root / "beatline/models/lstm.py"
     module.write_text(module.read_text() + "\n# another remark\n")
-    ran = clone.repro()
     models = {f"{kind}_lstm@{name}" for kind in ("train", "evaluate") for name in TRAIN["lstm"]}
-    assert ran == {*models, "report"}
+    assert clone.would_run() == models
     _back_to_commit(clone)
 
 

@@ -39,6 +39,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     made = make_clone(folder / "clone")
     make_small(made)
     keep_only(made, "ecg5000")
+    content = made.params()
+    for names in content["train"].values():
+        names.pop("ecg5000", None)
+    made.set_params(content)
     made.commit("A small project")
     made.run("beatline", "new", "dataset", str(source), "--name", "mine")
     made.run("beatline", "repro")

@@ -52,20 +52,14 @@ def replace(clone: Clone, name: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def would_run(clone: Clone) -> set[str]:
-    """The stages that `dvc repro` would run for a change of their own, not for one of those before."""
-    printed = clone.run("dvc", "repro", "--dry")
-    return {line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")}
-
-
 def test_a_refactoring_is_recorded_and_runs_nothing(checkout: Clone) -> None:
     """A function of a module that every stage uses gets another name: everything would run again, and
     after recording nothing does, with the outputs as they were."""
     replace(checkout, "beatline/common/files.py", "_remove(", "_clear(")
-    assert len(would_run(checkout)) == 10
+    assert len(checkout.would_run()) == 10
     before = checkout.outputs()
     checkout.run(*SAME, "--commit")
-    assert would_run(checkout) == set()
+    assert checkout.would_run() == set()
     assert "up to date" in checkout.run("dvc", "status")
     assert "matches" in checkout.run("python", "-m", "beatline", "committed")
     assert checkout.outputs() == before
@@ -91,7 +85,7 @@ def test_what_is_not_shown_to_be_the_same_is_not_recorded(checkout: Clone) -> No
     (line,) = [line for line in printed.splitlines() if line.startswith("not recorded: ")]
     assert "evaluate_lstm@ecg5000" in line and "resamples" in line
     evaluations = {f"evaluate_{model}@ecg5000" for model in MODELS}
-    assert would_run(checkout) == {"train_cnn@ecg5000", *evaluations, "report"}
+    assert checkout.would_run() == {"train_cnn@ecg5000", *evaluations, "report"}
     for name in ("base", "workspace"):
         assert (kept / name / "data/models/ecg5000/cnn/model.json").is_file()
 
