@@ -17,8 +17,9 @@ from tqdm import tqdm
 
 from beatline.comparing import differences
 from beatline.comparing.changes import Changes, changes
-from beatline.comparing.differences import LOWER_IS_BETTER, Compare, Difference, Obstacle
+from beatline.comparing.differences import Compare, Difference, Obstacle
 from beatline.comparing.revisions import Revision
+from beatline.evaluation.measures import MEASURES
 from beatline.evaluation.predictions import Predictions
 
 NEW, REMOVED, UNCHANGED = "new", "removed", "unchanged"
@@ -72,7 +73,7 @@ class Row:
     @property
     def margin(self) -> float:
         """How far the worst that the interval holds is from what is tolerated; negative if beyond."""
-        worst = -self.high if self.difference.metric in LOWER_IS_BETTER else self.low
+        worst = -self.high if MEASURES[self.difference.metric].lower_is_better else self.low
         return worst + (self.tolerance or 0.0)
 
     @property
@@ -104,7 +105,7 @@ class Row:
     @property
     def could_show_none(self) -> bool:
         """Whether that loss is more than all that the base has, so that no loss could be shown."""
-        higher = self.difference.metric not in LOWER_IS_BETTER
+        higher = not MEASURES[self.difference.metric].lower_is_better
         return higher and self.could_show > self.difference.before
 
 

@@ -39,17 +39,10 @@ from beatline.common.params import Parameters
 from beatline.evaluation import bootstrap
 from beatline.evaluation.bootstrap import Resampled
 from beatline.evaluation.estimates import FEWEST_GROUPS, groups_of_a_kind
+from beatline.evaluation.measures import MEASURES
 from beatline.evaluation.predictions import Predictions
 from beatline.metrics import Array
 
-METRICS = ("auc", "pauc", "harmonic_mean", "average_precision")
-METRICS += ("f1", "recall", "precision", "accuracy", "brier", "calibration_error")
-LOWER_IS_BETTER = ("brier", "calibration_error")
-OF_ALL_RECORDS = (
-    "accuracy",
-    "brier",
-    "calibration_error",
-)  # metrics to which every record adds alike
 DRAWS = 2**15  # of a family's smallest p-value
 
 
@@ -70,8 +63,8 @@ class Compare(Parameters):
 
     def model_post_init(self, _: Any) -> None:
         for name in (*self.metrics, *self.tolerance):
-            if name not in METRICS:
-                raise ValueError(f"there is no metric {name!r}{names_there_are(name, METRICS)}")
+            if name not in MEASURES:
+                raise ValueError(f"there is no metric {name!r}{names_there_are(name, MEASURES)}")
         if unwatched := [name for name in self.tolerance if name not in self.metrics]:
             raise ValueError(f"tolerance names {unwatched[0]}, which is not among the metrics")
         if wrong := [name for name, value in self.tolerance.items() if value < 0]:
@@ -108,7 +101,7 @@ class Difference:
     @property
     def gain(self) -> float:
         """The improvement from `before` to `after`; negative if `after` is worse."""
-        return -self.difference if self.metric in LOWER_IS_BETTER else self.difference
+        return -self.difference if MEASURES[self.metric].lower_is_better else self.difference
 
     @property
     def standard_error(self) -> float:
@@ -285,7 +278,7 @@ def _paired_difference(
 
 def _degrees(name: str, groups: tuple[int, int]) -> int:
     """Degrees of freedom: a metric to which all records add alike is judged by all groups."""
-    return max(1, groups[0 if name in OF_ALL_RECORDS else 1] - 1)
+    return max(1, groups[0 if MEASURES[name].share_of == "groups" else 1] - 1)
 
 
 def independent(

@@ -7,16 +7,10 @@ import re
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from beatline.comparing.leaderboard import Entry, Leaderboard
+from beatline.evaluation.measures import MEASURES
 from beatline.reporting.page import STYLE
 
-METRICS = {
-    "auc": "AUC",
-    "pauc": "pAUC",
-    "average_precision": "average precision",
-    "f1": "F1",
-    "accuracy": "accuracy",
-    "brier": "Brier score",
-}
+METRICS = ("auc", "pauc", "average_precision", "f1", "accuracy", "brier")
 COSTS = {
     "parameters": "parameters",
     "train_seconds": "training (s)",
@@ -36,8 +30,8 @@ def page(board: Leaderboard) -> str:
         style=STYLE,
         entries=board.entries,
         metrics={
-            key: name
-            for key, name in METRICS.items()
+            key: MEASURES[key].words
+            for key in METRICS
             if any(key in entry.metrics for entry in board.entries)
         },
         costs=COSTS,

@@ -17,9 +17,10 @@ from beatline.comparing.comparison import (
     ModelComparison,
     Row,
 )
-from beatline.comparing.differences import LOWER_IS_BETTER, Compare, simultaneous
+from beatline.comparing.differences import Compare, simultaneous
 from beatline.drawings import figures
 from beatline.evaluation import curves
+from beatline.evaluation.measures import LOWER_IS_BETTER
 from beatline.evaluation.predictions import Predictions
 from beatline.reporting.document import Document, text
 from beatline.reporting.page import page

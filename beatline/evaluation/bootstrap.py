@@ -27,6 +27,12 @@ from beatline.metrics import Array, Confusion
 # Scores are sorted once per block: smaller blocks would sort large test sets too often.
 BLOCK = 2**20
 BINS = 15  # of probabilities, equally wide
+# Of decisions on a class, where there are records of it.
+RATES = {
+    "f1": metrics.f1,
+    "recall": metrics.recall,
+    "precision": metrics.precision,
+}
 
 
 def group_weights(
@@ -268,7 +274,6 @@ def _decision_metrics(labels: Array, decisions: Array, weights: NDArray[Any]) ->
     counts = resampled(confusion, labels, decisions, weights=weights)
     table = Confusion(*np.moveaxis(counts, -1, 0))
     no_positives = table.tp + table.fn == 0
-    rates = {"f1": metrics.f1, "recall": metrics.recall, "precision": metrics.precision}
-    values = {name: np.where(no_positives, np.nan, metric(table)) for name, metric in rates.items()}
+    values = {name: np.where(no_positives, np.nan, metric(table)) for name, metric in RATES.items()}
     no_records = table.tp + table.fp + table.tn + table.fn == 0
     return values | {"accuracy": np.where(no_records, np.nan, metrics.accuracy(table))}

@@ -21,6 +21,7 @@ from beatline import metrics
 from beatline.common.files import sha256
 from beatline.common.params import Parameters
 from beatline.evaluation import bootstrap
+from beatline.evaluation.measures import MEASURES
 from beatline.evaluation.predictions import Facet, Predictions
 from beatline.metrics import Array
 from beatline.preprocessing.arrays import Signals
@@ -39,14 +40,6 @@ FEWEST = 20  # records of a subgroup that is measured
 FEWEST_OF_A_KIND = 5  # groups with a class, and without: one decides an AUC, unseen by resamples
 FEWEST_GROUPS = 10  # patients: of five, four in five intervals of 95 % hold the truth, of ten nine
 CONSTANT = 1e-9  # between resamples: a sum in another order
-OF_CASES = {  # what a metric is a share of; the others are as sure as the rarer kind is frequent
-    "recall": "positives",
-    "f1": "positives",
-    "precision": "decided",
-    "accuracy": "groups",
-    "brier": "groups",
-    "calibration_error": "groups",
-}
 
 
 class Evaluate(Parameters):
@@ -137,7 +130,7 @@ def _with_intervals(
         if cases["groups"] < FEWEST_GROUPS or not known.any():
             low, high = math.nan, math.nan
         elif np.ptp(resampled[known]) < CONSTANT:
-            number = cases[OF_CASES.get(name, "rarer")]
+            number = cases[MEASURES[name].share_of]
             low, high = _left_open(name, float(value[0]), number, parameters)
         else:
             low, high = bootstrap.percentile_interval(resampled, parameters.confidence)

@@ -25,6 +25,7 @@ from beatline.common.markdown import text
 from beatline.common.words import counted, spoken
 from beatline.drawings.figures import COLOURS, png, svg
 from beatline.evaluation.curves import KINDS
+from beatline.evaluation.measures import MEASURES
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = "figures"  # beside report.md
@@ -34,18 +35,7 @@ DASH = "–"  # noqa: RUF001
 DIGITS = 12  # of a SHA-256: enough to distinguish two
 NOT_RECORDED = "not recorded"
 IDENTITY = "What made these numbers"  # the section that names revisions and machines
-METRICS = {  # in the estimates: in the report
-    "accuracy": "accuracy",
-    "auc": "AUC",
-    "pauc": "pAUC",
-    "harmonic_mean": "harmonic mean of AUC and pAUC",
-    "average_precision": "average precision",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "brier": "Brier score",
-    "calibration_error": "calibration error",
-}
+METRICS = {name: measure.words for name, measure in MEASURES.items()}
 TASKS = {  # of data sets and models: in words
     "multilabel": "several classes may hold at once",
     "multiclass": "exactly one class holds",
