@@ -310,6 +310,7 @@ bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in th
 	python -m benchmarks.compare
 	python -m benchmarks.no_op_repro
 	python -m benchmarks.startup
+	python -m benchmarks.lock_file
 	python -m benchmarks.sums
 	python -m benchmarks.source_folder
 	python -m benchmarks.serving

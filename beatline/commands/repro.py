@@ -40,7 +40,7 @@ from beatline.common.files import remove_half_written, replacing
 from beatline.lineage.lock import DVC_LOCK, is_sound
 from beatline.tracking import live
 
-RUN_CACHE = "beatline.commands.run_cache"
+PATCHED_DVC = "beatline.commands.patched_dvc"
 TMP = Path(".dvc/tmp")
 WRITTEN = (Path("data"), Path("reports"))
 EMPTY = 'schema: "2.0"\n'  # of a dvc.lock in which nothing has run
@@ -175,7 +175,7 @@ def dvc_repro(arguments: list[str]) -> int:
         sys.platform == "linux"
     ):  # so that a stage whose DVC was killed becomes a child of this process
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    process = subprocess.Popen([sys.executable, "-m", RUN_CACHE, "repro", *arguments])
+    process = subprocess.Popen([sys.executable, "-m", PATCHED_DVC, "repro", *arguments])
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         del frame

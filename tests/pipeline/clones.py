@@ -74,8 +74,9 @@ class Clone:
         )
 
     def repro(self, *options: str) -> set[str]:
-        """Run `dvc repro` and give the names of the stages whose commands ran."""
-        return set(re.findall(r"^Running stage '(.+)':", self.run("dvc", "repro", *options), re.M))
+        """Run the DVC of `beatline repro` and give the names of the stages whose commands ran."""
+        printed = self.run("python", "-m", "beatline.commands.patched_dvc", "repro", *options)
+        return set(re.findall(r"^Running stage '(.+)':", printed, re.M))
 
     def would_run(self) -> set[str]:
         """The stages that have changed themselves, so that `dvc repro` would run them."""
