@@ -136,8 +136,10 @@ def run(options: argparse.Namespace) -> int:
         copy = Path(scratch) / "copy"
         copy_project(copy)
         shrink(copy, small, path)
-        for command in (["python", "-m", "beatline", "validate"], ["dvc", "repro"]):
-            if status := subprocess.run(command, cwd=copy, check=False).returncode:
+        for command in (["beatline", "validate"], ["beatline.commands.patched_dvc", "repro"]):
+            if status := subprocess.run(
+                ["python", "-m", *command], cwd=copy, check=False
+            ).returncode:
                 return status
         with replacing(results) as beside:
             shutil.copytree(copy / "reports", beside)
