@@ -12,6 +12,7 @@ parser in C does it, and DVC's own writes the file once more at the end, so that
 
 from __future__ import annotations
 
+import io
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -85,8 +86,10 @@ class FastLock:
             return
         content = load_yaml(path, fs=fs) if fs.exists(path) else {}
         yield content
+        text = io.StringIO()  # whole, before the file is emptied
+        self._yaml.dump(content, text)
         with fs.open(path, "w", encoding="utf-8") as file:
-            self._yaml.dump(content, file)
+            file.write(text.getvalue())
         self.changed.add(path)
 
     def finish(self) -> None:
