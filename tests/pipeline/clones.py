@@ -79,7 +79,7 @@ class Clone:
         return set(re.findall(r"^Running stage '(.+)':", printed, re.M))
 
     def would_run(self) -> set[str]:
-        """The stages that have changed themselves, so that `dvc repro` would run them."""
+        """The stages that `dvc repro` would run, as `--dry` says without what others would change."""
         printed = self.run("dvc", "repro", "--dry")
         return set(re.findall(r"^Running stage '(.+)'", printed, re.M))
 
