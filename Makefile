@@ -291,7 +291,7 @@ prometheus: ## install Prometheus and Alertmanager, with which dashboards and al
 test: $(VENV)/.ready-dev $(MLFLOW)/.ready $(FEAST)/.ready ## run the tests (25 minutes on two cores)
 	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
-test-quick: $(VENV)/.ready-dev ## run the short tests (90 s on two cores): after every edit
+test-quick: $(VENV)/.ready-dev ## run the short tests (two minutes on two cores): after every edit
 	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal -m 'not slow'
 
 bench: $(VENV)/.ready-dev ## run the benchmarks, each against its baseline in the same run
