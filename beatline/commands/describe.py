@@ -53,6 +53,10 @@ def summary(folder: Path, model_info: dict[str, Any]) -> dict[str, Any]:
     samples, channels = bundle.shape_of(model_info)
     thresholds = dict(zip(model_info["classes"], model_info["thresholds"] or (), strict=False))
     windowed = samples < dataset["length"]
+    # Of bundles that say it not, those of networks have been asked for one.
+    asked = "precision" in model_info["training"]
+    untold = NOT_RECORDED if asked else "none: it is no network that learns by gradients"
+    learned_in = model_info.get("precision", untold)
     return {
         "model": {
             "architecture": model_info["architecture"]["name"],
@@ -67,7 +71,7 @@ def summary(folder: Path, model_info: dict[str, Any]) -> dict[str, Any]:
             "sampling_rate": dataset.get("sampling_rate") or "none: no axis of time in seconds",
             "thresholds": thresholds or "none: the most probable class is decided",
             "best_epoch": model_info["best_epoch"],
-            "learned_in": model_info.get("precision", NOT_RECORDED),
+            "learned_in": learned_in,
             "temperature": model_info.get("temperature") or "none: not calibrated",
             "mean_of_seeds" if model_info.get("members") else "other_seeds": [
                 path.name for path in bundle.other_seeds(folder)

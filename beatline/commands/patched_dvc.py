@@ -24,7 +24,7 @@ from dvc import dvcfile
 from dvc.cli import main
 from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError, StageCache
-from dvc.utils.serialize import load_yaml, modify_yaml
+from dvc.utils.serialize import dump_yaml, load_yaml, modify_yaml
 from dvc_data.hashfile.hash_info import HashInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
@@ -95,8 +95,7 @@ class FastLock:
     def finish(self) -> None:
         """Leave the file as DVC writes it."""
         for path in self.changed:
-            with modify_yaml(path):
-                pass
+            dump_yaml(path, load_yaml(path))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from typing import Literal
 class Measure:
     """`words`: in reports. `share_of`: the cases (patients) whose number tells how sure the metric is if
     it is the same in every resample: `rarer`, those with a class or those without, whichever are fewer;
-    `groups`, all of them, where every record adds alike."""
+    `positives`, those with it; `decided`, those decided to have it; `groups`, all of them, where every
+    record adds alike."""
 
     words: str
     share_of: Literal["rarer", "positives", "decided", "groups"] = "rarer"
