@@ -9,8 +9,6 @@ params.yaml what is chosen and what it gains.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,13 +20,15 @@ import torch
 from torch import nn
 
 from beatline.common.errors import UserError
-from beatline.common.files import read_json, replacing
+from beatline.common.files import read_json, write_json
 from beatline.prediction import devices, losses
 from beatline.prediction.devices import Precision
 from beatline.prediction.tasks import Task
-from beatline.training.checkpoint import FOLDER
+from beatline.training import checkpoint
 
-MEASURED = FOLDER / "precision.json"  # what was chosen by measuring, in the project's folder
+MEASURED = (
+    checkpoint.FOLDER / "precision.json"
+)  # what was chosen by measuring, in the project's folder
 # Steps before what is timed and in each round, of which the fastest counts.
 WARM_UP, STEPS, ROUNDS = 3, 5, 4
 TYPES: dict[Precision, torch.dtype | None] = {
@@ -112,7 +112,7 @@ def fastest(compute: Callable[[], None], device: torch.device) -> float:
 def remembered(path: Path, about: Sequence[Any], measure: Callable[[], Precision]) -> Precision:
     """Return what the file says of a case that values of JSON describe, or what `measure` returns, which
     it then says too. What is no longer legible was never measured."""
-    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    key = checkpoint.key(*about)
     known: Any = None
     with suppress(UserError):
         known = read_json(path)
@@ -120,7 +120,5 @@ def remembered(path: Path, about: Sequence[Any], measure: Callable[[], Precision
         known = {}
     if known.get(key) not in TYPES:
         known[key] = measure()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as beside:
-            beside.write_text(json.dumps(known, indent=1))
+        write_json(path, known)
     return known[key]
